@@ -1,0 +1,5 @@
+//! What is to be done: experiments, presets, arms.
+
+mod spec;
+
+pub use spec::*;

@@ -1,0 +1,158 @@
+//! The fully resolved description of a run, as it stands in a run's `config.toml`.
+
+use serde::{Deserialize, Serialize};
+
+/// A run's `config.toml`: everything that decides its numbers, nothing else.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RunConfig {
+    /// Name of the experiment, e.g. `toy-continual`.
+    pub experiment: String,
+    /// Name of the preset the values started from.
+    pub preset: String,
+    /// One set of arms is trained for each seed.
+    pub seeds: Vec<u64>,
+    /// `cpu`, `cuda` or `cuda:N`.
+    pub device: String,
+    /// CPU threads of the engine.
+    pub threads: usize,
+    /// Architecture of the student.
+    pub model: ModelSpec,
+    /// Where the datasets come from.
+    pub data: DataSpec,
+    /// Optimizer and schedule, the same in every phase.
+    pub optimizer: OptimizerSpec,
+    /// Batches and intervals.
+    pub training: TrainingSpec,
+    /// What holds for the replay of every arm.
+    pub replay: ReplaySpec,
+    /// Phases in order. The first is trained once and shared by the arms of a seed.
+    pub phases: Vec<PhaseSpec>,
+    /// Arms to compare, without the seeds.
+    pub arms: Vec<ArmSpec>,
+}
+
+/// The paper's small transformer (PAPER "The small model").
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelSpec {
+    /// Width D of the residual stream.
+    pub d_model: usize,
+    /// Number of blocks L.
+    pub n_layers: usize,
+    /// Head size H; there are `d_model / head_dim` heads.
+    pub head_dim: usize,
+}
+
+/// Source of an experiment's datasets.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum DataSpec {
+    /// Digit tasks: `add`, `modadd`, `reversal`, `sort`, `rotate`, `complement`.
+    Digits {
+        /// Digits of an operand.
+        n_digits: usize,
+        /// Share of all inputs held out for evaluation, chosen by hash.
+        held_out: f64,
+    },
+}
+
+/// AdamW and its schedule.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OptimizerSpec {
+    /// Peak learning rate; an arm may override it for the phases after the first.
+    pub lr: f64,
+    /// Steps of linear warm-up from 0 at the start of each phase.
+    pub warmup_steps: u64,
+    /// What follows the warm-up.
+    pub schedule: Schedule,
+    /// Decay of the first moment.
+    pub beta1: f64,
+    /// Decay of the second moment.
+    pub beta2: f64,
+    /// Added to the root of the second moment.
+    pub eps: f64,
+    /// Decoupled weight decay, multiplied by the learning rate.
+    pub weight_decay: f64,
+}
+
+/// Course of the learning rate after the warm-up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Schedule {
+    /// Stays at the peak.
+    Constant,
+    /// Half a cosine down to 0 at the end of the phase.
+    Cosine,
+}
+
+/// Batches and intervals of training.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrainingSpec {
+    /// Rows of a batch of new data.
+    pub batch_size: usize,
+    /// Optimizer steps between evaluations; arms take turns at the same interval.
+    pub eval_every: u64,
+    /// Held-out rows per dataset and evaluation, at most.
+    pub eval_rows: usize,
+    /// Wall-clock seconds between checkpoints, rounded up to an evaluation. Phases always end with one.
+    pub checkpoint_seconds: f64,
+}
+
+/// What holds for the replay of every arm.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReplaySpec {
+    /// Rows of a replay batch.
+    pub batch_size: usize,
+    /// Coefficient of an arm that names none.
+    pub coeff: f64,
+    /// Seconds after which a plugin call is reported as late.
+    pub call_deadline_seconds: f64,
+}
+
+/// One phase: training on one dataset.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PhaseSpec {
+    /// Dataset trained on; its name in the CSVs.
+    pub dataset: String,
+    /// Optimizer steps.
+    pub steps: u64,
+}
+
+/// How the engine uses replayed tokens (PAPER "Formulas").
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Objective {
+    /// KL(reference || student) on the replay batch.
+    Kl,
+    /// Next-token prediction on the replay batch.
+    Ntp,
+    /// KL(reference || student) on the new batch; replays nothing.
+    KlNew,
+    /// A `coeff` share of the rows of each new batch is replaced by old rows.
+    Replace,
+}
+
+/// One arm: a strategy with its settings, objective, coefficient and learning rate.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ArmSpec {
+    /// Name of the strategy plugin.
+    pub strategy: String,
+    /// `None` only for plain finetuning (`none`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub objective: Option<Objective>,
+    /// Weight of the replay loss (a share for `replace`); set exactly when `objective` is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub coeff: Option<f64>,
+    /// Peak learning rate of the phases after the first, if not the optimizer's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lr: Option<f64>,
+    /// Settings of the strategy, as its schema has them, defaults filled in.
+    #[serde(default, skip_serializing_if = "toml::Table::is_empty")]
+    pub settings: toml::Table,
+}

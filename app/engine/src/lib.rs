@@ -1,0 +1,8 @@
+//! Training, replay, evaluation and the run directory of forgetlab; no terminal code.
+//!
+//! Arrows point one way: `experiment` says what is to be done, `train` does it with `model`,
+//! `ops`, `sample`, `data`, `eval` and `replay`, and writes what happened through `run`; `report`
+//! derives CSVs and figures from the events of `run` alone.
+
+pub mod experiment;
+pub mod run;

@@ -1,0 +1,252 @@
+//! The lines of `events.jsonl`, from which CSVs, figures and screens derive.
+
+use serde::{Deserialize, Serialize};
+
+/// Version of the event schema this program writes.
+pub const EVENT_SCHEMA: u32 = 1;
+
+/// One line of `events.jsonl`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Record {
+    /// Version of the event schema ([`EVENT_SCHEMA`]).
+    pub v: u32,
+    /// Number of the line, from 0, without gaps within one writer.
+    pub seq: u64,
+    /// Seconds since the Unix epoch.
+    pub time: f64,
+    /// What happened.
+    #[serde(flatten)]
+    pub event: Event,
+}
+
+/// What can happen in a run. `arm` is an index into [`Event::RunStarted::arms`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum Event {
+    /// First event of every run: what will be done.
+    RunStarted {
+        /// Experiment and preset.
+        experiment: String,
+        /// Preset the run started from.
+        preset: String,
+        /// Every arm, seeds expanded, in the order of the screen and the CSVs.
+        arms: Vec<ArmInfo>,
+        /// Every phase in order.
+        phases: Vec<PhaseInfo>,
+    },
+    /// A process took the run's lock, for the first time or to resume.
+    WorkerStarted {
+        /// Process id.
+        pid: u32,
+        /// Version of the binary.
+        version: String,
+        /// Device in words, e.g. `cpu, 2 threads, avx512f`.
+        device: String,
+        /// Whether the run had been started before.
+        resumed: bool,
+    },
+    /// An arm entered a phase.
+    PhaseStarted {
+        /// Arm.
+        arm: usize,
+        /// Phase, from 0.
+        phase: usize,
+        /// Steps of the arm so far.
+        step: u64,
+    },
+    /// Live progress between evaluations; at most a few a second, never in the CSVs.
+    Progress {
+        /// Arm.
+        arm: usize,
+        /// Phase, from 0.
+        phase: usize,
+        /// Steps of the arm so far.
+        step: u64,
+        /// NTP loss of the last new batch, nats per token.
+        ntp: f64,
+        /// Loss of the last replay batch before the coefficient, where there was one.
+        replay: Option<f64>,
+        /// Norm of the last gradient.
+        grad_norm: f64,
+        /// Trained tokens per second since the last progress event.
+        tokens_per_second: f64,
+    },
+    /// Every dataset was evaluated: at step 0, after every interval and at the end of every phase;
+    /// never twice at the same step.
+    Evaluated {
+        /// Arm.
+        arm: usize,
+        /// Phase the arm is in, from 0.
+        phase: usize,
+        /// Steps of the arm so far.
+        step: u64,
+        /// What the arm has paid so far.
+        cost: Cost,
+        /// One entry a dataset.
+        scores: Vec<Score>,
+    },
+    /// A named figure reported by a plugin.
+    PluginMetric {
+        /// Arm.
+        arm: usize,
+        /// Steps of the arm so far.
+        step: u64,
+        /// Name given by the plugin.
+        name: String,
+        /// Value.
+        value: f64,
+    },
+    /// Something a researcher should read.
+    Log {
+        /// How bad it is.
+        level: Level,
+        /// Arm it concerns, if one.
+        arm: Option<usize>,
+        /// One line.
+        message: String,
+    },
+    /// A checkpoint was written and synced.
+    CheckpointSaved {
+        /// Arm.
+        arm: usize,
+        /// Steps of the arm so far.
+        step: u64,
+        /// Path inside the run directory.
+        path: String,
+    },
+    /// An arm went back to a checkpoint: what it reported after `step` does not count.
+    Rewound {
+        /// Arm.
+        arm: usize,
+        /// Steps of the arm at the checkpoint (0: to the very start).
+        step: u64,
+        /// Why.
+        reason: String,
+    },
+    /// An arm reached the end of its last phase.
+    ArmFinished {
+        /// Arm.
+        arm: usize,
+        /// Steps of the arm.
+        step: u64,
+    },
+    /// An arm ended before its time; the others go on.
+    ArmFailed {
+        /// Arm.
+        arm: usize,
+        /// Steps of the arm so far.
+        step: u64,
+        /// What was wrong, where, and what to do.
+        reason: String,
+    },
+    /// An arm was left out on resume.
+    ArmSkipped {
+        /// Arm.
+        arm: usize,
+        /// Steps of the arm so far.
+        step: u64,
+        /// Why.
+        reason: String,
+    },
+    /// The worker stopped in good order before the end; the run is resumable.
+    Interrupted {
+        /// The signal or request that stopped it.
+        reason: String,
+    },
+    /// Every arm finished, failed or was skipped.
+    RunFinished {},
+    /// An event of a newer version; readers pass over it.
+    #[serde(other)]
+    Unknown,
+}
+
+/// How bad a [`Event::Log`] is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Level {
+    /// Worth knowing.
+    Info,
+    /// Worth a look.
+    Warn,
+    /// Something failed.
+    Error,
+}
+
+/// An arm as events and CSVs name it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ArmInfo {
+    /// As written on the command line: `STRATEGY[:OBJECTIVE[:COEFF]]`.
+    pub name: String,
+    /// File-name safe, unique within the run.
+    pub slug: String,
+    /// Strategy plugin.
+    pub strategy: String,
+    /// Objective; empty for plain finetuning.
+    pub objective: String,
+    /// Coefficient, where there is an objective.
+    pub coeff: Option<f64>,
+    /// Peak learning rate of the phases after the first.
+    pub lr: f64,
+    /// Seed.
+    pub seed: u64,
+}
+
+/// A phase as events name it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PhaseInfo {
+    /// Dataset trained on.
+    pub dataset: String,
+    /// Optimizer steps.
+    pub steps: u64,
+}
+
+/// What an arm has paid so far, shared phases included.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Cost {
+    /// Tokens trained on, new and replayed.
+    pub tokens_trained: u64,
+    /// Tokens sampled for replay.
+    pub tokens_generated: u64,
+    /// Seconds in training on new data.
+    pub seconds_new: f64,
+    /// Seconds in training on replayed data (reference forward included).
+    pub seconds_replay: f64,
+    /// Seconds in generation.
+    pub seconds_generate: f64,
+    /// Seconds in evaluation.
+    pub seconds_eval: f64,
+}
+
+impl Cost {
+    /// Seconds in all.
+    pub fn seconds(&self) -> f64 {
+        self.seconds_new + self.seconds_replay + self.seconds_generate + self.seconds_eval
+    }
+}
+
+/// Part a dataset plays in a phase.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// Trained on in an earlier phase.
+    Old,
+    /// Being trained on.
+    New,
+    /// Trained on in a later phase.
+    Future,
+}
+
+/// Held-out figures of one dataset. `None` where a figure does not apply (or is not finite).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Score {
+    /// Dataset.
+    pub dataset: String,
+    /// Its part in the arm's current phase.
+    pub role: Role,
+    /// Next-token loss, nats per token.
+    pub ntp: Option<f64>,
+    /// KL(reference || student) against the phase's reference, nats per token.
+    pub kl: Option<f64>,
+    /// Share of rows answered exactly, 0 to 1.
+    pub accuracy: Option<f64>,
+}

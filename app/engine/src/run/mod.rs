@@ -1,0 +1,7 @@
+//! A run on disk: events, checkpoints, resume.
+
+mod event;
+mod state;
+
+pub use event::*;
+pub use state::*;

@@ -1,0 +1,2 @@
+//! The forgetlab binary.
+fn main() {}

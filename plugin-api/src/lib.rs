@@ -1,0 +1,1 @@
+//! The contract between forgetlab and its replay strategies.
