@@ -1,0 +1,505 @@
+//! Parity of this machine's numbers with a fixture computed by an independent implementation.
+
+use std::collections::BTreeMap;
+
+use safetensors::{Dtype, SafeTensors};
+use serde::Deserialize;
+
+use crate::model::{
+    Layout, LayoutError, ModelConfig, Params, from_reference_layout, to_reference_layout,
+};
+use crate::ops::head::PositionLoss;
+use crate::train::{AdamW, AdamWConfig, Engine, LossBatch, LossReport};
+
+/// Largest error of one tensor (or scalar) of a fixture.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Check {
+    /// Name in the fixture, e.g. `grad.kl_pre.qkv`.
+    pub name: String,
+    /// Largest error, in the unit of `tolerance`.
+    pub error: f64,
+    /// Largest error that passes.
+    pub tolerance: f64,
+    /// What errors are measured against, in words.
+    pub unit: &'static str,
+    /// Index of the largest error, row-major.
+    pub worst: usize,
+    /// Numbers left out: their gradient is so small that Adam's first steps carry only its sign.
+    pub excepted: usize,
+}
+
+impl Check {
+    /// Whether the tensor is within tolerance. A NaN is not.
+    pub fn passed(&self) -> bool {
+        self.error <= self.tolerance
+    }
+}
+
+/// A fixture that cannot be checked.
+#[derive(Debug, thiserror::Error)]
+pub enum ParityError {
+    /// Not a safetensors file, or a truncated one.
+    #[error("not a whole safetensors file: {0}")]
+    File(#[from] safetensors::SafeTensorError),
+    /// No `meta` key in the header, or not what is expected there.
+    #[error("the header's `meta` entry: {0}")]
+    Meta(String),
+    /// A tensor is missing or of another type.
+    #[error("tensor `{0}` is missing or not of the expected type")]
+    Tensor(String),
+    /// Weights do not fit the sizes in `meta`.
+    #[error("weights `{0}.*`: {1}")]
+    Weights(&'static str, LayoutError),
+    /// Token ids outside the vocabulary, or sizes that do not fit.
+    #[error("{0}")]
+    Data(String),
+    /// The system refused the threads.
+    #[error("cannot start threads: {0}")]
+    Threads(#[from] rayon::ThreadPoolBuildError),
+}
+
+/// Errors pass below this share of the expected tensor's largest entry.
+const RELATIVE: f64 = 1e-4;
+/// Errors of updated weights pass below this.
+const ABSOLUTE: f64 = 1e-4;
+/// Updated weights whose first gradient is smaller (but not zero) are not compared.
+const TINY_GRADIENT: f32 = 1e-6;
+
+#[derive(Deserialize)]
+struct Meta {
+    model: MetaModel,
+    coeff: f64,
+    optimizer: MetaOptimizer,
+    steps: usize,
+    total_loss_each_step: Vec<f64>,
+    #[serde(flatten)]
+    losses: BTreeMap<String, serde_json::Value>,
+}
+
+#[derive(Deserialize)]
+struct MetaModel {
+    d_model: usize,
+    n_layers: usize,
+    head_dim: usize,
+    seq_len: usize,
+    vocab: usize,
+}
+
+#[derive(Deserialize)]
+struct MetaOptimizer {
+    peak_lr: f64,
+    schedule: String,
+    b1: f64,
+    b2: f64,
+    eps: f64,
+    weight_decay: f64,
+}
+
+#[derive(Deserialize)]
+struct MetaLoss {
+    total: f64,
+    ntp: f64,
+    replay: f64,
+}
+
+impl MetaOptimizer {
+    /// Steps of the linear warm-up, the only schedule the fixtures use.
+    fn warmup(&self) -> Result<u64, ParityError> {
+        let steps = self
+            .schedule
+            .strip_prefix("linear warm-up from 0 over ")
+            .and_then(|rest| rest.strip_suffix(" steps, then constant"));
+        steps
+            .and_then(|n| n.parse().ok())
+            .ok_or_else(|| ParityError::Meta(format!("unknown schedule `{}`", self.schedule)))
+    }
+}
+
+/// Reads tensors of a fixture.
+struct Fixture<'a> {
+    file: SafeTensors<'a>,
+}
+
+impl Fixture<'_> {
+    fn f32(&self, name: &str) -> Option<Vec<f32>> {
+        let tensor = self.file.tensor(name).ok()?;
+        (tensor.dtype() == Dtype::F32).then(|| {
+            let (numbers, _) = tensor.data().as_chunks::<4>();
+            numbers.iter().map(|b| f32::from_le_bytes(*b)).collect()
+        })
+    }
+
+    fn expected(&self, name: &str) -> Result<Vec<f32>, ParityError> {
+        self.f32(name)
+            .ok_or_else(|| ParityError::Tensor(name.into()))
+    }
+
+    fn tokens(&self, name: &str, model: &MetaModel) -> Result<Vec<u32>, ParityError> {
+        let missing = || ParityError::Tensor(name.into());
+        let tensor = self.file.tensor(name).map_err(|_| missing())?;
+        if tensor.dtype() != Dtype::I64 || tensor.shape().last() != Some(&model.seq_len) {
+            return Err(missing());
+        }
+        let (numbers, _) = tensor.data().as_chunks::<8>();
+        numbers
+            .iter()
+            .map(|b| i64::from_le_bytes(*b))
+            .map(|id| match u32::try_from(id) {
+                Ok(id) if (id as usize) < model.vocab => Ok(id),
+                _ => Err(ParityError::Data(format!(
+                    "`{name}` holds token {id}, the vocabulary {} tokens",
+                    model.vocab
+                ))),
+            })
+            .collect()
+    }
+
+    fn weights(
+        &self,
+        prefix: &'static str,
+        layout: &std::sync::Arc<Layout>,
+    ) -> Result<Params, ParityError> {
+        let tensors: BTreeMap<String, Vec<f32>> = self
+            .file
+            .names()
+            .into_iter()
+            .filter_map(|name| {
+                let short = name.strip_prefix(prefix)?.strip_prefix('.')?;
+                Some((short.to_owned(), self.f32(name)?))
+            })
+            .collect();
+        from_reference_layout(layout, |name| tensors.get(name).map(Vec::as_slice))
+            .map_err(|e| ParityError::Weights(prefix, e))
+    }
+}
+
+/// Checks logits, losses, gradients and updated weights of the small model against a fixture.
+///
+/// The file holds its sizes and settings as JSON under `meta` in the safetensors header; see the
+/// fixture in `tests/fixtures/` for its tensors. Gradients, logits and losses pass within 1e-4 of the
+/// tensor's largest entry, updated weights within 1e-4.
+///
+/// # Errors
+/// [`ParityError`] when the file cannot be read as such a fixture.
+pub fn verify_mini(bytes: &[u8], threads: usize) -> Result<Vec<Check>, ParityError> {
+    let (_, header) = SafeTensors::read_metadata(bytes)?;
+    let meta = header.metadata().as_ref().and_then(|m| m.get("meta"));
+    let meta = meta.ok_or_else(|| ParityError::Meta("missing".into()))?;
+    let meta: Meta = serde_json::from_str(meta).map_err(|e| ParityError::Meta(e.to_string()))?;
+    let fixture = Fixture {
+        file: SafeTensors::deserialize(bytes)?,
+    };
+    let m = &meta.model;
+    let (t, v) = (m.seq_len, m.vocab);
+    if m.head_dim == 0 || m.head_dim % 2 != 0 || m.d_model % m.head_dim != 0 || t < 2 {
+        return Err(ParityError::Meta("impossible sizes in `model`".into()));
+    }
+    let layout = Layout::new(ModelConfig {
+        d_model: m.d_model,
+        n_layers: m.n_layers,
+        head_dim: m.head_dim,
+        vocab_size: v,
+    });
+    let student = fixture.weights("theta", &layout)?;
+    let reference = fixture.weights("pi", &layout)?;
+    let tokens = fixture.tokens("tokens", m)?;
+    let replay = fixture.tokens("replay_tokens", m)?;
+    let mut engine = Engine::new(&layout, threads)?;
+    let mut checks = Vec::new();
+
+    for (name, weights) in [("logits.theta", &student), ("logits.pi", &reference)] {
+        let found = engine.logits(weights, &tokens, t);
+        checks.push(relative(name, &found, &fixture.expected(name)?)?);
+    }
+    let losses = engine.evaluate(&student, None, &tokens, t);
+    let ntp: Vec<f32> = losses.iter().map(|l: &PositionLoss| l.ntp).collect();
+    checks.push(relative(
+        "ntp.per_token",
+        &ntp,
+        &fixture.expected("ntp.per_token")?,
+    )?);
+
+    for (name, value) in &meta.losses {
+        let Ok(expected) = MetaLoss::deserialize(value) else {
+            continue;
+        };
+        let objective = Objective::new(name, &tokens, &replay, t, meta.coeff)?;
+        let (report, [ntp, replay_loss]) = objective.run(&mut engine, &student, &reference);
+        for (part, found, expected) in [
+            ("total", report.total, expected.total),
+            ("ntp", ntp, expected.ntp),
+            ("replay", replay_loss, expected.replay),
+        ] {
+            checks.push(scalar(format!("{name}.{part}"), found, expected));
+        }
+        for (tensor, found) in to_reference_layout(&layout, &engine.gradients().data) {
+            let name = format!("grad.{name}.{tensor}");
+            checks.push(relative(&name, &found, &fixture.expected(&name)?)?);
+        }
+    }
+
+    let objective = Objective::new("kl_pre", &tokens, &replay, t, meta.coeff)?;
+    let o = &meta.optimizer;
+    let config = AdamWConfig {
+        beta1: o.b1,
+        beta2: o.b2,
+        eps: o.eps,
+        weight_decay: o.weight_decay,
+    };
+    let warmup = o.warmup()?;
+    let mut optimizer = AdamW::new(config, layout.len);
+    let mut trained = student.clone();
+    let steps = meta.steps as u64;
+    let schedule = crate::experiment::Schedule::Constant;
+    for step in 0..steps {
+        let (report, _) = objective.run(&mut engine, &trained, &reference);
+        if let Some(expected) = meta.total_loss_each_step.get(step as usize) {
+            checks.push(scalar(
+                format!("total_loss_each_step[{step}]"),
+                report.total,
+                *expected,
+            ));
+        }
+        let lr = crate::train::learning_rate(o.peak_lr, step, warmup, steps, schedule);
+        engine.update(&mut trained, &mut optimizer, lr);
+    }
+    for (tensor, found) in to_reference_layout(&layout, &trained.data) {
+        let name = format!("after.{tensor}");
+        let first_gradient = fixture.expected(&format!("grad.kl_pre.{tensor}"))?;
+        let expected = fixture.expected(&name)?;
+        checks.push(absolute(&name, &found, &expected, &first_gradient)?);
+    }
+    Ok(checks)
+}
+
+/// `NTP(tokens) + coeff · replay_loss`, as the fixture names it.
+struct Objective<'a> {
+    weights: [Vec<f32>; 3],
+    /// Batch and kind (0 NTP, 1 KL) of the replay loss.
+    replay: (usize, usize),
+    tokens: [&'a [u32]; 2],
+    seq_len: usize,
+}
+
+impl<'a> Objective<'a> {
+    fn new(
+        name: &str,
+        tokens: &'a [u32],
+        replay: &'a [u32],
+        seq_len: usize,
+        coeff: f64,
+    ) -> Result<Self, ParityError> {
+        let replay_of = match name {
+            "kl_pre" => (1, 1),
+            "ntp_pre" => (1, 0),
+            "kl_dwn" => (0, 1),
+            other => return Err(ParityError::Meta(format!("unknown objective `{other}`"))),
+        };
+        // Mean over B·T, last position zero; `[none, NTP of new, coeff · replay]`.
+        let weights = |len: usize, scale: f64| -> Vec<f32> {
+            let w = (scale / len as f64) as f32;
+            (0..len)
+                .map(|i| if i % seq_len + 1 == seq_len { 0.0 } else { w })
+                .collect()
+        };
+        let replay_len = if replay_of.0 == 1 {
+            replay.len()
+        } else {
+            tokens.len()
+        };
+        Ok(Self {
+            weights: [
+                vec![0.0; tokens.len().max(replay.len())],
+                weights(tokens.len(), 1.0),
+                weights(replay_len, coeff),
+            ],
+            replay: replay_of,
+            tokens: [tokens, replay],
+            seq_len,
+        })
+    }
+
+    /// Losses and gradients at `student`: the report, and NTP and replay loss in the paper's reduction.
+    fn run(
+        &self,
+        engine: &mut Engine,
+        student: &Params,
+        reference: &Params,
+    ) -> (LossReport, [f64; 2]) {
+        let [zeros, ntp, replay] = &self.weights;
+        let mut batches = Vec::new();
+        for (i, tokens) in self.tokens.iter().enumerate() {
+            if i == 1 && self.replay.0 == 0 {
+                continue;
+            }
+            let zeros = &zeros[..tokens.len()];
+            let pick = |kind: usize| -> &[f32] {
+                if self.replay == (i, kind) {
+                    replay
+                } else if (i, kind) == (0, 0) {
+                    ntp
+                } else {
+                    zeros
+                }
+            };
+            batches.push(LossBatch {
+                tokens,
+                seq_len: self.seq_len,
+                ntp_weights: pick(0),
+                kl_weights: pick(1),
+            });
+        }
+        let report = engine.forward_backward(student, Some(reference), &batches);
+        let mean = |batch: usize, kl: bool| {
+            let rows = &report.rows[batch];
+            let sum: f64 = rows.iter().map(|r| if kl { r.kl } else { r.ntp }).sum();
+            sum / (rows.len() * self.seq_len) as f64
+        };
+        let losses = [mean(0, false), mean(self.replay.0, self.replay.1 == 1)];
+        (report, losses)
+    }
+}
+
+fn same_len(name: &str, found: &[f32], expected: &[f32]) -> Result<(), ParityError> {
+    if found.len() == expected.len() {
+        return Ok(());
+    }
+    Err(ParityError::Data(format!(
+        "`{name}` holds {} numbers, the sizes in `meta` ask for {}",
+        expected.len(),
+        found.len()
+    )))
+}
+
+/// Largest of the errors `(index, error)`; a NaN is larger than any.
+fn worst(errors: impl Iterator<Item = (usize, f64)>) -> (usize, f64) {
+    errors.fold((0, 0.0), |best, next| {
+        if next.1.is_nan() || next.1 > best.1 {
+            next
+        } else {
+            best
+        }
+    })
+}
+
+fn relative(name: &str, found: &[f32], expected: &[f32]) -> Result<Check, ParityError> {
+    same_len(name, found, expected)?;
+    let largest = expected
+        .iter()
+        .fold(f64::MIN_POSITIVE, |a, b| a.max(f64::from(b.abs())));
+    let errors = found
+        .iter()
+        .zip(expected)
+        .map(|(a, b)| (f64::from(*a) - f64::from(*b)).abs() / largest);
+    let (worst, error) = worst(errors.enumerate());
+    Ok(Check {
+        name: name.into(),
+        error,
+        tolerance: RELATIVE,
+        unit: "of the largest entry",
+        worst,
+        excepted: 0,
+    })
+}
+
+fn scalar(name: String, found: f64, expected: f64) -> Check {
+    let error = (found - expected).abs() / expected.abs().max(f64::MIN_POSITIVE);
+    Check {
+        name,
+        error,
+        tolerance: RELATIVE,
+        unit: "of the value",
+        worst: 0,
+        excepted: 0,
+    }
+}
+
+fn absolute(
+    name: &str,
+    found: &[f32],
+    expected: &[f32],
+    first_gradient: &[f32],
+) -> Result<Check, ParityError> {
+    same_len(name, found, expected)?;
+    same_len(name, found, first_gradient)?;
+    let compared =
+        |i: &usize| first_gradient[*i] == 0.0 || first_gradient[*i].abs() >= TINY_GRADIENT;
+    let errors = (0..found.len()).filter(compared);
+    let errors = errors.map(|i| (i, (f64::from(found[i]) - f64::from(expected[i])).abs()));
+    let (worst, error) = worst(errors);
+    let excepted = found.len() - (0..found.len()).filter(compared).count();
+    Ok(Check {
+        name: name.into(),
+        error,
+        tolerance: ABSOLUTE,
+        unit: "absolute",
+        worst,
+        excepted,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FIXTURE: &[u8] = include_bytes!("../../../../tests/fixtures/mini-parity.safetensors");
+
+    #[test]
+    fn engine_agrees_with_the_independent_implementation() {
+        for threads in [1, 2, 3] {
+            let checks = verify_mini(FIXTURE, threads).unwrap();
+            assert_eq!(checks.len(), 3 + 3 * 9 + 6 + 6);
+            for check in checks {
+                assert!(check.passed(), "{check:?}");
+            }
+        }
+    }
+
+    /// One number wrong by ten tolerances is found, and its tensor named.
+    #[test]
+    fn a_changed_number_fails_and_names_its_tensor() {
+        let file = SafeTensors::deserialize(FIXTURE).unwrap();
+        for (name, relative) in [
+            ("grad.ntp_pre.up", true),
+            ("logits.pi", true),
+            ("after.qkv", false),
+            ("after.embed_in", false),
+        ] {
+            let tensor = file.tensor(name).unwrap();
+            let fixture = Fixture {
+                file: SafeTensors::deserialize(FIXTURE).unwrap(),
+            };
+            let numbers = fixture.f32(name).unwrap();
+            let largest = numbers.iter().fold(0f32, |a, b| a.max(b.abs()));
+            let gradient = fixture.f32(&name.replace("after", "grad.kl_pre")).unwrap();
+            let index = (0..numbers.len())
+                .rev()
+                .find(|&i| gradient[i].abs() > 1e-5)
+                .unwrap();
+            let delta = if relative { 1e-3 * largest } else { 1e-3 };
+            let mut bytes = FIXTURE.to_vec();
+            let at = tensor.data().as_ptr() as usize - FIXTURE.as_ptr() as usize + 4 * index;
+            bytes[at..at + 4].copy_from_slice(&(numbers[index] + delta).to_le_bytes());
+            let failed: Vec<_> = verify_mini(&bytes, 2)
+                .unwrap()
+                .into_iter()
+                .filter(|c| !c.passed())
+                .collect();
+            assert_eq!(failed.len(), 1, "{name}: {failed:?}");
+            assert_eq!(failed[0].name, name);
+            assert_eq!(failed[0].worst, index);
+        }
+    }
+
+    #[test]
+    fn a_truncated_fixture_is_an_error() {
+        assert!(matches!(
+            verify_mini(&FIXTURE[..FIXTURE.len() / 2], 1),
+            Err(ParityError::File(_))
+        ));
+        assert!(matches!(
+            verify_mini(b"not a fixture at all", 1),
+            Err(ParityError::File(_))
+        ));
+    }
+}

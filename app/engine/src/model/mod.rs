@@ -1,0 +1,17 @@
+//! The paper's small transformer: weights, forward, hand-written backward.
+//!
+//! Decoder only, no biases, no norm gains, untied embeddings, QK-norm before RoPE, tanh GELU
+//! (arXiv 2605.26097). One call handles rows of equal length on one thread; see
+//! [`crate::train::Engine`] for how a batch is spread over threads.
+
+mod activations;
+mod backward;
+mod forward;
+mod params;
+mod reference_layout;
+
+pub use activations::Activations;
+pub use backward::backward;
+pub use forward::{forward, forward_inference};
+pub use params::{Entry, Layout, ModelConfig, Params};
+pub use reference_layout::{LayoutError, from_reference_layout, to_reference_layout};

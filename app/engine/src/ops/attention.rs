@@ -1,0 +1,354 @@
+//! Causal multi-head attention, forward and backward, one sequence and head at a time.
+//!
+//! Scores are scaled by `1/√H`. Queries go in tiles of [`TILE`], so that `[T, T]` never exists;
+//! the backward recomputes the probabilities from the kept log-sum-exp. A head's vectors are
+//! gathered into scratch padded with zeros to whole registers, which serves every head size.
+
+use super::simd::{LANES, exp, fold, multiversion};
+
+/// Queries handled together: their partial results fit the registers.
+const TILE: usize = 8;
+
+type Vector = [f32; LANES];
+
+/// One thread's working memory; grows to the largest sequence seen.
+#[derive(Default)]
+pub struct Scratch {
+    /// `[T, H]`, padded.
+    q: Vec<f32>,
+    k: Vec<f32>,
+    v: Vec<f32>,
+    d_out: Vec<f32>,
+    dk: Vec<f32>,
+    dv: Vec<f32>,
+    /// `[H, T]`, padded.
+    k_t: Vec<f32>,
+    v_t: Vec<f32>,
+    /// `[TILE, T]`, padded.
+    p: Vec<f32>,
+    dp: Vec<f32>,
+}
+
+/// Sizes of one attention call.
+#[derive(Clone, Copy)]
+pub struct Shape {
+    /// Sequences B.
+    pub rows: usize,
+    /// Positions T.
+    pub seq_len: usize,
+    /// Heads N.
+    pub n_heads: usize,
+    /// Head size H.
+    pub head_dim: usize,
+}
+
+impl Shape {
+    fn padded_t(self) -> usize {
+        self.seq_len.next_multiple_of(LANES)
+    }
+    fn padded_h(self) -> usize {
+        self.head_dim.next_multiple_of(LANES)
+    }
+}
+
+multiversion! {
+    /// Attends: `qkv [M, 3 N H]` to `out [M, N H]`, `lse [M, N]` (M = B T; log-sum-exp of the scaled scores).
+    pub fn forward(qkv: &[f32], out: &mut [f32], lse: &mut [f32], shape: Shape, scratch: &mut Scratch) {
+        let Shape { rows, seq_len, n_heads, head_dim: h } = shape;
+        let (tp, hp, d) = (shape.padded_t(), shape.padded_h(), n_heads * h);
+        let scale = 1.0 / (h as f32).sqrt();
+        let Scratch { q, k, v, k_t, p, d_out: o, .. } = scratch;
+        for buffer in [&mut *q, &mut *k, &mut *v, &mut *o, &mut *k_t] {
+            buffer.resize(buffer.len().max(tp * hp), 0.0);
+        }
+        p.resize(p.len().max(TILE * tp), 0.0);
+        for b in 0..rows {
+            let qkv = &qkv[b * seq_len * 3 * d..][..seq_len * 3 * d];
+            let out = &mut out[b * seq_len * d..][..seq_len * d];
+            let lse = &mut lse[b * seq_len * n_heads..][..seq_len * n_heads];
+            for n in 0..n_heads {
+                gather(qkv, q, 3 * d, n * h, h, hp, tp);
+                gather(qkv, v, 3 * d, 2 * d + n * h, h, hp, tp);
+                gather_transposed(qkv, k_t, 3 * d, d + n * h, h, hp, tp);
+                for first in (0..seq_len).step_by(TILE) {
+                    let tile = TILE.min(seq_len - first);
+                    let n_keys = first + tile;
+                    products(&q[first * hp..], hp, h, k_t, tp, n_keys, p);
+                    let mut norm = [0f32; TILE];
+                    for i in 0..tile {
+                        let row = &mut p[i * tp..][..n_keys.next_multiple_of(LANES)];
+                        let (max, sum) = softmax_row(row, first + i, scale);
+                        norm[i] = 1.0 / sum;
+                        lse[(first + i) * n_heads + n] = max + sum.ln();
+                    }
+                    weighted_rows(p, tp, n_keys, v, hp, &mut o[first * hp..]);
+                    for i in 0..tile {
+                        let o = &o[(first + i) * hp..][..h];
+                        for (out, o) in out[(first + i) * d + n * h..][..h].iter_mut().zip(o) {
+                            *out = *o * norm[i];
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+multiversion! {
+    /// Gradients of `q, k, v` into `dqkv [M, 3 N H]` (overwritten), from `d_out [M, N H]` and what the forward saw.
+    pub fn backward(dqkv: &mut [f32], d_out: &[f32], qkv: &[f32], out: &[f32], lse: &[f32], shape: Shape, scratch: &mut Scratch) {
+        let Shape { rows, seq_len, n_heads, head_dim: h } = shape;
+        let (tp, hp, d) = (shape.padded_t(), shape.padded_h(), n_heads * h);
+        let scale = 1.0 / (h as f32).sqrt();
+        let s = scratch;
+        for buffer in [&mut s.q, &mut s.k, &mut s.v, &mut s.d_out, &mut s.dk, &mut s.dv, &mut s.k_t, &mut s.v_t] {
+            buffer.resize(buffer.len().max(tp * hp), 0.0);
+        }
+        for buffer in [&mut s.p, &mut s.dp] {
+            buffer.resize(buffer.len().max(TILE * tp), 0.0);
+        }
+        for b in 0..rows {
+            let qkv = &qkv[b * seq_len * 3 * d..][..seq_len * 3 * d];
+            let dqkv = &mut dqkv[b * seq_len * 3 * d..][..seq_len * 3 * d];
+            let out = &out[b * seq_len * d..][..seq_len * d];
+            let d_out = &d_out[b * seq_len * d..][..seq_len * d];
+            let lse = &lse[b * seq_len * n_heads..][..seq_len * n_heads];
+            for n in 0..n_heads {
+                gather(qkv, &mut s.q, 3 * d, n * h, h, hp, tp);
+                gather(qkv, &mut s.k, 3 * d, d + n * h, h, hp, tp);
+                gather(d_out, &mut s.d_out, d, n * h, h, hp, tp);
+                gather_transposed(qkv, &mut s.k_t, 3 * d, d + n * h, h, hp, tp);
+                gather_transposed(qkv, &mut s.v_t, 3 * d, 2 * d + n * h, h, hp, tp);
+                s.dk[..tp * hp].fill(0.0);
+                s.dv[..tp * hp].fill(0.0);
+                for first in (0..seq_len).step_by(TILE) {
+                    let tile = TILE.min(seq_len - first);
+                    let n_keys = first + tile;
+                    products(&s.q[first * hp..], hp, h, &s.k_t, tp, n_keys, &mut s.p);
+                    products(&s.d_out[first * hp..], hp, h, &s.v_t, tp, n_keys, &mut s.dp);
+                    // Rows past the tile's end are padding: they must not reach dk and dv.
+                    s.p[tile * tp..TILE * tp].fill(0.0);
+                    s.dp[tile * tp..TILE * tp].fill(0.0);
+                    for i in 0..tile {
+                        let t = first + i;
+                        let o = &out[t * d + n * h..][..h];
+                        let delta = super::simd::dot(&s.d_out[t * hp..][..h], o);
+                        let len = n_keys.next_multiple_of(LANES);
+                        let p = &mut s.p[i * tp..][..len];
+                        let dp = &mut s.dp[i * tp..][..len];
+                        let lse = lse[t * n_heads + n];
+                        for (j, (p, dp)) in p.iter_mut().zip(dp).enumerate() {
+                            let probability = exp(p.mul_add(scale, -lse));
+                            *p = if j <= t { probability } else { 0.0 };
+                            *dp = *p * (*dp - delta) * scale;
+                        }
+                    }
+                    add_outer(&s.p, tp, n_keys, &s.d_out[first * hp..], hp, &mut s.dv);
+                    add_outer(&s.dp, tp, n_keys, &s.q[first * hp..], hp, &mut s.dk);
+                    // The tile's queries are spent: its gradient takes their place.
+                    weighted_rows(&s.dp, tp, n_keys, &s.k, hp, &mut s.q[first * hp..]);
+                }
+                scatter(dqkv, &s.q, 3 * d, n * h, h, hp);
+                scatter(dqkv, &s.dk, 3 * d, d + n * h, h, hp);
+                scatter(dqkv, &s.dv, 3 * d, 2 * d + n * h, h, hp);
+            }
+        }
+    }
+}
+
+/// Scales, masks and exponentiates the scores of query `t`; returns their maximum and sum.
+#[inline(always)]
+fn softmax_row(row: &mut [f32], t: usize, scale: f32) -> (f32, f32) {
+    let mut max = [f32::MIN; LANES];
+    let (blocks, _) = row.as_chunks_mut::<LANES>();
+    for (block, x) in blocks.iter_mut().enumerate() {
+        for i in 0..LANES {
+            x[i] = if block * LANES + i <= t {
+                x[i] * scale
+            } else {
+                f32::MIN
+            };
+            max[i] = if x[i] > max[i] { x[i] } else { max[i] };
+        }
+    }
+    let max = max.iter().fold(f32::MIN, |a, &b| if b > a { b } else { a });
+    let mut sum = [0f32; LANES];
+    for (block, x) in blocks.iter_mut().enumerate() {
+        for i in 0..LANES {
+            let e = exp(x[i] - max);
+            x[i] = if block * LANES + i <= t { e } else { 0.0 };
+            sum[i] += x[i];
+        }
+    }
+    (max, fold(sum))
+}
+
+/// `out[i, j] = Σ_h a[i, h] · b_t[h, j]` for a tile of `i` and the first `n_keys` of `j`, rounded up.
+#[inline(always)]
+fn products(
+    a: &[f32],
+    hp: usize,
+    h: usize,
+    b_t: &[f32],
+    tp: usize,
+    n_keys: usize,
+    out: &mut [f32],
+) {
+    let a: [&[f32]; TILE] = std::array::from_fn(|i| &a[i * hp..][..h]);
+    for first in (0..n_keys).step_by(LANES) {
+        let mut acc = [[0f32; LANES]; TILE];
+        for l in 0..h {
+            let b = vector(b_t, l * tp + first);
+            for i in 0..TILE {
+                add_scaled(&mut acc[i], a[i][l], b);
+            }
+        }
+        for i in 0..TILE {
+            out[i * tp + first..][..LANES].copy_from_slice(&acc[i]);
+        }
+    }
+}
+
+/// `out[i, :] = Σ_{j < n_keys} weights[i, j] · rows[j, :]` for a tile of `i`.
+#[inline(always)]
+fn weighted_rows(
+    weights: &[f32],
+    tp: usize,
+    n_keys: usize,
+    rows: &[f32],
+    hp: usize,
+    out: &mut [f32],
+) {
+    let weights: [&[f32]; TILE] = std::array::from_fn(|i| &weights[i * tp..][..n_keys]);
+    for first in (0..hp).step_by(LANES) {
+        let mut acc = [[0f32; LANES]; TILE];
+        for j in 0..n_keys {
+            let row = vector(rows, j * hp + first);
+            for i in 0..TILE {
+                add_scaled(&mut acc[i], weights[i][j], row);
+            }
+        }
+        for i in 0..TILE {
+            out[i * hp + first..][..LANES].copy_from_slice(&acc[i]);
+        }
+    }
+}
+
+/// `out[j, :] += Σ_i weights[i, j] · rows[i, :]` over a tile of `i`, for `j < n_keys`.
+#[inline(always)]
+fn add_outer(weights: &[f32], tp: usize, n_keys: usize, rows: &[f32], hp: usize, out: &mut [f32]) {
+    let weights: [&[f32]; TILE] = std::array::from_fn(|i| &weights[i * tp..][..n_keys]);
+    for first in (0..hp).step_by(LANES) {
+        let tile: [Vector; TILE] = std::array::from_fn(|i| *vector(rows, i * hp + first));
+        for j in 0..n_keys {
+            let mut acc = *vector(out, j * hp + first);
+            for i in 0..TILE {
+                add_scaled(&mut acc, weights[i][j], &tile[i]);
+            }
+            out[j * hp + first..][..LANES].copy_from_slice(&acc);
+        }
+    }
+}
+
+#[inline(always)]
+fn add_scaled(acc: &mut Vector, a: f32, b: &Vector) {
+    for i in 0..LANES {
+        acc[i] = a.mul_add(b[i], acc[i]);
+    }
+}
+
+#[inline(always)]
+fn vector(x: &[f32], at: usize) -> &Vector {
+    match x[at..].first_chunk() {
+        Some(vector) => vector,
+        None => unreachable!("scratch is padded to whole vectors"),
+    }
+}
+
+/// Copies one head of `x [T, stride]` into `out [tp, hp]`; the padding is zero.
+#[inline(always)]
+fn gather(
+    x: &[f32],
+    out: &mut [f32],
+    stride: usize,
+    offset: usize,
+    h: usize,
+    hp: usize,
+    tp: usize,
+) {
+    out[x.len() / stride * hp..tp * hp].fill(0.0);
+    for (x, out) in x.chunks_exact(stride).zip(out.chunks_exact_mut(hp)) {
+        out[..h].copy_from_slice(&x[offset..][..h]);
+        out[h..].fill(0.0);
+    }
+}
+
+/// Copies one head of `x [T, stride]` into `out [hp, tp]`; the padding is zero.
+#[inline(always)]
+fn gather_transposed(
+    x: &[f32],
+    out: &mut [f32],
+    stride: usize,
+    offset: usize,
+    h: usize,
+    hp: usize,
+    tp: usize,
+) {
+    out[..hp * tp].fill(0.0);
+    for (t, x) in x.chunks_exact(stride).enumerate() {
+        for (i, x) in x[offset..][..h].iter().enumerate() {
+            out[i * tp + t] = *x;
+        }
+    }
+}
+
+/// Copies `x [T, hp]` to one head of `out [T, stride]`.
+#[inline(always)]
+fn scatter(out: &mut [f32], x: &[f32], stride: usize, offset: usize, h: usize, hp: usize) {
+    for (x, out) in x.chunks_exact(hp).zip(out.chunks_exact_mut(stride)) {
+        out[offset..][..h].copy_from_slice(&x[..h]);
+    }
+}
+
+multiversion! {
+    /// Attention of one new position `t` per row: `qkv [B, 3 N H]` to `out [B, N H]`.
+    ///
+    /// Appends the new keys and values to the cache: `keys [B, N, H, C]`, `values [B, N, C, H]`,
+    /// C positions of capacity (a multiple of 16).
+    pub fn decode(qkv: &[f32], keys: &mut [f32], values: &mut [f32], out: &mut [f32], t: usize, capacity: usize, n_heads: usize, head_dim: usize, p: &mut Vec<f32>) {
+        let (h, d) = (head_dim, n_heads * head_dim);
+        let scale = 1.0 / (h as f32).sqrt();
+        p.resize(capacity, 0.0);
+        let heads = keys.chunks_exact_mut(h * capacity).zip(values.chunks_exact_mut(h * capacity));
+        for (i, (keys, values)) in heads.enumerate() {
+            let (b, n) = (i / n_heads, i % n_heads);
+            let at = |part: usize| &qkv[b * 3 * d + part * d + n * h..][..h];
+            for (row, k) in keys.chunks_exact_mut(capacity).zip(at(1)) {
+                row[t] = *k;
+            }
+            values[t * h..][..h].copy_from_slice(at(2));
+            let len = (t + 1).next_multiple_of(LANES);
+            let p = &mut p[..len];
+            let (blocks, _) = p.as_chunks_mut::<LANES>();
+            for (block, p) in blocks.iter_mut().enumerate() {
+                let mut acc = [0f32; LANES];
+                for (keys, q) in keys.chunks_exact(capacity).zip(at(0)) {
+                    add_scaled(&mut acc, *q, vector(keys, block * LANES));
+                }
+                *p = acc;
+            }
+            let (_, sum) = softmax_row(p, t, scale);
+            let out = &mut out[b * d + n * h..][..h];
+            out.fill(0.0);
+            for (p, v) in p[..=t].iter().zip(values.chunks_exact(h)) {
+                for (out, v) in out.iter_mut().zip(v) {
+                    *out = p.mul_add(*v, *out);
+                }
+            }
+            let norm = 1.0 / sum;
+            for out in out {
+                *out *= norm;
+            }
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! Vocabulary projection fused with cross entropy and KL, forward and backward, in chunks.
+//!
+//! `[B, T, V]` logits never exist whole: a chunk of positions is projected, scored, turned into
+//! the gradient of its logits in place and multiplied back before the next one starts.
+
+use super::matmul::{Out, matmul_nn, matmul_nt, matmul_tn};
+use super::simd::{LANES, exp, fold, multiversion};
+
+/// Logits of one chunk, at most (256 KiB).
+const CHUNK_LOGITS: usize = 1 << 16;
+
+/// Result of one position.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct PositionLoss {
+    /// Cross entropy against the target, nats.
+    pub ntp: f32,
+    /// KL(reference || student), nats; 0 without a reference.
+    pub kl: f32,
+    /// Whether the target has the largest logit (the lowest id among equals).
+    pub correct: bool,
+}
+
+/// Positions to score.
+pub struct Positions<'a> {
+    /// Final hidden states of the student, `[M, D]`.
+    pub hidden: &'a [f32],
+    /// Final hidden states of the reference, `[M, D]`, and its output embedding `[V, D]`.
+    pub reference: Option<(&'a [f32], &'a [f32])>,
+    /// Target of each position.
+    pub targets: &'a [u32],
+}
+
+/// Weights of the two losses in the total, and where the gradients go.
+pub struct Backward<'a> {
+    /// Weight of each position's cross entropy, `[M]`.
+    pub ntp_weights: &'a [f32],
+    /// Weight of each position's KL, `[M]`.
+    pub kl_weights: &'a [f32],
+    /// Gradient of the hidden states `[M, D]`, overwritten.
+    pub d_hidden: &'a mut [f32],
+    /// Gradient of the output embedding `[V, D]`, added to.
+    pub d_embed: &'a mut [f32],
+}
+
+/// One thread's working memory.
+#[derive(Default)]
+pub struct Scratch {
+    logits: Vec<f32>,
+    reference: Vec<f32>,
+}
+
+/// Scores every position against `embed [V, D]`; with `backward`, also adds up the gradients.
+pub fn run(
+    positions: &Positions,
+    embed: &[f32],
+    d: usize,
+    mut backward: Option<Backward>,
+    losses: &mut [PositionLoss],
+    scratch: &mut Scratch,
+) {
+    let v = embed.len() / d;
+    let m = positions.targets.len();
+    let chunk = (CHUNK_LOGITS / v).clamp(1, m.max(1));
+    let Scratch { logits, reference } = scratch;
+    logits.resize(logits.len().max(chunk * v), 0.0);
+    if positions.reference.is_some() {
+        reference.resize(reference.len().max(chunk * v), 0.0);
+    }
+    for first in (0..m).step_by(chunk) {
+        let n = chunk.min(m - first);
+        let hidden = &positions.hidden[first * d..][..n * d];
+        let logits = &mut logits[..n * v];
+        matmul_nt(logits, hidden, embed, n, v, d, Out::Set);
+        let reference = match positions.reference {
+            Some((hidden, embed)) => {
+                let reference = &mut reference[..n * v];
+                matmul_nt(
+                    reference,
+                    &hidden[first * d..][..n * d],
+                    embed,
+                    n,
+                    v,
+                    d,
+                    Out::Set,
+                );
+                reference
+            }
+            None => &mut [],
+        };
+        let targets = &positions.targets[first..][..n];
+        let (ntp_weights, kl_weights) = match &backward {
+            Some(b) => (&b.ntp_weights[first..][..n], &b.kl_weights[first..][..n]),
+            None => (&[][..], &[][..]),
+        };
+        score(
+            logits,
+            reference,
+            targets,
+            ntp_weights,
+            kl_weights,
+            &mut losses[first..][..n],
+            v,
+        );
+        if let Some(b) = &mut backward {
+            let d_hidden = &mut b.d_hidden[first * d..][..n * d];
+            matmul_nn(d_hidden, logits, embed, n, v, d, Out::Set);
+            matmul_tn(b.d_embed, logits, hidden, n, v, d, Out::Add);
+        }
+    }
+}
+
+multiversion! {
+    /// Losses of a chunk; where weights are given, `logits` become the gradient of the weighted sum.
+    fn score(logits: &mut [f32], reference: &mut [f32], targets: &[u32], ntp_weights: &[f32], kl_weights: &[f32], losses: &mut [PositionLoss], v: usize) {
+        for (i, (row, loss)) in logits.chunks_exact_mut(v).zip(losses).enumerate() {
+            let target = targets[i] as usize;
+            let lse = log_sum_exp(row);
+            let score = row[target];
+            *loss = PositionLoss { ntp: lse - score, kl: 0.0, correct: is_first_max(row, target) };
+            let reference = if reference.is_empty() { &mut [] } else { &mut reference[i * v..][..v] };
+            if !reference.is_empty() {
+                let reference_lse = log_sum_exp(reference);
+                let mut kl = [0f32; LANES];
+                let (student_body, student_tail) = row.as_chunks::<LANES>();
+                let (reference_body, reference_tail) = reference.as_chunks_mut::<LANES>();
+                for (s, r) in student_body.iter().zip(reference_body) {
+                    for l in 0..LANES {
+                        let log_p = r[l] - reference_lse;
+                        let p = exp(log_p);
+                        kl[l] = p.mul_add(log_p - (s[l] - lse), kl[l]);
+                        r[l] = p;
+                    }
+                }
+                for (l, (s, r)) in student_tail.iter().zip(reference_tail).enumerate() {
+                    let log_p = *r - reference_lse;
+                    let p = exp(log_p);
+                    kl[l] = p.mul_add(log_p - (s - lse), kl[l]);
+                    *r = p;
+                }
+                loss.kl = fold(kl);
+            }
+            if ntp_weights.is_empty() {
+                continue;
+            }
+            let (ntp_weight, kl_weight) = (ntp_weights[i], kl_weights[i]);
+            if reference.is_empty() {
+                for x in row.iter_mut() {
+                    *x = ntp_weight * exp(*x - lse);
+                }
+            } else {
+                let both = ntp_weight + kl_weight;
+                for (x, p) in row.iter_mut().zip(reference) {
+                    *x = both.mul_add(exp(*x - lse), -kl_weight * *p);
+                }
+            }
+            row[target] -= ntp_weight;
+        }
+    }
+}
+
+/// `log Σ e^x`.
+#[inline(always)]
+pub(crate) fn log_sum_exp(row: &[f32]) -> f32 {
+    let (body, tail) = row.as_chunks::<LANES>();
+    let mut max = [f32::MIN; LANES];
+    for x in body {
+        for l in 0..LANES {
+            max[l] = if x[l] > max[l] { x[l] } else { max[l] };
+        }
+    }
+    let max = max
+        .iter()
+        .chain(tail)
+        .fold(f32::MIN, |a, &b| if b > a { b } else { a });
+    let mut sum = [0f32; LANES];
+    for x in body {
+        for l in 0..LANES {
+            sum[l] += exp(x[l] - max);
+        }
+    }
+    for (l, x) in tail.iter().enumerate() {
+        sum[l] += exp(x - max);
+    }
+    max + fold(sum).ln()
+}
+
+/// Whether `target` is what greedy decoding picks: larger than all before it, no smaller than all after.
+#[inline(always)]
+fn is_first_max(row: &[f32], target: usize) -> bool {
+    let score = row[target];
+    let (before, rest) = row.split_at(target);
+    let beaten = before.iter().fold(false, |any, &x| any | (x >= score));
+    let beaten = rest.iter().fold(beaten, |any, &x| any | (x > score));
+    !beaten && !score.is_nan()
+}

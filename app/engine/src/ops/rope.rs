@@ -1,0 +1,113 @@
+//! QK-norm and rotary positions, applied to `q` and `k` in place.
+//!
+//! Each head's `q` and `k` are RMS-normalised, then rotated: dimension `i` of the first half is
+//! paired with dimension `i` of the second half and turned by `position · base^(-2i/H)`.
+
+use super::norm::EPS;
+use super::simd::multiversion;
+
+/// Cosines and sines of every position: `[T, H/2]` each.
+#[derive(Clone, Debug)]
+pub struct RopeTable {
+    half: usize,
+    cos: Vec<f32>,
+    sin: Vec<f32>,
+}
+
+impl RopeTable {
+    /// A table for positions `0..seq_len` of heads of size `head_dim` (even).
+    pub fn new(seq_len: usize, head_dim: usize, base: f64) -> Self {
+        let half = head_dim / 2;
+        let angle = |t: usize, i: usize| t as f64 * base.powf(-(2.0 * i as f64) / head_dim as f64);
+        let each = |f: fn(f64) -> f64| {
+            (0..seq_len)
+                .flat_map(|t| (0..half).map(move |i| (t, i)))
+                .map(|(t, i)| f(angle(t, i)) as f32)
+                .collect()
+        };
+        Self {
+            half,
+            cos: each(f64::cos),
+            sin: each(f64::sin),
+        }
+    }
+
+    /// Positions the table holds.
+    pub fn seq_len(&self) -> usize {
+        self.cos.len() / self.half.max(1)
+    }
+}
+
+/// Where a row of `q` or `k` stands in its sequence.
+#[derive(Clone, Copy)]
+pub enum Positions {
+    /// Rows are `[B, T]`: row `m` stands at `m % T`.
+    Sequence(usize),
+    /// All rows stand at this position.
+    All(usize),
+}
+
+multiversion! {
+    /// Normalises and rotates the first `2 N` heads (`q`, then `k`) of each row of `qkv [M, 3 N H]`.
+    ///
+    /// Keeps `1/rms` of every head in `inv_rms [M, 2 N]`.
+    pub fn forward(qkv: &mut [f32], inv_rms: &mut [f32], table: &RopeTable, n_heads: usize, positions: Positions) {
+        let half = table.half;
+        let h = 2 * half;
+        let rows = qkv.chunks_exact_mut(3 * n_heads * h).zip(inv_rms.chunks_exact_mut(2 * n_heads));
+        for (m, (row, inv_rms)) in rows.enumerate() {
+            let t = match positions {
+                Positions::Sequence(seq_len) => m % seq_len,
+                Positions::All(t) => t,
+            };
+            let cos = &table.cos[t * half..][..half];
+            let sin = &table.sin[t * half..][..half];
+            for (x, r) in row.chunks_exact_mut(h).zip(inv_rms) {
+                let (a, b) = x.split_at_mut(half);
+                let mut squares = 0f32;
+                for (a, b) in a.iter().zip(b.iter()) {
+                    squares += a * a + b * b;
+                }
+                *r = 1.0 / (squares / h as f32 + EPS).sqrt();
+                for (((a, b), cos), sin) in a.iter_mut().zip(b.iter_mut()).zip(cos).zip(sin) {
+                    let (x, y) = (*a * *r, *b * *r);
+                    *a = x * cos - y * sin;
+                    *b = y * cos + x * sin;
+                }
+            }
+        }
+    }
+}
+
+multiversion! {
+    /// Turns the gradient of the rotated `q`, `k` in `dqkv [M, 3 N H]` into that of the raw ones, in place.
+    ///
+    /// `qkv` holds the forward's output. A rotation commutes with the norm's Jacobian
+    /// `r (I − ŷŷᵀ/H)`, which is applied first, to the rotated vectors.
+    pub fn backward(dqkv: &mut [f32], qkv: &[f32], inv_rms: &[f32], table: &RopeTable, n_heads: usize, seq_len: usize) {
+        let half = table.half;
+        let h = 2 * half;
+        let width = 3 * n_heads * h;
+        let rows = dqkv.chunks_exact_mut(width).zip(qkv.chunks_exact(width));
+        for (m, ((dx, y), inv_rms)) in rows.zip(inv_rms.chunks_exact(2 * n_heads)).enumerate() {
+            let t = m % seq_len;
+            let cos = &table.cos[t * half..][..half];
+            let sin = &table.sin[t * half..][..half];
+            for ((dx, y), &r) in dx.chunks_exact_mut(h).zip(y.chunks_exact(h)).zip(inv_rms) {
+                let mut mean = 0f32;
+                for (dx, y) in dx.iter().zip(y) {
+                    mean += dx * y;
+                }
+                mean /= h as f32;
+                let (da, db) = dx.split_at_mut(half);
+                let (ya, yb) = y.split_at(half);
+                for i in 0..half {
+                    let x = r * (da[i] - ya[i] * mean);
+                    let y = r * (db[i] - yb[i] * mean);
+                    da[i] = x * cos[i] + y * sin[i];
+                    db[i] = y * cos[i] - x * sin[i];
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! AdamW with savable state, one pass over memory.
+
+use rayon::prelude::*;
+
+use crate::ops::simd::multiversion;
+
+/// Settings of [`AdamW`].
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct AdamWConfig {
+    /// Decay of the first moment.
+    pub beta1: f64,
+    /// Decay of the second moment.
+    pub beta2: f64,
+    /// Added to the root of the second moment, after its bias is corrected.
+    pub eps: f64,
+    /// Decoupled weight decay, multiplied by the learning rate.
+    pub weight_decay: f64,
+}
+
+/// Moments of AdamW (Loshchilov and Hutter) for one flat buffer of weights.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AdamW {
+    /// Settings.
+    pub config: AdamWConfig,
+    /// Updates so far.
+    pub updates: u64,
+    /// First moments.
+    pub m: Vec<f32>,
+    /// Second moments.
+    pub v: Vec<f32>,
+}
+
+/// Numbers a thread takes at once; fixed, so that the norm is summed in one order.
+const CHUNK: usize = 1 << 14;
+/// Numbers whose gradients are added up at once, on the stack.
+const BLOCK: usize = 1 << 10;
+
+/// Factors of one update.
+#[derive(Clone, Copy)]
+struct Factors {
+    beta1: f32,
+    beta2: f32,
+    eps: f32,
+    /// `1 / (1 − beta1^t)` and `1 / √(1 − beta2^t)`.
+    correct1: f32,
+    correct2: f32,
+    lr: f32,
+    decay: f32,
+}
+
+impl AdamW {
+    /// Fresh state for `len` weights.
+    pub fn new(config: AdamWConfig, len: usize) -> Self {
+        Self {
+            config,
+            updates: 0,
+            m: vec![0.0; len],
+            v: vec![0.0; len],
+        }
+    }
+
+    /// One update of `weights` with the sum of `grads` (each as long as the weights); returns the norm of that sum.
+    ///
+    /// `θ −= lr · (m̂ / (√v̂ + eps) + weight_decay · θ)`. Call it inside the pool that shall do the work.
+    pub fn update(&mut self, weights: &mut [f32], grads: &[&[f32]], lr: f64) -> f64 {
+        self.updates += 1;
+        let t = self.updates.min(i32::MAX as u64) as i32;
+        let c = self.config;
+        let factors = Factors {
+            beta1: c.beta1 as f32,
+            beta2: c.beta2 as f32,
+            eps: c.eps as f32,
+            correct1: (1.0 / (1.0 - c.beta1.powi(t))) as f32,
+            correct2: (1.0 / (1.0 - c.beta2.powi(t)).sqrt()) as f32,
+            lr: lr as f32,
+            decay: (1.0 - lr * c.weight_decay) as f32,
+        };
+        let squares: Vec<f64> = weights
+            .par_chunks_mut(CHUNK)
+            .zip(self.m.par_chunks_mut(CHUNK))
+            .zip(self.v.par_chunks_mut(CHUNK))
+            .enumerate()
+            .map(|(i, ((weights, m), v))| {
+                let mut squares = 0.0;
+                for first in (0..weights.len()).step_by(BLOCK) {
+                    let len = BLOCK.min(weights.len() - first);
+                    let at = i * CHUNK + first;
+                    let mut sum = [0f32; BLOCK];
+                    let sum = &mut sum[..len];
+                    for grads in grads {
+                        add(sum, &grads[at..at + len]);
+                    }
+                    let range = first..first + len;
+                    squares += f64::from(step(
+                        &mut weights[range.clone()],
+                        &mut m[range.clone()],
+                        &mut v[range],
+                        sum,
+                        factors,
+                    ));
+                }
+                squares
+            })
+            .collect();
+        squares.iter().sum::<f64>().sqrt()
+    }
+}
+
+multiversion! {
+    fn add(sum: &mut [f32], x: &[f32]) {
+        for (sum, x) in sum.iter_mut().zip(x) {
+            *sum += *x;
+        }
+    }
+}
+
+multiversion! {
+    /// Updates a block; returns the sum of the squared gradients.
+    fn step(weights: &mut [f32], m: &mut [f32], v: &mut [f32], grads: &[f32], f: Factors) -> f32 {
+        for (((w, m), v), &g) in weights.iter_mut().zip(m).zip(v).zip(grads) {
+            *m = f.beta1.mul_add(*m, (1.0 - f.beta1) * g);
+            *v = f.beta2.mul_add(*v, (1.0 - f.beta2) * g * g);
+            let direction = *m * f.correct1 / (v.sqrt() * f.correct2 + f.eps);
+            *w = w.mul_add(f.decay, -f.lr * direction);
+        }
+        crate::ops::simd::dot(grads, grads)
+    }
+}

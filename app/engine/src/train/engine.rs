@@ -1,0 +1,359 @@
+//! Losses and gradients of a batch, spread over threads by rows.
+//!
+//! A batch is cut into micro-batches small enough to stay in cache. Each *lane* runs its share of
+//! them one after another on one thread, with buffers and a gradient of its own; the optimizer adds
+//! the lanes' gradients up in a fixed order. Which lane gets which micro-batch depends on the
+//! number of lanes alone, so the same number of threads gives the same bits. One thread works two
+//! lanes, so that one and two threads agree as well.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use rayon::prelude::*;
+
+use crate::model::{Activations, Layout, Params, backward, forward, forward_inference};
+use crate::ops::head::{self, PositionLoss};
+use crate::ops::matmul::{Out, matmul_nt};
+
+use super::AdamW;
+
+/// Positions a micro-batch aims at: enough for the matrix products, few enough for the cache.
+const MICRO_POSITIONS: usize = 256;
+
+/// Rows whose losses enter the total.
+#[derive(Clone, Copy)]
+pub struct LossBatch<'a> {
+    /// `[B, T]`.
+    pub tokens: &'a [u32],
+    /// T.
+    pub seq_len: usize,
+    /// Weight in the total of each position's cross entropy against the next token, `[B, T]`.
+    pub ntp_weights: &'a [f32],
+    /// Weight in the total of each position's KL(reference || student), `[B, T]`.
+    pub kl_weights: &'a [f32],
+}
+
+/// Losses of one row, summed over the positions that have a next token.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct RowLoss {
+    /// Cross entropy, nats.
+    pub ntp: f64,
+    /// KL(reference || student), nats; 0 where no weight asked for it.
+    pub kl: f64,
+}
+
+/// What a batch cost.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct LossReport {
+    /// Losses of each row of each batch.
+    pub rows: Vec<Vec<RowLoss>>,
+    /// The weighted sum whose gradient was taken.
+    pub total: f64,
+    /// Thread-seconds spent on each batch, divided by the threads.
+    pub seconds: Vec<f64>,
+}
+
+/// Threads with their buffers, for models of one layout.
+pub struct Engine {
+    layout: Arc<Layout>,
+    pool: Arc<rayon::ThreadPool>,
+    threads: usize,
+    lanes: Vec<Lane>,
+}
+
+struct Lane {
+    acts: Activations,
+    reference_acts: Activations,
+    head: head::Scratch,
+    targets: Vec<u32>,
+    losses: Vec<PositionLoss>,
+    grads: Vec<f32>,
+}
+
+/// One micro-batch: rows `first..first + rows` of a batch.
+#[derive(Clone, Copy)]
+struct Micro {
+    batch: usize,
+    first: usize,
+    rows: usize,
+}
+
+impl Engine {
+    /// An engine of `threads` threads.
+    ///
+    /// # Errors
+    /// When the system refuses the threads.
+    pub fn new(layout: &Arc<Layout>, threads: usize) -> Result<Self, rayon::ThreadPoolBuildError> {
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .thread_name(|i| format!("engine-{i}"))
+            .build()?;
+        let lanes = (0..threads.max(2))
+            .map(|_| Lane {
+                acts: Activations::new(layout.config),
+                reference_acts: Activations::new(layout.config),
+                head: head::Scratch::default(),
+                targets: Vec::new(),
+                losses: Vec::new(),
+                grads: Vec::new(),
+            })
+            .collect();
+        Ok(Self {
+            layout: layout.clone(),
+            pool: Arc::new(pool),
+            threads,
+            lanes,
+        })
+    }
+
+    /// The threads, for other work on the same cores.
+    pub fn pool(&self) -> &Arc<rayon::ThreadPool> {
+        &self.pool
+    }
+
+    /// Number of threads.
+    pub fn threads(&self) -> usize {
+        self.threads
+    }
+
+    /// Computes losses and, in the lanes, the gradient of their weighted sum with respect to `student`.
+    ///
+    /// `reference` is needed where a batch has KL weights.
+    pub fn forward_backward(
+        &mut self,
+        student: &Params,
+        reference: Option<&Params>,
+        batches: &[LossBatch],
+    ) -> LossReport {
+        let micros = micro_batches(batches.iter().map(|b| (b.tokens.len(), b.seq_len)));
+        let n_lanes = self.lanes.len();
+        let len = self.layout.len;
+        let results: Vec<Vec<(f64, Vec<RowLoss>, f64)>> = self.pool.install(|| {
+            self.lanes
+                .par_iter_mut()
+                .enumerate()
+                .map(|(i, lane)| {
+                    lane.grads.resize(len, 0.0);
+                    lane.grads.fill(0.0);
+                    micros
+                        .iter()
+                        .skip(i)
+                        .step_by(n_lanes)
+                        .map(|micro| {
+                            let start = Instant::now();
+                            let batch = batches[micro.batch].rows(micro.first, micro.rows);
+                            let (total, rows) = lane.train(student, reference, batch);
+                            (total, rows, start.elapsed().as_secs_f64())
+                        })
+                        .collect()
+                })
+                .collect()
+        });
+        let mut report = LossReport {
+            rows: vec![Vec::new(); batches.len()],
+            total: 0.0,
+            seconds: vec![0.0; batches.len()],
+        };
+        for (i, micro) in micros.iter().enumerate() {
+            let (total, rows, seconds) = &results[i % n_lanes][i / n_lanes];
+            report.total += total;
+            report.rows[micro.batch].extend(rows);
+            report.seconds[micro.batch] += seconds / self.threads as f64;
+        }
+        report
+    }
+
+    /// Updates `student` with the gradients of the last [`Self::forward_backward`]; returns their norm.
+    pub fn update(&mut self, student: &mut Params, optimizer: &mut AdamW, lr: f64) -> f64 {
+        let grads: Vec<&[f32]> = self.lanes.iter().map(|lane| &lane.grads[..]).collect();
+        self.pool
+            .install(|| optimizer.update(&mut student.data, &grads, lr))
+    }
+
+    /// The gradient of the last [`Self::forward_backward`], in the layout of the weights.
+    pub fn gradients(&self) -> Params {
+        let mut sum = Params::zeros(&self.layout);
+        for lane in &self.lanes {
+            for (sum, g) in sum.data.iter_mut().zip(&lane.grads) {
+                *sum += g;
+            }
+        }
+        sum
+    }
+
+    /// Scores every position of `tokens [B, T]` without gradients, `[B, T]`; last positions are zero.
+    pub fn evaluate(
+        &mut self,
+        student: &Params,
+        reference: Option<&Params>,
+        tokens: &[u32],
+        seq_len: usize,
+    ) -> Vec<PositionLoss> {
+        let micros = micro_batches([(tokens.len(), seq_len)].into_iter());
+        let n_lanes = self.lanes.len();
+        let results: Vec<Vec<Vec<PositionLoss>>> = self.pool.install(|| {
+            self.lanes
+                .par_iter_mut()
+                .enumerate()
+                .map(|(i, lane)| {
+                    micros
+                        .iter()
+                        .skip(i)
+                        .step_by(n_lanes)
+                        .map(|m| {
+                            let tokens = &tokens[m.first * seq_len..][..m.rows * seq_len];
+                            lane.evaluate(student, reference, tokens, seq_len).to_vec()
+                        })
+                        .collect()
+                })
+                .collect()
+        });
+        (0..micros.len())
+            .flat_map(|i| results[i % n_lanes][i / n_lanes].iter().copied())
+            .collect()
+    }
+
+    /// Logits of every position of `tokens [B, T]`, whole: `[B, T, V]`. For checks, not for training.
+    pub fn logits(&mut self, student: &Params, tokens: &[u32], seq_len: usize) -> Vec<f32> {
+        let (d, v) = (self.layout.config.d_model, self.layout.config.vocab_size);
+        let acts = &mut self.lanes[0].acts;
+        forward_inference(student, tokens, seq_len, acts);
+        let mut logits = vec![0.0; tokens.len() * v];
+        let embed = &student.data[self.layout.embed_out()];
+        let hidden = acts.hidden(tokens.len());
+        matmul_nt(&mut logits, hidden, embed, tokens.len(), v, d, Out::Set);
+        logits
+    }
+}
+
+/// Cuts batches of `(tokens, seq_len)` into micro-batches.
+fn micro_batches(batches: impl Iterator<Item = (usize, usize)>) -> Vec<Micro> {
+    let mut micros = Vec::new();
+    for (batch, (tokens, seq_len)) in batches.enumerate() {
+        let rows = tokens / seq_len.max(1);
+        let most = (MICRO_POSITIONS / seq_len.max(1)).max(1);
+        // As even as can be: the last one should not be a stump.
+        let count = rows.div_ceil(most);
+        for i in 0..count {
+            let (first, end) = (i * rows / count, (i + 1) * rows / count);
+            micros.push(Micro {
+                batch,
+                first,
+                rows: end - first,
+            });
+        }
+    }
+    micros
+}
+
+impl<'a> LossBatch<'a> {
+    fn rows(&self, first: usize, rows: usize) -> LossBatch<'a> {
+        let t = self.seq_len;
+        let range = first * t..(first + rows) * t;
+        LossBatch {
+            tokens: &self.tokens[range.clone()],
+            seq_len: t,
+            ntp_weights: &self.ntp_weights[range.clone()],
+            kl_weights: &self.kl_weights[range],
+        }
+    }
+}
+
+impl Lane {
+    /// Forward and backward of one micro-batch: its part of the total, and its rows' losses.
+    fn train(
+        &mut self,
+        student: &Params,
+        reference: Option<&Params>,
+        batch: LossBatch,
+    ) -> (f64, Vec<RowLoss>) {
+        let (tokens, seq_len) = (batch.tokens, batch.seq_len);
+        let m = tokens.len();
+        let layout = &student.layout;
+        self.prepare(tokens, seq_len);
+        let reference = reference.filter(|_| batch.kl_weights.iter().any(|&w| w != 0.0));
+        if let Some(reference) = reference {
+            forward_inference(reference, tokens, seq_len, &mut self.reference_acts);
+        }
+        forward(student, tokens, seq_len, &mut self.acts);
+        let (hidden, d_hidden) = self.acts.hidden_and_gradient(m);
+        let positions = head::Positions {
+            hidden,
+            reference: reference
+                .map(|r| (self.reference_acts.hidden(m), &r.data[layout.embed_out()])),
+            targets: &self.targets,
+        };
+        let grads = head::Backward {
+            ntp_weights: batch.ntp_weights,
+            kl_weights: batch.kl_weights,
+            d_hidden,
+            d_embed: &mut self.grads[layout.embed_out()],
+        };
+        let embed = &student.data[layout.embed_out()];
+        let d = layout.config.d_model;
+        head::run(
+            &positions,
+            embed,
+            d,
+            Some(grads),
+            &mut self.losses,
+            &mut self.head,
+        );
+        backward(student, tokens, seq_len, &mut self.acts, &mut self.grads);
+        clear_last_positions(&mut self.losses, seq_len);
+
+        let weights = batch.ntp_weights.iter().zip(batch.kl_weights);
+        let total = self.losses.iter().zip(weights).map(|(loss, (&ntp, &kl))| {
+            f64::from(ntp) * f64::from(loss.ntp) + f64::from(kl) * f64::from(loss.kl)
+        });
+        let rows = self.losses.chunks_exact(seq_len).map(|row| RowLoss {
+            ntp: row.iter().map(|l| f64::from(l.ntp)).sum(),
+            kl: row.iter().map(|l| f64::from(l.kl)).sum(),
+        });
+        (total.sum(), rows.collect())
+    }
+
+    fn evaluate(
+        &mut self,
+        student: &Params,
+        reference: Option<&Params>,
+        tokens: &[u32],
+        seq_len: usize,
+    ) -> &[PositionLoss] {
+        let m = tokens.len();
+        let layout = &student.layout;
+        self.prepare(tokens, seq_len);
+        forward_inference(student, tokens, seq_len, &mut self.acts);
+        if let Some(reference) = reference {
+            forward_inference(reference, tokens, seq_len, &mut self.reference_acts);
+        }
+        let positions = head::Positions {
+            hidden: self.acts.hidden(m),
+            reference: reference
+                .map(|r| (self.reference_acts.hidden(m), &r.data[layout.embed_out()])),
+            targets: &self.targets,
+        };
+        let embed = &student.data[layout.embed_out()];
+        let d = layout.config.d_model;
+        head::run(&positions, embed, d, None, &mut self.losses, &mut self.head);
+        clear_last_positions(&mut self.losses, seq_len);
+        &self.losses
+    }
+
+    /// Sets the targets (the next token; 0 where there is none) and makes room for the losses.
+    fn prepare(&mut self, tokens: &[u32], seq_len: usize) {
+        self.targets.clear();
+        for row in tokens.chunks_exact(seq_len) {
+            self.targets.extend_from_slice(&row[1..]);
+            self.targets.push(0);
+        }
+        self.losses.clear();
+        self.losses.resize(tokens.len(), PositionLoss::default());
+    }
+}
+
+fn clear_last_positions(losses: &mut [PositionLoss], seq_len: usize) {
+    for row in losses.chunks_exact_mut(seq_len) {
+        row[seq_len - 1] = PositionLoss::default();
+    }
+}
