@@ -4,9 +4,11 @@
 //! `ops`, `sample`, `data`, `eval` and `replay`, and writes what happened through `run`; `report`
 //! derives CSVs and figures from the events of `run` alone.
 
+pub mod data;
 pub mod eval;
 pub mod experiment;
 pub mod model;
 pub mod ops;
 pub mod run;
+pub mod sample;
 pub mod train;

@@ -12,6 +12,7 @@ mod reference_layout;
 
 pub use activations::Activations;
 pub use backward::backward;
+pub(crate) use forward::embed;
 pub use forward::{forward, forward_inference};
 pub use params::{Entry, Layout, ModelConfig, Params};
 pub use reference_layout::{LayoutError, from_reference_layout, to_reference_layout};

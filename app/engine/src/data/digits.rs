@@ -1,0 +1,280 @@
+//! Digit tasks in the paper's layout, after a generic `<bos>`.
+//!
+//! A row is `<bos> <task> x… <sep> y… <eq> r… <eos>`: operands of `n_digits` digits, a result of
+//! `n_digits + 1`, zero-padded, most significant first; tasks of one operand have `<null>` in the
+//! place of the second. Three digits give the paper's 14 tokens and one more in front.
+
+use crate::eval::HeldOut;
+use crate::train::{Random, Stream};
+
+/// Token ids: the paper's 19, then the lab's own.
+pub mod token {
+    /// Between the operands.
+    pub const SEP: u32 = 5;
+    /// Before the result.
+    pub const EQ: u32 = 6;
+    /// In the place of a missing operand.
+    pub const NULL: u32 = 7;
+    /// Ends a row.
+    pub const EOS: u32 = 8;
+    /// The digit 0; the others follow.
+    pub const DIGIT: u32 = 9;
+    /// Begins a row.
+    pub const BOS: u32 = 19;
+    /// Ids are smaller than this.
+    pub const VOCAB_SIZE: usize = 22;
+}
+
+/// One task: its name, its token, and its operands.
+struct Task {
+    name: &'static str,
+    token: u32,
+    operands: u32,
+}
+
+const TASK_TABLE: [Task; 6] = [
+    Task {
+        name: "add",
+        token: 1,
+        operands: 2,
+    },
+    Task {
+        name: "reversal",
+        token: 2,
+        operands: 1,
+    },
+    Task {
+        name: "sort",
+        token: 3,
+        operands: 1,
+    },
+    Task {
+        name: "modadd",
+        token: 4,
+        operands: 2,
+    },
+    Task {
+        name: "rotate",
+        token: 20,
+        operands: 1,
+    },
+    Task {
+        name: "complement",
+        token: 21,
+        operands: 1,
+    },
+];
+
+/// Names of all tasks. `rotate` moves the first digit to the end, `complement` turns d into 9 − d.
+pub const TASKS: [&str; 6] = ["add", "reversal", "sort", "modadd", "rotate", "complement"];
+
+/// One digit task with its held-out share.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Digits {
+    /// Name.
+    pub name: &'static str,
+    task: u32,
+    operands: u32,
+    n_digits: usize,
+    held_out: f64,
+}
+
+impl Digits {
+    /// The task called `name`, if there is one; see [`TASKS`].
+    pub fn new(name: &str, n_digits: usize, held_out: f64) -> Option<Self> {
+        let task = TASK_TABLE.iter().find(|task| task.name == name)?;
+        let Task {
+            name,
+            token,
+            operands,
+        } = *task;
+        Some(Self {
+            name,
+            task: token,
+            operands,
+            n_digits,
+            held_out,
+        })
+    }
+
+    /// Tokens of a row.
+    pub fn seq_len(&self) -> usize {
+        3 * self.n_digits + 6
+    }
+
+    /// Tokens up to the `<eq>`.
+    pub fn prompt_len(&self) -> usize {
+        2 * self.n_digits + 4
+    }
+
+    /// The tokens every row begins with: `<bos> <task>`.
+    pub fn markers(&self) -> [u32; 2] {
+        [token::BOS, self.task]
+    }
+
+    /// Number of different inputs.
+    pub fn inputs(&self) -> u64 {
+        10u64.pow(self.n_digits as u32 * self.operands)
+    }
+
+    /// Whether an input is never trained on: decided by its hash, the same for every task and seed.
+    fn is_held_out(&self, input: u64) -> bool {
+        let hash = blake3::hash(&[&b"forgetlab held-out"[..], &input.to_le_bytes()].concat());
+        let (head, _) = hash.as_bytes().as_chunks::<8>();
+        (u64::from_le_bytes(head[0]) as f64) < self.held_out * 2f64.powi(64)
+    }
+
+    /// Appends `rows` rows of training inputs drawn uniformly.
+    pub fn draw(&self, random: &mut Random, rows: usize, out: &mut Vec<u32>) {
+        for _ in 0..rows {
+            let input = loop {
+                let input = random.below(self.inputs());
+                if !self.is_held_out(input) {
+                    break input;
+                }
+            };
+            self.encode(input, out);
+        }
+    }
+
+    /// Up to `most` held-out rows, the same for every run.
+    pub fn held_out(&self, most: usize) -> HeldOut {
+        let mut tokens = Vec::new();
+        let rows = |tokens: &Vec<u32>| tokens.len() / self.seq_len();
+        if self.inputs() <= 100_000 {
+            // All there are, in a shuffled order, so that `most` of them are a fair sample.
+            let mut inputs: Vec<u64> = (0..self.inputs())
+                .filter(|&i| self.is_held_out(i))
+                .collect();
+            inputs.sort_by_key(|i| *blake3::hash(&i.to_le_bytes()).as_bytes());
+            inputs
+                .iter()
+                .take(most)
+                .for_each(|&input| self.encode(input, &mut tokens));
+        } else {
+            let mut random = Stream::new(0, "held-out rows").at(0);
+            while rows(&tokens) < most {
+                let input = random.below(self.inputs());
+                if self.is_held_out(input) {
+                    self.encode(input, &mut tokens);
+                }
+            }
+        }
+        HeldOut {
+            dataset: self.name.into(),
+            tokens,
+            seq_len: self.seq_len(),
+            prompt_len: Some(self.prompt_len()),
+        }
+    }
+
+    /// Appends the row of one input: its digits, most significant first.
+    fn encode(&self, input: u64, out: &mut Vec<u32>) {
+        let n = self.n_digits;
+        let modulus = 10u64.pow(n as u32);
+        let (x, y) = match self.operands {
+            2 => (input / modulus, Some(input % modulus)),
+            _ => (input, None),
+        };
+        let digits = |value: u64, count: usize| -> Vec<u32> {
+            (0..count)
+                .rev()
+                .map(|i| (value / 10u64.pow(i as u32) % 10) as u32)
+                .collect()
+        };
+        let xs = digits(x, n);
+        let result = match (self.name, y) {
+            ("add", Some(y)) => digits(x + y, n + 1),
+            ("modadd", Some(y)) => digits((x + y) % modulus, n + 1),
+            (name, _) => {
+                let mut r = xs.clone();
+                match name {
+                    "reversal" => r.reverse(),
+                    "sort" => r.sort_unstable(),
+                    "rotate" => r.rotate_left(1),
+                    _ => r.iter_mut().for_each(|d| *d = 9 - *d),
+                }
+                r.insert(0, 0);
+                r
+            }
+        };
+        let digit = |d: u32| token::DIGIT + d;
+        out.extend([token::BOS, self.task]);
+        out.extend(xs.into_iter().map(digit));
+        out.push(token::SEP);
+        match y {
+            Some(y) => out.extend(digits(y, n).into_iter().map(digit)),
+            None => out.extend(std::iter::repeat_n(token::NULL, n)),
+        }
+        out.push(token::EQ);
+        out.extend(result.into_iter().map(digit));
+        out.push(token::EOS);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Rows of the paper's tasks are token for token those of the reference implementation.
+    #[test]
+    fn rows_agree_with_the_reference_implementation() {
+        let fixture: serde_json::Value =
+            serde_json::from_str(include_str!("../../../../tests/fixtures/toy-rows.json")).unwrap();
+        for (name, rows) in fixture["rows"].as_object().unwrap() {
+            let task = Digits::new(name, 3, 0.1).unwrap();
+            for row in rows.as_array().unwrap() {
+                let row: Vec<u32> = row
+                    .as_array()
+                    .unwrap()
+                    .iter()
+                    .map(|t| t.as_u64().unwrap() as u32)
+                    .collect();
+                let value =
+                    |digits: &[u32]| digits.iter().fold(0, |n, d| 10 * n + u64::from(d - 9));
+                let input = match task.operands {
+                    2 => value(&row[1..4]) * 1000 + value(&row[5..8]),
+                    _ => value(&row[1..4]),
+                };
+                let mut encoded = Vec::new();
+                task.encode(input, &mut encoded);
+                assert_eq!(encoded[0], token::BOS);
+                assert_eq!(encoded[1..], row);
+            }
+        }
+    }
+
+    #[test]
+    fn rotate_and_complement_do_what_they_say() {
+        let answer = |name| {
+            let mut row = Vec::new();
+            Digits::new(name, 3, 0.1).unwrap().encode(123, &mut row);
+            row[11..14]
+                .iter()
+                .map(|t| t - token::DIGIT)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(answer("rotate"), [2, 3, 1]);
+        assert_eq!(answer("complement"), [8, 7, 6]);
+    }
+
+    #[test]
+    fn held_out_rows_are_never_trained_on() {
+        for name in TASKS {
+            let task = Digits::new(name, 3, 0.1).unwrap();
+            let held_out = task.held_out(500);
+            let t = task.seq_len();
+            let rows = held_out.tokens.chunks(t).count();
+            assert!(if task.operands == 1 {
+                (70..130).contains(&rows)
+            } else {
+                rows == 500
+            });
+            let held: std::collections::HashSet<&[u32]> = held_out.tokens.chunks(t).collect();
+            let mut drawn = Vec::new();
+            task.draw(&mut Stream::new(1, "test").at(0), 20_000, &mut drawn);
+            assert!(drawn.chunks(t).all(|row| !held.contains(row)));
+            assert!(drawn.iter().all(|&id| (id as usize) < token::VOCAB_SIZE));
+        }
+    }
+}

@@ -1,0 +1,212 @@
+//! Choice of the next token from its logits.
+
+use crate::ops::simd::{LANES, exp, fold, multiversion};
+use crate::train::Random;
+
+/// How the next token is chosen.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sampling {
+    /// Logits are divided by it; 0: always the most likely token (the lowest id among equals).
+    pub temperature: f32,
+    /// Choose among this many most likely tokens only.
+    pub top_k: Option<u32>,
+    /// Choose among the fewest most likely tokens whose probabilities reach this sum.
+    pub top_p: Option<f32>,
+    /// Tokens that end a row.
+    pub stop_tokens: Vec<u32>,
+}
+
+impl Default for Sampling {
+    /// Plain ancestral sampling: temperature 1, no truncation, no stop.
+    fn default() -> Self {
+        Self {
+            temperature: 1.0,
+            top_k: None,
+            top_p: None,
+            stop_tokens: Vec::new(),
+        }
+    }
+}
+
+impl Sampling {
+    /// Always the most likely token.
+    pub fn greedy() -> Self {
+        Self {
+            temperature: 0.0,
+            ..Self::default()
+        }
+    }
+
+    /// Chooses one token; `logits` are spent, `scratch` is overwritten.
+    pub(super) fn choose(
+        &self,
+        logits: &mut [f32],
+        random: &mut Random,
+        scratch: &mut Vec<f32>,
+    ) -> u32 {
+        if self.temperature <= 0.0 {
+            return argmax(logits);
+        }
+        if self.top_k.is_some() || self.top_p.is_some() {
+            self.truncate(logits, scratch);
+        }
+        let u = random.uniform();
+        draw(logits, 1.0 / self.temperature, u)
+    }
+
+    /// Sets the logits of tokens left out to −∞.
+    fn truncate(&self, logits: &mut [f32], scratch: &mut Vec<f32>) {
+        let mut order: Vec<u32> = (0..logits.len() as u32).collect();
+        order.sort_by(|&a, &b| {
+            logits[b as usize]
+                .total_cmp(&logits[a as usize])
+                .then(a.cmp(&b))
+        });
+        let mut kept = self
+            .top_k
+            .map_or(order.len(), |k| (k.max(1) as usize).min(order.len()));
+        if let Some(top_p) = self.top_p {
+            let largest = logits[order[0] as usize];
+            scratch.clear();
+            let weight = |&i: &u32| ((logits[i as usize] - largest) / self.temperature).exp();
+            scratch.extend(order[..kept].iter().map(weight));
+            let enough = top_p * scratch.iter().sum::<f32>();
+            let mut sum = 0.0;
+            let reached = scratch.iter().position(|p| {
+                sum += p;
+                sum >= enough
+            });
+            kept = reached.map_or(kept, |i| i + 1);
+        }
+        for &i in &order[kept..] {
+            logits[i as usize] = f32::NEG_INFINITY;
+        }
+    }
+}
+
+fn argmax(logits: &[f32]) -> u32 {
+    let mut best = 0;
+    for (i, x) in logits.iter().enumerate() {
+        if *x > logits[best] {
+            best = i;
+        }
+    }
+    best as u32
+}
+
+multiversion! {
+    /// Inverts the cumulative distribution at `u` in `[0, 1)`; a token of probability 0 is never drawn.
+    fn draw(logits: &mut [f32], inv_temperature: f32, u: f32) -> u32 {
+        let max = logits.iter().fold(f32::MIN, |a, &b| if b > a { b } else { a });
+        for x in logits.iter_mut() {
+            // Far below: `exp` stops at e^-87, a truncated token must weigh nothing.
+            let z = (*x - max) * inv_temperature;
+            *x = if z < -80.0 { 0.0 } else { exp(z) };
+        }
+        let (body, tail) = logits.as_chunks::<LANES>();
+        let tail_sum: f32 = tail.iter().sum();
+        let mut total = 0.0;
+        for block in body {
+            total += fold(*block);
+        }
+        let mut left = u * (total + tail_sum);
+        let mut last = 0;
+        // Whole blocks are skipped by their sum; inside the one that is not, token by token.
+        for (b, block) in body.iter().enumerate() {
+            let sum = fold(*block);
+            if left >= sum {
+                left -= sum;
+                continue;
+            }
+            for (i, &p) in block.iter().enumerate() {
+                if p > 0.0 {
+                    last = b * LANES + i;
+                    if left < p {
+                        return last as u32;
+                    }
+                    left -= p;
+                }
+            }
+            // Rounding: the block's last token with any probability.
+            return last as u32;
+        }
+        for (i, &p) in tail.iter().enumerate() {
+            if p > 0.0 {
+                last = body.len() * LANES + i;
+                if left < p {
+                    return last as u32;
+                }
+                left -= p;
+            }
+        }
+        if last == 0 {
+            // Rounding past the last block: the last token with any probability.
+            last = logits.iter().rposition(|&p| p > 0.0).unwrap_or(0);
+        }
+        last as u32
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::train::Stream;
+
+    #[test]
+    fn top_k_and_top_p_leave_the_rest_out() {
+        let logits: Vec<f32> = vec![0.0, 3.0, 1.0, 2.9, -5.0, 0.5];
+        let mut random = Stream::new(0, "t").at(0);
+        let mut seen = |sampling: Sampling| {
+            let mut seen = std::collections::BTreeSet::new();
+            for _ in 0..2000 {
+                seen.insert(sampling.choose(&mut logits.clone(), &mut random, &mut Vec::new()));
+            }
+            seen.into_iter().collect::<Vec<_>>()
+        };
+        assert_eq!(
+            seen(Sampling {
+                top_k: Some(2),
+                ..Sampling::default()
+            }),
+            [1, 3]
+        );
+        assert_eq!(
+            seen(Sampling {
+                top_p: Some(0.5),
+                ..Sampling::default()
+            }),
+            [1, 3]
+        );
+        assert_eq!(
+            seen(Sampling {
+                top_p: Some(0.1),
+                ..Sampling::default()
+            }),
+            [1]
+        );
+        assert_eq!(
+            seen(Sampling {
+                top_k: Some(1),
+                ..Sampling::default()
+            }),
+            [1]
+        );
+        assert_eq!(seen(Sampling::greedy()), [1]);
+        assert_eq!(
+            seen(Sampling {
+                temperature: 4.0,
+                ..Sampling::default()
+            })
+            .len(),
+            6
+        );
+    }
+
+    #[test]
+    fn the_largest_u_still_draws_a_token_with_probability() {
+        let mut logits = vec![f32::NEG_INFINITY; 40];
+        logits[17] = 0.0;
+        logits[18] = 0.0;
+        assert_eq!(draw(&mut logits, 1.0, 0.999_999_94), 18);
+    }
+}
