@@ -9,6 +9,7 @@ pub mod eval;
 pub mod experiment;
 pub mod model;
 pub mod ops;
+pub mod report;
 pub mod run;
 pub mod sample;
 pub mod train;
