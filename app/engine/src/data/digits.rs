@@ -9,6 +9,8 @@ use crate::train::{Random, Stream};
 
 /// Token ids: the paper's 19, then the lab's own.
 pub mod token {
+    /// Fills rows up; digit rows never need it.
+    pub const PAD: u32 = 0;
     /// Between the operands.
     pub const SEP: u32 = 5;
     /// Before the result.
@@ -23,6 +25,24 @@ pub mod token {
     pub const BOS: u32 = 19;
     /// Ids are smaller than this.
     pub const VOCAB_SIZE: usize = 22;
+
+    /// Name of a token, as text writes it.
+    pub fn name(id: u32) -> String {
+        let fixed = match id {
+            PAD => "<pad>",
+            SEP => "<sep>",
+            EQ => "<eq>",
+            NULL => "<null>",
+            EOS => "<eos>",
+            BOS => "<bos>",
+            DIGIT..BOS => return (id - DIGIT).to_string(),
+            _ => match super::TASK_TABLE.iter().find(|task| task.token == id) {
+                Some(task) => task.name,
+                None => "<unknown>",
+            },
+        };
+        fixed.into()
+    }
 }
 
 /// One task: its name, its token, and its operands.

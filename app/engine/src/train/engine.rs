@@ -33,7 +33,7 @@ pub struct LossBatch<'a> {
     pub kl_weights: &'a [f32],
 }
 
-/// Losses of one row, summed over the positions that have a next token.
+/// Losses of one row, summed over its positions with a weight.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct RowLoss {
     /// Cross entropy, nats.
@@ -306,11 +306,16 @@ impl Lane {
         let total = self.losses.iter().zip(weights).map(|(loss, (&ntp, &kl))| {
             f64::from(ntp) * f64::from(loss.ntp) + f64::from(kl) * f64::from(loss.kl)
         });
-        let rows = self.losses.chunks_exact(seq_len).map(|row| RowLoss {
-            ntp: row.iter().map(|l| f64::from(l.ntp)).sum(),
-            kl: row.iter().map(|l| f64::from(l.kl)).sum(),
-        });
-        (total.sum(), rows.collect())
+        let total = total.sum();
+        let mut rows = vec![RowLoss::default(); m / seq_len];
+        let weights = batch.ntp_weights.iter().zip(batch.kl_weights);
+        for (i, (loss, (&ntp, &kl))) in self.losses.iter().zip(weights).enumerate() {
+            if ntp != 0.0 || kl != 0.0 {
+                rows[i / seq_len].ntp += f64::from(loss.ntp);
+                rows[i / seq_len].kl += f64::from(loss.kl);
+            }
+        }
+        (total, rows)
     }
 
     fn evaluate(
