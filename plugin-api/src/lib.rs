@@ -1,1 +1,2 @@
 //! The contract between forgetlab and its replay strategies.
+pub mod abi;
