@@ -1,6 +1,6 @@
 //! Saved state as bytes, and the buffer of rows that strategies share.
 
-use crate::{Error, Sequences};
+use crate::{Error, Generate, Host, Sequences, Step};
 
 /// Writes a state field by field; [`StateReader`] reads it back in the same order.
 #[derive(Debug, Default)]
@@ -146,6 +146,23 @@ impl ReplayBuffer {
         let from = self.used;
         self.used += rows.min(self.len());
         self.sequences.select(from..self.used)
+    }
+
+    /// The next batch of free samples of the reference. An empty buffer is first filled for
+    /// `batches` steps (not beyond the end of the phase), one sample for each of the prompts that
+    /// `prompts` gives for a number of rows.
+    pub fn next_samples(
+        &mut self,
+        step: &Step,
+        host: &mut Host,
+        batches: u64,
+        prompts: impl FnOnce(usize) -> Vec<Vec<u32>>,
+    ) -> Result<Sequences, Error> {
+        if self.is_empty() {
+            let prompts = prompts(step.rows_ahead(batches));
+            self.refill(host.generate(&Generate::new(prompts, step.phase.seq_len))?);
+        }
+        Ok(self.take(step.rows))
     }
 
     /// The rows that are left, as bytes.
