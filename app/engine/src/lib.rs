@@ -10,6 +10,7 @@ pub mod experiment;
 pub mod model;
 pub mod ops;
 pub mod report;
+pub mod replay;
 pub mod run;
 pub mod sample;
 pub mod train;
