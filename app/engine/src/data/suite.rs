@@ -35,7 +35,11 @@ impl Suite {
     /// [`DataError`] where a phase names none of them.
     pub fn new(config: &RunConfig) -> Result<Self, DataError> {
         let DataSpec::Digits { n_digits, held_out } = config.data;
-        let mut suite = Self { datasets: Vec::new(), held_out: Vec::new(), phases: Vec::new() };
+        let mut suite = Self {
+            datasets: Vec::new(),
+            held_out: Vec::new(),
+            phases: Vec::new(),
+        };
         for phase in &config.phases {
             let known = suite.datasets.iter().position(|d| d.name == phase.dataset);
             let index = match known {
@@ -43,7 +47,9 @@ impl Suite {
                 None => {
                     let dataset = Digits::new(&phase.dataset, n_digits, held_out)
                         .ok_or_else(|| DataError::Unknown(phase.dataset.clone()))?;
-                    suite.held_out.push(dataset.held_out(config.training.eval_rows));
+                    suite
+                        .held_out
+                        .push(dataset.held_out(config.training.eval_rows));
                     suite.datasets.push(dataset);
                     suite.datasets.len() - 1
                 }
@@ -81,7 +87,9 @@ impl Suite {
 
     /// Datasets that are old in a phase.
     pub fn old(&self, phase: usize) -> Vec<usize> {
-        (0..self.datasets.len()).filter(|&i| self.role(i, phase) == Role::Old).collect()
+        (0..self.datasets.len())
+            .filter(|&i| self.role(i, phase) == Role::Old)
+            .collect()
     }
 
     /// Number of the dataset a phase trains on.
@@ -106,7 +114,11 @@ impl Suite {
 
     /// Ids of the special tokens.
     pub fn special_tokens(&self) -> SpecialTokens {
-        SpecialTokens { bos: Some(token::BOS), eos: Some(token::EOS), pad: Some(token::PAD) }
+        SpecialTokens {
+            bos: Some(token::BOS),
+            eos: Some(token::EOS),
+            pad: Some(token::PAD),
+        }
     }
 
     /// Token ids of text: token names separated by spaces.
@@ -125,6 +137,10 @@ impl Suite {
 
     /// Names of tokens, separated by spaces.
     pub fn decode(&self, tokens: &[u32]) -> String {
-        tokens.iter().map(|&id| token::name(id)).collect::<Vec<_>>().join(" ")
+        tokens
+            .iter()
+            .map(|&id| token::name(id))
+            .collect::<Vec<_>>()
+            .join(" ")
     }
 }

@@ -1,5 +1,7 @@
 //! A run as its events tell it: what screens, CSVs and figures read.
 
+use serde::{Deserialize, Serialize};
+
 use super::event::{ArmInfo, Cost, Event, Level, PhaseInfo, Record, Role, Score};
 
 /// Fold of all events of a run so far.
@@ -75,7 +77,7 @@ pub struct Progress {
 }
 
 /// One [`super::Event::Evaluated`] of an arm.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Evaluation {
     /// Phase, from 0.
     pub phase: usize,
@@ -165,6 +167,34 @@ impl ArmState {
     fn runs(&mut self) {
         if self.status == ArmStatus::Waiting {
             self.status = ArmStatus::Running;
+        }
+    }
+}
+
+impl Evaluation {
+    /// As an event of an arm.
+    pub fn event(&self, arm: usize) -> Event {
+        Event::Evaluated {
+            arm,
+            phase: self.phase,
+            step: self.step,
+            cost: self.cost,
+            scores: self.scores.clone(),
+        }
+    }
+}
+
+impl Progress {
+    /// As an event of an arm.
+    pub fn event(&self, arm: usize, phase: usize, step: u64) -> Event {
+        Event::Progress {
+            arm,
+            phase,
+            step,
+            ntp: self.ntp,
+            replay: self.replay,
+            grad_norm: self.grad_norm,
+            tokens_per_second: self.tokens_per_second,
         }
     }
 }

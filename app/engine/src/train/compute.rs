@@ -25,7 +25,11 @@ impl Compute {
         let layout = Layout::new(config);
         let engine = Engine::new(&layout, threads)?;
         let sampler = Sampler::new(&layout, engine.pool());
-        Ok(Self { layout, engine, sampler })
+        Ok(Self {
+            layout,
+            engine,
+            sampler,
+        })
     }
 
     /// Layout of the weights.

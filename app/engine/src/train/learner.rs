@@ -68,8 +68,24 @@ impl Learner {
             reference: student.clone(),
             optimizer: optimizer(config, student.data.len()),
             student,
-            place: Place { phase: 0, phase_start: 0, step: 0, updates: 0 },
+            place: Place {
+                phase: 0,
+                phase_start: 0,
+                step: 0,
+                updates: 0,
+            },
             cost: Cost::default(),
+        }
+    }
+
+    /// The same at the end of a phase, for an arm to go on with.
+    pub(super) fn copy(&self) -> Self {
+        Self {
+            student: self.student.clone(),
+            reference: self.reference.clone(),
+            optimizer: self.optimizer.clone(),
+            place: self.place,
+            cost: self.cost,
         }
     }
 
@@ -125,8 +141,18 @@ impl Learner {
         let optimizer = &config.optimizer;
         let steps = config.phases[self.place.phase].steps;
         let done = self.place.step - self.place.phase_start;
-        let lr = learning_rate(peak_lr, done, optimizer.warmup_steps, steps, optimizer.schedule);
-        let not_finite = |what, value| NotFinite { what, value, step: self.place.step };
+        let lr = learning_rate(
+            peak_lr,
+            done,
+            optimizer.warmup_steps,
+            steps,
+            optimizer.schedule,
+        );
+        let not_finite = |what, value| NotFinite {
+            what,
+            value,
+            step: self.place.step,
+        };
         let engine = &mut compute.engine;
         let report = engine.forward_backward(&self.student, Some(&self.reference), batches);
         if !report.total.is_finite() {
@@ -142,10 +168,18 @@ impl Learner {
         // Wall-clock time is divided as the threads' time was.
         let elapsed = start.elapsed().as_secs_f64();
         let all: f64 = report.seconds.iter().sum();
-        let new = if all > 0.0 { report.seconds[0] / all } else { 1.0 };
+        let new = if all > 0.0 {
+            report.seconds[0] / all
+        } else {
+            1.0
+        };
         self.cost.seconds_new += elapsed * new;
         self.cost.seconds_replay += elapsed * (1.0 - new);
-        Ok(Step { report, grad_norm, lr })
+        Ok(Step {
+            report,
+            grad_norm,
+            lr,
+        })
     }
 
     /// Held-out figures of every dataset.
@@ -207,7 +241,13 @@ impl Learner {
         optimizer.updates = place.updates;
         optimizer.m = read_tensor("optimizer.m", optimizer.m.len(), checkpoint)?;
         optimizer.v = read_tensor("optimizer.v", optimizer.v.len(), checkpoint)?;
-        Ok(Self { student, reference, optimizer, place, cost })
+        Ok(Self {
+            student,
+            reference,
+            optimizer,
+            place,
+            cost,
+        })
     }
 }
 
@@ -251,6 +291,9 @@ fn read_tensor(name: &str, len: usize, checkpoint: &Checkpoint) -> Result<Vec<f3
     }
     Err(RunError::BadCheckpoint {
         path: checkpoint.path.clone(),
-        problem: format!("tensor `{name}` holds {} numbers, the model {len}", data.len()),
+        problem: format!(
+            "tensor `{name}` holds {} numbers, the model {len}",
+            data.len()
+        ),
     })
 }

@@ -1,11 +1,29 @@
 //! Training: streams of random numbers, threads, objectives, optimizer, schedule, the loop.
+//!
+//! [`run`] takes a run directory to its end: it trains the first phase once a seed ([`Learner`]),
+//! then lets the arms take turns, one evaluation interval each.
 
 mod adamw;
+mod arm;
+mod compute;
 mod engine;
+mod first_phase;
+mod journal;
+mod learner;
+mod objective;
+mod pace;
+mod prepare;
 mod random;
+mod runner;
 mod schedule;
+mod services;
 
 pub use adamw::{AdamW, AdamWConfig};
+pub use compute::Compute;
 pub use engine::{Engine, LossBatch, LossReport, RowLoss};
+pub use journal::Listener;
+pub use learner::{Learner, NotFinite, Place};
+pub use prepare::{NUMERICS, PrepareError, device_in_words, environment, prepare};
 pub use random::{Random, Stream};
+pub use runner::{BREADCRUMB, Outcome, RunOptions, TrainError, run};
 pub use schedule::learning_rate;

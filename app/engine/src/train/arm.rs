@@ -1,0 +1,308 @@
+//! One arm at work: a learner and its strategy.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use serde::{Deserialize, Serialize};
+
+use crate::data::Suite;
+use crate::experiment::{Arm, Objective, RunConfig};
+use crate::replay::{
+    InstanceOptions, PhaseContext, Plugin, StepMetrics, StrategyError, StrategyInstance,
+};
+use crate::run::{Checkpoint, CheckpointStore, Cost, NamedTensor, Progress, RunError};
+
+use super::learner::{Learner, NotFinite, Place};
+use super::objective::{self, Weighted};
+use super::services::{ArmServices, Counters, Note, Streams};
+use super::{Compute, LossReport};
+
+/// What everything in a run shares.
+pub(super) struct Shared<'a> {
+    pub config: &'a RunConfig,
+    pub suite: &'a Suite,
+    pub compute: Compute,
+    pub stop: &'a dyn Fn() -> bool,
+}
+
+/// An arm past the first phase.
+pub(super) struct ArmRun {
+    /// Index in the events.
+    pub index: usize,
+    arm: Arm,
+    pub learner: Learner,
+    strategy: StrategyInstance,
+    streams: Streams,
+    counters: Counters,
+    /// Said by the strategy, not yet in the events.
+    pub notes: Vec<Note>,
+}
+
+/// Why an arm ends early, or a call of its strategy did.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ArmError {
+    #[error(transparent)]
+    Strategy(#[from] StrategyError),
+    #[error(transparent)]
+    NotFinite(#[from] NotFinite),
+    #[error("strategy `{strategy}`: {what}")]
+    Unsupported { strategy: String, what: String },
+    /// The run is being stopped and the strategy gave up; the arm stays what it was.
+    #[error("the run is being stopped")]
+    Cancelled,
+}
+
+impl ArmError {
+    fn from_strategy(error: StrategyError) -> Self {
+        match error {
+            StrategyError::Cancelled { .. } => Self::Cancelled,
+            error => Self::Strategy(error),
+        }
+    }
+}
+
+/// The arm's part of a checkpoint's JSON.
+#[derive(Serialize, Deserialize)]
+struct Saved {
+    place: Place,
+    cost: Cost,
+    counters: Counters,
+}
+
+/// Calls a method of the strategy with services borrowed from the arm's other fields.
+macro_rules! with_services {
+    ($self:ident, $shared:ident, $new_batch:expr, |$strategy:ident, $services:ident| $call:expr) => {{
+        let phase = $self.learner.place.phase;
+        let mut services = ArmServices {
+            compute: &mut $shared.compute,
+            suite: $shared.suite,
+            student: &$self.learner.student,
+            reference: &$self.learner.reference,
+            phase,
+            new_batch: $new_batch,
+            streams: &$self.streams,
+            counters: &mut $self.counters,
+            tokens_generated: &mut $self.learner.cost.tokens_generated,
+            notes: &mut $self.notes,
+            stop: $shared.stop,
+        };
+        let ($strategy, $services) = (&mut $self.strategy, &mut services);
+        $call.map_err(ArmError::from_strategy)
+    }};
+}
+
+impl ArmRun {
+    /// An arm at the end of a phase, its strategy fresh.
+    pub(super) fn new(
+        index: usize,
+        arm: &Arm,
+        plugin: &Arc<Plugin>,
+        options: InstanceOptions,
+        mut learner: Learner,
+        shared: &mut Shared,
+    ) -> Result<Self, ArmError> {
+        let settings = settings_json(arm);
+        let streams = Streams::new(arm.info.seed, &arm.info.slug);
+        let mut counters = Counters::default();
+        let mut notes = Vec::new();
+        let mut services = ArmServices {
+            compute: &mut shared.compute,
+            suite: shared.suite,
+            student: &learner.student,
+            reference: &learner.reference,
+            phase: learner.place.phase,
+            new_batch: None,
+            streams: &streams,
+            counters: &mut counters,
+            tokens_generated: &mut learner.cost.tokens_generated,
+            notes: &mut notes,
+            stop: shared.stop,
+        };
+        let strategy = plugin
+            .instantiate(&settings, options, &mut services)
+            .map_err(ArmError::from_strategy)?;
+        Ok(Self {
+            index,
+            arm: arm.clone(),
+            learner,
+            strategy,
+            streams,
+            counters,
+            notes,
+        })
+    }
+
+    /// Takes the arm back to a checkpoint of its own.
+    pub(super) fn restore(
+        index: usize,
+        arm: &Arm,
+        plugin: &Arc<Plugin>,
+        options: InstanceOptions,
+        (checkpoint, reference): (&Checkpoint, Option<&Checkpoint>),
+        shared: &mut Shared,
+    ) -> Result<Result<Self, ArmError>, RunError> {
+        let saved: Saved = checkpoint.state()?;
+        let (config, place) = (shared.config, saved.place);
+        let learner = Learner::restore(
+            config,
+            &shared.compute,
+            checkpoint,
+            reference,
+            place,
+            saved.cost,
+        )?;
+        let state = checkpoint.bytes("strategy")?;
+        let restored =
+            Self::new(index, arm, plugin, options, learner, shared).and_then(|mut run| {
+                let phase = run.phase_context(shared);
+                with_services!(run, shared, None, |strategy, services| strategy.load(
+                    &state,
+                    Some(&phase),
+                    services
+                ))?;
+                // What loading may have drawn does not count.
+                run.counters = saved.counters;
+                run.learner.cost = saved.cost;
+                Ok(run)
+            });
+        Ok(restored)
+    }
+
+    /// Begins the next phase.
+    pub(super) fn start_next_phase(&mut self, shared: &mut Shared) -> Result<(), ArmError> {
+        self.learner.start_next_phase(shared.config);
+        let phase = self.phase_context(shared);
+        let start = Instant::now();
+        let done = with_services!(self, shared, None, |strategy, services| strategy
+            .phase_started(&phase, services));
+        self.learner.cost.seconds_generate += start.elapsed().as_secs_f64();
+        done
+    }
+
+    /// One optimizer step.
+    pub(super) fn step(&mut self, shared: &mut Shared) -> Result<Progress, ArmError> {
+        let (config, suite) = (shared.config, shared.suite);
+        let seq_len = suite.seq_len();
+        let before = self.learner.place.step;
+        let start = Instant::now();
+        let new = self.learner.new_batch(config, suite, self.arm.info.seed);
+        let drawn = start.elapsed().as_secs_f64();
+        let replay = with_services!(self, shared, Some(&new), |strategy, services| strategy
+            .next_batch(before, services))?;
+        self.learner.cost.seconds_new += drawn;
+        self.learner.cost.seconds_generate += start.elapsed().as_secs_f64() - drawn;
+
+        let weighted = objective::batches(&self.arm.spec, new, seq_len, replay.as_ref());
+        let weighted = weighted.map_err(|what| ArmError::Unsupported {
+            strategy: self.arm.info.strategy.clone(),
+            what,
+        })?;
+        let batches: Vec<_> = weighted.iter().map(Weighted::as_batch).collect();
+        let lr = self.arm.info.lr;
+        let step = self
+            .learner
+            .step(config, &mut shared.compute, &batches, lr)?;
+
+        let metrics = self.metrics(before, &step.report, &weighted, step.grad_norm, step.lr);
+        let progress = Progress {
+            ntp: metrics.new_loss,
+            replay: metrics.replay_loss,
+            grad_norm: step.grad_norm,
+            tokens_per_second: 0.0,
+        };
+        with_services!(self, shared, None, |strategy, services| strategy
+            .observe(&metrics, services))?;
+        Ok(progress)
+    }
+
+    /// Mean losses of the step, as strategies and screens see them.
+    fn metrics(
+        &self,
+        step: u64,
+        report: &LossReport,
+        weighted: &[Weighted],
+        grad_norm: f64,
+        learning_rate: f64,
+    ) -> StepMetrics {
+        let by_row = |batch: usize, kl: bool| -> Vec<f32> {
+            let t = weighted[batch].as_batch().seq_len as f64;
+            let rows = report.rows[batch].iter();
+            rows.map(|row| ((if kl { row.kl } else { row.ntp }) / t) as f32)
+                .collect()
+        };
+        let mean = |rows: &[f32]| {
+            rows.iter().map(|&x| f64::from(x)).sum::<f64>() / rows.len().max(1) as f64
+        };
+        let new_row_losses = by_row(0, false);
+        let kl = self.arm.spec.objective == Some(Objective::Kl);
+        let replay_row_losses = match weighted.len() {
+            0 | 1 => Vec::new(),
+            _ => by_row(1, kl),
+        };
+        StepMetrics {
+            step,
+            new_loss: mean(&new_row_losses),
+            replay_loss: (!replay_row_losses.is_empty()).then(|| mean(&replay_row_losses)),
+            grad_norm,
+            learning_rate,
+            new_row_losses,
+            replay_row_losses,
+        }
+    }
+
+    /// Writes a checkpoint; the path of its JSON inside the store.
+    pub(super) fn save(
+        &mut self,
+        store: &CheckpointStore,
+    ) -> Result<Result<std::path::PathBuf, RunError>, ArmError> {
+        let state = self.strategy.save().map_err(ArmError::from_strategy)?;
+        let saved = Saved {
+            place: self.learner.place,
+            cost: self.learner.cost,
+            counters: self.counters,
+        };
+        let Place { step, phase, .. } = self.learner.place;
+        let json = serde_json::json!(saved);
+        let mut tensors = self.learner.tensors();
+        tensors.push(NamedTensor::bytes("strategy", &state));
+        Ok(store.save(step, phase, &tensors, json))
+    }
+
+    fn phase_context(&self, shared: &Shared) -> PhaseContext {
+        let (config, suite) = (shared.config, shared.suite);
+        let Place {
+            phase, phase_start, ..
+        } = self.learner.place;
+        let rows = config.training.batch_size;
+        PhaseContext {
+            phase,
+            phases: config.phases.len(),
+            first_step: phase_start,
+            steps: config.phases[phase].steps,
+            old_tasks: suite
+                .old(phase)
+                .into_iter()
+                .map(|i| suite.task(i))
+                .collect(),
+            new_task: suite.task(suite.new_dataset(phase)),
+            replay_rows: objective::replay_rows(&self.arm.spec, rows, config.replay.batch_size),
+            max_rows: match self.arm.spec.objective {
+                Some(Objective::Replace) => rows,
+                _ => 4 * config.replay.batch_size,
+            },
+            seq_len: suite.seq_len(),
+            max_seq_len: suite.seq_len(),
+            vocab_size: suite.vocab_size() as u32,
+            objective: self.arm.spec.objective,
+            coeff: self.arm.spec.coeff,
+        }
+    }
+}
+
+/// The arm's settings as the plugin host takes them.
+fn settings_json(arm: &Arm) -> serde_json::Map<String, serde_json::Value> {
+    match serde_json::to_value(&arm.spec.settings) {
+        Ok(serde_json::Value::Object(map)) => map,
+        _ => serde_json::Map::new(),
+    }
+}

@@ -1,0 +1,77 @@
+//! The run's events while it runs: written, folded, shown.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::replay::{LateCall, OnLate};
+use crate::run::{Event, EventWriter, Level, Record, RunError, RunState};
+
+/// Shown every event as it is written. May be called from another thread while a strategy is late.
+pub type Listener = Box<dyn FnMut(&Record) + Send>;
+
+/// Writes events, keeps their fold, tells the listener.
+#[derive(Clone)]
+pub(super) struct Journal {
+    inner: Arc<Mutex<Inner>>,
+}
+
+struct Inner {
+    writer: EventWriter,
+    state: RunState,
+    listener: Listener,
+}
+
+impl Journal {
+    pub(super) fn new(writer: EventWriter, state: RunState, listener: Listener) -> Self {
+        Self {
+            inner: Arc::new(Mutex::new(Inner {
+                writer,
+                state,
+                listener,
+            })),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        // A listener that panicked leaves the events as they should be.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn emit(&self, event: Event) -> Result<(), RunError> {
+        let mut inner = self.lock();
+        let record = inner.writer.append(event)?;
+        inner.state.apply(&record);
+        (inner.listener)(&record);
+        Ok(())
+    }
+
+    pub(super) fn log(
+        &self,
+        level: Level,
+        arm: Option<usize>,
+        message: impl Into<String>,
+    ) -> Result<(), RunError> {
+        self.emit(Event::Log {
+            level,
+            arm,
+            message: message.into(),
+        })
+    }
+
+    pub(super) fn sync(&self) -> Result<(), RunError> {
+        self.lock().writer.sync()
+    }
+
+    /// Reads the fold of all events so far.
+    pub(super) fn state<T>(&self, read: impl FnOnce(&RunState) -> T) -> T {
+        read(&self.lock().state)
+    }
+
+    /// Reports a late call of arm `arm`'s strategy.
+    pub(super) fn on_late(&self, arm: usize) -> OnLate {
+        let journal = self.clone();
+        Arc::new(move |late: LateCall| {
+            // A full disk will be met, and reported, by the training loop.
+            let _ = journal.log(Level::Warn, Some(arm), late.to_string());
+        })
+    }
+}

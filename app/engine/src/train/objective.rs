@@ -1,0 +1,209 @@
+//! From new tokens and a replay batch to the weighted losses of a step (arXiv 2605.26097).
+//!
+//! `total = NTP(new) + coeff · replay_loss`. Every loss is a sum over targets divided by the
+//! number of tokens of its batch (B·T, the position without a target included), as the paper's
+//! small models have it. `replace` puts the replayed rows into the new batch, without a term of
+//! their own.
+
+use crate::experiment::{ArmSpec, Objective};
+use crate::replay::{ReplayBatch, Teacher};
+
+use super::LossBatch;
+
+/// Owned counterpart of [`LossBatch`].
+pub(super) struct Weighted {
+    tokens: Vec<u32>,
+    seq_len: usize,
+    ntp: Vec<f32>,
+    kl: Vec<f32>,
+}
+
+impl Weighted {
+    pub(super) fn as_batch(&self) -> LossBatch<'_> {
+        LossBatch {
+            tokens: &self.tokens,
+            seq_len: self.seq_len,
+            ntp_weights: &self.ntp,
+            kl_weights: &self.kl,
+        }
+    }
+
+    /// Rows of full length, every target weighted alike: `ntp` and `kl` in all.
+    fn uniform(tokens: Vec<u32>, seq_len: usize, n_tokens: usize, ntp: f64, kl: f64) -> Self {
+        let weights = |all: f64| -> Vec<f32> {
+            let each = (all / n_tokens as f64) as f32;
+            (0..tokens.len())
+                .map(|i| if (i + 1) % seq_len == 0 { 0.0 } else { each })
+                .collect()
+        };
+        let (ntp, kl) = (weights(ntp), weights(kl));
+        Self {
+            tokens,
+            seq_len,
+            ntp,
+            kl,
+        }
+    }
+
+    /// A replay batch whose loss weighs `coeff` in all, divided by `n_tokens`.
+    fn replay(batch: &ReplayBatch, objective: Objective, n_tokens: usize, coeff: f64) -> Self {
+        let t = batch.seq_len;
+        let scale = coeff / n_tokens as f64;
+        let mut ntp = vec![0.0; batch.tokens.len()];
+        let mut kl = vec![0.0; batch.tokens.len()];
+        for row in 0..batch.rows {
+            let own = batch.row_objectives.as_ref().and_then(|all| all[row]);
+            let weights = match own.unwrap_or(objective) {
+                Objective::Kl => &mut kl,
+                _ => &mut ntp,
+            };
+            // A weight on target t + 1 weighs the prediction made at position t.
+            for i in row * t..row * t + t - 1 {
+                weights[i] = (scale * f64::from(batch.weights[i + 1])) as f32;
+            }
+        }
+        Self {
+            tokens: batch.tokens.clone(),
+            seq_len: t,
+            ntp,
+            kl,
+        }
+    }
+}
+
+/// Rows of replay an arm wants in a step: those to be replaced, or a batch of its own.
+pub(super) fn replay_rows(arm: &ArmSpec, new_rows: usize, replay_rows: usize) -> usize {
+    match (arm.objective, arm.coeff) {
+        (Some(Objective::Replace), Some(share)) => (share * new_rows as f64).round() as usize,
+        (Some(Objective::KlNew) | None, _) => 0,
+        _ => replay_rows,
+    }
+}
+
+/// Plain next-token prediction on new data.
+pub(super) fn plain(new: Vec<u32>, seq_len: usize) -> Weighted {
+    let n = new.len();
+    Weighted::uniform(new, seq_len, n, 1.0, 0.0)
+}
+
+/// The batches of a step: the new data first, then what is replayed.
+///
+/// # Errors
+/// In words, where the batch asks for what the engine does not offer.
+pub(super) fn batches(
+    arm: &ArmSpec,
+    mut new: Vec<u32>,
+    seq_len: usize,
+    replay: Option<&ReplayBatch>,
+) -> Result<Vec<Weighted>, String> {
+    let coeff = arm.coeff.unwrap_or(0.0);
+    let objective = match (arm.objective, replay) {
+        (Some(Objective::KlNew), _) => {
+            let n = new.len();
+            return Ok(vec![Weighted::uniform(new, seq_len, n, 1.0, coeff)]);
+        }
+        (None, _) | (_, None) => {
+            return Ok(vec![plain(new, seq_len)]);
+        }
+        (Some(objective), Some(_)) => objective,
+    };
+    let Some(replay) = replay else {
+        return Ok(Vec::new());
+    };
+    if replay.teacher != Teacher::Reference {
+        return Err(
+            "the batch names a teacher other than the reference; kept snapshots and supplied \
+                    log-probabilities are not supported by this version of the lab"
+                .into(),
+        );
+    }
+    let replay_tokens: usize = replay.lengths.iter().map(|&len| len as usize).sum();
+    if objective == Objective::Replace {
+        new.truncate(new.len().saturating_sub(replay.rows * seq_len));
+        let n = new.len() + replay_tokens;
+        let new = Weighted::uniform(new, seq_len, n, 1.0, 0.0);
+        // Each target weighs the same, whichever batch it stands in.
+        return Ok(vec![new, Weighted::replay(replay, Objective::Ntp, n, 1.0)]);
+    }
+    Ok(vec![
+        plain(new, seq_len),
+        Weighted::replay(
+            replay,
+            objective,
+            replay_tokens,
+            replay.coeff.unwrap_or(coeff),
+        ),
+    ])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn arm(objective: Objective, coeff: f64) -> ArmSpec {
+        ArmSpec {
+            strategy: "true-data".into(),
+            objective: Some(objective),
+            coeff: Some(coeff),
+            lr: None,
+            settings: toml::Table::new(),
+        }
+    }
+
+    fn replay(rows: usize) -> ReplayBatch {
+        ReplayBatch {
+            rows,
+            seq_len: 3,
+            tokens: vec![7; rows * 3],
+            lengths: vec![3; rows],
+            weights: [0.0, 1.0, 1.0].repeat(rows),
+            row_objectives: None,
+            teacher: Teacher::Reference,
+            coeff: None,
+        }
+    }
+
+    #[test]
+    fn replay_is_a_term_of_its_own_divided_by_its_own_tokens() {
+        let batch = replay(2);
+        let kl = batches(&arm(Objective::Kl, 10.0), vec![1; 12], 3, Some(&batch)).unwrap();
+        let (new, old) = (&kl[0], &kl[1]);
+        assert_eq!(new.ntp[..3], [1.0 / 12.0, 1.0 / 12.0, 0.0]);
+        assert_eq!(old.kl[..3], [10.0 / 6.0, 10.0 / 6.0, 0.0]);
+        assert!(old.ntp.iter().chain(&new.kl).all(|&w| w == 0.0));
+    }
+
+    #[test]
+    fn replaced_rows_weigh_what_new_rows_weigh() {
+        let batch = replay(1);
+        let both = batches(&arm(Objective::Replace, 0.25), vec![1; 12], 3, Some(&batch)).unwrap();
+        assert_eq!(both[0].tokens.len() + both[1].tokens.len(), 12);
+        assert_eq!(both[0].ntp[0], 1.0 / 12.0);
+        assert_eq!(both[1].ntp[0], 1.0 / 12.0);
+    }
+
+    #[test]
+    fn rows_may_choose_their_objective_and_the_batch_its_coefficient() {
+        let mut batch = replay(2);
+        batch.row_objectives = Some(vec![None, Some(Objective::Ntp)]);
+        batch.coeff = Some(6.0);
+        let both = batches(&arm(Objective::Kl, 10.0), vec![1; 12], 3, Some(&batch)).unwrap();
+        assert_eq!(both[1].kl, [1.0, 1.0, 0.0, 0.0, 0.0, 0.0]);
+        assert_eq!(both[1].ntp, [0.0, 0.0, 0.0, 1.0, 1.0, 0.0]);
+    }
+
+    #[test]
+    fn kl_on_new_data_needs_no_replay() {
+        let new = batches(&arm(Objective::KlNew, 2.0), vec![1; 6], 3, None).unwrap();
+        assert_eq!(new.len(), 1);
+        assert_eq!(new[0].ntp[0], 1.0 / 6.0);
+        assert_eq!(new[0].kl[0], 2.0 / 6.0);
+    }
+
+    #[test]
+    fn a_foreign_teacher_is_refused() {
+        let mut batch = replay(1);
+        batch.teacher = Teacher::Snapshot(1);
+        assert!(batches(&arm(Objective::Kl, 1.0), vec![1; 6], 3, Some(&batch)).is_err());
+    }
+}

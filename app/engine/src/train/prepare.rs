@@ -1,0 +1,119 @@
+//! Checks of a configuration before anything is written or trained.
+
+use std::sync::Arc;
+
+use crate::data::{DataError, Suite};
+use crate::experiment::RunConfig;
+use crate::ops::simd::Level;
+use crate::replay::{Capabilities, Plugin, Registry, SettingsError, UnknownStrategy};
+use crate::run::{Environment, PluginRecord};
+
+/// Version of the engine's numerics: goes up when the same settings give other bits.
+pub const NUMERICS: &str = "1";
+
+/// Why a configuration cannot be run here.
+#[derive(Debug, thiserror::Error)]
+pub enum PrepareError {
+    /// No such strategy.
+    #[error(transparent)]
+    Strategy(#[from] UnknownStrategy),
+    /// Settings its schema refuses.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    /// It needs what the experiment does not offer.
+    #[error("strategy `{strategy}` needs {missing}, which this experiment does not offer")]
+    Capability {
+        /// Strategy.
+        strategy: String,
+        /// What is missing, in words.
+        missing: String,
+    },
+    /// A setting that JSON or TOML cannot hold.
+    #[error("settings of strategy `{strategy}`: {what}")]
+    Value {
+        /// Strategy.
+        strategy: String,
+        /// What is wrong.
+        what: String,
+    },
+    /// No such dataset.
+    #[error(transparent)]
+    Data(#[from] DataError),
+}
+
+/// What an experiment on digit tasks offers to strategies.
+pub(super) fn offered() -> Capabilities {
+    Capabilities::OLD_DATA
+        .and(Capabilities::GENERATION)
+        .and(Capabilities::TOKENIZER)
+        .and(Capabilities::SCORES)
+}
+
+/// Finds the strategy of every arm, fills the defaults into its settings, and checks what it needs.
+///
+/// # Errors
+/// [`PrepareError`] names the first arm that cannot be run, and a near miss where there is one.
+pub fn prepare(
+    config: &mut RunConfig,
+    registry: &Registry,
+) -> Result<Vec<Arc<Plugin>>, PrepareError> {
+    Suite::new(config)?;
+    let mut plugins = Vec::new();
+    for arm in &mut config.arms {
+        let plugin = registry.get(&arm.strategy)?;
+        let bad = |what: String| PrepareError::Value {
+            strategy: arm.strategy.clone(),
+            what,
+        };
+        let given = serde_json::to_value(&arm.settings).map_err(|e| bad(e.to_string()))?;
+        let given = given.as_object().cloned().unwrap_or_default();
+        let mut settings = plugin.resolve_settings(&given)?;
+        // TOML has no null: a setting that may be absent stays absent.
+        settings.retain(|_, value| !value.is_null());
+        arm.settings = toml::Table::try_from(&settings).map_err(|e| bad(e.to_string()))?;
+        if let Some(missing) = plugin.capabilities.missing_from(offered()) {
+            return Err(PrepareError::Capability {
+                strategy: arm.strategy.clone(),
+                missing,
+            });
+        }
+        plugins.push(plugin.clone());
+    }
+    Ok(plugins)
+}
+
+/// Everything outside the configuration that may decide a run's numbers.
+pub fn environment(config: &RunConfig, plugins: &[Arc<Plugin>]) -> Environment {
+    let mut records: Vec<PluginRecord> = plugins
+        .iter()
+        .map(|plugin| PluginRecord {
+            name: plugin.name.clone(),
+            version: plugin.version.clone(),
+            hash: plugin.hash.clone(),
+            path: plugin.path.display().to_string(),
+        })
+        .collect();
+    records.sort_by(|a, b| a.name.cmp(&b.name));
+    records.dedup();
+    Environment {
+        forgetlab: env!("CARGO_PKG_VERSION").into(),
+        numerics: NUMERICS.into(),
+        platform: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
+        device: config.device.clone(),
+        instruction_set: Level::detect().name().into(),
+        threads: config.threads,
+        plugins: records,
+    }
+}
+
+/// The device of a run in words, e.g. `cpu, 2 threads, avx512`.
+pub fn device_in_words(environment: &Environment) -> String {
+    let Environment {
+        device,
+        threads,
+        instruction_set,
+        ..
+    } = environment;
+    let s = if *threads == 1 { "" } else { "s" };
+    format!("{device}, {threads} thread{s}, {instruction_set}")
+}

@@ -1,0 +1,521 @@
+//! Takes a run directory to its end.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::data::{DataError, Suite};
+use crate::experiment::{Arm, RunConfig, expand};
+use crate::model::ModelConfig;
+use crate::ops::simd::Level;
+use crate::replay::{InstanceOptions, Plugin};
+use crate::run::{
+    ArmStatus, CheckpointStore, Event, Level as LogLevel, PhaseCache, PhaseInfo, Progress, RunDir,
+    RunError, RunLock,
+};
+
+use super::Compute;
+use super::arm::{ArmError, ArmRun, Shared};
+use super::first_phase::{self, FirstPhase};
+use super::journal::{Journal, Listener};
+use super::pace::Pace;
+use super::prepare::{NUMERICS, offered};
+
+/// What a worker is to do.
+pub struct RunOptions<'a> {
+    /// The run's directory, its `config.toml` written.
+    pub dir: &'a RunDir,
+    /// The lock of that directory.
+    pub lock: &'a RunLock,
+    /// The run's configuration, checked by [`super::prepare`].
+    pub config: &'a RunConfig,
+    /// The strategy of each arm of the configuration, from [`super::prepare`].
+    pub plugins: &'a [Arc<Plugin>],
+    /// Cache of first phases, where it is to be used.
+    pub cache: Option<&'a PhaseCache>,
+    /// Arms, by name or slug, that are left out from now on.
+    pub skip_arms: &'a [String],
+    /// Worth telling before anything is trained.
+    pub warnings: Vec<String>,
+    /// Device in words.
+    pub device: String,
+    /// Asked before every step; gives the reason when the run is to stop.
+    pub stop: &'a dyn Fn() -> Option<String>,
+    /// Shown every event.
+    pub listener: Listener,
+}
+
+/// How a worker ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Every arm is over; that many of them failed or were skipped.
+    Finished {
+        /// Arms that did not reach their end.
+        failed: usize,
+    },
+    /// Stopped in good order, with checkpoints.
+    Interrupted(String),
+}
+
+/// Why a worker could not go on. The run stays resumable.
+#[derive(Debug, thiserror::Error)]
+pub enum TrainError {
+    /// Something about the run directory.
+    #[error(transparent)]
+    Run(#[from] RunError),
+    /// A dataset there is not.
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// The system refused the threads.
+    #[error("cannot start the engine's threads: {0}")]
+    Threads(#[from] rayon::ThreadPoolBuildError),
+    /// `--skip-arm` names none of the run's.
+    #[error("the run has no arm `{name}`; its arms are {arms}")]
+    NoSuchArm {
+        /// Name given.
+        name: String,
+        /// Names there are.
+        arms: String,
+    },
+}
+
+/// Name of the file that tells which plugin call was under way.
+pub const BREADCRUMB: &str = "plugin-call.json";
+
+/// How one arm's turn ended.
+enum Turn {
+    /// At an evaluation; there are more.
+    Paused,
+    /// At its last step.
+    Finished,
+    /// The run is to stop. The arm can be saved as it is, or went back to its last checkpoint.
+    Stopped { savable: bool },
+    /// The arm is over before its time.
+    Failed(ArmError),
+}
+
+/// An arm at work, and when it was last saved.
+struct Active {
+    run: ArmRun,
+    store: CheckpointStore,
+    saved_at: Instant,
+    /// Step of the last checkpoint.
+    saved_step: Option<u64>,
+}
+
+struct Runner<'a> {
+    dir: &'a RunDir,
+    arms: Vec<Arm>,
+    /// Strategy of each arm.
+    plugins: Vec<Arc<Plugin>>,
+    shared: Shared<'a>,
+    journal: Journal,
+}
+
+/// Trains every arm of a run from where it stands to its end, or until it is to stop.
+///
+/// # Errors
+/// [`TrainError`] where the run as a whole cannot go on, such as a full disk; what was saved stays
+/// and the run can be resumed.
+pub fn run(options: RunOptions) -> Result<Outcome, TrainError> {
+    let RunOptions {
+        dir,
+        lock,
+        config,
+        stop,
+        ..
+    } = options;
+    let suite = Suite::new(config)?;
+    let model = ModelConfig {
+        d_model: config.model.d_model,
+        n_layers: config.model.n_layers,
+        head_dim: config.model.head_dim,
+        vocab_size: suite.vocab_size(),
+    };
+    let compute = Compute::new(model, config.threads)?;
+    let arms = expand(config);
+    let plugins = arms
+        .iter()
+        .enumerate()
+        .map(|(i, _)| options.plugins[i % options.plugins.len()].clone());
+    let plugins = plugins.collect();
+    let state = dir.load_state()?;
+    let resumed = !state.arms.is_empty();
+    let journal = Journal::new(dir.writer(lock)?, state, options.listener);
+    dir.stop_request().clear()?;
+    let stop_now = || stop().is_some();
+    let shared = Shared {
+        config,
+        suite: &suite,
+        compute,
+        stop: &stop_now,
+    };
+    let mut runner = Runner {
+        dir,
+        arms,
+        plugins,
+        shared,
+        journal,
+    };
+    runner.announce(resumed, options.device, options.warnings)?;
+    runner.skip(options.skip_arms)?;
+
+    let Some(mut active) = runner.gather(options.cache)? else {
+        return runner.interrupted(stop);
+    };
+    while !active.is_empty() {
+        let mut i = 0;
+        while i < active.len() {
+            match runner.turn(&mut active[i])? {
+                Turn::Paused => i += 1,
+                Turn::Finished => {
+                    let run = active.remove(i).run;
+                    let (arm, step) = (run.index, run.learner.place.step);
+                    runner.journal.emit(Event::ArmFinished { arm, step })?;
+                }
+                Turn::Failed(error) => {
+                    let run = active.remove(i).run;
+                    runner.fail(run.index, run.learner.place.step, &error)?;
+                }
+                Turn::Stopped { savable } => {
+                    for (j, active) in active.iter_mut().enumerate() {
+                        if (j != i || savable)
+                            && let Err(error) = runner.save(active)?
+                        {
+                            let message =
+                                format!("not saved, resumes from its last checkpoint: {error}");
+                            runner
+                                .journal
+                                .log(LogLevel::Warn, Some(active.run.index), message)?;
+                        }
+                    }
+                    return runner.interrupted(stop);
+                }
+            }
+        }
+    }
+    runner.journal.emit(Event::RunFinished {})?;
+    runner.journal.sync()?;
+    let failed = runner.journal.state(|state| {
+        state
+            .arms
+            .iter()
+            .filter(|arm| arm.status != ArmStatus::Finished)
+            .count()
+    });
+    Ok(Outcome::Finished { failed })
+}
+
+impl Runner<'_> {
+    fn announce(
+        &self,
+        resumed: bool,
+        device: String,
+        warnings: Vec<String>,
+    ) -> Result<(), RunError> {
+        let config = self.shared.config;
+        if !resumed {
+            self.journal.emit(Event::RunStarted {
+                experiment: config.experiment.clone(),
+                preset: config.preset.clone(),
+                arms: self.arms.iter().map(|arm| arm.info.clone()).collect(),
+                phases: config
+                    .phases
+                    .iter()
+                    .map(|p| PhaseInfo {
+                        dataset: p.dataset.clone(),
+                        steps: p.steps,
+                    })
+                    .collect(),
+            })?;
+        }
+        self.journal.emit(Event::WorkerStarted {
+            pid: std::process::id(),
+            version: env!("CARGO_PKG_VERSION").into(),
+            device,
+            resumed,
+        })?;
+        for warning in warnings {
+            self.journal.log(LogLevel::Warn, None, warning)?;
+        }
+        Ok(())
+    }
+
+    fn interrupted(&self, stop: &dyn Fn() -> Option<String>) -> Result<Outcome, TrainError> {
+        let reason = stop().unwrap_or_else(|| "asked to stop".into());
+        self.journal.emit(Event::Interrupted {
+            reason: reason.clone(),
+        })?;
+        self.journal.sync()?;
+        Ok(Outcome::Interrupted(reason))
+    }
+
+    /// Leaves out the named arms that are not over yet.
+    fn skip(&self, names: &[String]) -> Result<(), TrainError> {
+        for name in names {
+            let named = |arm: &&Arm| arm.info.name == *name || arm.info.slug == *name;
+            if !self.arms.iter().any(|arm| named(&arm)) {
+                let arms: Vec<&str> = self.arms.iter().map(|a| a.info.name.as_str()).collect();
+                return Err(TrainError::NoSuchArm {
+                    name: name.clone(),
+                    arms: arms.join(", "),
+                });
+            }
+            for (arm, _) in self.arms.iter().enumerate().filter(|(_, arm)| named(arm)) {
+                if !self.is_over(arm) {
+                    let step = self.journal.state(|s| s.arms[arm].step);
+                    let reason = "left out with --skip-arm".into();
+                    self.journal.emit(Event::ArmSkipped { arm, step, reason })?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn is_over(&self, arm: usize) -> bool {
+        self.journal.state(|state| {
+            let status = &state.arms[arm].status;
+            !matches!(status, ArmStatus::Waiting | ArmStatus::Running)
+        })
+    }
+
+    fn fail(&self, arm: usize, step: u64, error: &dyn std::fmt::Display) -> Result<(), RunError> {
+        self.journal.emit(Event::ArmFailed {
+            arm,
+            step,
+            reason: error.to_string(),
+        })
+    }
+
+    /// Brings every arm that is not over to a point from which it can take turns: its own last
+    /// checkpoint, or the end of the first phase. `None`: the run is to stop.
+    fn gather(&mut self, cache: Option<&PhaseCache>) -> Result<Option<Vec<Active>>, TrainError> {
+        let mut active: Vec<Active> = Vec::new();
+        let mut fresh = Vec::new();
+        for arm in 0..self.arms.len() {
+            if self.is_over(arm) {
+                continue;
+            }
+            match self.restore(arm)? {
+                Some(Ok(restored)) => active.push(restored),
+                Some(Err(error)) => {
+                    let step = self.journal.state(|s| s.arms[arm].step);
+                    self.fail(arm, step, &error)?;
+                }
+                None => fresh.push(arm),
+            }
+        }
+        let numerics = format!("{NUMERICS}, {}", Level::detect().name());
+        for seed in self.shared.config.seeds.clone() {
+            let members: Vec<usize> = fresh
+                .iter()
+                .copied()
+                .filter(|&arm| self.arms[arm].info.seed == seed)
+                .collect();
+            if members.is_empty() {
+                continue;
+            }
+            let store = self.dir.checkpoints(&format!("first-phase-seed-{seed}"));
+            let what = (seed, &members[..]);
+            let shared = &mut self.shared;
+            match first_phase::run(shared, &self.journal, &store, cache, &numerics, what)? {
+                FirstPhase::Stopped => return Ok(None),
+                FirstPhase::Failed(error, step) => {
+                    for arm in members {
+                        self.fail(arm, step, &error)?;
+                    }
+                }
+                FirstPhase::Done(learner) => {
+                    for arm in members {
+                        let (info, options) = (self.arms[arm].clone(), self.options(arm));
+                        let (plugin, learner) = (&self.plugins[arm], learner.copy());
+                        let step = learner.place.step;
+                        let run =
+                            ArmRun::new(arm, &info, plugin, options, learner, &mut self.shared);
+                        match run {
+                            Ok(run) => active.push(self.activate(run)),
+                            Err(ArmError::Cancelled) => return Ok(None),
+                            Err(error) => self.fail(arm, step, &error)?,
+                        }
+                    }
+                }
+            }
+        }
+        active.sort_by_key(|active| active.run.index);
+        Ok(Some(active))
+    }
+
+    fn options(&self, arm: usize) -> InstanceOptions {
+        let seconds = self.shared.config.replay.call_deadline_seconds;
+        InstanceOptions {
+            arm: self.arms[arm].info.slug.clone(),
+            offered: offered(),
+            breadcrumb: Some(self.dir.join(BREADCRUMB)),
+            deadline: Some((Duration::from_secs_f64(seconds), self.journal.on_late(arm))),
+        }
+    }
+
+    fn activate(&self, run: ArmRun) -> Active {
+        let store = self.dir.checkpoints(&self.arms[run.index].info.slug);
+        Active {
+            run,
+            store,
+            saved_at: Instant::now(),
+            saved_step: None,
+        }
+    }
+
+    /// An arm's last checkpoint, where it has one that can be used.
+    fn restore(&mut self, arm: usize) -> Result<Option<Result<Active, ArmError>>, RunError> {
+        let store = self.dir.checkpoints(&self.arms[arm].info.slug);
+        let latest = store.latest_valid()?;
+        for problem in latest.problems {
+            self.journal.log(LogLevel::Warn, Some(arm), problem)?;
+        }
+        let Some(checkpoint) = latest.checkpoint else {
+            return Ok(None);
+        };
+        let step = checkpoint.info.step;
+        let reference = store.reference(checkpoint.info.phase);
+        let restored = reference.and_then(|reference| {
+            let options = self.options(arm);
+            let (info, plugin) = (&self.arms[arm], &self.plugins[arm]);
+            let found = (&checkpoint, reference.as_ref());
+            ArmRun::restore(arm, info, plugin, options, found, &mut self.shared)
+        });
+        let restored = match restored {
+            Ok(restored) => restored,
+            Err(error) => {
+                let message = format!("{error}; the arm starts again after the first phase");
+                self.journal.log(LogLevel::Warn, Some(arm), message)?;
+                store.discard_after(0)?;
+                return Ok(None);
+            }
+        };
+        store.discard_after(step)?;
+        if self.journal.state(|state| state.arms[arm].step) != step {
+            let reason = format!("resumed from the checkpoint at step {step}");
+            self.journal.emit(Event::Rewound { arm, step, reason })?;
+        }
+        Ok(Some(restored.map(|run| Active {
+            saved_step: Some(step),
+            ..self.activate(run)
+        })))
+    }
+
+    /// Trains an arm to its next evaluation.
+    fn turn(&mut self, active: &mut Active) -> Result<Turn, RunError> {
+        let config = self.shared.config;
+        let arm = active.run.index;
+        if active.run.learner.is_finished(config) {
+            return Ok(Turn::Finished);
+        }
+        if active.run.learner.phase_is_over(config) {
+            if (self.shared.stop)() {
+                return Ok(Turn::Stopped { savable: true });
+            }
+            if let Err(error) = self.start_phase(active)? {
+                return Ok(self.ended(error));
+            }
+        }
+        let mut pace = Pace::new();
+        for _ in 0..active.run.learner.steps_to_evaluation(config) {
+            if (self.shared.stop)() {
+                return Ok(Turn::Stopped { savable: true });
+            }
+            let stepped = active.run.step(&mut self.shared);
+            self.tell(&mut active.run)?;
+            let progress = match stepped {
+                Ok(progress) => progress,
+                Err(error) => return Ok(self.ended(error)),
+            };
+            let learner = &active.run.learner;
+            if let Some(tokens_per_second) = pace.due(learner.cost.tokens_trained) {
+                let progress = Progress {
+                    tokens_per_second,
+                    ..progress
+                };
+                self.journal
+                    .emit(progress.event(arm, learner.place.phase, learner.place.step))?;
+            }
+        }
+        let scores = active
+            .run
+            .learner
+            .evaluate(self.shared.suite, &mut self.shared.compute);
+        let (place, cost) = (active.run.learner.place, active.run.learner.cost);
+        self.journal.emit(Event::Evaluated {
+            arm,
+            phase: place.phase,
+            step: place.step,
+            cost,
+            scores,
+        })?;
+        let due = active.saved_at.elapsed().as_secs_f64() >= config.training.checkpoint_seconds;
+        if (due || active.run.learner.phase_is_over(config))
+            && let Err(error) = self.save(active)?
+        {
+            return Ok(self.ended(error));
+        }
+        Ok(match active.run.learner.is_finished(config) {
+            true => Turn::Finished,
+            false => Turn::Paused,
+        })
+    }
+
+    fn ended(&self, error: ArmError) -> Turn {
+        match error {
+            ArmError::Cancelled => Turn::Stopped { savable: false },
+            error => Turn::Failed(error),
+        }
+    }
+
+    fn start_phase(&mut self, active: &mut Active) -> Result<Result<(), ArmError>, RunError> {
+        let started = active.run.start_next_phase(&mut self.shared);
+        self.tell(&mut active.run)?;
+        if let Err(error) = started {
+            return Ok(Err(error));
+        }
+        let place = active.run.learner.place;
+        active.store.save_reference(
+            place.phase,
+            place.step,
+            &active.run.learner.reference_tensors(),
+        )?;
+        let (arm, phase, step) = (active.run.index, place.phase, place.step);
+        self.journal
+            .emit(Event::PhaseStarted { arm, phase, step })?;
+        Ok(Ok(()))
+    }
+
+    /// Puts what the strategy said into the events.
+    fn tell(&self, run: &mut ArmRun) -> Result<(), RunError> {
+        let (arm, step) = (run.index, run.learner.place.step);
+        for note in run.notes.drain(..) {
+            self.journal.emit(note.event(arm, step))?;
+        }
+        Ok(())
+    }
+
+    /// Writes a checkpoint, unless the last one is of this very step.
+    fn save(&self, active: &mut Active) -> Result<Result<(), ArmError>, RunError> {
+        let (arm, place) = (active.run.index, active.run.learner.place);
+        if active.saved_step == Some(place.step) {
+            return Ok(Ok(()));
+        }
+        self.journal.sync()?;
+        let path = match active.run.save(&active.store) {
+            Ok(path) => path?,
+            Err(error) => return Ok(Err(error)),
+        };
+        active.store.prune(2, &[])?;
+        (active.saved_at, active.saved_step) = (Instant::now(), Some(place.step));
+        let inside = path.strip_prefix(self.dir.path()).unwrap_or(&path);
+        let path = inside.display().to_string();
+        self.journal.emit(Event::CheckpointSaved {
+            arm,
+            step: place.step,
+            path,
+        })?;
+        Ok(Ok(()))
+    }
+}

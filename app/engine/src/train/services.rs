@@ -1,0 +1,282 @@
+//! What an arm's strategy may ask for while it is called.
+
+use serde::{Deserialize, Serialize};
+
+use crate::data::Suite;
+use crate::model::Params;
+use crate::replay::{
+    DrawRequest, GenerateRequest, LogLevel, ModelRef, ScoreRequest, Scores, Sequences,
+    ServiceError, Services, SpecialTokens,
+};
+use crate::run::{Event, Level};
+use crate::sample::{Request, Sampling};
+
+use super::{Compute, Stream};
+
+/// Places of an arm's random streams; saved with it, so that a resumed arm draws on where it was.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Counters {
+    /// Calls of `draw_old`.
+    draws: u64,
+    /// Rows generated.
+    rows: u64,
+    /// Calls of `random`.
+    randoms: u64,
+}
+
+/// An arm's random streams.
+pub(super) struct Streams {
+    draws: Stream,
+    rows: Stream,
+    randoms: Stream,
+}
+
+impl Streams {
+    pub(super) fn new(seed: u64, slug: &str) -> Self {
+        let stream = |purpose: &str| Stream::new(seed, &format!("{purpose}, arm {slug}"));
+        Self {
+            draws: stream("old data"),
+            rows: stream("generation"),
+            randoms: stream("random numbers of the strategy"),
+        }
+    }
+}
+
+/// What a strategy said while it was called.
+pub(super) enum Note {
+    Log(Level, String),
+    Metric(String, f64),
+}
+
+impl Note {
+    pub(super) fn event(self, arm: usize, step: u64) -> Event {
+        match self {
+            Note::Log(level, message) => Event::Log {
+                level,
+                arm: Some(arm),
+                message,
+            },
+            Note::Metric(name, value) => Event::PluginMetric {
+                arm,
+                step,
+                name,
+                value,
+            },
+        }
+    }
+}
+
+/// Services during one call.
+pub(super) struct ArmServices<'a> {
+    pub compute: &'a mut Compute,
+    pub suite: &'a Suite,
+    pub student: &'a Params,
+    pub reference: &'a Params,
+    pub phase: usize,
+    /// New tokens of the step under way, `[B, T]`.
+    pub new_batch: Option<&'a [u32]>,
+    pub streams: &'a Streams,
+    pub counters: &'a mut Counters,
+    pub tokens_generated: &'a mut u64,
+    pub notes: &'a mut Vec<Note>,
+    pub stop: &'a dyn Fn() -> bool,
+}
+
+/// Longest log line kept of a strategy, in bytes.
+const MAX_LINE: usize = 4096;
+
+impl ArmServices<'_> {
+    fn model(&self, model: ModelRef) -> Result<&Params, ServiceError> {
+        match model {
+            ModelRef::Reference => Ok(self.reference),
+            ModelRef::Student => Ok(self.student),
+            ModelRef::Snapshot(_) => Err(ServiceError::NotSupported("kept snapshots")),
+            ModelRef::VirtualStep => Err(ServiceError::NotSupported("scores after a virtual step")),
+        }
+    }
+
+    fn full_rows(&self, tokens: Vec<u32>, tasks: Option<Vec<usize>>) -> Sequences {
+        let seq_len = self.suite.seq_len();
+        let rows = tokens.len() / seq_len;
+        let lengths = vec![seq_len as u32; rows];
+        Sequences {
+            rows,
+            seq_len,
+            tokens,
+            lengths,
+            weights: None,
+            tasks,
+        }
+    }
+}
+
+impl Services for ArmServices<'_> {
+    fn draw_old(&mut self, request: &DrawRequest) -> Result<Sequences, ServiceError> {
+        let old = self.suite.old(self.phase);
+        if old.is_empty() {
+            return Err(ServiceError::Failed(
+                "there is no old data in the first phase".into(),
+            ));
+        }
+        let mut random = self.streams.draws.at(self.counters.draws);
+        self.counters.draws += 1;
+        let tasks: Vec<usize> = match request.task {
+            Some(task) if task < old.len() => vec![task; request.rows],
+            Some(task) => {
+                let message = format!("there is no old task {task}, only {}", old.len());
+                return Err(ServiceError::Failed(message));
+            }
+            None => (0..request.rows).map(|row| row % old.len()).collect(),
+        };
+        let mut tokens = Vec::with_capacity(request.rows * self.suite.seq_len());
+        for &task in &tasks {
+            self.suite.draw(old[task], &mut random, 1, &mut tokens);
+        }
+        Ok(self.full_rows(tokens, Some(tasks)))
+    }
+
+    fn generate(&mut self, request: &GenerateRequest) -> Result<Sequences, ServiceError> {
+        if self.cancelled() {
+            return Err(ServiceError::Cancelled);
+        }
+        let rows = request.prompts.len();
+        let sampling = Sampling {
+            temperature: request.temperature,
+            top_k: request.top_k,
+            top_p: request.top_p,
+            stop_tokens: request.stop_tokens.clone(),
+        };
+        let params = match request.model {
+            ModelRef::Reference => self.reference,
+            ModelRef::Student => self.student,
+            other => return self.model(other).map(|_| Sequences::default()),
+        };
+        let generated = self.compute.sampler.generate(
+            params,
+            Request {
+                prompts: &request.prompts,
+                length: request.length,
+                sampling: &sampling,
+                stream: &self.streams.rows,
+                first_row: self.counters.rows,
+            },
+        );
+        self.counters.rows += rows as u64;
+        let lengths = request.prompts.iter().zip(&generated.lengths);
+        *self.tokens_generated += lengths
+            .map(|(prompt, &len)| u64::from(len) - prompt.len() as u64)
+            .sum::<u64>();
+        Ok(Sequences {
+            rows,
+            seq_len: request.length,
+            tokens: generated.tokens,
+            lengths: generated.lengths,
+            weights: None,
+            tasks: None,
+        })
+    }
+
+    fn score(&mut self, request: &ScoreRequest) -> Result<Scores, ServiceError> {
+        if self.cancelled() {
+            return Err(ServiceError::Cancelled);
+        }
+        let params = match request.model {
+            ModelRef::Reference => self.reference,
+            ModelRef::Student => self.student,
+            other => return self.model(other).map(|_| Scores::default()),
+        };
+        let t = request.seq_len;
+        let engine = &mut self.compute.engine;
+        let losses = engine.evaluate(params, None, &request.tokens, t);
+        let in_row = |i: usize| i % t < request.lengths[i / t] as usize;
+        let mut scores = Scores {
+            log_probs: vec![0.0; request.tokens.len()],
+            ..Scores::default()
+        };
+        for i in (0..request.tokens.len()).filter(|&i| i % t > 0 && in_row(i)) {
+            scores.log_probs[i] = -losses[i - 1].ntp;
+        }
+        if request.top_k > 0 {
+            let k = request.top_k;
+            scores.top_ids = vec![0; request.tokens.len() * k];
+            scores.top_log_probs = vec![0.0; request.tokens.len() * k];
+            for row in 0..request.rows {
+                let tokens = &request.tokens[row * t..][..t];
+                let logits = engine.logits(params, tokens, t);
+                let v = params.layout.config.vocab_size;
+                for position in 1..request.lengths[row] as usize {
+                    let at = (row * t + position) * k;
+                    // Token `position` is predicted one position before.
+                    let logits = &logits[(position - 1) * v..][..v];
+                    for (j, (id, log_prob)) in most_likely(logits, k).into_iter().enumerate() {
+                        scores.top_ids[at + j] = id;
+                        scores.top_log_probs[at + j] = log_prob;
+                    }
+                }
+            }
+        }
+        Ok(scores)
+    }
+
+    fn new_batch(&mut self) -> Result<Option<Sequences>, ServiceError> {
+        Ok(self
+            .new_batch
+            .map(|tokens| self.full_rows(tokens.to_vec(), None)))
+    }
+
+    fn encode(&mut self, text: &str) -> Result<Vec<u32>, ServiceError> {
+        self.suite
+            .encode(text)
+            .map_err(|error| ServiceError::Failed(error.to_string()))
+    }
+
+    fn decode(&mut self, tokens: &[u32]) -> Result<String, ServiceError> {
+        Ok(self.suite.decode(tokens))
+    }
+
+    fn special_tokens(&self) -> SpecialTokens {
+        self.suite.special_tokens()
+    }
+
+    fn random(&mut self, out: &mut [u64]) -> Result<(), ServiceError> {
+        let mut random = self.streams.randoms.at(self.counters.randoms);
+        self.counters.randoms += 1;
+        out.fill_with(|| random.bits());
+        Ok(())
+    }
+
+    fn log(&mut self, level: LogLevel, message: &str) {
+        let level = match level {
+            LogLevel::Info => Level::Info,
+            LogLevel::Warn => Level::Warn,
+            LogLevel::Error => Level::Error,
+        };
+        let mut end = message.len().min(MAX_LINE);
+        while !message.is_char_boundary(end) {
+            end -= 1;
+        }
+        self.notes
+            .push(Note::Log(level, message[..end].replace(['\n', '\r'], " ")));
+    }
+
+    fn metric(&mut self, name: &str, value: f64) {
+        self.notes.push(Note::Metric(name.to_owned(), value));
+    }
+
+    fn cancelled(&self) -> bool {
+        (self.stop)()
+    }
+}
+
+/// The `k` most likely tokens, best first, with their log-probabilities.
+fn most_likely(logits: &[f32], k: usize) -> Vec<(u32, f32)> {
+    let lse = crate::ops::head::log_sum_exp(logits);
+    let mut all: Vec<(u32, f32)> = logits
+        .iter()
+        .enumerate()
+        .map(|(id, x)| (id as u32, x - lse))
+        .collect();
+    all.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+    all.truncate(k);
+    all
+}
