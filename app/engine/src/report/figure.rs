@@ -142,6 +142,7 @@ fn panel<DB: DrawingBackend>(
             style(16, &INK, scale),
         )
         .margin(8 * scale)
+        .margin_right(20 * scale)
         .x_label_area_size(40 * scale)
         .y_label_area_size(52 * scale)
         .build_cartesian_2d(0.0..steps, -4.0..116.0)
@@ -260,7 +261,7 @@ fn draw_legend<DB: DrawingBackend>(
             .collect();
         let colour = COLOURS[index % COLOURS.len()];
         area.draw(&Polygon::new(outline, colour)).map_err(refused)?;
-        write_text(area, dataset, (to + 8, y - 7), 14, &INK, scale)?;
+        write_text(area, dataset, (to + 8, y - 6), 14, &INK, scale)?;
         x = to + 8 + 9 * dataset.chars().count() as i32 + 24;
     }
     Ok(())

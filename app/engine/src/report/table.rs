@@ -15,7 +15,8 @@ pub enum Glyphs {
 }
 
 const WIDTH: usize = 80;
-const LONGEST_NAME: usize = 24;
+/// Room kept for the names of arms when datasets are spread over blocks.
+const NAME: usize = 24;
 
 /// Compares the arms of runs: learning of the new dataset, mean forgetting over the old ones, what
 /// was paid, and the final accuracy (or loss, where there is no exact answer) of every dataset.
@@ -35,11 +36,7 @@ pub fn table(runs: &[(&str, &RunState)], glyphs: Glyphs) -> String {
 }
 
 fn one_run(state: &RunState, glyphs: Glyphs, text: &mut String) {
-    let names: Vec<String> = state
-        .arms
-        .iter()
-        .map(|arm| arm_name(state, arm, glyphs))
-        .collect();
+    let names: Vec<String> = state.arms.iter().map(|arm| arm_name(state, arm)).collect();
     let costs = ["", "learned", "", "forgot", "", "tokens", "time", "status"];
     let units = ["arm", "%", "nats", "%", "nats", "", "", ""];
     let mut rows = vec![
@@ -82,7 +79,7 @@ fn one_run(state: &RunState, glyphs: Glyphs, text: &mut String) {
     };
     let mut datasets = &datasets[..];
     while !datasets.is_empty() {
-        let mut width = LONGEST_NAME;
+        let mut width = NAME;
         let fitting = datasets
             .iter()
             .take_while(|name| {
@@ -121,27 +118,22 @@ fn one_run(state: &RunState, glyphs: Glyphs, text: &mut String) {
     }
 }
 
-/// The arm's name, with its seed where there are several, short enough for the first column.
-fn arm_name(state: &RunState, arm: &ArmState, glyphs: Glyphs) -> String {
+/// The arm's name, led by its seed where there are several.
+fn arm_name(state: &RunState, arm: &ArmState) -> String {
     let several = state
         .arms
         .iter()
         .any(|other| other.info.seed != arm.info.seed);
     let seed = if several {
-        format!(" #{}", arm.info.seed)
+        format!("#{} ", arm.info.seed)
     } else {
         String::new()
     };
-    let room = LONGEST_NAME.saturating_sub(seed.len());
-    let mut name = arm.info.name.clone();
-    if name.chars().count() > room {
-        name = name.chars().take(room.saturating_sub(1)).collect();
-        name.push(if glyphs == Glyphs::Ascii { '~' } else { '…' });
-    }
-    name + &seed
+    seed + &arm.info.name
 }
 
-/// Columns as wide as they must be, the first aligned left, the others right, two spaces between.
+/// Columns as wide as they must be, the first aligned left, the others right, two spaces between;
+/// the first gives way where the line would be too long.
 fn grid(rows: &[Vec<String>], heads: usize, glyphs: Glyphs, text: &mut String) {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width = |column: usize| {
@@ -151,12 +143,16 @@ fn grid(rows: &[Vec<String>], heads: usize, glyphs: Glyphs, text: &mut String) {
             .max()
             .unwrap_or(0)
     };
-    let widths: Vec<usize> = (0..columns).map(width).collect();
+    let mut widths: Vec<usize> = (0..columns).map(width).collect();
+    let others: usize = widths.iter().skip(1).map(|width| width + 2).sum();
+    if let Some(first) = widths.first_mut() {
+        *first = (*first).min(WIDTH.saturating_sub(others).max(12));
+    }
     for (i, row) in rows.iter().enumerate() {
         let mut line = String::new();
         for (column, (cell, width)) in row.iter().zip(&widths).enumerate() {
             let _ = match column {
-                0 => write!(line, "{cell:<width$}"),
+                0 => write!(line, "{:<width$}", shortened(cell, *width, glyphs)),
                 _ => write!(line, "  {cell:>width$}"),
             };
         }
@@ -167,6 +163,17 @@ fn grid(rows: &[Vec<String>], heads: usize, glyphs: Glyphs, text: &mut String) {
             let _ = writeln!(text, "{}", rule.repeat(total));
         }
     }
+}
+
+fn shortened(text: &str, width: usize, glyphs: Glyphs) -> String {
+    if text.chars().count() <= width {
+        return text.to_owned();
+    }
+    let mark = if glyphs == Glyphs::Ascii { '~' } else { '…' };
+    text.chars()
+        .take(width.saturating_sub(1))
+        .chain([mark])
+        .collect()
 }
 
 fn percent(share: Option<f64>) -> String {
