@@ -1,12 +1,214 @@
 //! `forgetlab doctor`.
 
+use std::fs;
+use std::io::{self, IsTerminal, Write};
+use std::path::Path;
 use std::process::ExitCode;
+
+use forgetlab_engine::eval::verify_mini;
+use forgetlab_engine::ops::simd::Level;
+use forgetlab_engine::report::Glyphs;
+use forgetlab_engine::run::Results;
+use forgetlab_engine::train::probe_cuda;
+
+use super::exit;
+use super::worker::{WorkerArgs, registry};
 
 /// Arguments of `doctor`.
 #[derive(clap::Args)]
-pub struct Args {}
+pub struct Args {
+    /// Also look for strategies in this folder (may be given again)
+    #[arg(long, value_name = "DIR")]
+    plugin_dir: Vec<std::path::PathBuf>,
+}
 
-/// Says what works here.
-pub fn run(_args: Args) -> anyhow::Result<ExitCode> {
-    anyhow::bail!("this build has no engine to examine")
+/// How one thing stands.
+enum Standing {
+    /// Works.
+    Good,
+    /// Works with limits, or is not there and not needed.
+    Note,
+    /// A run would fail.
+    Bad,
+}
+
+/// Says what works here and what does not; exit 1 where a run would fail.
+pub fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let mut lines = vec![cpu(), memory(), cuda(), numerics()];
+    lines.extend(plugins(&args));
+    lines.push(results());
+    lines.extend(terminal());
+    let mut out = io::stdout().lock();
+    writeln!(out, "forgetlab {}", env!("CARGO_PKG_VERSION"))?;
+    for (what, standing, text) in &lines {
+        let mark = match standing {
+            Standing::Good => "ok",
+            Standing::Note => "--",
+            Standing::Bad => "NO",
+        };
+        writeln!(out, "  {mark}  {what:9} {text}")?;
+    }
+    let bad = lines
+        .iter()
+        .any(|(_, standing, _)| matches!(standing, Standing::Bad));
+    Ok(if bad {
+        ExitCode::from(exit::FAILED)
+    } else {
+        ExitCode::SUCCESS
+    })
+}
+
+type Line = (&'static str, Standing, String);
+
+fn cpu() -> Line {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let level = Level::detect();
+    let text = format!("{threads} threads, kernels for {}", level.name());
+    match level {
+        Level::Baseline => (
+            "CPU",
+            Standing::Note,
+            format!("{text}: no AVX2, training will be slow"),
+        ),
+        _ => ("CPU", Standing::Good, text),
+    }
+}
+
+fn memory() -> Line {
+    let info = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let gib = |key: &str| {
+        let line = info.lines().find(|line| line.starts_with(key))?;
+        let kib: f64 = line.split_whitespace().nth(1)?.parse().ok()?;
+        Some(kib / (1 << 20) as f64)
+    };
+    match (gib("MemTotal:"), gib("MemAvailable:")) {
+        (Some(total), Some(free)) => (
+            "memory",
+            Standing::Good,
+            format!("{free:.1} GiB free of {total:.1} GiB"),
+        ),
+        _ => ("memory", Standing::Note, "unknown on this system".into()),
+    }
+}
+
+fn cuda() -> Line {
+    let text = match probe_cuda(0) {
+        Ok(()) => "a GPU is there; this version trains on the CPU only".into(),
+        Err(None) => "not in this build (cargo build --release --features cuda)".into(),
+        Err(Some(reason)) => format!("built in, but no GPU can be used: {reason}"),
+    };
+    ("CUDA", Standing::Note, text)
+}
+
+fn numerics() -> Line {
+    match verify_mini(super::verify::FIXTURE, 2) {
+        Ok(checks) if checks.iter().all(|check| check.passed()) => {
+            let text = format!(
+                "{} checks against the built-in fixture passed",
+                checks.len()
+            );
+            ("numerics", Standing::Good, text)
+        }
+        Ok(_) => (
+            "numerics",
+            Standing::Bad,
+            "wrong on this machine; `forgetlab verify` tells where".into(),
+        ),
+        Err(error) => ("numerics", Standing::Bad, error.to_string()),
+    }
+}
+
+fn plugins(args: &Args) -> Vec<Line> {
+    let worker = WorkerArgs {
+        plugin_dir: args.plugin_dir.clone(),
+        ..WorkerArgs::default()
+    };
+    let registry = registry(&worker);
+    let names: Vec<&str> = registry.plugins().iter().map(|p| p.name.as_str()).collect();
+    let mut lines = vec![if names.is_empty() {
+        let searched: Vec<String> = registry
+            .searched()
+            .iter()
+            .map(|dir| dir.display().to_string())
+            .collect();
+        let text = format!(
+            "no strategy found in {}; `cargo build --release` makes the four built-in ones",
+            searched.join(", ")
+        );
+        ("plugins", Standing::Bad, text)
+    } else {
+        ("plugins", Standing::Good, names.join(", "))
+    }];
+    lines.extend(registry.rejected().iter().map(|rejected| {
+        let text = format!("{} {}", rejected.path.display(), rejected.reason);
+        ("plugins", Standing::Note, text)
+    }));
+    lines
+}
+
+fn results() -> Line {
+    let runs = Results::from_env().runs();
+    // Nothing is made here: the nearest folder there is tells.
+    let folder = runs
+        .ancestors()
+        .find(|folder| folder.is_dir())
+        .unwrap_or(Path::new("."));
+    let folder = if folder.as_os_str().is_empty() {
+        Path::new(".")
+    } else {
+        folder
+    };
+    let shown = std::path::absolute(&runs).unwrap_or(runs.clone());
+    let writable = rustix::fs::access(folder, rustix::fs::Access::WRITE_OK).is_ok();
+    if !writable {
+        let text = format!(
+            "{} cannot be written; set FORGETLAB_RESULTS or give --out",
+            shown.display()
+        );
+        return ("results", Standing::Bad, text);
+    }
+    let free = rustix::fs::statvfs(folder).map(|s| (s.f_bavail * s.f_frsize) as f64);
+    let free = free.map_or(String::new(), |free| {
+        format!(", {:.1} GiB free", free / (1u64 << 30) as f64)
+    });
+    (
+        "results",
+        Standing::Good,
+        format!("{}{free}", shown.display()),
+    )
+}
+
+fn terminal() -> Vec<Line> {
+    if !io::stdout().is_terminal() {
+        return vec![("terminal", Standing::Note, "standard output is none".into())];
+    }
+    let glyphs = match super::glyphs() {
+        Glyphs::Unicode => "UTF-8",
+        Glyphs::Ascii => "ASCII (the locale is not UTF-8)",
+    };
+    let colour = if std::env::var_os("NO_COLOR").is_some_and(|v| !v.is_empty()) {
+        "no colour (NO_COLOR)"
+    } else {
+        "colour"
+    };
+    vec![match rustix::termios::tcgetwinsize(io::stdout()) {
+        Ok(size) if size.ws_col < 80 || size.ws_row < 24 => (
+            "terminal",
+            Standing::Note,
+            format!(
+                "{}x{} is small, the lab wants 80x24; {glyphs}, {colour}",
+                size.ws_col, size.ws_row
+            ),
+        ),
+        Ok(size) => (
+            "terminal",
+            Standing::Good,
+            format!("{}x{}, {glyphs}, {colour}", size.ws_col, size.ws_row),
+        ),
+        Err(_) => (
+            "terminal",
+            Standing::Note,
+            format!("size unknown; {glyphs}, {colour}"),
+        ),
+    }]
 }

@@ -10,6 +10,7 @@ mod resume;
 mod run;
 mod stop;
 mod verify;
+mod worker;
 
 use std::io;
 use std::panic;
@@ -19,6 +20,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 use forgetlab_engine::experiment::SpecError;
 use forgetlab_engine::report::Glyphs;
 use forgetlab_engine::run::{RunError, RunStatus};
+use forgetlab_engine::train::PrepareError;
 
 /// Measures how much a language model forgets when finetuned, and which replay stops it.
 ///
@@ -50,6 +52,8 @@ enum Command {
     Doctor(doctor::Args),
     /// Check this machine's numerics against a parity fixture
     Verify(verify::Args),
+    #[command(hide = true)]
+    Worker(worker::Args),
 }
 
 /// The exit codes scripts may rely on.
@@ -88,6 +92,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Some(Command::Experiments(args)) => experiments::run(args),
         Some(Command::Doctor(args)) => doctor::run(args),
         Some(Command::Verify(args)) => verify::run(args),
+        Some(Command::Worker(args)) => worker::run(args),
         None => {
             Cli::command().print_help()?;
             Ok(ExitCode::from(exit::USAGE))
@@ -112,6 +117,7 @@ fn report(error: &anyhow::Error) -> ExitCode {
     }
     let usage = error.chain().any(|cause| {
         cause.is::<SpecError>()
+            || cause.is::<PrepareError>()
             || matches!(
                 cause.downcast_ref(),
                 Some(RunError::NotFound { .. } | RunError::Ambiguous { .. })

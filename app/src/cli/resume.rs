@@ -1,8 +1,12 @@
 //! `forgetlab resume`.
 
+use std::io::{self, Write};
 use std::process::ExitCode;
 
-use forgetlab_engine::run::Results;
+use forgetlab_engine::report;
+use forgetlab_engine::run::{Results, RunDir, RunStatus};
+
+use super::worker::{self, WorkerArgs};
 
 /// Arguments of `resume`.
 #[derive(clap::Args)]
@@ -12,16 +16,32 @@ pub struct Args {
     /// Go on without this arm (may be given again)
     #[arg(long, value_name = "ARM")]
     pub skip_arm: Vec<String>,
-    /// Run in the background, surviving this terminal
-    #[arg(long)]
-    pub detach: bool,
+    /// How the run is worked on
+    #[command(flatten)]
+    pub worker: WorkerArgs,
 }
 
-/// Goes on with a run.
+/// Goes on with a run; one that is over is said to be so.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let dir = Results::from_env().find(&args.run)?;
-    anyhow::bail!(
-        "cannot resume {}: this build has no training engine",
-        dir.name()
-    )
+    match dir.status()? {
+        RunStatus::Finished | RunStatus::Failed => already_over(&dir),
+        _ => worker::start(&dir, &args.skip_arm, &args.worker),
+    }
+}
+
+/// Shows a run that needs no more work.
+pub fn already_over(dir: &RunDir) -> anyhow::Result<ExitCode> {
+    let state = dir.load_state()?;
+    // The worker may have died between its last event and its last file.
+    let written = report::write(dir, &state)?;
+    let name = dir.name();
+    let table = report::table(&[(name.as_str(), &state)], super::glyphs());
+    let mut out = io::stdout().lock();
+    writeln!(
+        out,
+        "{table}\n{name} is finished: {}",
+        written.summary.display()
+    )?;
+    Ok(ExitCode::SUCCESS)
 }

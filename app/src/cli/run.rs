@@ -4,6 +4,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use forgetlab_engine::experiment::{Overrides, resolve};
+use forgetlab_engine::run::RunStatus;
+
+use super::resume;
+use super::worker::{self, WorkerArgs};
 
 /// Arguments of `run`.
 #[derive(clap::Args)]
@@ -31,12 +35,9 @@ pub struct Args {
     /// Exactly this folder instead of one under results/runs
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
-    /// Train the shared first phase even if it was trained before
-    #[arg(long)]
-    pub no_cache: bool,
-    /// Run in the background, surviving this terminal
-    #[arg(long)]
-    pub detach: bool,
+    /// How the run is worked on
+    #[command(flatten)]
+    pub worker: WorkerArgs,
 }
 
 impl Args {
@@ -65,9 +66,15 @@ pub fn key_value(text: &str) -> Result<(String, String), String> {
 
 /// Runs the experiment.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let config = resolve(&args.experiment, &args.overrides())?;
-    anyhow::bail!(
-        "cannot train `{}`: this build has no training engine",
-        config.experiment
-    )
+    let mut config = resolve(&args.experiment, &args.overrides())?;
+    worker::prepare(&mut config, &args.worker)?;
+    let dir = worker::create(&config, args.out.as_deref())?;
+    if dir.status()? == RunStatus::Live {
+        // Says who has it.
+        dir.lock()?;
+    }
+    if matches!(dir.status()?, RunStatus::Finished | RunStatus::Failed) {
+        return resume::already_over(&dir);
+    }
+    worker::start(&dir, &[], &args.worker)
 }

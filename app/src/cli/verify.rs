@@ -1,20 +1,138 @@
 //! `forgetlab verify`.
 
+use std::fs;
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
+
+use anyhow::{Context, bail};
+use forgetlab_engine::eval::{Check, verify_mini};
+use forgetlab_engine::train::check_device;
+
+use super::exit;
+
+/// The fixture that comes with the program.
+pub(super) const FIXTURE: &[u8] = include_bytes!("../../../tests/fixtures/mini-parity.safetensors");
 
 /// Arguments of `verify`.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Parity fixture, or a folder of them
+    /// Parity fixture, or a folder of them; without it the one built in
     #[arg(long, value_name = "FILE|DIR")]
     pub fixture: Option<PathBuf>,
     /// cpu, cuda or cuda:N
-    #[arg(long)]
-    pub device: Option<String>,
+    #[arg(long, default_value = "cpu")]
+    pub device: String,
+    /// CPU threads of the engine
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..))]
+    pub threads: u16,
 }
 
 /// Compares this machine's numerics with a fixture.
-pub fn run(_args: Args) -> anyhow::Result<ExitCode> {
-    anyhow::bail!("this build has no engine to verify")
+pub fn run(args: Args) -> anyhow::Result<ExitCode> {
+    check_device(&args.device)?;
+    let mut passed = true;
+    for (name, bytes) in fixtures(args.fixture)? {
+        let checks = verify_mini(&bytes, args.threads.into())
+            .with_context(|| format!("{name} cannot be checked"))?;
+        passed &= show(&name, &checks)?;
+    }
+    Ok(if passed {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(exit::FAILED)
+    })
+}
+
+/// Names and contents of the fixtures asked for.
+fn fixtures(path: Option<PathBuf>) -> anyhow::Result<Vec<(String, Vec<u8>)>> {
+    let Some(path) = path else {
+        return Ok(vec![("the built-in fixture".into(), FIXTURE.to_vec())]);
+    };
+    let mut files = vec![path.clone()];
+    if path.is_dir() {
+        files = fs::read_dir(&path)
+            .with_context(|| format!("cannot read {}", path.display()))?
+            .filter_map(|entry| Some(entry.ok()?.path()))
+            .filter(|file| file.extension().is_some_and(|e| e == "safetensors"))
+            .collect();
+        files.sort();
+        if files.is_empty() {
+            bail!("{} holds no .safetensors fixture", path.display());
+        }
+    }
+    files
+        .into_iter()
+        .map(|file| {
+            let bytes =
+                fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?;
+            Ok((file.display().to_string(), bytes))
+        })
+        .collect()
+}
+
+/// Prints the largest error of every kind, and tensor by tensor what is past its tolerance.
+fn show(name: &str, checks: &[Check]) -> anyhow::Result<bool> {
+    let mut out = io::stdout().lock();
+    writeln!(out, "{name}")?;
+    let kinds = [
+        ("logits", "logits."),
+        ("per-token losses", "ntp."),
+        ("gradients", "grad."),
+        ("updated weights", "after."),
+        ("losses", ""),
+    ];
+    let kind_of = |check: &Check| {
+        let of = |prefix: &str| check.name.starts_with(prefix);
+        kinds
+            .iter()
+            .position(|(_, prefix)| of(prefix))
+            .unwrap_or(kinds.len() - 1)
+    };
+    for (i, (kind, _)) in kinds.iter().enumerate() {
+        let of_kind: Vec<&Check> = checks.iter().filter(|c| kind_of(c) == i).collect();
+        let Some(worst) = of_kind
+            .iter()
+            .max_by(|a, b| (a.error / a.tolerance).total_cmp(&(b.error / b.tolerance)))
+        else {
+            continue;
+        };
+        let failed = of_kind.iter().filter(|c| !c.passed()).count();
+        let excepted: usize = of_kind.iter().map(|c| c.excepted).sum();
+        write!(
+            out,
+            "  {kind:17} {:7}  largest error {:.1e} {} (tolerance {:.0e}), in {}",
+            if failed == 0 { "ok" } else { "FAILED" },
+            worst.error,
+            worst.unit,
+            worst.tolerance,
+            worst.name,
+        )?;
+        match excepted {
+            0 => writeln!(out)?,
+            n => writeln!(out, "; {n} entries with gradients below 1e-6 left out")?,
+        }
+        for check in of_kind.iter().filter(|c| !c.passed()) {
+            writeln!(
+                out,
+                "    {}: error {:.1e} {} at entry {}, tolerance {:.0e}",
+                check.name, check.error, check.unit, check.worst, check.tolerance
+            )?;
+        }
+    }
+    let failed: Vec<&str> = checks
+        .iter()
+        .filter(|c| !c.passed())
+        .map(|c| c.name.as_str())
+        .collect();
+    match failed.len() {
+        0 => writeln!(out, "all {} checks passed", checks.len())?,
+        n => writeln!(
+            out,
+            "{n} of {} checks failed: {}",
+            checks.len(),
+            failed.join(", ")
+        )?,
+    }
+    Ok(failed.is_empty())
 }

@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::replay::{LateCall, OnLate};
 use crate::run::{Event, EventWriter, Level, Record, RunError, RunState};
 
-/// Shown every event as it is written. May be called from another thread while a strategy is late.
-pub type Listener = Box<dyn FnMut(&Record) + Send>;
+/// Shown every event as it is written, with the fold of all up to it. May be called from another thread while a strategy is late.
+pub type Listener = Box<dyn FnMut(&RunState, &Record) + Send>;
 
 /// Writes events, keeps their fold, tells the listener.
 #[derive(Clone)]
@@ -40,7 +40,10 @@ impl Journal {
         let mut inner = self.lock();
         let record = inner.writer.append(event)?;
         inner.state.apply(&record);
-        (inner.listener)(&record);
+        let Inner {
+            state, listener, ..
+        } = &mut *inner;
+        listener(state, &record);
         Ok(())
     }
 

@@ -6,6 +6,7 @@
 mod adamw;
 mod arm;
 mod compute;
+mod device;
 mod engine;
 mod first_phase;
 mod journal;
@@ -20,6 +21,7 @@ mod services;
 
 pub use adamw::{AdamW, AdamWConfig};
 pub use compute::Compute;
+pub use device::{DeviceError, check_device, probe_cuda};
 pub use engine::{Engine, LossBatch, LossReport, RowLoss};
 pub use journal::Listener;
 pub use learner::{Learner, NotFinite, Place};

@@ -1,0 +1,307 @@
+//! What `run`, `resume` and a detached worker have in common: one process takes one run to its end.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use forgetlab_engine::experiment::RunConfig;
+use forgetlab_engine::replay::{Plugin, Registry, breadcrumb, search_path};
+use forgetlab_engine::report;
+use forgetlab_engine::run::{Event, Results, RunDir, RunStatus, write_atomically};
+use forgetlab_engine::train::{self, BREADCRUMB, Outcome, RunOptions};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+
+use super::exit;
+use super::progress::ProgressView;
+
+/// Time between two versions of the CSVs while a run goes on.
+const CSV_INTERVAL: Duration = Duration::from_secs(10);
+/// Time a detached worker may take to get hold of its run.
+const DETACH_PATIENCE: Duration = Duration::from_secs(30);
+/// Where a detached worker's output goes, inside the run directory.
+const WORKER_LOG: &str = "worker.log";
+
+/// How a worker goes about its run.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct WorkerArgs {
+    /// Also look for strategies in this folder (may be given again)
+    #[arg(long, value_name = "DIR")]
+    pub plugin_dir: Vec<PathBuf>,
+    /// Train the shared first phase even if it was trained before
+    #[arg(long)]
+    pub no_cache: bool,
+    /// Run in the background, surviving this terminal
+    #[arg(long)]
+    pub detach: bool,
+}
+
+/// Arguments of the hidden `worker` command, which a detached run is.
+#[derive(clap::Args)]
+pub struct Args {
+    run: PathBuf,
+    #[arg(long)]
+    skip_arm: Vec<String>,
+    #[command(flatten)]
+    worker: WorkerArgs,
+}
+
+/// The detached side of `--detach`: leaves the terminal's session, then works.
+pub fn run(args: Args) -> anyhow::Result<ExitCode> {
+    // Fails only where it leads a session already, which is as good.
+    let _ = rustix::process::setsid();
+    let dir = RunDir::open(&args.run)?;
+    work(
+        &dir,
+        &args.skip_arm,
+        &WorkerArgs {
+            detach: true,
+            ..args.worker
+        },
+    )
+}
+
+/// Strategies that can be loaded here.
+pub fn registry(worker: &WorkerArgs) -> Registry {
+    Registry::discover(&search_path(&worker.plugin_dir))
+}
+
+/// Checks a configuration against this machine and its strategies; fills in their defaults.
+pub fn prepare(config: &mut RunConfig, worker: &WorkerArgs) -> anyhow::Result<Vec<Arc<Plugin>>> {
+    train::check_device(&config.device)?;
+    Ok(train::prepare(config, &registry(worker))?)
+}
+
+/// Takes a run to its end in this process, or hands it to a detached one.
+pub fn start(dir: &RunDir, skip_arms: &[String], worker: &WorkerArgs) -> anyhow::Result<ExitCode> {
+    if worker.detach {
+        detach(dir, skip_arms, worker)
+    } else {
+        work(dir, skip_arms, worker)
+    }
+}
+
+/// Starts a worker in a session of its own and waits until it holds the run.
+fn detach(dir: &RunDir, skip_arms: &[String], worker: &WorkerArgs) -> anyhow::Result<ExitCode> {
+    let log = dir.join(WORKER_LOG);
+    let output = File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
+    let mut command = Command::new(std::env::current_exe().context("cannot find this program")?);
+    command.arg("worker").arg(absolute(dir.path())?);
+    for arm in skip_arms {
+        command.arg("--skip-arm").arg(arm);
+    }
+    for plugin_dir in &worker.plugin_dir {
+        command.arg("--plugin-dir").arg(absolute(plugin_dir)?);
+    }
+    if worker.no_cache {
+        command.arg("--no-cache");
+    }
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(
+            output
+                .try_clone()
+                .context("cannot share the worker's log")?,
+        )
+        .stderr(output)
+        .spawn()
+        .context("cannot start a worker process")?;
+    let patience = Instant::now();
+    while !dir.is_live() {
+        if let Some(status) = child.try_wait().context("cannot watch the worker")? {
+            if dir.status()? == RunStatus::Finished {
+                break;
+            }
+            let said = fs::read_to_string(&log).unwrap_or_default();
+            bail!("the worker ended at once ({status}): {}", said.trim());
+        }
+        if patience.elapsed() > DETACH_PATIENCE {
+            bail!(
+                "the worker has not begun after {DETACH_PATIENCE:?}; see {}",
+                log.display()
+            );
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
+    let mut out = io::stdout().lock();
+    let name = dir.name();
+    writeln!(
+        out,
+        "running in the background; watch it with `forgetlab attach {name}`"
+    )?;
+    writeln!(out, "{}", dir.path().display())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn absolute(path: &Path) -> anyhow::Result<PathBuf> {
+    std::path::absolute(path).with_context(|| format!("cannot resolve {}", path.display()))
+}
+
+/// Takes a run to its end in this process.
+fn work(dir: &RunDir, skip_arms: &[String], worker: &WorkerArgs) -> anyhow::Result<ExitCode> {
+    let lock = dir.lock()?;
+    let mut config = dir.read_config()?;
+    let plugins = prepare(&mut config, worker)?;
+    let environment = train::environment(&config, &plugins);
+    let mut warnings = Vec::new();
+    match dir.read_environment()? {
+        Some(before) => {
+            let differences = before.differences(&environment);
+            if !differences.is_empty() {
+                warnings.push(format!(
+                    "not where the run was started: {}; results may differ in their last bits",
+                    differences.join("; ")
+                ));
+            }
+        }
+        None => dir.write_environment(&environment)?,
+    }
+    let crumbs = dir.join(BREADCRUMB);
+    if let Some(call) = breadcrumb::read(&crumbs) {
+        warnings.push(format!(
+            "the last worker ended inside strategy `{}`, arm {}, call {}; if that happens again, \
+             go on without it: forgetlab resume {} --skip-arm {}",
+            call.plugin,
+            call.arm,
+            call.call,
+            dir.path().display(),
+            call.arm,
+        ));
+    }
+    // The next crash must tell of itself.
+    match fs::remove_file(&crumbs) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(error).with_context(|| format!("cannot remove {}", crumbs.display()));
+        }
+        _ => {}
+    }
+
+    let signals = Signals::watch(worker)?;
+    let request = dir.stop_request();
+    let stop = || match signals.caught() {
+        Some(name) => Some(name.to_owned()),
+        None => request.pending().then(|| "forgetlab stop".to_owned()),
+    };
+    let cache = Results::from_env().cache();
+    let view = Arc::new(Mutex::new(ProgressView::new()));
+    let listener = {
+        let (view, dir) = (Arc::clone(&view), dir.clone());
+        let mut written = Instant::now();
+        Box::new(move |state: &_, record: &forgetlab_engine::run::Record| {
+            view.lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .update(state, record);
+            let saved = matches!(record.event, Event::CheckpointSaved { .. });
+            if saved && written.elapsed() > CSV_INTERVAL {
+                // A full disk will be met, and reported, by the training loop.
+                let _ = report::write_csvs(&dir, state);
+                written = Instant::now();
+            }
+        })
+    };
+    let result = train::run(RunOptions {
+        dir,
+        lock: &lock,
+        config: &config,
+        plugins: &plugins,
+        cache: (!worker.no_cache).then_some(&cache),
+        skip_arms,
+        warnings,
+        device: train::device_in_words(&environment),
+        stop: &stop,
+        listener,
+    });
+    view.lock().unwrap_or_else(PoisonError::into_inner).finish();
+    let path = dir.path().display();
+    let outcome = result.with_context(|| {
+        format!("the run stopped; what was saved is safe, go on with `forgetlab resume {path}`")
+    })?;
+    let state = dir.load_state()?;
+    let written = report::write(dir, &state)?;
+    let name = dir.name();
+    let table = report::table(&[(name.as_str(), &state)], super::glyphs());
+    let mut out = io::stdout().lock();
+    writeln!(out, "\n{table}")?;
+    for file in [&written.metrics, &written.summary]
+        .into_iter()
+        .chain(&written.figures)
+    {
+        writeln!(out, "{}", file.display())?;
+    }
+    Ok(match outcome {
+        Outcome::Finished { failed: 0 } => ExitCode::SUCCESS,
+        Outcome::Finished { .. } => ExitCode::from(exit::ARM_FAILED),
+        Outcome::Interrupted(reason) => {
+            writeln!(
+                out,
+                "interrupted ({reason}); go on with `forgetlab resume {path}`"
+            )?;
+            ExitCode::from(exit::INTERRUPTED)
+        }
+    })
+}
+
+/// Creates a run directory with its configuration, or finds the same run in it already.
+pub fn create(config: &RunConfig, out: Option<&Path>) -> anyhow::Result<RunDir> {
+    use forgetlab_engine::run::OutFolder;
+    let dir = match out {
+        None => Results::from_env().create(&config.experiment)?,
+        Some(path) => match RunDir::out(path)? {
+            OutFolder::Fresh(dir) => dir,
+            OutFolder::Existing(dir) => {
+                if dir.read_config()? != *config {
+                    bail!(
+                        "{} holds a run of another configuration; give another folder to --out, or \
+                         go on with that run: forgetlab resume {}",
+                        path.display(),
+                        path.display()
+                    );
+                }
+                return Ok(dir);
+            }
+        },
+    };
+    // Nothing is left behind where the disk has no room for a run at all.
+    let probe = dir.join("probe");
+    write_atomically(&probe, |w| w.write_all(&[0; 4096]))?;
+    fs::remove_file(&probe).with_context(|| format!("cannot remove {}", probe.display()))?;
+    dir.write_config(config)?;
+    Ok(dir)
+}
+
+/// Signals that ask this process to stop at the next step.
+struct Signals {
+    /// Number of the signal caught; 0: none.
+    caught: Arc<AtomicUsize>,
+}
+
+impl Signals {
+    fn watch(worker: &WorkerArgs) -> anyhow::Result<Self> {
+        let caught = Arc::new(AtomicUsize::new(0));
+        // A detached worker has no terminal to lose: SIGHUP is none of its business.
+        for signal in [SIGINT, SIGTERM, SIGHUP] {
+            let to = if signal == SIGHUP && worker.detach {
+                Arc::new(AtomicUsize::new(0))
+            } else {
+                Arc::clone(&caught)
+            };
+            signal_hook::flag::register_usize(signal, to, signal as usize)
+                .context("cannot watch for signals")?;
+        }
+        Ok(Self { caught })
+    }
+
+    fn caught(&self) -> Option<&'static str> {
+        match self.caught.load(Ordering::Relaxed) as i32 {
+            SIGINT => Some("SIGINT"),
+            SIGTERM => Some("SIGTERM"),
+            SIGHUP => Some("SIGHUP"),
+            _ => None,
+        }
+    }
+}
