@@ -197,7 +197,7 @@ fn describe(batch: Option<&ReplayBatch>) -> String {
 
 /// A lab whose models say random tokens; everything depends on the stream's position alone.
 #[derive(Clone, Default)]
-struct MadeUpLab {
+pub(super) struct MadeUpLab {
     position: u64,
     snapshots: u64,
     log_lines: u64,

@@ -24,6 +24,8 @@ mod registry;
 mod schema;
 mod services;
 mod state;
+#[cfg(test)]
+mod tests;
 mod watchdog;
 
 pub use batch::*;
