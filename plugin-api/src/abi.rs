@@ -18,6 +18,7 @@
 //!   same result, nothing is drawn twice.
 //! - Every call returns a status. With [`FAILED`] and [`UNSUPPORTED`] a text goes into the
 //!   [`Message`] of the caller.
+//! - `draw_old`, `generate` and `score` work from `phase_started` on.
 //! - All calls into one instance come one at a time, on one thread at a time; instances are
 //!   independent. Services of [`Host`] may be called only inside a callback, on its thread. They
 //!   never call back into the plugin.
@@ -362,7 +363,8 @@ abi_structs! {
         teacher_ids: *mut u32,
         /// Supplied teacher: their log-probabilities.
         teacher_log_probs: *mut f32,
-        /// Elements of `teacher_ids` and of `teacher_log_probs`; 0 without [`SUPPLIES_TEACHER`].
+        /// Elements of `teacher_ids` and of `teacher_log_probs`; 0 in the first call: answer [`RETRY`].
+        /// Needs [`SUPPLIES_TEACHER`].
         teacher_capacity: u64,
         /// Out: rows.
         rows: u64,

@@ -34,6 +34,9 @@ impl Capabilities {
     /// A batch may bring its own teacher log-probabilities.
     pub const SUPPLIED_TEACHER: Self = Self(abi::SUPPLIES_TEACHER);
 
+    /// Everything a run can offer.
+    pub const ALL: Self = Self(abi::ALL_CAPABILITIES);
+
     pub(super) const fn from_bits(bits: u64) -> Self {
         Self(bits)
     }

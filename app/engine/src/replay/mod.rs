@@ -11,6 +11,7 @@ mod batch;
 pub mod breadcrumb;
 mod capabilities;
 mod check;
+mod dry_run;
 mod elf;
 mod error;
 mod host_services;
@@ -23,10 +24,13 @@ mod registry;
 mod schema;
 mod services;
 mod state;
+#[cfg(test)]
+mod tests;
 mod watchdog;
 
 pub use batch::*;
 pub use capabilities::*;
+pub use dry_run::{DryRunError, Seen, dry_run};
 pub use error::*;
 pub use instance::*;
 pub use registry::*;

@@ -10,7 +10,7 @@ use thiserror::Error;
 
 use super::{
     Capabilities, LoadError, Schema, SettingsError,
-    library::{self, Calls},
+    library::{self, Calls, Library},
 };
 
 /// Environment variable with more folders to search, as `PATH` has them.
@@ -41,8 +41,11 @@ pub struct Plugin {
 impl Plugin {
     /// Loads one library and shakes hands with it.
     pub fn load(path: &Path) -> Result<Arc<Self>, LoadError> {
-        let library = library::load(path)?;
-        Ok(Arc::new(Self {
+        Ok(Self::new(path, library::load(path)?))
+    }
+
+    pub(super) fn new(path: &Path, library: Library) -> Arc<Self> {
+        Arc::new(Self {
             name: library.name,
             version: library.version,
             summary: library.summary,
@@ -52,7 +55,7 @@ impl Plugin {
             path: path.to_owned(),
             hash: library.hash,
             calls: library.calls,
-        }))
+        })
     }
 
     /// Checks settings against the schema and fills in defaults.
@@ -69,35 +72,49 @@ impl Plugin {
 pub struct SearchDir {
     /// The folder; it need not exist.
     pub path: PathBuf,
-    /// Whether only files named `libforgetlab_strategy_*` count: the folder is not for plugins alone.
-    pub named_only: bool,
+    /// Who named it.
+    pub origin: Origin,
+}
+
+/// Who named a folder of the search path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// `--plugin-dir`; it must exist.
+    Flag,
+    /// [`SEARCH_VARIABLE`]; it must exist.
+    Environment,
+    /// The binary lies there. The folder is not for plugins alone, so only files named
+    /// `libforgetlab_strategy_*` count.
+    Binary,
+    /// The user's own folder.
+    User,
 }
 
 /// Folders in the order they are searched: `extra` (from `--plugin-dir`), those of
 /// [`SEARCH_VARIABLE`], the folder of the running binary, the user's own.
 pub fn search_path(extra: &[PathBuf]) -> Vec<SearchDir> {
     let mut dirs: Vec<SearchDir> = Vec::new();
-    let mut add = |path: PathBuf, named_only| {
+    let mut add = |path: PathBuf, origin| {
         if !path.as_os_str().is_empty() && dirs.iter().all(|dir| dir.path != path) {
-            dirs.push(SearchDir { path, named_only });
+            dirs.push(SearchDir { path, origin });
         }
     };
     for path in extra {
-        add(path.clone(), false);
+        add(path.clone(), Origin::Flag);
     }
     if let Some(paths) = std::env::var_os(SEARCH_VARIABLE) {
         for path in std::env::split_paths(&paths) {
-            add(path, false);
+            add(path, Origin::Environment);
         }
     }
     let binary = std::env::current_exe().and_then(|path| path.canonicalize());
     if let Some(dir) = binary.ok().as_deref().and_then(Path::parent) {
-        add(dir.to_owned(), true);
+        add(dir.to_owned(), Origin::Binary);
     }
     if let Some(home) = std::env::var_os("HOME") {
         add(
             Path::new(&home).join(".local/share/forgetlab/strategies"),
-            false,
+            Origin::User,
         );
     }
     dirs
@@ -148,7 +165,12 @@ impl Registry {
     fn libraries(&mut self, dir: &SearchDir) -> Vec<PathBuf> {
         let entries = match std::fs::read_dir(&dir.path) {
             Ok(entries) => entries,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Vec::new(),
+            Err(error)
+                if error.kind() == std::io::ErrorKind::NotFound
+                    && matches!(dir.origin, Origin::Binary | Origin::User) =>
+            {
+                return Vec::new();
+            }
             Err(error) => {
                 let reason = LoadError::Unreadable(error.to_string());
                 let path = dir.path.clone();
@@ -163,7 +185,7 @@ impl Registry {
             .filter(|path| {
                 let name = path.file_name().unwrap_or_default().to_string_lossy();
                 name.ends_with(std::env::consts::DLL_SUFFIX)
-                    && (!dir.named_only || name.starts_with(&prefix))
+                    && (dir.origin != Origin::Binary || name.starts_with(&prefix))
                     && !path.is_dir()
             })
             .collect();
