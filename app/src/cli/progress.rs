@@ -7,7 +7,7 @@ use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
 
 use forgetlab_engine::report::human_seconds;
-use forgetlab_engine::run::{ArmState, ArmStatus, Event, Level, Record, RunState};
+use forgetlab_engine::run::{ArmState, ArmStatus, Evaluation, Event, Level, Record, RunState};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 /// Shows a run as its events come in.
@@ -132,7 +132,11 @@ fn words(state: &RunState, record: &Record) -> Option<String> {
             arms,
             ..
         } => {
-            format!("{experiment} ({preset}): {} arms", arms.len())
+            format!(
+                "{experiment} ({preset}): {} arm{}",
+                arms.len(),
+                if arms.len() == 1 { "" } else { "s" }
+            )
         }
         Event::WorkerStarted {
             pid,
@@ -148,9 +152,11 @@ fn words(state: &RunState, record: &Record) -> Option<String> {
             let dataset = &state.phases.get(*phase)?.dataset;
             format!("{name}: phase {phase} ({dataset}) begins at step {step}")
         }
-        Event::Evaluated { arm, .. } => {
+        Event::Evaluated { arm, step, .. } => {
             let (name, arm) = about(arm)?;
-            format!("{name}: {}", standing(state, arm))
+            // Later ones may have been taken in already.
+            let found = arm.evaluations.iter().find(|e| e.step == *step)?;
+            format!("{name}: {}", figures(state, arm, found))
         }
         Event::Log {
             level,
@@ -190,17 +196,22 @@ fn words(state: &RunState, record: &Record) -> Option<String> {
     })
 }
 
-/// Where an arm stands, e.g. `step 160 of 600, sort 95.0 %, 0.231 nats, forgot 2.0 %`.
+/// Where an arm stands, e.g. `step 160, sort 95.0 % 0.231 nats, forgot 2.0 %`.
 fn standing(state: &RunState, arm: &ArmState) -> String {
-    let mut text = match &arm.status {
-        ArmStatus::Waiting => return "waiting".to_owned(),
-        ArmStatus::Running | ArmStatus::Finished => String::new(),
-        ArmStatus::Failed(_) | ArmStatus::Skipped(_) => format!("{} ", arm.status.word()),
+    let found = match arm.evaluations.last() {
+        Some(last) => figures(state, arm, last),
+        None => "starting".to_owned(),
     };
-    let Some(now) = arm.evaluations.last() else {
-        return text + "starting";
-    };
-    text += &format!("step {}", now.step);
+    match &arm.status {
+        ArmStatus::Waiting => "waiting".to_owned(),
+        ArmStatus::Running | ArmStatus::Finished => found,
+        ArmStatus::Failed(_) | ArmStatus::Skipped(_) => format!("{}, {found}", arm.status.word()),
+    }
+}
+
+/// What an evaluation found, in a line.
+fn figures(state: &RunState, arm: &ArmState, now: &Evaluation) -> String {
+    let mut text = format!("step {}", now.step);
     let new = state
         .phases
         .get(now.phase)
@@ -283,7 +294,7 @@ mod tests {
             arms: vec![info],
             phases: phases.into(),
         };
-        assert_eq!(tell(started).unwrap(), "toy-continual (cpu): 1 arms");
+        assert_eq!(tell(started).unwrap(), "toy-continual (cpu): 1 arm");
         let mut evaluated = |phase: usize, step, accuracy: [f64; 2]| {
             let roles = [[Role::New, Role::Future], [Role::Old, Role::New]][phase];
             let scores = ["reversal", "sort"]
