@@ -48,12 +48,13 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
             return Ok(super::code_of(status));
         }
         if leave.load(Ordering::Relaxed) {
-            view.say(&format!(
+            view.finish();
+            writeln!(
+                io::stdout(),
                 "the run goes on; `forgetlab attach {0}` shows it again, `forgetlab stop {0}` \
                  stops it",
                 args.run
-            ));
-            view.finish();
+            )?;
             return Ok(ExitCode::SUCCESS);
         }
         thread::sleep(LOOK_EVERY);

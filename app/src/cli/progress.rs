@@ -42,7 +42,11 @@ impl ProgressView {
                     .iter()
                     .filter(|arm| arm.status != ArmStatus::Waiting)
                 {
-                    line(&format!("{}: {}", label(state, arm), standing(state, arm)));
+                    line(&format!(
+                        "{}: {}",
+                        label(state, arm),
+                        standing(state, arm, false)
+                    ));
                 }
             }
         }
@@ -81,16 +85,6 @@ impl ProgressView {
             }
         }
     }
-
-    /// A message of this program's own, above the bars.
-    pub fn say(&self, text: &str) {
-        match &self.bars {
-            Some(bars) => {
-                let _ = bars.all.println(text);
-            }
-            None => line(text),
-        }
-    }
 }
 
 impl Bars {
@@ -99,7 +93,7 @@ impl Bars {
             let _ = self.all.clear();
             let total = state.total_steps();
             let style =
-                ProgressStyle::with_template("{prefix:<24!} [{bar:16}] {pos:>5}/{len} {wide_msg}");
+                ProgressStyle::with_template("{prefix:<22!} [{bar:10}] {pos:>5}/{len} {wide_msg}");
             let style = style
                 .unwrap_or_else(|_| ProgressStyle::default_bar())
                 .progress_chars("=> ");
@@ -117,7 +111,7 @@ impl Bars {
         }
         for (bar, arm) in self.arms.iter().zip(&state.arms) {
             bar.set_position(arm.step);
-            bar.set_message(standing(state, arm));
+            bar.set_message(standing(state, arm, true));
         }
     }
 }
@@ -156,7 +150,7 @@ fn words(state: &RunState, record: &Record) -> Option<String> {
             let (name, arm) = about(arm)?;
             // Later ones may have been taken in already.
             let found = arm.evaluations.iter().find(|e| e.step == *step)?;
-            format!("{name}: {}", figures(state, arm, found))
+            format!("{name}: {}", figures(state, arm, found, false))
         }
         Event::Log {
             level,
@@ -197,9 +191,9 @@ fn words(state: &RunState, record: &Record) -> Option<String> {
 }
 
 /// Where an arm stands, e.g. `step 160, sort 95.0 % 0.231 nats, forgot 2.0 %`.
-fn standing(state: &RunState, arm: &ArmState) -> String {
+fn standing(state: &RunState, arm: &ArmState, brief: bool) -> String {
     let found = match arm.evaluations.last() {
-        Some(last) => figures(state, arm, last),
+        Some(last) => figures(state, arm, last, brief),
         None => "starting".to_owned(),
     };
     match &arm.status {
@@ -209,19 +203,23 @@ fn standing(state: &RunState, arm: &ArmState) -> String {
     }
 }
 
-/// What an evaluation found, in a line.
-fn figures(state: &RunState, arm: &ArmState, now: &Evaluation) -> String {
-    let mut text = format!("step {}", now.step);
+/// What an evaluation found, in a line; a `brief` one fits beside a bar.
+fn figures(state: &RunState, arm: &ArmState, now: &Evaluation, brief: bool) -> String {
+    let mut text = if brief {
+        String::new()
+    } else {
+        format!("step {}, ", now.step)
+    };
     let new = state
         .phases
         .get(now.phase)
         .and_then(|phase| now.score(&phase.dataset));
     if let Some(score) = new {
-        text += &format!(", {}", score.dataset);
+        text += &score.dataset;
         if let Some(accuracy) = score.accuracy {
             text += &format!(" {:.1} %", accuracy * 100.0);
         }
-        if let Some(ntp) = score.ntp {
+        if let Some(ntp) = score.ntp.filter(|_| !brief || score.accuracy.is_none()) {
             text += &format!(" {ntp:.3} nats");
         }
     }

@@ -25,7 +25,8 @@ pub struct Overrides {
     pub threads: Option<usize>,
 }
 
-/// Resolves an experiment by name, or a `config.toml` by path, with overrides.
+/// Resolves an experiment by name, or the configuration of an earlier run by the path of its
+/// `config.toml` or its folder, with overrides.
 ///
 /// Whether the strategies exist and like their settings is for the plugin host to say.
 pub fn resolve(experiment: &str, overrides: &Overrides) -> Result<RunConfig, SpecError> {
@@ -77,12 +78,16 @@ fn from_file(path: &str, overrides: &Overrides) -> Result<RunConfig, SpecError> 
             format!("`{preset}` goes with an experiment's name, not with the file {path}"),
         ));
     }
-    let path = Path::new(path);
-    let text = std::fs::read_to_string(path).map_err(|source| SpecError::Read {
-        path: path.to_owned(),
+    // A run's folder stands for the configuration in it.
+    let path = match Path::new(path) {
+        folder if folder.is_dir() => folder.join("config.toml"),
+        file => file.to_owned(),
+    };
+    let text = std::fs::read_to_string(&path).map_err(|source| SpecError::Read {
+        path: path.clone(),
         source,
     })?;
-    toml::from_str(&text).map_err(|error| SpecError::toml(path.to_owned(), &text, &error))
+    toml::from_str(&text).map_err(|error| SpecError::toml(path, &text, &error))
 }
 
 /// The preset without its arms, and those as text: their coefficient may still change.
@@ -344,8 +349,10 @@ mod tests {
                 let dir = tempfile::tempdir().unwrap();
                 let path = dir.path().join("config.toml");
                 std::fs::write(&path, toml::to_string(&config).unwrap()).unwrap();
-                let again = resolve(path.to_str().unwrap(), &Overrides::default()).unwrap();
-                assert_eq!(again, config);
+                for path in [path.as_path(), dir.path()] {
+                    let again = resolve(path.to_str().unwrap(), &Overrides::default()).unwrap();
+                    assert_eq!(again, config);
+                }
             }
         }
     }
