@@ -12,7 +12,7 @@ use super::worker::{self, WorkerArgs};
 /// Arguments of `run`.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Experiment, or the config.toml of an earlier run
+    /// Experiment, or the path of an earlier run or its config.toml
     pub experiment: String,
     /// Preset to start from
     #[arg(long)]
