@@ -42,6 +42,12 @@ const MARKERS: [&str; 8] = ["●", "▲", "■", "◆", "✚", "○", "△", "�
 const MARKERS_ASCII: [&str; 8] = ["o", "^", "#", "*", "+", "x", "%", "="];
 
 impl Theme {
+    /// No colours, nothing but ASCII.
+    pub const PLAIN: Self = Self {
+        colours: Colours::None,
+        ascii: true,
+    };
+
     /// What the environment says: `NO_COLOR`, `COLORTERM`, `TERM`, `FORGETLAB_ASCII` and the locale.
     pub fn from_env() -> Self {
         Self::from_vars(|name| env::var(name).ok().filter(|value| !value.is_empty()))
