@@ -6,10 +6,10 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use forgetlab_engine::run::RunState;
+use forgetlab_engine::run::{RunState, RunStatus};
 
 use super::event::{Command, Event, Reply};
-use super::lab::{Feed, Lab};
+use super::lab::{Feed, Lab, RunSummary};
 
 /// How often the watched run is read.
 const FEED_EVERY: Duration = Duration::from_millis(250);
@@ -46,13 +46,13 @@ struct Backend {
     /// When the list of runs is due again, while it is followed.
     follow_runs: Option<Instant>,
     /// The last list sent: an unchanged one is not sent again.
-    last_runs: Option<Result<Vec<super::lab::RunSummary>, String>>,
+    last_runs: Option<Result<Vec<RunSummary>, String>>,
 }
 
 struct Watched {
     run: String,
     feed: Box<dyn Feed>,
-    status: Option<super::lab::RunStatus>,
+    status: Option<RunStatus>,
     due: Instant,
 }
 

@@ -1,6 +1,6 @@
 //! The few numbers a researcher reads first: what an arm forgot, what it learned, the verdict.
 
-use forgetlab_engine::run::{ArmState, Evaluation, PhaseInfo, Role, RunState, Score};
+use forgetlab_engine::run::{ArmState, Change, Evaluation, PhaseInfo, Role, RunState, Score};
 
 /// Up to this much lost accuracy (a share) or NTP (nats) on average, an arm keeps what it knew.
 pub const KEEPS: f64 = 0.05;
@@ -83,77 +83,39 @@ impl Verdict {
     }
 }
 
-/// A dataset now and where it stood at its start: when it was last trained on (old data), or at
-/// the beginning of the phase (new and future data).
-#[derive(Clone, Copy, Debug)]
-pub struct DatasetFigures<'a> {
-    /// Score of the last evaluation.
-    pub now: &'a Score,
-    /// Score to compare it with.
-    pub start: Option<&'a Score>,
-}
-
-impl DatasetFigures<'_> {
-    /// What was lost (old data) or gained (new data), so that more is more in every metric.
-    pub fn change(&self, metric: Metric) -> Option<f64> {
-        let (now, start) = (metric.of(self.now)?, metric.of(self.start?)?);
-        let gain = match metric {
-            Metric::Accuracy => now - start,
-            Metric::Ntp | Metric::Kl => start - now,
-        };
-        match self.now.role {
-            Role::Old => Some(-gain),
-            Role::New => Some(gain),
-            Role::Future => None,
-        }
-    }
-}
-
-/// Every dataset at the last evaluation of an arm.
-pub fn datasets<'a>(arm: &'a ArmState, phases: &[PhaseInfo]) -> Vec<DatasetFigures<'a>> {
-    let Some(last) = arm.evaluations.last() else {
-        return Vec::new();
+fn part(change: Change, metric: Metric) -> Option<f64> {
+    let value = match metric {
+        Metric::Accuracy => change.accuracy,
+        Metric::Ntp => change.ntp,
+        Metric::Kl => None,
     };
-    let score_in = |evaluation: &'a Evaluation, dataset: &str| {
-        evaluation.scores.iter().find(|s| s.dataset == dataset)
-    };
-    let figures = |now: &'a Score| {
-        let start = match now.role {
-            Role::Old => {
-                let trained = phases.iter().take(last.phase);
-                let trained = trained.rposition(|phase| phase.dataset == now.dataset);
-                trained.and_then(|phase| arm.evaluations.iter().rfind(|e| e.phase == phase))
-            }
-            Role::New | Role::Future => {
-                let before = arm.evaluations.iter().rfind(|e| e.phase < last.phase);
-                before.or_else(|| arm.evaluations.first())
-            }
-        };
-        DatasetFigures {
-            now,
-            start: start.and_then(|evaluation| score_in(evaluation, &now.dataset)),
-        }
-    };
-    last.scores.iter().map(figures).collect()
+    value.filter(|value| value.is_finite())
 }
 
-fn mean(values: impl Iterator<Item = f64>) -> Option<f64> {
-    let (sum, count) = values.fold((0.0, 0u32), |(sum, n), value| (sum + value, n + 1));
-    (count > 0).then(|| sum / f64::from(count))
-}
-
-/// Mean loss over old data; `None` while there is none.
+/// Mean loss over old data at the last evaluation; `None` while there is none.
 pub fn forgetting(arm: &ArmState, phases: &[PhaseInfo], metric: Metric) -> Option<f64> {
-    let datasets = datasets(arm, phases);
-    let old = datasets.iter().filter(|d| d.now.role == Role::Old);
-    mean(old.filter_map(|d| d.change(metric)))
+    part(arm.mean_forgetting(phases, arm.evaluations.last()?), metric)
 }
 
-/// Mean gain on the data being trained on.
+/// Gain on the data being trained on at the last evaluation.
 pub fn learning(arm: &ArmState, phases: &[PhaseInfo], metric: Metric) -> Option<f64> {
-    let datasets = datasets(arm, phases);
-    let new = datasets.iter().filter(|d| d.now.role == Role::New);
-    mean(new.filter_map(|d| d.change(metric)))
+    part(arm.new_learning(phases, arm.evaluations.last()?), metric)
+}
+
+/// What a dataset lost (old) or gained (new) by the evaluation `now`.
+pub fn change(
+    arm: &ArmState,
+    phases: &[PhaseInfo],
+    now: &Evaluation,
+    dataset: &str,
+    metric: Metric,
+) -> Option<f64> {
+    let change = match now.score(dataset)?.role {
+        Role::Old => arm.forgetting(phases, dataset, now),
+        Role::New => arm.learning(phases, dataset, now),
+        Role::Future => return None,
+    };
+    part(change, metric)
 }
 
 /// Judged by accuracy where there is one, by NTP otherwise.

@@ -6,7 +6,7 @@
 use std::path::PathBuf;
 
 use forgetlab_engine::experiment::Objective;
-use forgetlab_engine::run::{PhaseInfo, Record};
+use forgetlab_engine::run::{PhaseInfo, Record, RunStatus};
 
 /// Everything the screens can ask for. Error texts are shown as they are.
 pub trait Lab: Send {
@@ -43,39 +43,6 @@ pub struct FeedUpdate {
     pub records: Vec<Record>,
     /// Where the run stands.
     pub status: RunStatus,
-}
-
-/// Where a run stands, from its lock and its events.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RunStatus {
-    /// A worker holds its lock.
-    Live,
-    /// Every arm finished.
-    Finished,
-    /// Finished, but at least one arm failed.
-    Failed,
-    /// Stopped in good order; can be resumed.
-    Interrupted,
-    /// The worker vanished; can be resumed.
-    Crashed,
-}
-
-impl RunStatus {
-    /// The word shown.
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Live => "live",
-            Self::Finished => "finished",
-            Self::Failed => "failed",
-            Self::Interrupted => "interrupted",
-            Self::Crashed => "crashed",
-        }
-    }
-
-    /// Whether `resume` can go on with it.
-    pub fn resumable(self) -> bool {
-        matches!(self, Self::Interrupted | Self::Crashed)
-    }
 }
 
 /// An experiment to choose.

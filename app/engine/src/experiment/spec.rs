@@ -32,7 +32,7 @@ pub struct RunConfig {
     pub arms: Vec<ArmSpec>,
 }
 
-/// The paper's small transformer (PAPER "The small model").
+/// The small transformer of arXiv 2605.26097.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ModelSpec {
@@ -123,7 +123,7 @@ pub struct PhaseSpec {
     pub steps: u64,
 }
 
-/// How the engine uses replayed tokens (PAPER "Formulas").
+/// How the engine uses replayed tokens (arXiv 2605.26097).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Objective {

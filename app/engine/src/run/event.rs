@@ -1,6 +1,6 @@
 //! The lines of `events.jsonl`, from which CSVs, figures and screens derive.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// Version of the event schema this program writes.
 pub const EVENT_SCHEMA: u32 = 1;
@@ -25,7 +25,7 @@ pub struct Record {
 pub enum Event {
     /// First event of every run: what will be done.
     RunStarted {
-        /// Experiment and preset.
+        /// Experiment.
         experiment: String,
         /// Preset the run started from.
         preset: String,
@@ -63,12 +63,15 @@ pub enum Event {
         /// Steps of the arm so far.
         step: u64,
         /// NTP loss of the last new batch, nats per token.
+        #[serde(deserialize_with = "null_is_nan")]
         ntp: f64,
         /// Loss of the last replay batch before the coefficient, where there was one.
         replay: Option<f64>,
         /// Norm of the last gradient.
+        #[serde(deserialize_with = "null_is_nan")]
         grad_norm: f64,
         /// Trained tokens per second since the last progress event.
+        #[serde(deserialize_with = "null_is_nan")]
         tokens_per_second: f64,
     },
     /// Every dataset was evaluated: at step 0, after every interval and at the end of every phase;
@@ -94,6 +97,7 @@ pub enum Event {
         /// Name given by the plugin.
         name: String,
         /// Value.
+        #[serde(deserialize_with = "null_is_nan")]
         value: f64,
     },
     /// Something a researcher should read.
@@ -158,6 +162,34 @@ pub enum Event {
     /// An event of a newer version; readers pass over it.
     #[serde(other)]
     Unknown,
+}
+
+impl Event {
+    /// The arm it is about, if it is about one.
+    pub fn arm(&self) -> Option<usize> {
+        match *self {
+            Self::PhaseStarted { arm, .. }
+            | Self::Progress { arm, .. }
+            | Self::Evaluated { arm, .. }
+            | Self::PluginMetric { arm, .. }
+            | Self::CheckpointSaved { arm, .. }
+            | Self::Rewound { arm, .. }
+            | Self::ArmFinished { arm, .. }
+            | Self::ArmFailed { arm, .. }
+            | Self::ArmSkipped { arm, .. } => Some(arm),
+            Self::Log { arm, .. } => arm,
+            Self::RunStarted { .. }
+            | Self::WorkerStarted { .. }
+            | Self::Interrupted { .. }
+            | Self::RunFinished {}
+            | Self::Unknown => None,
+        }
+    }
+}
+
+/// JSON has no NaN or infinity; both are written as null and read back as NaN.
+fn null_is_nan<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or(f64::NAN))
 }
 
 /// How bad a [`Event::Log`] is.

@@ -1,6 +1,6 @@
 //! A run as its events tell it: what screens, CSVs and figures read.
 
-use super::event::{ArmInfo, Cost, Level, PhaseInfo, Record, Score};
+use super::event::{ArmInfo, Cost, Event, Level, PhaseInfo, Record, Role, Score};
 
 /// Fold of all events of a run so far.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -87,9 +87,328 @@ pub struct Evaluation {
     pub scores: Vec<Score>,
 }
 
+impl ArmStatus {
+    /// One word, as in `summary.csv`.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Waiting => "waiting",
+            Self::Running => "running",
+            Self::Finished => "finished",
+            Self::Failed(_) => "failed",
+            Self::Skipped(_) => "skipped",
+        }
+    }
+
+    /// Whether nothing more will happen.
+    pub fn is_over(&self) -> bool {
+        matches!(self, Self::Finished | Self::Failed(_) | Self::Skipped(_))
+    }
+}
+
+impl ArmState {
+    /// An arm of which nothing has happened yet.
+    pub fn new(info: ArmInfo) -> Self {
+        Self {
+            info,
+            status: ArmStatus::Waiting,
+            phase: 0,
+            step: 0,
+            progress: None,
+            evaluations: Vec::new(),
+            plugin_metrics: Vec::new(),
+        }
+    }
+
+    /// What it has paid up to its last evaluation.
+    pub fn cost(&self) -> Cost {
+        self.evaluations.last().map(|e| e.cost).unwrap_or_default()
+    }
+
+    /// Takes back everything reported after `step`.
+    fn rewind(&mut self, step: u64) {
+        self.evaluations.retain(|e| e.step <= step);
+        self.plugin_metrics.retain(|(at, _, _)| *at <= step);
+        self.step = step;
+        self.phase = self.evaluations.last().map_or(0, |e| e.phase);
+        self.progress = None;
+        self.status = if step == 0 {
+            ArmStatus::Waiting
+        } else {
+            ArmStatus::Running
+        };
+    }
+
+    /// A later evaluation at the same step replaces an earlier one, and whatever came after it.
+    fn evaluated(&mut self, evaluation: Evaluation) {
+        self.evaluations.retain(|e| e.step < evaluation.step);
+        self.step = evaluation.step;
+        self.phase = evaluation.phase;
+        self.evaluations.push(evaluation);
+    }
+
+    /// A later figure of the same name and step replaces an earlier one in its place, so that a
+    /// plugin may say again after a resume what it said at the checkpoint.
+    fn plugin_metric(&mut self, step: u64, name: &str, value: f64) {
+        let same = self
+            .plugin_metrics
+            .iter_mut()
+            .rev()
+            .take_while(|(at, _, _)| *at >= step)
+            .find(|(at, other, _)| *at == step && other == name);
+        match same {
+            Some((_, _, old)) => *old = value,
+            None => self.plugin_metrics.push((step, name.to_owned(), value)),
+        }
+    }
+
+    /// Something happened to an arm that was not thought to be over.
+    fn runs(&mut self) {
+        if self.status == ArmStatus::Waiting {
+            self.status = ArmStatus::Running;
+        }
+    }
+}
+
 impl RunState {
-    /// Takes one more event into account.
+    /// Takes one more event into account. Events about arms nobody announced are passed over.
     pub fn apply(&mut self, record: &Record) {
-        let _ = record;
+        let start = self.times.map_or(record.time, |(start, _)| start);
+        self.times = Some((start, record.time));
+        match &record.event {
+            Event::RunStarted {
+                experiment,
+                preset,
+                arms,
+                phases,
+            } => {
+                self.experiment.clone_from(experiment);
+                self.preset.clone_from(preset);
+                self.phases.clone_from(phases);
+                self.arms = arms.iter().cloned().map(ArmState::new).collect();
+            }
+            Event::WorkerStarted { pid, device, .. } => {
+                self.pid = Some(*pid);
+                self.device.clone_from(device);
+                self.interrupted = None;
+                self.finished = false;
+            }
+            Event::Interrupted { reason } => self.interrupted = Some(reason.clone()),
+            Event::RunFinished {} => self.finished = true,
+            Event::Log {
+                level,
+                arm,
+                message,
+            } => {
+                self.log.push((record.time, *level, *arm, message.clone()));
+            }
+            event => self.apply_to_arm(event),
+        }
+    }
+
+    fn apply_to_arm(&mut self, event: &Event) {
+        let Some(arm) = event.arm().and_then(|arm| self.arms.get_mut(arm)) else {
+            return;
+        };
+        match event {
+            Event::PhaseStarted { phase, step, .. } => {
+                arm.runs();
+                arm.phase = *phase;
+                arm.step = *step;
+                arm.progress = None;
+            }
+            &Event::Progress {
+                phase,
+                step,
+                ntp,
+                replay,
+                grad_norm,
+                tokens_per_second,
+                ..
+            } => {
+                arm.runs();
+                arm.phase = phase;
+                arm.step = step;
+                arm.progress = Some(Progress {
+                    ntp,
+                    replay,
+                    grad_norm,
+                    tokens_per_second,
+                });
+            }
+            &Event::Evaluated {
+                phase,
+                step,
+                cost,
+                ref scores,
+                ..
+            } => {
+                arm.runs();
+                arm.evaluated(Evaluation {
+                    phase,
+                    step,
+                    cost,
+                    scores: scores.clone(),
+                });
+            }
+            Event::PluginMetric {
+                step, name, value, ..
+            } => {
+                arm.plugin_metric(*step, name, *value);
+            }
+            Event::Rewound { step, .. } => {
+                arm.rewind(*step);
+                self.finished = false;
+            }
+            Event::ArmFinished { step, .. } => {
+                arm.step = *step;
+                arm.progress = None;
+                arm.status = ArmStatus::Finished;
+            }
+            Event::ArmFailed { step, reason, .. } => {
+                arm.step = *step;
+                arm.status = ArmStatus::Failed(reason.clone());
+            }
+            Event::ArmSkipped { reason, .. } => arm.status = ArmStatus::Skipped(reason.clone()),
+            _ => {}
+        }
+    }
+
+    /// Steps of a whole arm.
+    pub fn total_steps(&self) -> u64 {
+        self.phases.iter().map(|phase| phase.steps).sum()
+    }
+
+    /// Names of the datasets in the order of their first phase.
+    pub fn datasets(&self) -> Vec<&str> {
+        let mut names: Vec<&str> = Vec::new();
+        for phase in &self.phases {
+            if !names.contains(&phase.dataset.as_str()) {
+                names.push(&phase.dataset);
+            }
+        }
+        names
+    }
+
+    /// Part a dataset plays in a phase.
+    pub fn role(&self, dataset: &str, phase: usize) -> Role {
+        if self.phases.get(phase).is_some_and(|p| p.dataset == dataset) {
+            Role::New
+        } else if self.phases.iter().take(phase).any(|p| p.dataset == dataset) {
+            Role::Old
+        } else {
+            Role::Future
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixture;
+    use super::*;
+
+    fn apply(state: &mut RunState, event: Event) {
+        state.apply(&Record {
+            v: 1,
+            seq: 0,
+            time: 2.0,
+            event,
+        });
+    }
+
+    /// After a kill and a resume, what was reported past the checkpoint would count twice.
+    #[test]
+    fn going_back_takes_back_what_came_after() {
+        let whole = fixture::state();
+        let mut state = whole.clone();
+        apply(
+            &mut state,
+            Event::ArmFailed {
+                arm: 0,
+                step: 40,
+                reason: "NaN".into(),
+            },
+        );
+        apply(
+            &mut state,
+            Event::PluginMetric {
+                arm: 0,
+                step: 30,
+                name: "x".into(),
+                value: 1.0,
+            },
+        );
+        let back = Event::Rewound {
+            arm: 0,
+            step: 20,
+            reason: "resumed".into(),
+        };
+        apply(&mut state, back.clone());
+        let arm = &state.arms[0];
+        assert_eq!(
+            (arm.step, arm.phase, &arm.status),
+            (20, 0, &ArmStatus::Running)
+        );
+        assert_eq!(arm.evaluations, whole.arms[0].evaluations[..3]);
+        assert!(arm.plugin_metrics.is_empty());
+        assert_eq!(state.arms[1], whole.arms[1], "other arms are not touched");
+        assert!(!state.finished);
+        // The same again gives the state of a run that was never interrupted.
+        for e in &whole.arms[0].evaluations[3..] {
+            apply(&mut state, fixture::evaluated(0, e));
+        }
+        apply(&mut state, Event::ArmFinished { arm: 0, step: 40 });
+        apply(&mut state, Event::RunFinished {});
+        assert_eq!(state.arms, whole.arms);
+    }
+
+    /// A run killed before its first checkpoint starts over and evaluates step 0 again.
+    #[test]
+    fn an_evaluation_at_the_same_step_replaces_the_first() {
+        let mut state = fixture::state();
+        let whole = state.clone();
+        apply(
+            &mut state,
+            Event::Rewound {
+                arm: 1,
+                step: 0,
+                reason: "resumed".into(),
+            },
+        );
+        assert_eq!(state.arms[1].status, ArmStatus::Waiting);
+        for e in &whole.arms[1].evaluations {
+            apply(&mut state, fixture::evaluated(1, e));
+        }
+        assert_eq!(state.arms[1].evaluations, whole.arms[1].evaluations);
+    }
+
+    /// A plugin that reports in `phase_started` reports again when resumed there.
+    #[test]
+    fn a_repeated_plugin_metric_counts_once() {
+        let mut state = fixture::state();
+        for (step, name, value) in [(20, "a", 1.0), (20, "b", 2.0), (20, "a", 3.0)] {
+            apply(
+                &mut state,
+                Event::PluginMetric {
+                    arm: 0,
+                    step,
+                    name: name.into(),
+                    value,
+                },
+            );
+        }
+        assert_eq!(
+            state.arms[0].plugin_metrics,
+            [(20, "a".to_owned(), 3.0), (20, "b".to_owned(), 2.0)]
+        );
+    }
+
+    /// A damaged or newer file must not bring the lab down.
+    #[test]
+    fn events_about_unknown_arms_are_passed_over() {
+        let mut state = fixture::state();
+        let before = state.arms.clone();
+        apply(&mut state, Event::ArmFinished { arm: 99, step: 1 });
+        apply(&mut state, Event::Unknown);
+        assert_eq!(state.arms, before);
     }
 }

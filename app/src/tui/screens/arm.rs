@@ -3,7 +3,7 @@
 use forgetlab_engine::run::{ArmState, ArmStatus, Role};
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
-use ratatui::text::{Line, Span};
+use ratatui::text::{Line, Span, Text};
 use ratatui::widgets::{Row, Table};
 
 use super::live::Live;
@@ -94,45 +94,41 @@ fn headline<'a>(live: &Live, arm: &ArmState, theme: Theme) -> Line<'a> {
 }
 
 fn dataset_table<'a>(live: &Live, arm: &ArmState, theme: Theme, names: &[String]) -> Table<'a> {
-    let datasets = figures::datasets(arm, &live.state.phases);
-    let right = |text: String| ratatui::text::Text::from(text).right_aligned();
-    let header = ["accuracy", "was", "NTP", "was", "KL"];
-    let mut cells = vec![Line::raw("dataset").into(), Line::raw("role").into()];
-    cells.extend(header.map(|title| right(title.into())));
-    cells.push(Line::raw("change").into());
-    let header = Row::new(cells).style(theme.heading());
+    let phases = &live.state.phases;
+    let right = |text: String| Text::from(text).right_aligned();
+    let mut header = vec![Text::raw("dataset"), Text::raw("role")];
+    header.extend(["accuracy", "was", "NTP", "was", "KL"].map(|title| right(title.into())));
+    header.push(Text::raw("change"));
+    let header = Row::new(header).style(theme.heading());
     let rows = names.iter().enumerate().map(|(index, name)| {
         let label = format!("{} {name}", theme.marker(index));
-        let label = Line::styled(label, theme.series(index));
-        let Some(dataset) = datasets.iter().find(|d| d.now.dataset == *name) else {
-            return Row::new(vec![label.into(), ratatui::text::Text::raw("·")]);
+        let label = Text::from(Line::styled(label, theme.series(index)));
+        let last = arm.evaluations.last();
+        let Some((last, score)) = last.and_then(|e| Some((e, e.score(name)?))) else {
+            return Row::new(vec![label, Text::raw("·")]);
         };
-        let metric = [Metric::Accuracy, Metric::Ntp]
-            .into_iter()
-            .find(|metric| dataset.change(*metric).is_some());
-        let change = metric.map_or(String::new(), |metric| {
-            let word = if dataset.now.role == Role::Old { "forgot" } else { "learned" };
-            format!("{word} {}", figure(metric, dataset.change(metric)))
+        let start = arm.start(phases, name, last).and_then(|e| e.score(name));
+        let change = [Metric::Accuracy, Metric::Ntp].into_iter().find_map(|metric| {
+            let change = figures::change(arm, phases, last, name, metric)?;
+            Some(figure(metric, Some(change)))
         });
-        let role = match dataset.now.role {
-            Role::Old => "old",
-            Role::New => "new",
-            Role::Future => "future",
+        let (role, word) = match score.role {
+            Role::Old => ("old", "forgot"),
+            Role::New => ("new", "learned"),
+            Role::Future => ("future", ""),
         };
-        let now = |metric: Metric| right(figure(metric, metric.of(dataset.now)));
-        let was = |metric: Metric| {
-            let start = dataset.start.and_then(|score| metric.of(score));
-            right(figure(metric, start))
-        };
+        let change = change.map_or(String::new(), |change| format!("{word} {change}"));
+        let now = |metric: Metric| right(figure(metric, metric.of(score)));
+        let was = |metric: Metric| right(figure(metric, start.and_then(|s| metric.of(s))));
         Row::new(vec![
-            label.into(),
-            Line::raw(role).into(),
+            label,
+            Text::raw(role),
             now(Metric::Accuracy),
             was(Metric::Accuracy),
             now(Metric::Ntp),
             was(Metric::Ntp),
             now(Metric::Kl),
-            Line::raw(change).into(),
+            Text::raw(change),
         ])
     });
     let widths = [

@@ -18,16 +18,6 @@ const COEFF: usize = 2;
 /// Fields before the strategy's own.
 const COMMON: usize = 3;
 
-/// As the command line writes an objective.
-pub fn objective_name(objective: Objective) -> &'static str {
-    match objective {
-        Objective::Kl => "kl",
-        Objective::Ntp => "ntp",
-        Objective::KlNew => "kl-new",
-        Objective::Replace => "replace",
-    }
-}
-
 fn objectives(replays: bool) -> &'static [Option<Objective>] {
     match replays {
         true => &[
@@ -43,7 +33,7 @@ fn objectives(replays: bool) -> &'static [Option<Objective>] {
 pub fn arm_words(arm: &ArmChoice) -> String {
     let mut words = arm.strategy.clone();
     if let Some(objective) = arm.objective {
-        words.push_str(&format!(":{}", objective_name(objective)));
+        words.push_str(&format!(":{objective}"));
     }
     if let Some(coeff) = arm.coeff {
         words.push_str(&format!(":{coeff}"));
@@ -107,7 +97,7 @@ impl ArmForm {
         };
         let choices = objectives(plugin.replays);
         let at = choices.iter().position(|choice| *choice == arm.objective);
-        let options = choices.iter().map(|choice| choice.map_or("none", objective_name));
+        let options = choices.iter().map(|choice| choice.map_or("none", Objective::name));
         let objective = Field {
             label: "objective".into(),
             help: match plugin.replays {

@@ -1,6 +1,6 @@
 //! One run, every arm side by side: a panel of curves an arm, and the table below.
 
-use forgetlab_engine::run::{ArmState, ArmStatus, Level, Role, RunState};
+use forgetlab_engine::run::{ArmState, ArmStatus, Level, Role, RunState, RunStatus};
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::style::Style;
@@ -10,7 +10,7 @@ use super::{Effects, Screen};
 use crate::tui::event::Command;
 use crate::tui::figures::{self, Metric};
 use crate::tui::keymap::Action;
-use crate::tui::lab::{FeedUpdate, RunStatus};
+use crate::tui::lab::FeedUpdate;
 use crate::tui::theme::Theme;
 use crate::tui::widgets::arm_table::{self, ArmTable, Sort};
 use crate::tui::widgets::chart::{Chart, Series};
@@ -102,7 +102,7 @@ impl Live {
             }
             Action::Stop if self.is_live() => effects.ask_stop = Some(self.run.clone()),
             Action::Stop => effects.hint("this run is not live"),
-            Action::Resume if self.status.is_some_and(RunStatus::resumable) => {
+            Action::Resume if self.status.is_some_and(RunStatus::is_resumable) => {
                 effects.ask(Command::Resume(self.run.clone()), "resuming…");
             }
             Action::Resume => effects.hint("only an interrupted or crashed run can be resumed"),

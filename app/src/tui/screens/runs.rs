@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use forgetlab_engine::run::RunStatus;
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::style::Style;
@@ -11,7 +12,7 @@ use ratatui::widgets::{Row, Table};
 use super::{Effects, step};
 use crate::tui::event::Command;
 use crate::tui::keymap::Action;
-use crate::tui::lab::{RunStatus, RunSummary};
+use crate::tui::lab::RunSummary;
 use crate::tui::theme::Theme;
 use crate::tui::widgets::text::{clip, scroll_to, seconds, wrap};
 
@@ -100,7 +101,7 @@ impl Runs {
             Action::Export => {
                 effects.ask(Command::Export(self.chosen()), "writing CSVs and figures…");
             }
-            Action::Resume if run.status.resumable() => {
+            Action::Resume if run.status.is_resumable() => {
                 effects.ask(Command::Resume(run.name), "resuming…");
             }
             Action::Resume => effects.hint(match run.status {

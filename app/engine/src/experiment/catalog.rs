@@ -1,0 +1,90 @@
+//! The experiments that come with the program: `presets/<experiment>/<preset>.toml`.
+
+use serde::Deserialize;
+
+use super::{DataSpec, ModelSpec, OptimizerSpec, PhaseSpec, ReplaySpec, SpecError, TrainingSpec};
+
+/// An experiment that comes with the program.
+#[derive(Debug)]
+pub struct Experiment {
+    /// Its name.
+    pub name: &'static str,
+    /// One line.
+    pub summary: &'static str,
+    /// Preset used when none is named.
+    pub default_preset: &'static str,
+    presets: &'static [(&'static str, &'static str)],
+}
+
+/// A preset file: a run's configuration without what each run decides for itself (seeds, device,
+/// threads), with words about what to expect.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Preset {
+    /// One line.
+    pub summary: String,
+    /// What the run should show.
+    pub expectation: String,
+    /// Arms as written on the command line.
+    pub arms: Vec<String>,
+    /// Architecture of the student.
+    pub model: ModelSpec,
+    /// Where the datasets come from.
+    pub data: DataSpec,
+    /// Optimizer and schedule.
+    pub optimizer: OptimizerSpec,
+    /// Batches and intervals.
+    pub training: TrainingSpec,
+    /// Replay of every arm.
+    pub replay: ReplaySpec,
+    /// Phases in order.
+    pub phases: Vec<PhaseSpec>,
+}
+
+const EXPERIMENTS: &[Experiment] = &[Experiment {
+    name: "toy-continual",
+    summary: "learn digit tasks one after another; replay decides what is left of the first",
+    default_preset: "cpu",
+    presets: &[
+        ("cpu", include_str!("presets/toy-continual/cpu.toml")),
+        ("paper", include_str!("presets/toy-continual/paper.toml")),
+        ("smoke", include_str!("presets/toy-continual/smoke.toml")),
+    ],
+}];
+
+/// Every experiment.
+pub fn experiments() -> &'static [Experiment] {
+    EXPERIMENTS
+}
+
+/// An experiment by name.
+pub fn experiment(name: &str) -> Result<&'static Experiment, SpecError> {
+    EXPERIMENTS
+        .iter()
+        .find(|e| e.name == name)
+        .ok_or_else(|| SpecError::unknown("experiment", name, EXPERIMENTS.iter().map(|e| e.name)))
+}
+
+impl Experiment {
+    /// Names of the presets.
+    pub fn presets(&self) -> impl Iterator<Item = &'static str> {
+        self.presets.iter().map(|(name, _)| *name)
+    }
+
+    /// The text of a preset's file.
+    pub fn preset_text(&self, preset: &str) -> Result<&'static str, SpecError> {
+        self.presets
+            .iter()
+            .find(|(name, _)| *name == preset)
+            .map(|(_, text)| *text)
+            .ok_or_else(|| SpecError::unknown("preset", preset, self.presets()))
+    }
+
+    /// A preset.
+    pub fn preset(&self, preset: &str) -> Result<Preset, SpecError> {
+        let text = self.preset_text(preset)?;
+        toml::from_str(text).map_err(|error| {
+            SpecError::toml(format!("{}/{preset}.toml", self.name).into(), text, &error)
+        })
+    }
+}

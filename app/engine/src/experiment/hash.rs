@@ -1,0 +1,73 @@
+//! What the result of the shared first phase depends on.
+
+use serde_json::json;
+
+use super::{PhaseSpec, RunConfig};
+
+/// Content hash of the first phase of a seed: equal exactly when the phase would give the same
+/// weights and the same evaluations. `numerics` names the version of the engine's numerics and
+/// the instruction set.
+pub fn first_phase_hash(config: &RunConfig, seed: u64, numerics: &str) -> String {
+    // Every dataset is evaluated in the first phase, so their names belong to it; when a
+    // checkpoint is written does not.
+    let RunConfig {
+        model,
+        data,
+        optimizer,
+        training,
+        phases,
+        device,
+        threads,
+        ..
+    } = config;
+    let datasets: Vec<&str> = phases
+        .iter()
+        .map(|PhaseSpec { dataset, .. }| &**dataset)
+        .collect();
+    let what = json!({
+        "model": model,
+        "data": data,
+        "optimizer": optimizer,
+        "batch_size": training.batch_size,
+        "eval_every": training.eval_every,
+        "eval_rows": training.eval_rows,
+        "first": phases.first(),
+        "datasets": datasets,
+        "seed": seed,
+        "device": device,
+        "threads": threads,
+        "numerics": numerics,
+    });
+    blake3::hash(what.to_string().as_bytes())
+        .to_hex()
+        .to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Overrides, resolve};
+    use super::*;
+
+    /// A stale cache hit would be a wrong result that nobody notices.
+    #[test]
+    fn the_hash_follows_what_matters_and_nothing_else() {
+        let config = resolve("toy-continual", &Overrides::default()).unwrap();
+        let hash = first_phase_hash(&config, 0, "1");
+        let changed = |change: fn(&mut RunConfig)| {
+            let mut config = config.clone();
+            change(&mut config);
+            first_phase_hash(&config, 0, "1") != hash
+        };
+        assert!(changed(|c| c.optimizer.lr *= 2.0));
+        assert!(changed(|c| c.phases[0].steps += 1));
+        assert!(changed(|c| c.phases[3].dataset = "add".into()));
+        assert!(changed(|c| c.threads += 1));
+        assert!(changed(|c| c.training.eval_rows += 1));
+        assert_ne!(first_phase_hash(&config, 1, "1"), hash);
+        assert_ne!(first_phase_hash(&config, 0, "2"), hash);
+        assert!(!changed(|c| c.phases[3].steps += 1));
+        assert!(!changed(|c| c.arms.truncate(1)));
+        assert!(!changed(|c| c.replay.coeff = 1.0));
+        assert!(!changed(|c| c.training.checkpoint_seconds = 1.0));
+    }
+}

@@ -1,0 +1,309 @@
+//! From what somebody typed to a configuration that decides every number.
+
+use std::path::Path;
+use std::thread;
+
+use serde::Deserialize;
+use toml::{Table, Value};
+
+use super::{ArmSpec, Preset, RunConfig, SpecError, experiment, nearest, validate};
+
+/// What the command line (or the lab's form) changes about an experiment.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Overrides {
+    /// Preset, if not the experiment's default.
+    pub preset: Option<String>,
+    /// Arms as `STRATEGY[:OBJECTIVE[:COEFF]]`; empty: the preset's.
+    pub arms: Vec<String>,
+    /// Settings as (dotted key, TOML value), in order.
+    pub set: Vec<(String, String)>,
+    /// Seeds; empty: the preset's.
+    pub seeds: Vec<u64>,
+    /// `cpu`, `cuda` or `cuda:N`.
+    pub device: Option<String>,
+    /// CPU threads of the engine.
+    pub threads: Option<usize>,
+}
+
+/// Resolves an experiment by name, or a `config.toml` by path, with overrides.
+///
+/// Whether the strategies exist and like their settings is for the plugin host to say.
+pub fn resolve(experiment: &str, overrides: &Overrides) -> Result<RunConfig, SpecError> {
+    let (mut config, arm_texts) = if looks_like_path(experiment) {
+        (from_file(experiment, overrides)?, Vec::new())
+    } else {
+        from_preset(experiment, overrides)?
+    };
+    if !overrides.seeds.is_empty() {
+        config.seeds.clone_from(&overrides.seeds);
+    }
+    if let Some(device) = &overrides.device {
+        config.device.clone_from(device);
+    }
+    if let Some(threads) = overrides.threads {
+        config.threads = threads;
+    }
+    // The arms come before the settings that name them, and after the coefficient they default to.
+    let (of_arms, of_config): (Vec<_>, Vec<_>) = overrides
+        .set
+        .iter()
+        .partition(|(key, _)| is_about_arms(key));
+    for (key, value) in of_config {
+        config = set(config, key, value)?;
+    }
+    let arm_texts = if overrides.arms.is_empty() {
+        arm_texts
+    } else {
+        overrides.arms.clone()
+    };
+    if !arm_texts.is_empty() {
+        config.arms = arms(&arm_texts, config.replay.coeff)?;
+    }
+    for (key, value) in of_arms {
+        set_of_arms(&mut config, key, value)?;
+    }
+    validate(&config)?;
+    Ok(config)
+}
+
+fn looks_like_path(experiment: &str) -> bool {
+    experiment.ends_with(".toml") || experiment.contains(['/', '\\'])
+}
+
+fn from_file(path: &str, overrides: &Overrides) -> Result<RunConfig, SpecError> {
+    if let Some(preset) = &overrides.preset {
+        return Err(SpecError::value(
+            "--preset",
+            format!("`{preset}` goes with an experiment's name, not with the file {path}"),
+        ));
+    }
+    let path = Path::new(path);
+    let text = std::fs::read_to_string(path).map_err(|source| SpecError::Read {
+        path: path.to_owned(),
+        source,
+    })?;
+    toml::from_str(&text).map_err(|error| SpecError::toml(path.to_owned(), &text, &error))
+}
+
+/// The preset without its arms, and those as text: their coefficient may still change.
+fn from_preset(name: &str, overrides: &Overrides) -> Result<(RunConfig, Vec<String>), SpecError> {
+    let experiment = experiment(name)?;
+    let preset_name = overrides
+        .preset
+        .as_deref()
+        .unwrap_or(experiment.default_preset);
+    let preset = experiment.preset(preset_name)?;
+    let Preset {
+        arms,
+        model,
+        data,
+        optimizer,
+        training,
+        replay,
+        phases,
+        ..
+    } = preset;
+    let config = RunConfig {
+        experiment: experiment.name.to_owned(),
+        preset: preset_name.to_owned(),
+        seeds: vec![0],
+        device: "cpu".to_owned(),
+        threads: thread::available_parallelism().map_or(1, usize::from),
+        model,
+        data,
+        optimizer,
+        training,
+        replay,
+        phases,
+        arms: Vec::new(),
+    };
+    Ok((config, arms))
+}
+
+fn arms(texts: &[String], coeff: f64) -> Result<Vec<ArmSpec>, SpecError> {
+    let arms = texts
+        .iter()
+        .map(|text| ArmSpec::parse(text, coeff))
+        .collect::<Result<Vec<_>, _>>()?;
+    for (i, arm) in arms.iter().enumerate() {
+        if arms[..i].contains(arm) {
+            let problem = "is given twice".to_owned();
+            return Err(SpecError::Arm {
+                arm: texts[i].clone(),
+                problem,
+            });
+        }
+    }
+    Ok(arms)
+}
+
+/// Sections of a configuration, before which no strategy's name is looked up.
+const SECTIONS: [&str; 6] = ["model", "data", "optimizer", "training", "replay", "phases"];
+
+fn is_about_arms(key: &str) -> bool {
+    let first = key.split('.').next().unwrap_or_default();
+    key.contains('.') && !SECTIONS.contains(&first)
+}
+
+/// Applies `--set section.key=value`.
+fn set(config: RunConfig, key: &str, text: &str) -> Result<RunConfig, SpecError> {
+    let bad = |problem: String| SpecError::Set {
+        key: key.to_owned(),
+        value: text.to_owned(),
+        problem,
+    };
+    if matches!(key, "experiment" | "preset" | "arms") {
+        return Err(bad(format!(
+            "{key} is chosen on the command line, not with --set"
+        )));
+    }
+    let value = parse_value(text).map_err(bad)?;
+    let mut root = Value::try_from(&config).map_err(|error| bad(error.to_string()))?;
+    let path: Vec<&str> = key.split('.').collect();
+    let targets = targets(&mut root, &path).ok_or_else(|| {
+        let known = known_keys(&config);
+        SpecError::unknown("setting", key, known.iter().map(String::as_str))
+    })?;
+    for target in targets {
+        *target = value.clone();
+    }
+    RunConfig::deserialize(root).map_err(|error| bad(error.message().trim_end().to_owned()))
+}
+
+/// The values a dotted key stands for. An array of tables takes an index, a dataset's name, or
+/// nothing, which means all of them.
+fn targets<'a>(value: &'a mut Value, path: &[&str]) -> Option<Vec<&'a mut Value>> {
+    let Some((first, rest)) = path.split_first() else {
+        return (!value.is_table()).then(|| vec![value]);
+    };
+    match value {
+        Value::Table(table) => targets(table.get_mut(*first)?, rest),
+        Value::Array(items) => {
+            if let Ok(index) = first.parse::<usize>() {
+                return targets(items.get_mut(index)?, rest);
+            }
+            let named = items
+                .iter()
+                .any(|item| item.get("dataset").and_then(Value::as_str) == Some(*first));
+            let mut found = Vec::new();
+            for item in items {
+                if !named {
+                    found.extend(targets(item, path)?);
+                } else if item.get("dataset").and_then(Value::as_str) == Some(*first) {
+                    found.extend(targets(item, rest)?);
+                }
+            }
+            Some(found)
+        }
+        _ => None,
+    }
+}
+
+/// Every key `--set` takes, arrays of tables once without and once with an index.
+fn known_keys(config: &RunConfig) -> Vec<String> {
+    fn walk(prefix: &str, value: &Value, keys: &mut Vec<String>) {
+        match value {
+            Value::Table(table) => {
+                for (key, value) in table {
+                    let dot = if prefix.is_empty() { "" } else { "." };
+                    walk(&format!("{prefix}{dot}{key}"), value, keys);
+                }
+            }
+            Value::Array(items) if items.first().is_some_and(Value::is_table) => {
+                walk(prefix, &items[0], keys);
+            }
+            _ => keys.push(prefix.to_owned()),
+        }
+    }
+    let mut keys = Vec::new();
+    if let Ok(root) = Value::try_from(config) {
+        walk("", &root, &mut keys);
+    }
+    keys.retain(|k| !k.starts_with("arms") && k != "experiment" && k != "preset");
+    keys
+}
+
+/// Applies `--set STRATEGY.key=value` to the settings of every arm of that strategy, or
+/// `arms[.STRATEGY].lr=value` to the learning rate.
+fn set_of_arms(config: &mut RunConfig, key: &str, text: &str) -> Result<(), SpecError> {
+    let bad = |problem: String| SpecError::Set {
+        key: key.to_owned(),
+        value: text.to_owned(),
+        problem,
+    };
+    let value = parse_value(text).map_err(bad)?;
+    let path: Vec<&str> = key.split('.').collect();
+    if path[0] == "arms" {
+        let (strategy, name) = match path[..] {
+            [_, name] => (None, name),
+            [_, strategy, name] => (Some(strategy), name),
+            _ => (None, ""),
+        };
+        if name != "lr" {
+            return Err(SpecError::unknown(
+                "setting",
+                key,
+                ["arms.lr", "arms.STRATEGY.lr"],
+            ));
+        }
+        let lr = value.as_float().or(value.as_integer().map(|i| i as f64));
+        let lr = lr.ok_or_else(|| bad("must be a number".into()))?;
+        let mut found = false;
+        for arm in &mut config.arms {
+            if strategy.is_none_or(|s| s == arm.strategy) {
+                arm.lr = Some(lr);
+                found = true;
+            }
+        }
+        return if found {
+            Ok(())
+        } else {
+            Err(unknown_strategy(config, path[1]))
+        };
+    }
+    if !config.arms.iter().any(|arm| arm.strategy == path[0]) {
+        // A slip in a section's name is likelier than a strategy that is not among the arms.
+        let known = known_keys(config);
+        return Err(match nearest(key, known.iter().map(String::as_str)) {
+            Some(_) => SpecError::unknown("setting", key, known.iter().map(String::as_str)),
+            None => unknown_strategy(config, path[0]),
+        });
+    }
+    for arm in config.arms.iter_mut().filter(|arm| arm.strategy == path[0]) {
+        let mut table = &mut arm.settings;
+        for part in &path[1..path.len() - 1] {
+            table = table
+                .entry(*part)
+                .or_insert_with(|| Value::Table(Table::new()))
+                .as_table_mut()
+                .ok_or_else(|| bad(format!("`{part}` has a value already, it is no table")))?;
+        }
+        table.insert(path[path.len() - 1].to_owned(), value.clone());
+    }
+    Ok(())
+}
+
+fn unknown_strategy(config: &RunConfig, name: &str) -> SpecError {
+    let arms = config.arms.iter().map(|arm| arm.strategy.as_str());
+    SpecError::unknown(
+        "section or strategy of this run's arms",
+        name,
+        arms.chain(SECTIONS),
+    )
+}
+
+/// A TOML value; a bare word is a string.
+fn parse_value(text: &str) -> Result<Value, String> {
+    match text.parse::<Value>() {
+        Ok(value) => Ok(value),
+        Err(_)
+            if !text.is_empty() && !text.contains(['"', '\'', '[', ']', '{', '}', '\n', '#']) =>
+        {
+            Ok(Value::String(text.to_owned()))
+        }
+        Err(error) => Err(format!(
+            "the value is not TOML ({}); quote a text that has brackets or quotes in it",
+            error.message().trim_end()
+        )),
+    }
+}

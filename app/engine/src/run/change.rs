@@ -1,0 +1,160 @@
+//! Learning and forgetting, defined once for CSVs, tables, figures and screens.
+//!
+//! - **Forgetting** of an old dataset compares its score now with its score at the end of the last
+//!   phase that trained it. In nats: NTP now − NTP then. In accuracy: then − now. It is positive
+//!   when something was lost, and exists only while the dataset's role is `old`.
+//! - **Learning** of the new dataset compares its score now with the last evaluation before its
+//!   phase (the end of the phase before, or step 0), with the signs turned: positive when
+//!   something was gained. It exists only while the role is `new`.
+//! - The **start** of a dataset at an evaluation is the evaluation it is compared with: for an old
+//!   one, the end of the last phase that trained it; for a new or a future one, the last
+//!   evaluation before the current phase.
+//! - **Best** is the best score from the start (inclusive) to the last evaluation.
+//!
+//! A figure is `None` where one of its two scores is missing.
+
+use super::{ArmState, Evaluation, PhaseInfo, Role, Score};
+
+/// Difference between two evaluations of a dataset, in two currencies that are never mixed.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Change {
+    /// Nats per token.
+    pub ntp: Option<f64>,
+    /// Share of rows, −1 to 1.
+    pub accuracy: Option<f64>,
+}
+
+impl Change {
+    fn loss(then: &Score, now: &Score) -> Self {
+        Self {
+            ntp: now.ntp.zip(then.ntp).map(|(now, then)| now - then),
+            accuracy: now
+                .accuracy
+                .zip(then.accuracy)
+                .map(|(now, then)| then - now),
+        }
+    }
+
+    fn gain(then: &Score, now: &Score) -> Self {
+        Self {
+            ntp: now.ntp.zip(then.ntp).map(|(now, then)| then - now),
+            accuracy: now
+                .accuracy
+                .zip(then.accuracy)
+                .map(|(now, then)| now - then),
+        }
+    }
+}
+
+impl Evaluation {
+    /// The score of a dataset.
+    pub fn score(&self, dataset: &str) -> Option<&Score> {
+        self.scores.iter().find(|score| score.dataset == dataset)
+    }
+}
+
+impl ArmState {
+    /// The evaluation a dataset's score at `now` is compared with (see the module's definitions).
+    pub fn start(
+        &self,
+        phases: &[PhaseInfo],
+        dataset: &str,
+        now: &Evaluation,
+    ) -> Option<&Evaluation> {
+        let before = |phase| self.evaluations.iter().rfind(move |e| e.phase < phase);
+        if now.score(dataset)?.role == Role::Old {
+            let trained = phases
+                .iter()
+                .take(now.phase)
+                .rposition(|p| p.dataset == dataset)?;
+            return self.evaluations.iter().rfind(|e| e.phase == trained);
+        }
+        before(now.phase).or_else(|| self.evaluations.first())
+    }
+
+    /// What an old dataset has lost at `now`; nothing for other roles.
+    pub fn forgetting(&self, phases: &[PhaseInfo], dataset: &str, now: &Evaluation) -> Change {
+        self.change(phases, dataset, now, Role::Old, Change::loss)
+    }
+
+    /// What the new dataset has gained at `now`; nothing for other roles.
+    pub fn learning(&self, phases: &[PhaseInfo], dataset: &str, now: &Evaluation) -> Change {
+        self.change(phases, dataset, now, Role::New, Change::gain)
+    }
+
+    /// Mean forgetting over the old datasets at `now`; `None` where there is none to speak of.
+    pub fn mean_forgetting(&self, phases: &[PhaseInfo], now: &Evaluation) -> Change {
+        let all: Vec<Change> = now
+            .scores
+            .iter()
+            .map(|s| self.forgetting(phases, &s.dataset, now))
+            .collect();
+        Change {
+            ntp: mean(all.iter().filter_map(|c| c.ntp)),
+            accuracy: mean(all.iter().filter_map(|c| c.accuracy)),
+        }
+    }
+
+    /// Learning of the dataset that is new at `now`.
+    pub fn new_learning(&self, phases: &[PhaseInfo], now: &Evaluation) -> Change {
+        let new = now.scores.iter().find(|s| s.role == Role::New);
+        new.map_or_else(Change::default, |s| self.learning(phases, &s.dataset, now))
+    }
+
+    fn change(
+        &self,
+        phases: &[PhaseInfo],
+        dataset: &str,
+        now: &Evaluation,
+        role: Role,
+        compare: fn(&Score, &Score) -> Change,
+    ) -> Change {
+        let scores = now
+            .score(dataset)
+            .filter(|s| s.role == role)
+            .and_then(|score| Some((self.start(phases, dataset, now)?.score(dataset)?, score)));
+        scores.map_or_else(Change::default, |(then, now)| compare(then, now))
+    }
+}
+
+fn mean(values: impl Iterator<Item = f64>) -> Option<f64> {
+    let (sum, count) = values.fold((0.0, 0_u32), |(sum, count), v| (sum + v, count + 1));
+    (count > 0).then(|| sum / f64::from(count))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixture;
+    use super::*;
+
+    /// The two figures every comparison rests on, by hand.
+    #[test]
+    fn forgetting_and_learning_are_against_the_right_evaluations() {
+        let state = fixture::state();
+        let arm = &state.arms[0];
+        let now = arm.evaluations.last().unwrap();
+        assert_eq!((now.phase, now.step), (1, 40));
+        let close = |a: Option<f64>, b: f64| assert!((a.unwrap() - b).abs() < 1e-12, "{a:?} {b}");
+        // `reversal` at the end of its own phase: 0.5 nats, 100 %; now 3.0 nats, 10 %.
+        let lost = arm.forgetting(&state.phases, "reversal", now);
+        close(lost.ntp, 2.5);
+        close(lost.accuracy, 0.9);
+        // `sort` at the end of the phase before its own: 2.4 nats, 0 %; now 0.7 nats, 95 %.
+        let gained = arm.learning(&state.phases, "sort", now);
+        close(gained.ntp, 1.7);
+        close(gained.accuracy, 0.95);
+        assert_eq!(
+            arm.forgetting(&state.phases, "sort", now),
+            Change::default()
+        );
+        assert_eq!(
+            arm.learning(&state.phases, "reversal", now),
+            Change::default()
+        );
+        assert_eq!(arm.mean_forgetting(&state.phases, now), lost);
+        assert_eq!(arm.new_learning(&state.phases, now), gained);
+        // In the first phase the start is step 0.
+        let early = &arm.evaluations[1];
+        close(arm.learning(&state.phases, "reversal", early).ntp, 2.0);
+    }
+}

@@ -1,0 +1,555 @@
+//! Checkpoints: tensors in a safetensors file, everything else in a JSON file beside it.
+//!
+//! The JSON file holds the hash of the safetensors file and is renamed into place last, so a
+//! checkpoint exists exactly when its JSON does and is whole exactly when the hash agrees.
+
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use safetensors::tensor::{Dtype, Metadata, SafeTensors, TensorInfo};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::file::{TEMPORARY, create_folder};
+use super::{RunError, write_atomically};
+
+/// Version of the checkpoint format.
+const FORMAT: u32 = 1;
+
+/// A tensor to be saved, borrowed from where it lives.
+#[derive(Clone, Debug)]
+pub struct NamedTensor<'a> {
+    /// Name, unique within the checkpoint.
+    pub name: String,
+    /// Shape; its product is the number of values.
+    pub shape: Vec<usize>,
+    /// Values in row-major order.
+    pub data: TensorData<'a>,
+}
+
+/// Values of a [`NamedTensor`].
+#[derive(Clone, Copy, Debug)]
+pub enum TensorData<'a> {
+    /// Weights, moments, losses.
+    F32(&'a [f32]),
+    /// Token ids.
+    U32(&'a [u32]),
+    /// Opaque bytes, e.g. the state of a plugin.
+    U8(&'a [u8]),
+}
+
+impl<'a> NamedTensor<'a> {
+    /// A tensor of f32 values.
+    pub fn f32(name: impl Into<String>, shape: &[usize], data: &'a [f32]) -> Self {
+        Self {
+            name: name.into(),
+            shape: shape.to_vec(),
+            data: TensorData::F32(data),
+        }
+    }
+
+    /// A tensor of u32 values.
+    pub fn u32(name: impl Into<String>, shape: &[usize], data: &'a [u32]) -> Self {
+        Self {
+            name: name.into(),
+            shape: shape.to_vec(),
+            data: TensorData::U32(data),
+        }
+    }
+
+    /// Opaque bytes.
+    pub fn bytes(name: impl Into<String>, data: &'a [u8]) -> Self {
+        Self {
+            name: name.into(),
+            shape: vec![data.len()],
+            data: TensorData::U8(data),
+        }
+    }
+}
+
+impl<'a> TensorData<'a> {
+    fn dtype(self) -> Dtype {
+        match self {
+            Self::F32(_) => Dtype::F32,
+            Self::U32(_) => Dtype::U32,
+            Self::U8(_) => Dtype::U8,
+        }
+    }
+
+    fn as_bytes(self) -> &'a [u8] {
+        match self {
+            Self::F32(values) => bytemuck::cast_slice(values),
+            Self::U32(values) => bytemuck::cast_slice(values),
+            Self::U8(values) => values,
+        }
+    }
+}
+
+/// The JSON side of a checkpoint.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CheckpointInfo {
+    /// Version of the format.
+    pub format: u32,
+    /// Steps of the arm.
+    pub step: u64,
+    /// Phase the arm was in, from 0.
+    pub phase: usize,
+    /// blake3 of the safetensors file, in hex.
+    pub blake3: String,
+    /// Whatever else the trainer needs (finite numbers only: JSON has no NaN).
+    pub state: Value,
+}
+
+/// A checkpoint read back, its hash verified.
+#[derive(Clone, Debug)]
+pub struct Checkpoint {
+    /// Its JSON file.
+    pub path: PathBuf,
+    /// What the JSON says.
+    pub info: CheckpointInfo,
+    bytes: Vec<u8>,
+}
+
+impl Checkpoint {
+    /// Names of all tensors.
+    pub fn names(&self) -> Result<Vec<String>, RunError> {
+        Ok(self
+            .tensors()?
+            .names()
+            .into_iter()
+            .map(ToOwned::to_owned)
+            .collect())
+    }
+
+    /// Shape and values of an f32 tensor.
+    pub fn f32(&self, name: &str) -> Result<(Vec<usize>, Vec<f32>), RunError> {
+        let (shape, bytes) = self.raw(name, Dtype::F32)?;
+        Ok((shape, words(&bytes).map(f32::from_le_bytes).collect()))
+    }
+
+    /// Shape and values of a u32 tensor.
+    pub fn u32(&self, name: &str) -> Result<(Vec<usize>, Vec<u32>), RunError> {
+        let (shape, bytes) = self.raw(name, Dtype::U32)?;
+        Ok((shape, words(&bytes).map(u32::from_le_bytes).collect()))
+    }
+
+    /// Opaque bytes.
+    pub fn bytes(&self, name: &str) -> Result<Vec<u8>, RunError> {
+        Ok(self.raw(name, Dtype::U8)?.1)
+    }
+
+    /// The trainer's part of the JSON as a type of the trainer's.
+    pub fn state<T: serde::de::DeserializeOwned>(&self) -> Result<T, RunError> {
+        T::deserialize(&self.info.state).map_err(|error| self.bad(format!("state: {error}")))
+    }
+
+    fn raw(&self, name: &str, dtype: Dtype) -> Result<(Vec<usize>, Vec<u8>), RunError> {
+        let tensors = self.tensors()?;
+        let tensor = tensors
+            .tensor(name)
+            .map_err(|_| self.bad(format!("has no tensor `{name}`")))?;
+        if tensor.dtype() != dtype {
+            return Err(self.bad(format!(
+                "tensor `{name}` holds {:?}, expected {dtype:?}",
+                tensor.dtype()
+            )));
+        }
+        Ok((tensor.shape().to_vec(), tensor.data().to_vec()))
+    }
+
+    fn tensors(&self) -> Result<SafeTensors<'_>, RunError> {
+        SafeTensors::deserialize(&self.bytes).map_err(|error| self.bad(error.to_string()))
+    }
+
+    fn bad(&self, problem: String) -> RunError {
+        RunError::BadCheckpoint {
+            path: self.path.clone(),
+            problem,
+        }
+    }
+}
+
+fn words(bytes: &[u8]) -> impl Iterator<Item = [u8; 4]> + '_ {
+    bytes.as_chunks::<4>().0.iter().copied()
+}
+
+/// What [`CheckpointStore::latest_valid`] found.
+#[derive(Debug)]
+pub struct Latest {
+    /// The newest whole checkpoint, if there is one.
+    pub checkpoint: Option<Checkpoint>,
+    /// Newer ones that could not be used, and why: each worth a warning.
+    pub problems: Vec<String>,
+}
+
+/// The checkpoints of one arm.
+#[derive(Clone, Debug)]
+pub struct CheckpointStore {
+    folder: PathBuf,
+}
+
+impl CheckpointStore {
+    /// Checkpoints in `folder`, which is made by the first save.
+    pub fn new(folder: PathBuf) -> Self {
+        Self { folder }
+    }
+
+    /// Where they are.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Writes a checkpoint durably; the path of its JSON file. Tensors are streamed to disk.
+    pub fn save(
+        &self,
+        step: u64,
+        phase: usize,
+        tensors: &[NamedTensor],
+        state: Value,
+    ) -> Result<PathBuf, RunError> {
+        create_folder(&self.folder)?;
+        write_checkpoint(&self.step_path(step), step, phase, tensors, state)
+    }
+
+    /// The newest whole checkpoint; torn and corrupt ones are named and passed over.
+    pub fn latest_valid(&self) -> Result<Latest, RunError> {
+        let mut problems = Vec::new();
+        for step in self.steps()?.into_iter().rev() {
+            match read_checkpoint(&self.step_path(step)) {
+                Ok(checkpoint) => {
+                    return Ok(Latest {
+                        checkpoint: Some(checkpoint),
+                        problems,
+                    });
+                }
+                Err(error) => problems.push(format!("{error}; using the one before it")),
+            }
+        }
+        Ok(Latest {
+            checkpoint: None,
+            problems,
+        })
+    }
+
+    /// Steps at which there is a checkpoint, ascending, whole or not.
+    pub fn steps(&self) -> Result<Vec<u64>, RunError> {
+        let mut steps: Vec<u64> = file_names(&self.folder)?
+            .iter()
+            .filter_map(|name| {
+                name.strip_prefix("step-")?
+                    .strip_suffix(".json")?
+                    .parse()
+                    .ok()
+            })
+            .collect();
+        steps.sort_unstable();
+        Ok(steps)
+    }
+
+    /// Removes all but the last `keep` checkpoints and those `pinned`, and what crashes left.
+    pub fn prune(&self, keep: usize, pinned: &[u64]) -> Result<(), RunError> {
+        let steps = self.steps()?;
+        for step in &steps[..steps.len().saturating_sub(keep)] {
+            if !pinned.contains(step) {
+                self.remove(*step)?;
+            }
+        }
+        for name in file_names(&self.folder)? {
+            let orphan = name
+                .strip_prefix("step-")
+                .and_then(|n| n.strip_suffix(".safetensors")?.parse().ok())
+                .is_some_and(|step: u64| !steps.contains(&step));
+            if name.starts_with(TEMPORARY) || orphan {
+                remove_if_there(&self.folder.join(name))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes checkpoints of a future that no longer counts, after going back to `step`.
+    pub fn discard_after(&self, step: u64) -> Result<(), RunError> {
+        self.steps()?
+            .into_iter()
+            .filter(|&s| s > step)
+            .try_for_each(|s| self.remove(s))
+    }
+
+    /// Keeps the reference model of a phase, written once and never pruned.
+    pub fn save_reference(
+        &self,
+        phase: usize,
+        step: u64,
+        tensors: &[NamedTensor],
+    ) -> Result<PathBuf, RunError> {
+        create_folder(&self.folder)?;
+        write_checkpoint(
+            &self.reference_path(phase),
+            step,
+            phase,
+            tensors,
+            Value::Null,
+        )
+    }
+
+    /// The reference model of a phase, if one was kept.
+    pub fn reference(&self, phase: usize) -> Result<Option<Checkpoint>, RunError> {
+        let path = self.reference_path(phase);
+        if path.exists() {
+            read_checkpoint(&path).map(Some)
+        } else {
+            Ok(None)
+        }
+    }
+
+    /// Removes the reference of a phase that is over.
+    pub fn remove_reference(&self, phase: usize) -> Result<(), RunError> {
+        remove_pair(&self.reference_path(phase))
+    }
+
+    fn remove(&self, step: u64) -> Result<(), RunError> {
+        remove_pair(&self.step_path(step))
+    }
+
+    fn step_path(&self, step: u64) -> PathBuf {
+        self.folder.join(format!("step-{step:010}.json"))
+    }
+
+    fn reference_path(&self, phase: usize) -> PathBuf {
+        self.folder.join(format!("reference-phase-{phase:02}.json"))
+    }
+}
+
+/// Writes `json` and the safetensors file beside it.
+pub(super) fn write_checkpoint(
+    json: &Path,
+    step: u64,
+    phase: usize,
+    tensors: &[NamedTensor],
+    state: Value,
+) -> Result<PathBuf, RunError> {
+    let bad = |problem| RunError::BadCheckpoint {
+        path: json.to_owned(),
+        problem,
+    };
+    // Largest alignment first, so that every tensor is aligned in the file.
+    let mut order: Vec<&NamedTensor> = tensors.iter().collect();
+    order.sort_by_key(|t| (matches!(t.data, TensorData::U8(_)), &t.name));
+    let mut end = 0;
+    let mut infos = Vec::with_capacity(order.len());
+    for tensor in &order {
+        let start = end;
+        end += tensor.data.as_bytes().len();
+        infos.push((
+            tensor.name.clone(),
+            TensorInfo {
+                dtype: tensor.data.dtype(),
+                shape: tensor.shape.clone(),
+                data_offsets: (start, end),
+            },
+        ));
+    }
+    let metadata = Metadata::new(None, infos).map_err(|error| bad(error.to_string()))?;
+    let mut header = serde_json::to_vec(&metadata).map_err(|error| bad(error.to_string()))?;
+    header.resize(header.len().next_multiple_of(8), b' ');
+
+    let mut hasher = blake3::Hasher::new();
+    write_atomically(&json.with_extension("safetensors"), |writer| {
+        let mut put = |bytes: &[u8]| {
+            hasher.update(bytes);
+            writer.write_all(bytes)
+        };
+        put(&(header.len() as u64).to_le_bytes())?;
+        put(&header)?;
+        order
+            .iter()
+            .try_for_each(|tensor| put(tensor.data.as_bytes()))
+    })?;
+    let blake3 = hasher.finalize().to_hex().to_string();
+    let info = CheckpointInfo {
+        format: FORMAT,
+        step,
+        phase,
+        blake3,
+        state,
+    };
+    write_atomically(json, |writer| Ok(serde_json::to_writer(writer, &info)?))?;
+    Ok(json.to_owned())
+}
+
+/// Reads `json` and the safetensors file beside it, and verifies them.
+pub(super) fn read_checkpoint(json: &Path) -> Result<Checkpoint, RunError> {
+    let bad = |problem: String| RunError::BadCheckpoint {
+        path: json.to_owned(),
+        problem,
+    };
+    let text = fs::read(json).map_err(RunError::io("read", json))?;
+    let info: CheckpointInfo = serde_json::from_slice(&text)
+        .map_err(|error| bad(format!("its JSON is torn or corrupt ({error})")))?;
+    if info.format != FORMAT {
+        return Err(bad(format!(
+            "is of format {}, this program reads {FORMAT}",
+            info.format
+        )));
+    }
+    let path = json.with_extension("safetensors");
+    let mut file = match File::open(&path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Err(bad("its safetensors file is gone".to_owned()));
+        }
+        Err(error) => return Err(RunError::io("read", &path)(error)),
+    };
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes)
+        .map_err(RunError::io("read", &path))?;
+    let found = blake3::hash(&bytes).to_hex();
+    if found.as_str() != info.blake3 {
+        return Err(bad(format!(
+            "its safetensors file is torn or corrupt ({} bytes, blake3 {}…, expected {}…)",
+            bytes.len(),
+            &found[..8],
+            info.blake3.get(..8).unwrap_or(&info.blake3)
+        )));
+    }
+    Ok(Checkpoint {
+        path: json.to_owned(),
+        info,
+        bytes,
+    })
+}
+
+/// The JSON goes first: without it there is no checkpoint, whatever happens next.
+fn remove_pair(json: &Path) -> Result<(), RunError> {
+    remove_if_there(json)?;
+    remove_if_there(&json.with_extension("safetensors"))
+}
+
+fn remove_if_there(path: &Path) -> Result<(), RunError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(RunError::io("remove", path)(error))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn file_names(folder: &Path) -> Result<Vec<String>, RunError> {
+    let entries = match fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(RunError::io("read", folder)(error)),
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        let entry = entry.map_err(RunError::io("read", folder))?;
+        names.extend(entry.file_name().into_string());
+    }
+    Ok(names)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn store(dir: &Path) -> CheckpointStore {
+        CheckpointStore::new(dir.join("checkpoints"))
+    }
+
+    fn save(store: &CheckpointStore, step: u64, value: f32) -> PathBuf {
+        let weights = [value, -0.0, f32::MIN_POSITIVE, f32::NAN];
+        let tensors = [
+            NamedTensor::bytes("plugin", &[1, 2, 3]),
+            NamedTensor::f32("w", &[2, 2], &weights),
+            NamedTensor::u32("ids", &[1, 2], &[7, u32::MAX]),
+        ];
+        store
+            .save(step, 1, &tensors, json!({ "loss": 0.1 }))
+            .unwrap()
+    }
+
+    /// A resumed run must start from exactly the bits that were saved.
+    #[test]
+    fn everything_comes_back_bit_for_bit() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = store(dir.path());
+        assert!(store.latest_valid().unwrap().checkpoint.is_none());
+        save(&store, 20, 1.5);
+        let checkpoint = store.latest_valid().unwrap().checkpoint.unwrap();
+        assert_eq!((checkpoint.info.step, checkpoint.info.phase), (20, 1));
+        let (shape, values) = checkpoint.f32("w").unwrap();
+        assert_eq!(shape, [2, 2]);
+        assert_eq!(
+            values.iter().map(|v| v.to_bits()).collect::<Vec<_>>(),
+            [1.5, -0.0, f32::MIN_POSITIVE, f32::NAN].map(f32::to_bits)
+        );
+        assert_eq!(checkpoint.u32("ids").unwrap().1, [7, u32::MAX]);
+        assert_eq!(checkpoint.bytes("plugin").unwrap(), [1, 2, 3]);
+        assert_eq!(checkpoint.info.state, json!({ "loss": 0.1 }));
+        let error = checkpoint.f32("v").unwrap_err().to_string();
+        assert!(error.contains("no tensor `v`"), "{error}");
+    }
+
+    /// One bad sector would otherwise cost the whole run, or worse, go unnoticed.
+    #[test]
+    fn a_corrupt_checkpoint_is_named_and_the_one_before_is_used() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = store(dir.path());
+        save(&store, 10, 1.0);
+        let torn_json = save(&store, 30, 3.0);
+        let corrupt = save(&store, 20, 2.0).with_extension("safetensors");
+        let mut bytes = fs::read(&corrupt).unwrap();
+        *bytes.last_mut().unwrap() ^= 1;
+        fs::write(&corrupt, bytes).unwrap();
+        let text = fs::read(&torn_json).unwrap();
+        fs::write(&torn_json, &text[..text.len() / 2]).unwrap();
+        let gone = save(&store, 40, 4.0);
+        fs::remove_file(gone.with_extension("safetensors")).unwrap();
+
+        let latest = store.latest_valid().unwrap();
+        assert_eq!(latest.checkpoint.unwrap().info.step, 10);
+        let problems = latest.problems.join("\n");
+        assert!(problems.contains("step-0000000040.json: its safetensors file is gone"));
+        assert!(
+            problems.contains("step-0000000030.json: its JSON is torn"),
+            "{problems}"
+        );
+        assert!(problems.contains("step-0000000020.json: its safetensors file is torn"));
+    }
+
+    /// A long run would fill the disk, or lose the checkpoint a phase depends on.
+    #[test]
+    fn pruning_keeps_the_last_two_the_pinned_and_the_references() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = store(dir.path());
+        for step in [10, 20, 30, 40] {
+            save(&store, step, 1.0);
+        }
+        store
+            .save_reference(2, 30, &[NamedTensor::f32("w", &[1], &[9.0])])
+            .unwrap();
+        fs::write(store.folder().join(".tmp-1-step-0000000050.json"), "x").unwrap();
+        fs::write(store.folder().join("step-0000000050.safetensors"), "x").unwrap();
+        store.prune(2, &[10]).unwrap();
+        assert_eq!(store.steps().unwrap(), [10, 30, 40]);
+        assert_eq!(file_names(store.folder()).unwrap().len(), 8);
+        assert_eq!(
+            store.reference(2).unwrap().unwrap().f32("w").unwrap().1,
+            [9.0]
+        );
+        assert!(store.reference(1).unwrap().is_none());
+        store.discard_after(30).unwrap();
+        assert_eq!(store.steps().unwrap(), [10, 30]);
+    }
+
+    /// A shape that does not fit its data must fail when saved, not when the run is resumed.
+    #[test]
+    fn a_wrong_shape_is_refused_when_saving() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = store(dir.path());
+        let tensors = [NamedTensor::f32("w", &[3], &[1.0])];
+        assert!(store.save(1, 0, &tensors, Value::Null).is_err());
+        assert!(store.latest_valid().unwrap().checkpoint.is_none());
+    }
+}

@@ -1,0 +1,105 @@
+//! What a run ran on.
+
+use serde::{Deserialize, Serialize};
+
+/// A run's `environment.json`: everything outside the configuration that may decide its numbers.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Environment {
+    /// Version of forgetlab.
+    pub forgetlab: String,
+    /// Version of the engine's numerics: changes when the same settings would give other bits.
+    pub numerics: String,
+    /// Operating system and architecture, e.g. `linux x86_64`.
+    pub platform: String,
+    /// Device in words, e.g. `cpu`.
+    pub device: String,
+    /// Instruction set of the kernels, e.g. `avx512f`.
+    pub instruction_set: String,
+    /// CPU threads of the engine.
+    pub threads: usize,
+    /// Strategy libraries of the arms.
+    pub plugins: Vec<PluginRecord>,
+}
+
+/// A strategy library as it was when the run used it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PluginRecord {
+    /// Name of the strategy.
+    pub name: String,
+    /// Version the library states.
+    pub version: String,
+    /// blake3 of the library file, in hex.
+    pub hash: String,
+    /// Where it was loaded from.
+    pub path: String,
+}
+
+impl Environment {
+    /// In words, what differs between the environment a run was started in (`self`) and the one
+    /// it goes on in, and may change its bits. Where a library lies does not matter; what it is
+    /// does.
+    pub fn differences(&self, now: &Self) -> Vec<String> {
+        let mut found = Vec::new();
+        let mut compare = |what: &str, then: &str, now: &str| {
+            if then != now {
+                found.push(format!("{what} was `{then}`, is `{now}`"));
+            }
+        };
+        compare("forgetlab version", &self.forgetlab, &now.forgetlab);
+        compare("numerics version", &self.numerics, &now.numerics);
+        compare("platform", &self.platform, &now.platform);
+        compare("device", &self.device, &now.device);
+        compare(
+            "instruction set",
+            &self.instruction_set,
+            &now.instruction_set,
+        );
+        compare(
+            "threads",
+            &self.threads.to_string(),
+            &now.threads.to_string(),
+        );
+        for then in &self.plugins {
+            match now.plugins.iter().find(|p| p.name == then.name) {
+                None => found.push(format!("strategy `{}` is not loaded any more", then.name)),
+                Some(now) if now.hash != then.hash => found.push(format!(
+                    "strategy `{}` is another library now (version {}, was {})",
+                    then.name, now.version, then.version
+                )),
+                Some(_) => {}
+            }
+        }
+        found
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Someone who resumes on another machine must hear that bits may differ, and why.
+    #[test]
+    fn another_instruction_set_and_library_are_named() {
+        let plugin = |hash: &str, path: &str| PluginRecord {
+            name: "none".into(),
+            version: "0.1.0".into(),
+            hash: hash.into(),
+            path: path.into(),
+        };
+        let then = Environment {
+            instruction_set: "avx512f".into(),
+            plugins: vec![plugin("aa", "/a")],
+            ..Environment::default()
+        };
+        let mut now = then.clone();
+        now.plugins[0].path = "/elsewhere".into();
+        assert!(then.differences(&now).is_empty());
+        now.instruction_set = "avx2".into();
+        now.plugins[0].hash = "bb".into();
+        let found = then.differences(&now).join("\n");
+        assert!(
+            found.contains("avx512f") && found.contains("another library"),
+            "{found}"
+        );
+    }
+}

@@ -1,0 +1,133 @@
+//! What can go wrong with a run on disk.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// Failure of the run store. Every text says what was wrong, where, and what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The file system refused something.
+    #[error("cannot {what} {}: {}", path.display(), describe(source))]
+    Io {
+        /// What was tried, e.g. `write`.
+        what: &'static str,
+        /// On which file or folder.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// No run of that name.
+    #[error("no run `{name}` under {}{}", runs.display(), hint(near))]
+    NotFound {
+        /// What was asked for.
+        name: String,
+        /// Where it was looked for.
+        runs: PathBuf,
+        /// Runs with a similar name.
+        near: Vec<String>,
+    },
+    /// More than one run begins that way.
+    #[error("`{name}` could be any of {}; give more of the name", matches.join(", "))]
+    Ambiguous {
+        /// What was asked for.
+        name: String,
+        /// Every run that begins that way.
+        matches: Vec<String>,
+    },
+    /// The folder holds no run.
+    #[error("{} is not a run: it has no config.toml", path.display())]
+    NotARun {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// The output folder is in use for something else.
+    #[error(
+        "{} holds something that is not a run (`{entry}`); give an empty or a new folder to --out",
+        path.display()
+    )]
+    OccupiedOut {
+        /// The folder.
+        path: PathBuf,
+        /// One thing in it that does not belong to a run.
+        entry: String,
+    },
+    /// Another process holds the run's lock.
+    #[error(
+        "{} is already being run by {}; watch it with `forgetlab attach {}` or stop it with \
+         `forgetlab stop {}`", path.display(), holder(*pid), path.display(), path.display()
+    )]
+    Busy {
+        /// The run directory.
+        path: PathBuf,
+        /// Process that holds the lock, where it could be read.
+        pid: Option<u32>,
+    },
+    /// A file of the run cannot be understood.
+    #[error("{}: {problem}", path.display())]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, with line and column where there are such.
+        problem: String,
+    },
+    /// A checkpoint is torn, corrupt or of another version.
+    #[error("checkpoint {}: {problem}", path.display())]
+    BadCheckpoint {
+        /// The checkpoint's JSON file.
+        path: PathBuf,
+        /// What is wrong.
+        problem: String,
+    },
+}
+
+impl RunError {
+    /// Wraps an I/O error with what was tried and where; for `map_err`.
+    pub fn io(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::Io {
+            what,
+            path: path.to_owned(),
+            source,
+        }
+    }
+
+    /// Whether the disk or the quota was full.
+    pub fn is_disk_full(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if disk_full(source))
+    }
+}
+
+fn disk_full(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+    )
+}
+
+fn describe(error: &io::Error) -> String {
+    let advice = if disk_full(error) {
+        "; nothing already written was harmed: free some space, then `forgetlab resume` the run"
+    } else if matches!(
+        error.kind(),
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem
+    ) {
+        "; choose a writable folder with --out or FORGETLAB_RESULTS"
+    } else {
+        ""
+    };
+    format!("{error}{advice}")
+}
+
+fn hint(near: &[String]) -> String {
+    match near {
+        [] => "; `forgetlab list` shows the runs there are".to_owned(),
+        near => format!("; did you mean {}?", near.join(" or ")),
+    }
+}
+
+fn holder(pid: Option<u32>) -> String {
+    pid.map_or_else(
+        || "another process".to_owned(),
+        |pid| format!("process {pid}"),
+    )
+}

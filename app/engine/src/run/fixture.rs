@@ -1,0 +1,123 @@
+//! A small finished run made by hand, for tests of everything that reads runs.
+
+use super::{ArmInfo, Cost, Evaluation, Event, PhaseInfo, Record, Role, RunState, Score};
+
+/// Two arms, two phases of 20 steps, an evaluation every 10.
+pub fn state() -> RunState {
+    let mut state = RunState::default();
+    for (seq, event) in events().into_iter().enumerate() {
+        state.apply(&Record {
+            v: 1,
+            seq: seq as u64,
+            time: 1.0 + seq as f64,
+            event,
+        });
+    }
+    state
+}
+
+/// The events of that run.
+pub fn events() -> Vec<Event> {
+    let mut events = vec![
+        Event::RunStarted {
+            experiment: "toy-continual".into(),
+            preset: "cpu".into(),
+            arms: vec![arm("none", "", None), arm("bos-prompted", "kl", Some(10.0))],
+            phases: ["reversal", "sort"]
+                .map(|dataset| PhaseInfo {
+                    dataset: dataset.into(),
+                    steps: 20,
+                })
+                .into(),
+        },
+        Event::WorkerStarted {
+            pid: 1,
+            version: "0.1.0".into(),
+            device: "cpu, 2 threads".into(),
+            resumed: false,
+        },
+    ];
+    for arm in 0..2 {
+        events.extend(evaluations(arm).iter().map(|e| evaluated(arm, e)));
+        events.push(Event::ArmFinished { arm, step: 40 });
+    }
+    events.push(Event::RunFinished {});
+    events
+}
+
+/// An evaluation as an event.
+pub fn evaluated(arm: usize, evaluation: &Evaluation) -> Event {
+    Event::Evaluated {
+        arm,
+        phase: evaluation.phase,
+        step: evaluation.step,
+        cost: evaluation.cost,
+        scores: evaluation.scores.clone(),
+    }
+}
+
+fn arm(strategy: &str, objective: &str, coeff: Option<f64>) -> ArmInfo {
+    let name = match coeff {
+        Some(coeff) => format!("{strategy}:{objective}:{coeff}"),
+        None => strategy.to_owned(),
+    };
+    ArmInfo {
+        slug: format!("{}-seed0", name.replace(':', "-")),
+        name,
+        strategy: strategy.into(),
+        objective: objective.into(),
+        coeff,
+        lr: 0.003,
+        seed: 0,
+    }
+}
+
+fn evaluations(arm: usize) -> Vec<Evaluation> {
+    // (phase, step, reversal: ntp, kl, accuracy; sort: the same)
+    let shared = [
+        (0, 0, (2.5, Some(0.0), 0.0), (2.5, Some(0.0), 0.0)),
+        (0, 10, (0.5, Some(1.0), 0.6), (2.45, Some(0.1), 0.0)),
+        (0, 20, (0.5, Some(1.25), 1.0), (2.4, Some(0.2), 0.0)),
+    ];
+    let own = match arm {
+        0 => [
+            (1, 30, (2.5, Some(2.0), 0.2), (0.8, None, 0.5)),
+            (1, 40, (3.0, Some(2.5), 0.1), (0.7, None, 0.95)),
+        ],
+        _ => [
+            (1, 30, (0.51, Some(0.01), 1.0), (0.9, None, 0.25)),
+            (1, 40, (0.5, Some(0.02), 0.98), (0.75, None, 0.9)),
+        ],
+    };
+    let score = |dataset: &str, role, (ntp, kl, accuracy): (f64, Option<f64>, f64)| Score {
+        dataset: dataset.into(),
+        role,
+        ntp: Some(ntp),
+        kl,
+        accuracy: Some(accuracy),
+    };
+    shared
+        .into_iter()
+        .chain(own)
+        .map(|(phase, step, reversal, sort)| {
+            let roles = [(Role::New, Role::Future), (Role::Old, Role::New)][phase];
+            let replayed = if arm == 1 { step.saturating_sub(20) } else { 0 };
+            Evaluation {
+                phase,
+                step,
+                cost: Cost {
+                    tokens_trained: 1000 * (step + replayed),
+                    tokens_generated: 1000 * replayed,
+                    seconds_new: step as f64 / 4.0,
+                    seconds_replay: replayed as f64 / 2.0,
+                    seconds_generate: replayed as f64 / 8.0,
+                    seconds_eval: 0.25,
+                },
+                scores: vec![
+                    score("reversal", roles.0, reversal),
+                    score("sort", roles.1, sort),
+                ],
+            }
+        })
+        .collect()
+}
