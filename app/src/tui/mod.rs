@@ -16,8 +16,6 @@ mod terminal;
 mod theme;
 mod widgets;
 
-#[cfg(test)]
-mod tests;
 
 use std::io::{IsTerminal, Write};
 use std::sync::mpsc;
