@@ -329,6 +329,10 @@ impl App {
 
     fn reply(&mut self, reply: Reply) {
         self.dirty = true;
+        // "starting…" is over once it is answered; news of the run watched answers nothing.
+        if !matches!(reply, Reply::Feed { .. } | Reply::Runs(_)) {
+            self.hint = None;
+        }
         match reply {
             Reply::Experiments(experiments) => self.new_run.set_experiments(experiments),
             Reply::Plugins(plugins) => self.plugins.list = Some(plugins),
@@ -377,11 +381,9 @@ impl App {
             Reply::Compared(runs) => {
                 self.compare = Compare::new(runs);
                 self.go(Screen::Compare);
-                self.hint = None;
             }
             Reply::Exported(Ok(paths)) => {
                 let paths: Vec<String> = paths.iter().map(|p| p.display().to_string()).collect();
-                self.hint = None;
                 self.problem("Written", paths.join("\n"));
             }
             Reply::Exported(Err(error)) => self.problem("Not everything could be written", error),
@@ -523,7 +525,7 @@ impl App {
         let mut spans: Vec<Span> = Vec::new();
         let mut used = 0;
         for binding in keymap::footer(self.place()) {
-            let key = binding.keys[0].name();
+            let key = keymap::footer_key(binding);
             let words = format!(" {}  ", binding.short);
             used += key.chars().count() + words.chars().count();
             if used > width + 2 {

@@ -362,6 +362,16 @@ pub fn footer(place: Place) -> impl Iterator<Item = &'static Binding> {
     own.chain(common).filter(|b| !b.short.is_empty())
 }
 
+/// How the footer writes a binding's key: directions in pairs.
+pub fn footer_key(binding: &Binding) -> String {
+    match binding.action {
+        Action::Up | Action::Down => "↑↓".into(),
+        Action::Left | Action::Right => "←→".into(),
+        Action::PageUp | Action::PageDown => "PgUp/Dn".into(),
+        _ => binding.keys[0].name(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -8,6 +8,8 @@
 mod app;
 mod backend;
 mod event;
+#[cfg(test)]
+mod fake;
 mod figures;
 mod keymap;
 pub mod lab;

@@ -11,7 +11,7 @@ use crate::tui::figures::{self, Metric};
 use crate::tui::keymap::Action;
 use crate::tui::theme::Theme;
 use crate::tui::widgets::arm_table::{self, ArmTable, Sort};
-use crate::tui::widgets::text::clip;
+use crate::tui::widgets::text::{clip, plural};
 
 /// The comparison.
 #[derive(Debug, Default)]
@@ -87,7 +87,11 @@ impl Compare {
         .areas(area);
         let rows = self.rows();
         let metric = self.metric.name();
-        let text = format!("{} runs, {} arms; figures in {metric}", self.runs.len(), rows.len());
+        let text = format!(
+            "{}, {}; figures in {metric}",
+            plural(self.runs.len(), "run"),
+            plural(rows.len(), "arm")
+        );
         frame.render_widget(Line::styled(text, theme.heading()), head);
         for (row, problem) in bad.rows().zip(&problems) {
             let problem = clip(problem, usize::from(row.width));

@@ -163,12 +163,14 @@ impl Live {
         let last = self.state.log.iter().rfind(|line| line.1 != Level::Info)?;
         let arm = last.2.and_then(|arm| self.state.arms.get(arm));
         let arm = arm.map_or(String::new(), |arm| format!("{}: ", arm.info.name));
-        let others = self.state.log.iter().filter(|line| line.1 != Level::Info).count() - 1;
-        let more = match others {
-            0 => String::new(),
-            others => format!(" (l: {others} more)"),
+        let count = self.state.log.iter().filter(|line| line.1 != Level::Info).count();
+        let log = match count {
+            1 => "(l: log)".to_string(),
+            count => format!("(l: log, {count} such)"),
         };
-        Some((format!("{arm}{}{more}", last.3), last.1 == Level::Error))
+        let room = 76usize.saturating_sub(log.len());
+        let text = clip(&format!("{arm}{}", last.3), room);
+        Some((format!("{text} {log}"), last.1 == Level::Error))
     }
 
     /// Draws all arms.
@@ -192,6 +194,9 @@ impl Live {
         }
         self.draw_panels(frame, panels, theme);
         frame.render_widget(self.legend(theme, usize::from(legend.width)), legend);
+        if let Some(page) = self.page(panels) {
+            frame.render_widget(Line::styled(page, theme.dim()).right_aligned(), legend);
+        }
         let order = self.order();
         let rows = order.iter().map(|&index| {
             let arm = &self.state.arms[index];
@@ -278,14 +283,18 @@ impl Live {
             let index = first + slot;
             let cell = cell(area, (columns, rows), slot);
             let arm = &arms[index];
-            let mut title = self.panel_title(theme, index, usize::from(cell.width));
-            if arms.len() > page && slot + 1 == page.min(arms.len() - first) {
-                let pages = arms.len().div_ceil(page);
-                let text = format!("  page {}/{pages}", first / page + 1);
-                title.push_span(Span::styled(text, theme.dim()));
-            }
+            let title = self.panel_title(theme, index, usize::from(cell.width));
             frame.render_widget(self.chart(theme, arm, title, range), cell);
         }
+    }
+
+    /// Which of several pages of panels is shown.
+    fn page(&self, panels: Rect) -> Option<String> {
+        let count = self.state.arms.len();
+        let (columns, rows) = grid(count, panels);
+        let page = columns * rows;
+        let pages = count.div_ceil(page);
+        (pages > 1).then(|| format!(" PgUp/Dn: page {} of {pages}", self.arm / page + 1))
     }
 
     fn panel_title(&self, theme: Theme, index: usize, width: usize) -> Line<'_> {
@@ -293,15 +302,18 @@ impl Live {
         let verdict = figures::verdict(arm, &self.state.phases);
         let forgot = figures::forgetting(arm, &self.state.phases, self.metric.of_change());
         let number = format!("{:>2} ", index + 1);
-        let verdict_text = match forgot {
-            Some(lost) => {
+        let (words, words_style) = match (&arm.status, forgot) {
+            (ArmStatus::Failed(_), _) => ("FAILED".into(), theme.bad()),
+            (ArmStatus::Skipped(_), _) => ("skipped".into(), theme.warn()),
+            (_, None) => (String::new(), theme.dim()),
+            (_, Some(lost)) => {
                 let lost = arm_table::figure(self.metric.of_change(), Some(lost));
-                format!("{} {lost}", verdict.word())
+                let style = arm_table::verdict_style(theme, verdict);
+                (format!("{} {lost}", verdict.word()), style)
             }
-            None => String::new(),
         };
-        let room = width.saturating_sub(number.len() + verdict_text.len() + 14);
-        let name = clip(&arm_table::arm_name(&self.state, arm), room.max(12));
+        let room = width.saturating_sub(number.len() + words.len() + 2);
+        let name = clip(&arm_table::arm_name(&self.state, arm), room);
         let style = match index == self.arm {
             true => theme.heading().patch(theme.selected()),
             false => theme.heading(),
@@ -309,7 +321,7 @@ impl Live {
         Line::from(vec![
             Span::styled(format!("{number}{name}"), style),
             Span::raw("  "),
-            Span::styled(verdict_text, arm_table::verdict_style(theme, verdict)),
+            Span::styled(words, words_style),
         ])
     }
 
@@ -385,7 +397,7 @@ impl Live {
             };
             let name = of.filter(|_| arm.is_none()).and_then(|of| self.state.arms.get(of));
             let name = name.map_or(String::new(), |arm| format!("{}: ", arm.info.name));
-            (format!("{:>7} {word}{name}{text}", seconds(time - start)), style)
+            (format!("{} {word}{name}{text}", seconds(time - start)), style)
         };
         wanted.map(line).collect()
     }

@@ -12,7 +12,7 @@ use crate::tui::figures::total_steps;
 use crate::tui::keymap::Action;
 use crate::tui::lab::{ArmChoice, Device, Experiment, Plugin, Preset, StartRequest};
 use crate::tui::theme::Theme;
-use crate::tui::widgets::text::{clip, count, scroll_to, wrap};
+use crate::tui::widgets::text::{clip, count, plural, scroll_to, wrap};
 
 /// Rows of the form before the arms.
 const ARMS: usize = 4;
@@ -468,9 +468,10 @@ impl NewRun {
         let all = steps.saturating_mul(runs as u64);
         say(
             &format!(
-                "{} arms × {seeds} seeds, {} steps each, {} in all; the first phase is trained \
-                 once a seed and shared",
-                self.arms.len(),
+                "{} × {}, {} steps each, {} in all; the first phase is trained once a seed and \
+                 shared",
+                plural(self.arms.len(), "arm"),
+                plural(seeds, "seed"),
                 count(steps),
                 count(all),
             ),

@@ -14,7 +14,7 @@ use crate::tui::event::Command;
 use crate::tui::keymap::Action;
 use crate::tui::lab::RunSummary;
 use crate::tui::theme::Theme;
-use crate::tui::widgets::text::{clip, scroll_to, seconds, wrap};
+use crate::tui::widgets::text::{clip, plural, scroll_to, seconds, wrap};
 
 /// The list.
 #[derive(Debug, Default)]
@@ -192,7 +192,7 @@ impl Runs {
             .column_spacing(1);
         frame.render_widget(table, body);
         let live = list.iter().filter(|run| run.status == RunStatus::Live).count();
-        let text = format!("{} runs, {live} live, {} marked", list.len(), self.marks.len());
+        let text = format!("{}, {live} live, {} marked", plural(list.len(), "run"), self.marks.len());
         frame.render_widget(Line::styled(text, theme.dim()), foot);
     }
 }

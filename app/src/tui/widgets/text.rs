@@ -74,6 +74,11 @@ pub fn count(value: u64) -> String {
     format!("{value}")
 }
 
+/// `1 seed`, `2 seeds`.
+pub fn plural(count: usize, word: &str) -> String {
+    format!("{count} {word}{}", if count == 1 { "" } else { "s" })
+}
+
 /// Seconds as `42s`, `3m05s`, `2h07m`, `3d04h`.
 pub fn seconds(value: f64) -> String {
     if !value.is_finite() || value < 0.0 {
