@@ -5,4 +5,5 @@
 //! derives CSVs and figures from the events of `run` alone.
 
 pub mod experiment;
+pub mod report;
 pub mod run;

@@ -90,7 +90,8 @@ mod tests {
     use super::*;
 
     fn put(cache: &PhaseCache, value: f32) {
-        let tensors = [NamedTensor::f32("w", &[1], &[value])];
+        let values = [value];
+        let tensors = [NamedTensor::f32("w", &[1], &values)];
         cache.put("abc", 150, 0, &tensors, Value::Null).unwrap();
     }
 

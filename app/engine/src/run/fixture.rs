@@ -75,7 +75,7 @@ fn arm(strategy: &str, objective: &str, coeff: Option<f64>) -> ArmInfo {
 fn evaluations(arm: usize) -> Vec<Evaluation> {
     // (phase, step, reversal: ntp, kl, accuracy; sort: the same)
     let shared = [
-        (0, 0, (2.5, Some(0.0), 0.0), (2.5, Some(0.0), 0.0)),
+        (0, 0_u64, (2.5, Some(0.0), 0.0), (2.5, Some(0.0), 0.0)),
         (0, 10, (0.5, Some(1.0), 0.6), (2.45, Some(0.1), 0.0)),
         (0, 20, (0.5, Some(1.25), 1.0), (2.4, Some(0.2), 0.0)),
     ];

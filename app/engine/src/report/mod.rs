@@ -1,0 +1,116 @@
+//! What a researcher takes away: CSVs, a table, a figure. All of it derives from the events alone
+//! (through [`RunState`](crate::run::RunState)), so any of it can be made again from any run.
+
+mod figure;
+mod rows;
+mod table;
+
+use std::fs;
+use std::path::PathBuf;
+
+use crate::run::{RunDir, RunError, RunState, write_atomically};
+
+pub use figure::{FigureError, accuracy_png, accuracy_svg};
+pub use rows::{compare_csv, metrics_csv, plugin_metrics_csv, summary_csv};
+pub use table::{Glyphs, human_count, human_seconds, table};
+
+/// Failure to write a report.
+#[derive(Debug, thiserror::Error)]
+pub enum ReportError {
+    /// The file system refused.
+    #[error(transparent)]
+    Run(#[from] RunError),
+    /// The figure could not be drawn.
+    #[error("cannot draw {}: {source}", path.display())]
+    Figure {
+        /// File that was to hold it.
+        path: PathBuf,
+        /// What went wrong.
+        #[source]
+        source: FigureError,
+    },
+}
+
+/// Files written by [`write`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Written {
+    /// `metrics.csv`.
+    pub metrics: PathBuf,
+    /// `summary.csv`.
+    pub summary: PathBuf,
+    /// `plugin_metrics.csv`.
+    pub plugin_metrics: PathBuf,
+    /// `figures/accuracy.svg` and `.png`; empty where no dataset has an accuracy.
+    pub figures: Vec<PathBuf>,
+}
+
+/// Writes the CSVs and figures of a run; each file is replaced at once or not at all.
+pub fn write(dir: &RunDir, state: &RunState) -> Result<Written, ReportError> {
+    let (metrics, summary, plugin_metrics) = write_csvs(dir, state)?;
+    let mut figures = Vec::new();
+    let accurate = |score: &crate::run::Score| score.accuracy.is_some();
+    if state
+        .arms
+        .iter()
+        .flat_map(|a| &a.evaluations)
+        .any(|e| e.scores.iter().any(accurate))
+    {
+        let folder = dir.join("figures");
+        fs::create_dir_all(&folder).map_err(RunError::io("create", &folder))?;
+        let svg = folder.join("accuracy.svg");
+        let text = accuracy_svg(state).map_err(|source| ReportError::Figure {
+            path: svg.clone(),
+            source,
+        })?;
+        write_atomically(&svg, |w| w.write_all(text.as_bytes()))?;
+        let png = folder.join("accuracy.png");
+        let bytes = accuracy_png(state).map_err(|source| ReportError::Figure {
+            path: png.clone(),
+            source,
+        })?;
+        write_atomically(&png, |w| w.write_all(&bytes))?;
+        figures.extend([svg, png]);
+    }
+    Ok(Written {
+        metrics,
+        summary,
+        plugin_metrics,
+        figures,
+    })
+}
+
+/// Writes `metrics.csv`, `summary.csv` and `plugin_metrics.csv`; their paths, in this order.
+pub fn write_csvs(
+    dir: &RunDir,
+    state: &RunState,
+) -> Result<(PathBuf, PathBuf, PathBuf), ReportError> {
+    let [metrics, summary, plugin] =
+        ["metrics.csv", "summary.csv", "plugin_metrics.csv"].map(|name| dir.join(name));
+    write_atomically(&metrics, |w| metrics_csv(state, w))?;
+    write_atomically(&summary, |w| summary_csv(state, w))?;
+    write_atomically(&plugin, |w| plugin_metrics_csv(state, w))?;
+    Ok((metrics, summary, plugin))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::run::{OutFolder, fixture};
+
+    /// A run must leave every file its last lines name.
+    #[test]
+    fn every_file_is_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let OutFolder::Fresh(run) = RunDir::out(dir.path()).unwrap() else {
+            panic!()
+        };
+        let written = write(&run, &fixture::state()).unwrap();
+        assert_eq!(written.figures.len(), 2);
+        for file in [&written.metrics, &written.summary, &written.plugin_metrics]
+            .into_iter()
+            .chain(&written.figures)
+        {
+            assert!(fs::metadata(file).unwrap().len() > 20, "{}", file.display());
+        }
+    }
+}

@@ -1,0 +1,289 @@
+//! The CSVs. Tidy: one row a measurement, every row says which arm it belongs to.
+//!
+//! Quoting follows RFC 4180; numbers are the shortest decimals that read back as the same number;
+//! a field is empty where a figure does not apply. The definitions of forgetting, learning, start
+//! and best are those of [`crate::run::Change`]'s module.
+
+use std::io::{self, Write};
+
+use crate::run::{ArmInfo, ArmState, ArmStatus, Change, Evaluation, Role, RunState, Score};
+
+const IDENTITY: [&str; 7] = [
+    "experiment",
+    "arm",
+    "strategy",
+    "objective",
+    "coeff",
+    "lr",
+    "seed",
+];
+
+const METRICS: [&str; 12] = [
+    "phase",
+    "step",
+    "tokens_trained",
+    "tokens_generated",
+    "seconds",
+    "dataset",
+    "role",
+    "ntp",
+    "kl",
+    "accuracy",
+    "forgetting_ntp",
+    "forgetting_accuracy",
+];
+
+const SUMMARY: [&str; 18] = [
+    "dataset",
+    "role",
+    "start_ntp",
+    "final_ntp",
+    "best_ntp",
+    "start_accuracy",
+    "final_accuracy",
+    "best_accuracy",
+    "forgetting_ntp",
+    "forgetting_accuracy",
+    "learning_ntp",
+    "learning_accuracy",
+    "tokens_trained",
+    "tokens_generated",
+    "seconds_train",
+    "seconds_generate",
+    "seconds_eval",
+    "status",
+];
+
+/// `metrics.csv`: one row per (arm, step, dataset). `phase` counts from 0.
+pub fn metrics_csv(state: &RunState, out: &mut dyn Write) -> io::Result<()> {
+    let mut csv = csv::Writer::from_writer(out);
+    csv.write_record(IDENTITY.iter().chain(&METRICS))?;
+    for arm in &state.arms {
+        for evaluation in &arm.evaluations {
+            for score in &evaluation.scores {
+                let forgetting = arm.forgetting(&state.phases, &score.dataset, evaluation);
+                csv.write_record(identity(state, &arm.info).into_iter().chain([
+                    evaluation.phase.to_string(),
+                    evaluation.step.to_string(),
+                    evaluation.cost.tokens_trained.to_string(),
+                    evaluation.cost.tokens_generated.to_string(),
+                    number(evaluation.cost.seconds()),
+                    score.dataset.clone(),
+                    role(score.role).to_owned(),
+                    optional(score.ntp),
+                    optional(score.kl),
+                    optional(score.accuracy),
+                    optional(forgetting.ntp),
+                    optional(forgetting.accuracy),
+                ]))?;
+            }
+        }
+    }
+    csv.flush()
+}
+
+/// `summary.csv`: one row per (arm, dataset), the role as of the last phase reached.
+pub fn summary_csv(state: &RunState, out: &mut dyn Write) -> io::Result<()> {
+    let mut csv = csv::Writer::from_writer(out);
+    csv.write_record(IDENTITY.iter().chain(&SUMMARY))?;
+    for row in summary_rows(state) {
+        csv.write_record(row)?;
+    }
+    csv.flush()
+}
+
+/// The summaries of several runs, each row led by the name of its run.
+pub fn compare_csv<'a>(
+    runs: impl IntoIterator<Item = (&'a str, &'a RunState)>,
+    out: &mut dyn Write,
+) -> io::Result<()> {
+    let mut csv = csv::Writer::from_writer(out);
+    csv.write_record(["run"].iter().chain(&IDENTITY).chain(&SUMMARY))?;
+    for (name, state) in runs {
+        for row in summary_rows(state) {
+            csv.write_record(std::iter::once(name.to_owned()).chain(row))?;
+        }
+    }
+    csv.flush()
+}
+
+/// `plugin_metrics.csv`: one row a figure reported by a plugin.
+pub fn plugin_metrics_csv(state: &RunState, out: &mut dyn Write) -> io::Result<()> {
+    let mut csv = csv::Writer::from_writer(out);
+    csv.write_record(IDENTITY.iter().chain(&["step", "name", "value"]))?;
+    for arm in &state.arms {
+        for (step, name, value) in &arm.plugin_metrics {
+            let own = [step.to_string(), name.clone(), number(*value)];
+            csv.write_record(identity(state, &arm.info).into_iter().chain(own))?;
+        }
+    }
+    csv.flush()
+}
+
+fn summary_rows(state: &RunState) -> Vec<Vec<String>> {
+    let mut rows = Vec::new();
+    for arm in &state.arms {
+        for dataset in state.datasets() {
+            let mut row: Vec<String> = identity(state, &arm.info).into();
+            row.extend(summary_row(state, arm, dataset));
+            rows.push(row);
+        }
+    }
+    rows
+}
+
+fn summary_row(state: &RunState, arm: &ArmState, dataset: &str) -> [String; 18] {
+    let empty = Score {
+        dataset: dataset.to_owned(),
+        role: state.role(dataset, arm.phase),
+        ntp: None,
+        kl: None,
+        accuracy: None,
+    };
+    let last = arm.evaluations.last();
+    let now = last.and_then(|e| e.score(dataset)).unwrap_or(&empty);
+    let start = last.and_then(|e| arm.start(&state.phases, dataset, e));
+    let then = start.and_then(|e| e.score(dataset)).unwrap_or(&empty);
+    let since: Vec<&Score> = arm
+        .evaluations
+        .iter()
+        .filter(|e| start.is_some_and(|start| e.step >= start.step))
+        .filter_map(|e| e.score(dataset))
+        .collect();
+    let best_ntp = since.iter().filter_map(|s| s.ntp).reduce(f64::min);
+    let best_accuracy = since.iter().filter_map(|s| s.accuracy).reduce(f64::max);
+    let change = |of: fn(&ArmState, &[_], &str, &Evaluation) -> Change| {
+        last.map_or_else(Change::default, |e| of(arm, &state.phases, dataset, e))
+    };
+    let forgetting = change(ArmState::forgetting);
+    let learning = change(ArmState::learning);
+    let cost = arm.cost();
+    [
+        dataset.to_owned(),
+        role(now.role).to_owned(),
+        optional(then.ntp),
+        optional(now.ntp),
+        optional(best_ntp),
+        optional(then.accuracy),
+        optional(now.accuracy),
+        optional(best_accuracy),
+        optional(forgetting.ntp),
+        optional(forgetting.accuracy),
+        optional(learning.ntp),
+        optional(learning.accuracy),
+        cost.tokens_trained.to_string(),
+        cost.tokens_generated.to_string(),
+        number(cost.seconds_new + cost.seconds_replay),
+        number(cost.seconds_generate),
+        number(cost.seconds_eval),
+        status(state, arm).to_owned(),
+    ]
+}
+
+/// An arm cut short by an orderly stop of the whole run says so.
+pub(super) fn status(state: &RunState, arm: &ArmState) -> &'static str {
+    match arm.status {
+        ArmStatus::Running if state.interrupted.is_some() => "interrupted",
+        _ => arm.status.word(),
+    }
+}
+
+fn identity(state: &RunState, arm: &ArmInfo) -> [String; 7] {
+    [
+        state.experiment.clone(),
+        arm.name.clone(),
+        arm.strategy.clone(),
+        arm.objective.clone(),
+        optional(arm.coeff),
+        number(arm.lr),
+        arm.seed.to_string(),
+    ]
+}
+
+fn role(role: Role) -> &'static str {
+    match role {
+        Role::Old => "old",
+        Role::New => "new",
+        Role::Future => "future",
+    }
+}
+
+fn optional(value: Option<f64>) -> String {
+    value.map_or_else(String::new, number)
+}
+
+fn number(value: f64) -> String {
+    if value.is_finite() {
+        value.to_string()
+    } else {
+        String::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::run::{Event, Record, fixture};
+
+    fn text(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> String {
+        let mut bytes = Vec::new();
+        write(&mut bytes).unwrap();
+        String::from_utf8(bytes).unwrap()
+    }
+
+    /// Every notebook that reads these files breaks when a column moves or a figure changes.
+    #[test]
+    fn the_csvs_are_as_promised() {
+        let state = fixture::state();
+        // The three files one after another, an empty line between them; figures worked by hand.
+        let golden = include_str!("golden.csv");
+        let found = [
+            text(|w| metrics_csv(&state, w)),
+            text(|w| summary_csv(&state, w)),
+            text(|w| compare_csv([("run-a", &state)], w)),
+        ]
+        .join("\n");
+        assert_eq!(found, golden, "\n{found}");
+    }
+
+    /// A name with a comma must not shift the columns; what is not a number must not stand as one.
+    #[test]
+    fn plugin_figures_are_quoted_and_nan_is_empty() {
+        let mut state = fixture::state();
+        for (name, value) in [("a,\"b\"", 0.1 + 0.2), ("c", f64::NAN)] {
+            let event = Event::PluginMetric {
+                arm: 1,
+                step: 30,
+                name: name.into(),
+                value,
+            };
+            state.apply(&Record {
+                v: 1,
+                seq: 0,
+                time: 0.0,
+                event,
+            });
+        }
+        assert_eq!(
+            text(|w| plugin_metrics_csv(&state, w)),
+            "experiment,arm,strategy,objective,coeff,lr,seed,step,name,value\n\
+             toy-continual,bos-prompted:kl:10,bos-prompted,kl,10,0.003,0,30,\"a,\"\"b\"\"\",0.30000000000000004\n\
+             toy-continual,bos-prompted:kl:10,bos-prompted,kl,10,0.003,0,30,c,\n"
+        );
+    }
+
+    /// An arm that failed before its first evaluation must still be in the summary.
+    #[test]
+    fn an_arm_without_evaluations_has_its_rows() {
+        let mut state = fixture::state();
+        state.arms[0].evaluations.clear();
+        state.arms[0].phase = 0;
+        state.arms[0].status = ArmStatus::Failed("no such library".into());
+        let summary = text(|w| summary_csv(&state, w));
+        let row = summary.lines().nth(1).unwrap();
+        assert_eq!(
+            row,
+            "toy-continual,none,none,,,0.003,0,reversal,new,,,,,,,,,,,0,0,0,0,0,failed"
+        );
+    }
+}

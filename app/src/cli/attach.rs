@@ -1,0 +1,77 @@
+//! `forgetlab attach`.
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use anyhow::Context;
+use forgetlab_engine::report;
+use forgetlab_engine::run::{Results, RunDir, RunStatus};
+use signal_hook::consts::{SIGINT, SIGTERM};
+
+use super::progress::{LOOK_EVERY, ProgressView};
+
+/// Arguments of `attach`.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Run: a path, a name or the unique beginning of a name
+    run: String,
+}
+
+/// Shows a run until it ends, then its table. The exit code is the run's.
+pub fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let dir = Results::from_env().find(&args.run)?;
+    let leave = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM] {
+        signal_hook::flag::register(signal, Arc::clone(&leave))
+            .context("cannot watch for Ctrl-C")?;
+    }
+    let mut follow = dir.follow();
+    let mut view = ProgressView::new();
+    follow.poll()?;
+    view.catch_up(&follow.state);
+    loop {
+        // The lock before the events: whatever a worker wrote before it ended is read below.
+        let live = dir.is_live();
+        for record in follow.poll()? {
+            view.update(&follow.state, &record);
+        }
+        if !live {
+            view.finish();
+            let status = RunDir::status_of(live, &follow.state);
+            let mut out = io::stdout().lock();
+            let name = dir.name();
+            let table = report::table(&[(name.as_str(), &follow.state)], super::glyphs());
+            write!(out, "\n{table}\n{}\n", farewell(&dir, status))?;
+            return Ok(super::code_of(status));
+        }
+        if leave.load(Ordering::Relaxed) {
+            view.finish();
+            writeln!(
+                io::stdout(),
+                "the run goes on; `forgetlab attach {0}` shows it again, `forgetlab stop {0}` \
+                 stops it",
+                args.run
+            )?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        thread::sleep(LOOK_EVERY);
+    }
+}
+
+fn farewell(dir: &RunDir, status: RunStatus) -> String {
+    let path = dir.path().display();
+    match status {
+        RunStatus::Finished | RunStatus::Failed | RunStatus::Live => {
+            format!("{}: {}", status.word(), dir.join("summary.csv").display())
+        }
+        RunStatus::Interrupted => {
+            format!("interrupted; go on with `forgetlab resume {path}`")
+        }
+        RunStatus::Crashed => {
+            format!("its worker is gone without a word; go on with `forgetlab resume {path}`")
+        }
+    }
+}

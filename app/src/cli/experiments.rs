@@ -1,0 +1,90 @@
+//! `forgetlab experiments`.
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use forgetlab_engine::experiment::{Experiment, Preset, experiment, experiments};
+
+/// Arguments of `experiments`.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Show the presets of this experiment
+    name: Option<String>,
+}
+
+/// Lists experiments, or shows one.
+pub fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let mut out = io::stdout().lock();
+    match &args.name {
+        Some(name) => show(experiment(name)?, &mut out)?,
+        None => {
+            for experiment in experiments() {
+                writeln!(out, "{:<16}  {}", experiment.name, experiment.summary)?;
+                let presets: Vec<&str> = experiment.presets().collect();
+                writeln!(
+                    out,
+                    "{:<16}  presets: {} (default: {})",
+                    "",
+                    presets.join(", "),
+                    experiment.default_preset
+                )?;
+            }
+            writeln!(out, "\nmore about one: forgetlab experiments NAME")?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn show(experiment: &Experiment, out: &mut dyn Write) -> anyhow::Result<()> {
+    writeln!(out, "{}: {}", experiment.name, experiment.summary)?;
+    for name in experiment.presets() {
+        let Preset {
+            summary,
+            expectation,
+            arms,
+            model,
+            optimizer,
+            training,
+            phases,
+            ..
+        } = experiment.preset(name)?;
+        let default = if name == experiment.default_preset {
+            " (default)"
+        } else {
+            ""
+        };
+        writeln!(out, "\n{name}{default}: {summary}")?;
+        wrap(out, &expectation)?;
+        let phases: Vec<String> = phases
+            .iter()
+            .map(|phase| format!("{} ({})", phase.dataset, phase.steps))
+            .collect();
+        writeln!(out, "  phases (steps): {}", phases.join(", "))?;
+        writeln!(out, "  arms: {}", arms.join(", "))?;
+        writeln!(
+            out,
+            "  model: width {}, {} layers, heads of {}; batch {}, learning rate {}",
+            model.d_model, model.n_layers, model.head_dim, training.batch_size, optimizer.lr
+        )?;
+    }
+    writeln!(
+        out,
+        "\nrun it:  forgetlab run {} --preset {}",
+        experiment.name, experiment.default_preset
+    )?;
+    Ok(())
+}
+
+/// Indented, at most 80 columns.
+fn wrap(out: &mut dyn Write, text: &str) -> io::Result<()> {
+    let mut line = String::from(" ");
+    for word in text.split_whitespace() {
+        if line.chars().count() + 1 + word.chars().count() > 80 {
+            writeln!(out, "{line}")?;
+            line = String::from(" ");
+        }
+        line.push(' ');
+        line.push_str(word);
+    }
+    writeln!(out, "{line}")
+}

@@ -1,0 +1,328 @@
+//! What a headless run shows while it goes on: a bar an arm on a terminal, plain lines otherwise.
+//!
+//! Everything comes from events, so a run in this process and one watched from afar look alike.
+//! Showing never fails: a terminal that went away must not end a run.
+
+use std::io::{self, IsTerminal, Write};
+use std::time::Duration;
+
+use forgetlab_engine::report::human_seconds;
+use forgetlab_engine::run::{ArmState, ArmStatus, Event, Level, Record, RunState};
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+/// Shows a run as its events come in.
+pub struct ProgressView {
+    bars: Option<Bars>,
+}
+
+struct Bars {
+    all: MultiProgress,
+    arms: Vec<ProgressBar>,
+}
+
+impl ProgressView {
+    /// Bars if standard output and error are terminals, else lines on standard output.
+    pub fn new() -> Self {
+        let terminal = io::stdout().is_terminal() && io::stderr().is_terminal();
+        let bars = terminal.then(|| Bars {
+            // Slow links: five frames a second are plenty.
+            all: MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(5)),
+            arms: Vec::new(),
+        });
+        Self { bars }
+    }
+
+    /// Shows where a run stands that began before this view.
+    pub fn catch_up(&mut self, state: &RunState) {
+        match &mut self.bars {
+            Some(bars) => bars.show_all(state),
+            None => {
+                for arm in state
+                    .arms
+                    .iter()
+                    .filter(|arm| arm.status != ArmStatus::Waiting)
+                {
+                    line(&format!("{}: {}", label(state, arm), standing(state, arm)));
+                }
+            }
+        }
+    }
+
+    /// Shows one more event; `state` has taken it in already.
+    pub fn update(&mut self, state: &RunState, record: &Record) {
+        let text = words(state, record);
+        match &mut self.bars {
+            Some(bars) => {
+                bars.show_all(state);
+                // What bars cannot show; the rest would only scroll by.
+                let lasting = !matches!(
+                    record.event,
+                    Event::Evaluated { .. }
+                        | Event::PhaseStarted { .. }
+                        | Event::ArmFinished { .. }
+                );
+                if let Some(text) = text.filter(|_| lasting) {
+                    let _ = bars.all.println(text);
+                }
+            }
+            None => {
+                if let Some(text) = text {
+                    line(&text);
+                }
+            }
+        }
+    }
+
+    /// Leaves what was shown standing and the cursor below it.
+    pub fn finish(&mut self) {
+        if let Some(bars) = &mut self.bars {
+            for bar in &bars.arms {
+                bar.abandon();
+            }
+        }
+    }
+
+    /// A message of this program's own, above the bars.
+    pub fn say(&self, text: &str) {
+        match &self.bars {
+            Some(bars) => {
+                let _ = bars.all.println(text);
+            }
+            None => line(text),
+        }
+    }
+}
+
+impl Bars {
+    fn show_all(&mut self, state: &RunState) {
+        if self.arms.len() != state.arms.len() {
+            let _ = self.all.clear();
+            let total = state.total_steps();
+            let style =
+                ProgressStyle::with_template("{prefix:<24!} [{bar:16}] {pos:>5}/{len} {wide_msg}");
+            let style = style
+                .unwrap_or_else(|_| ProgressStyle::default_bar())
+                .progress_chars("=> ");
+            self.arms = state
+                .arms
+                .iter()
+                .map(|arm| {
+                    let bar = self
+                        .all
+                        .add(ProgressBar::new(total).with_style(style.clone()));
+                    bar.set_prefix(label(state, arm));
+                    bar
+                })
+                .collect();
+        }
+        for (bar, arm) in self.arms.iter().zip(&state.arms) {
+            bar.set_position(arm.step);
+            bar.set_message(standing(state, arm));
+        }
+    }
+}
+
+/// An event as a line, if it is worth one.
+fn words(state: &RunState, record: &Record) -> Option<String> {
+    let about = |arm: &usize| state.arms.get(*arm).map(|arm| (label(state, arm), arm));
+    Some(match &record.event {
+        Event::RunStarted {
+            experiment,
+            preset,
+            arms,
+            ..
+        } => {
+            format!("{experiment} ({preset}): {} arms", arms.len())
+        }
+        Event::WorkerStarted {
+            pid,
+            device,
+            resumed,
+            ..
+        } => {
+            let verb = if *resumed { "resumed" } else { "started" };
+            format!("{verb} on {device}, process {pid}")
+        }
+        Event::PhaseStarted { arm, phase, step } => {
+            let (name, _) = about(arm)?;
+            let dataset = &state.phases.get(*phase)?.dataset;
+            format!("{name}: phase {phase} ({dataset}) begins at step {step}")
+        }
+        Event::Evaluated { arm, .. } => {
+            let (name, arm) = about(arm)?;
+            format!("{name}: {}", standing(state, arm))
+        }
+        Event::Log {
+            level,
+            arm,
+            message,
+        } => {
+            let level = match level {
+                Level::Info => "",
+                Level::Warn => "warning: ",
+                Level::Error => "error: ",
+            };
+            let name = arm.as_ref().and_then(about).map(|(name, _)| name + ": ");
+            format!("{}{level}{message}", name.unwrap_or_default())
+        }
+        Event::Rewound { arm, step, reason } => {
+            format!("{}: back to step {step} ({reason})", about(arm)?.0)
+        }
+        Event::ArmFinished { arm, .. } => {
+            let (name, arm) = about(arm)?;
+            format!(
+                "{name}: finished after {}",
+                human_seconds(arm.cost().seconds())
+            )
+        }
+        Event::ArmFailed { arm, step, reason } => {
+            format!("{}: failed at step {step}: {reason}", about(arm)?.0)
+        }
+        Event::ArmSkipped { arm, step, reason } => {
+            format!("{}: skipped at step {step}: {reason}", about(arm)?.0)
+        }
+        Event::Interrupted { reason } => format!("interrupted: {reason}"),
+        Event::Progress { .. }
+        | Event::PluginMetric { .. }
+        | Event::CheckpointSaved { .. }
+        | Event::RunFinished {}
+        | Event::Unknown => return None,
+    })
+}
+
+/// Where an arm stands, e.g. `step 160 of 600, sort 95.0 %, 0.231 nats, forgot 2.0 %`.
+fn standing(state: &RunState, arm: &ArmState) -> String {
+    let mut text = match &arm.status {
+        ArmStatus::Waiting => return "waiting".to_owned(),
+        ArmStatus::Running | ArmStatus::Finished => String::new(),
+        ArmStatus::Failed(_) | ArmStatus::Skipped(_) => format!("{} ", arm.status.word()),
+    };
+    let Some(now) = arm.evaluations.last() else {
+        return text + "starting";
+    };
+    text += &format!("step {}", now.step);
+    let new = state
+        .phases
+        .get(now.phase)
+        .and_then(|phase| now.score(&phase.dataset));
+    if let Some(score) = new {
+        text += &format!(", {}", score.dataset);
+        if let Some(accuracy) = score.accuracy {
+            text += &format!(" {:.1} %", accuracy * 100.0);
+        }
+        if let Some(ntp) = score.ntp {
+            text += &format!(" {ntp:.3} nats");
+        }
+    }
+    let forgot = arm.mean_forgetting(&state.phases, now);
+    match (forgot.accuracy, forgot.ntp) {
+        (Some(accuracy), _) => text += &format!(", forgot {:.1} %", accuracy * 100.0),
+        (None, Some(ntp)) => text += &format!(", forgot {ntp:.3} nats"),
+        (None, None) => {}
+    }
+    text
+}
+
+/// The arm's name, led by its seed where there are several.
+fn label(state: &RunState, arm: &ArmState) -> String {
+    let several = state
+        .arms
+        .iter()
+        .any(|other| other.info.seed != arm.info.seed);
+    let seed = if several {
+        format!("#{} ", arm.info.seed)
+    } else {
+        String::new()
+    };
+    seed + &arm.info.name
+}
+
+fn line(text: &str) {
+    let mut out = io::stdout().lock();
+    let _ = writeln!(out, "{text}").and_then(|()| out.flush());
+}
+
+/// How often a run that is watched from afar is looked at.
+pub const LOOK_EVERY: Duration = Duration::from_millis(200);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use forgetlab_engine::run::{ArmInfo, Cost, PhaseInfo, Role, Score};
+
+    /// Logs of headless runs are grepped: each line must name the arm and its figures.
+    #[test]
+    fn lines_name_the_arm_and_its_figures() {
+        let mut state = RunState::default();
+        let mut tell = |event| {
+            let record = Record {
+                v: 1,
+                seq: 0,
+                time: 0.0,
+                event,
+            };
+            state.apply(&record);
+            words(&state, &record)
+        };
+        let info = ArmInfo {
+            name: "none".into(),
+            slug: "none-seed0".into(),
+            strategy: "none".into(),
+            objective: String::new(),
+            coeff: None,
+            lr: 1e-3,
+            seed: 0,
+        };
+        let phases = ["reversal", "sort"].map(|d| PhaseInfo {
+            dataset: d.into(),
+            steps: 10,
+        });
+        let started = Event::RunStarted {
+            experiment: "toy-continual".into(),
+            preset: "cpu".into(),
+            arms: vec![info],
+            phases: phases.into(),
+        };
+        assert_eq!(tell(started).unwrap(), "toy-continual (cpu): 1 arms");
+        let mut evaluated = |phase: usize, step, accuracy: [f64; 2]| {
+            let roles = [[Role::New, Role::Future], [Role::Old, Role::New]][phase];
+            let scores = ["reversal", "sort"]
+                .into_iter()
+                .zip(roles)
+                .zip(accuracy)
+                .map(|((dataset, role), accuracy)| Score {
+                    dataset: dataset.into(),
+                    role,
+                    ntp: Some(1.0 - accuracy),
+                    kl: None,
+                    accuracy: Some(accuracy),
+                })
+                .collect();
+            tell(Event::Evaluated {
+                arm: 0,
+                phase,
+                step,
+                cost: Cost::default(),
+                scores,
+            })
+        };
+        assert_eq!(
+            evaluated(0, 10, [1.0, 0.0]).unwrap(),
+            "none: step 10, reversal 100.0 % 0.000 nats"
+        );
+        assert_eq!(
+            evaluated(1, 20, [0.25, 0.9]).unwrap(),
+            "none: step 20, sort 90.0 % 0.100 nats, forgot 75.0 %"
+        );
+        let failed = Event::ArmFailed {
+            arm: 0,
+            step: 20,
+            reason: "loss is NaN".into(),
+        };
+        assert_eq!(
+            tell(failed).unwrap(),
+            "none: failed at step 20: loss is NaN"
+        );
+        assert_eq!(tell(Event::ArmFinished { arm: 9, step: 1 }), None);
+    }
+}

@@ -1,0 +1,61 @@
+//! `forgetlab stop`.
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use forgetlab_engine::run::{Results, RunStatus};
+
+use super::progress::LOOK_EVERY;
+
+/// Arguments of `stop`.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Run: a path, a name or the unique beginning of a name
+    run: String,
+}
+
+/// How often it says that it still waits.
+const REMIND_EVERY: Duration = Duration::from_secs(30);
+
+/// Asks the worker to stop and waits until it has.
+pub fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let dir = Results::from_env().find(&args.run)?;
+    let name = dir.name();
+    let mut out = io::stdout().lock();
+    if !dir.is_live() {
+        let status = dir.status()?;
+        writeln!(out, "{name} is not running ({})", status.word())?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let request = dir.stop_request();
+    request.make()?;
+    writeln!(out, "asked {name} to stop at its next step ...")?;
+    out.flush()?;
+    let mut told = Instant::now();
+    while dir.is_live() {
+        thread::sleep(LOOK_EVERY);
+        if told.elapsed() >= REMIND_EVERY {
+            told = Instant::now();
+            writeln!(
+                out,
+                "still waiting for the step to end; Ctrl-C stops only the waiting"
+            )?;
+        }
+    }
+    // A worker that ended of its own did not see it.
+    request.clear()?;
+    match dir.status()? {
+        RunStatus::Interrupted => {
+            writeln!(out, "stopped; go on with `forgetlab resume {}`", args.run)?;
+        }
+        RunStatus::Crashed => writeln!(
+            out,
+            "its worker ended without a word; go on with `forgetlab resume {}`",
+            args.run
+        )?,
+        status => writeln!(out, "it had come to its end: {}", status.word())?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
