@@ -5,5 +5,6 @@
 //! derives CSVs and figures from the events of `run` alone.
 
 pub mod experiment;
+pub mod replay;
 pub mod report;
 pub mod run;

@@ -1,0 +1,177 @@
+//! One library file: read, looked at, loaded, its descriptor checked before any call.
+
+use std::{ffi::c_void, path::Path};
+
+use forgetlab_plugin_api::abi::{self, Descriptor};
+
+use super::{Capabilities, LoadError, Schema};
+
+/// Minor versions of our major that this host accepts.
+const ACCEPTED_MINORS: std::ops::RangeInclusive<u32> = 0..=abi::ABI_MINOR;
+
+/// What a library that passed the handshake says of itself.
+#[derive(Debug)]
+pub(super) struct Library {
+    pub(super) name: String,
+    pub(super) version: String,
+    pub(super) summary: String,
+    pub(super) schema_json: String,
+    pub(super) schema: Schema,
+    pub(super) capabilities: Capabilities,
+    pub(super) hash: String,
+    pub(super) calls: Calls,
+}
+
+/// The functions of a plugin, all present.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Calls {
+    pub(super) state_version: u32,
+    pub(super) create: abi::CreateFn,
+    pub(super) phase_started: abi::PhaseStartedFn,
+    pub(super) next_batch: abi::NextBatchFn,
+    pub(super) observe: abi::ObserveFn,
+    pub(super) save: abi::SaveFn,
+    pub(super) load: abi::LoadFn,
+    pub(super) destroy: abi::DestroyFn,
+}
+
+/// Loads a library and shakes hands. The library stays loaded until the process ends.
+pub(super) fn load(path: &Path) -> Result<Library, LoadError> {
+    let file = std::fs::read(path).map_err(|error| LoadError::Unreadable(error.to_string()))?;
+    if cfg!(target_os = "linux") {
+        super::elf::check(&file)?;
+    }
+    let hash = blake3::hash(&file).to_hex().to_string();
+    drop(file);
+    // A bare file name would be looked up in the system's library path.
+    let path =
+        std::path::absolute(path).map_err(|error| LoadError::Unreadable(error.to_string()))?;
+    // SAFETY: loading runs the library's initialisers, which is what the user asked for by placing it
+    // in the search path.
+    let library = unsafe { libloading::Library::new(&path) }
+        .map_err(|error| LoadError::Refused(error.to_string()))?;
+    // SAFETY: the symbol's type is fixed for every version of the ABI.
+    let entry = unsafe { library.get::<abi::Entry>(abi::SYMBOL) };
+    let Ok(entry) = entry.map(|symbol| *symbol) else {
+        // Not ours, so nothing of it is in use; but its initialisers may have started threads.
+        std::mem::forget(library);
+        return Err(LoadError::NotAPlugin(abi::SYMBOL));
+    };
+    // Descriptor, functions and threads of the plugin live in the library.
+    std::mem::forget(library);
+    // SAFETY: the function takes nothing and returns a pointer in every version.
+    let descriptor = unsafe { entry() };
+    // SAFETY: it comes from the symbol just called.
+    unsafe { handshake(descriptor, hash) }
+}
+
+/// # Safety
+/// `raw` must be null or point to a descriptor, whatever its version.
+unsafe fn handshake(raw: *const Descriptor, hash: String) -> Result<Library, LoadError> {
+    let bad = |why: String| Err(LoadError::BadDescriptor(why));
+    if raw.is_null() || !raw.is_aligned() {
+        return bad("its descriptor is a null or misaligned pointer".into());
+    }
+    // SAFETY: the first four fields keep their place in every version.
+    let (size, magic, major, minor) = unsafe {
+        (
+            (*raw).struct_size,
+            (*raw).magic,
+            (*raw).abi_major,
+            (*raw).abi_minor,
+        )
+    };
+    if magic != abi::MAGIC {
+        return bad(format!(
+            "its descriptor begins with {magic:#018x} where {:#018x} belongs",
+            abi::MAGIC
+        ));
+    }
+    if major != abi::ABI_MAJOR || !ACCEPTED_MINORS.contains(&minor) {
+        let (from, to) = (ACCEPTED_MINORS.start(), ACCEPTED_MINORS.end());
+        let accepted = if from == to {
+            format!("{}.{to}", abi::ABI_MAJOR)
+        } else {
+            format!("{0}.{from} to {0}.{to}", abi::ABI_MAJOR)
+        };
+        return Err(LoadError::AbiMismatch {
+            plugin: format!("{major}.{minor}"),
+            host: accepted,
+        });
+    }
+    let needed = size_of::<Descriptor>() as u64;
+    if size < needed {
+        return bad(format!(
+            "its descriptor has {size} bytes, ABI {major}.{minor} needs {needed}"
+        ));
+    }
+    // SAFETY: magic, version and size were checked, so all fields are there.
+    let raw = unsafe { &*raw };
+    let read = |what: &str, ptr, len, cap| {
+        // SAFETY: the descriptor's texts are static, with the lengths it gives.
+        unsafe { static_text(ptr, len, cap) }
+            .map_err(|why| LoadError::BadDescriptor(format!("its {what} {why}")))
+    };
+    let name = read("name", raw.name, raw.name_len, abi::MAX_TEXT)?;
+    let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    if name.is_empty() || name.len() > 64 || !name.chars().all(allowed) {
+        return bad(format!(
+            "its name {name:?} must be 1 to 64 lower-case letters, digits and `-`"
+        ));
+    }
+    let schema_json = read(
+        "settings schema",
+        raw.settings_schema,
+        raw.settings_schema_len,
+        abi::MAX_SETTINGS,
+    )?;
+    if raw.capabilities & !abi::ALL_CAPABILITIES != 0 {
+        return bad(format!(
+            "it declares capabilities unknown to ABI {major}.{minor} (bits {:#x})",
+            raw.capabilities & !abi::ALL_CAPABILITIES
+        ));
+    }
+    let calls = (|| {
+        Some(Calls {
+            state_version: raw.state_version,
+            create: raw.create?,
+            phase_started: raw.phase_started?,
+            next_batch: raw.next_batch?,
+            observe: raw.observe?,
+            save: raw.save?,
+            load: raw.load?,
+            destroy: raw.destroy?,
+        })
+    })();
+    let Some(calls) = calls else {
+        return bad("one of its functions is null; all seven are mandatory".into());
+    };
+    Ok(Library {
+        version: read("version", raw.version, raw.version_len, abi::MAX_TEXT)?,
+        summary: read("summary", raw.summary, raw.summary_len, abi::MAX_TEXT)?.replace('\n', " "),
+        schema: Schema::parse(&schema_json)?,
+        capabilities: Capabilities::from_bits(raw.capabilities),
+        name,
+        schema_json,
+        hash,
+        calls,
+    })
+}
+
+/// # Safety
+/// `ptr` must be null or lead to `len` bytes.
+unsafe fn static_text(ptr: *const u8, len: u64, cap: u64) -> Result<String, String> {
+    if len > cap {
+        return Err(format!("has {len} bytes; {cap} are allowed"));
+    }
+    if ptr.is_null() && len > 0 {
+        return Err("is a null pointer".into());
+    }
+    // SAFETY: the caller vouches for pointer and length.
+    let bytes = unsafe { super::raw::slice(ptr, len) };
+    let text = std::str::from_utf8(bytes).map_err(|_| "is not UTF-8".to_string())?;
+    Ok(text.into())
+}
+
+/// A plugin's instance.
+pub(super) type Handle = *mut c_void;

@@ -1,0 +1,44 @@
+//! The plugin host: finds strategy libraries, checks them, calls them, guards the lab against them.
+//!
+//! A [`Registry`] lists the libraries of a search path. A [`Plugin`] that passed the handshake makes
+//! [`StrategyInstance`]s, one an arm, with settings valid by its schema. Whatever an instance returns
+//! is checked before the training loop sees it; what it may ask for is the trait [`Services`].
+//!
+//! An error of a plugin is an error of its arm. A plugin that takes the process down, or never
+//! returns, is named by its [`breadcrumb`].
+
+mod batch;
+pub mod breadcrumb;
+mod capabilities;
+mod check;
+mod dry_run;
+mod elf;
+mod error;
+mod host_services;
+mod host_table;
+mod instance;
+mod library;
+mod phase;
+mod raw;
+mod registry;
+mod schema;
+mod services;
+mod state;
+mod watchdog;
+
+pub use batch::*;
+pub use capabilities::*;
+pub use dry_run::{DryRunError, Seen, dry_run};
+pub use error::*;
+pub use instance::*;
+pub use registry::*;
+pub use schema::*;
+pub use services::*;
+pub use watchdog::{LateCall, OnLate};
+
+/// The name most like `name`, if one is like it at all.
+fn nearest<'a>(name: &str, among: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let scored = among.map(|other| (strsim::jaro_winkler(name, other), other));
+    let (score, other) = scored.max_by(|a, b| a.0.total_cmp(&b.0))?;
+    (score > 0.8).then_some(other)
+}

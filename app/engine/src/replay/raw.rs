@@ -1,0 +1,120 @@
+//! Reading and writing memory of a plugin.
+
+use forgetlab_plugin_api::abi;
+
+use super::{ServiceError, host_table::failed};
+
+/// A borrowed array.
+///
+/// # Safety
+/// `ptr` must lead to `len` values that live as long as `'a`, or be null.
+pub(super) unsafe fn slice<'a, T>(ptr: *const T, len: u64) -> &'a [T] {
+    if ptr.is_null() || len == 0 {
+        return &[];
+    }
+    // SAFETY: the caller vouches for pointer, length and life.
+    unsafe { std::slice::from_raw_parts(ptr, len as usize) }
+}
+
+/// A struct of the plugin, if it is there and as large as this version needs.
+///
+/// # Safety
+/// `raw` must be null or lead to a struct that begins with its size.
+pub(super) unsafe fn sized<'a, T>(raw: *mut T, what: &str) -> Result<&'a mut T, ServiceError> {
+    if raw.is_null() || !raw.is_aligned() {
+        return Err(failed(format!("{what} is a null or misaligned pointer")));
+    }
+    // SAFETY: every struct of the ABI begins with its size.
+    let size = unsafe { *raw.cast::<u64>() };
+    if size < size_of::<T>() as u64 {
+        let needed = size_of::<T>();
+        return Err(failed(format!(
+            "{what} says struct_size {size}, {needed} is needed"
+        )));
+    }
+    // SAFETY: the size was checked, and the plugin lends it for the call.
+    Ok(unsafe { &mut *raw })
+}
+
+/// An array of the plugin.
+///
+/// # Safety
+/// `ptr` must be null or lead to `len` values.
+pub(super) unsafe fn array<'a, T>(
+    ptr: *const T,
+    len: u64,
+    what: &str,
+) -> Result<&'a [T], ServiceError> {
+    if len > abi::MAX_ELEMENTS || (len > 0 && (ptr.is_null() || !ptr.is_aligned())) {
+        return Err(failed(format!(
+            "{what}: {len} elements at {ptr:?} are no array"
+        )));
+    }
+    // SAFETY: the caller vouches for pointer and length.
+    Ok(unsafe { slice(ptr, len) })
+}
+
+/// Copies an array into a plugin's buffer; a null buffer is not written.
+///
+/// # Safety
+/// `to` must be null or have room for `from`.
+pub(super) unsafe fn copy<T: Copy>(from: &[T], to: *mut T) {
+    if !to.is_null() && !from.is_empty() {
+        // SAFETY: the caller vouches for the room.
+        unsafe { std::ptr::copy_nonoverlapping(from.as_ptr(), to, from.len()) };
+    }
+}
+
+/// Writes a text into a plugin's message.
+///
+/// # Safety
+/// `message` must be null or lead to a message with a buffer of its capacity.
+pub(super) unsafe fn write_message(message: *mut abi::Message, text: &str) {
+    // SAFETY: the caller vouches for the pointer.
+    let Some(message) = (unsafe { message.as_mut() }) else {
+        return;
+    };
+    message.len = text.len() as u64;
+    let fits = text.floor_char_boundary(message.capacity.min(text.len() as u64) as usize);
+    // SAFETY: at most `capacity` bytes of the plugin's buffer are written.
+    unsafe { copy(&text.as_bytes()[..fits], message.text) };
+}
+
+/// A message buffer of our own, for a plugin to write into.
+pub(super) struct MessageBuffer {
+    bytes: Vec<u8>,
+    raw: abi::Message,
+}
+
+impl MessageBuffer {
+    pub(super) fn new() -> Self {
+        let mut bytes = vec![0; abi::MAX_TEXT as usize];
+        let raw = abi::Message {
+            struct_size: size_of::<abi::Message>() as u64,
+            text: bytes.as_mut_ptr(),
+            capacity: abi::MAX_TEXT,
+            len: 0,
+            reserved: [0; 2],
+        };
+        Self { bytes, raw }
+    }
+
+    pub(super) fn as_mut_ptr(&mut self) -> *mut abi::Message {
+        &mut self.raw
+    }
+
+    /// What was written, on one line. The plugin may have changed `raw`, but not our buffer's length.
+    pub(super) fn text(&self) -> String {
+        let len = (self.raw.len as usize).min(self.bytes.len());
+        match one_line(&self.bytes[..len]).trim() {
+            "" => "it gave no reason".into(),
+            text => text.into(),
+        }
+    }
+}
+
+/// A text of a plugin, on one line and without terminal controls.
+pub(super) fn one_line(bytes: &[u8]) -> String {
+    let text = String::from_utf8_lossy(bytes);
+    text.replace(|c: char| c.is_control(), " ")
+}

@@ -1,0 +1,263 @@
+//! Where strategies are looked for, and which were found.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use serde_json::{Map, Value};
+use thiserror::Error;
+
+use super::{
+    Capabilities, LoadError, Schema, SettingsError,
+    library::{self, Calls},
+};
+
+/// Environment variable with more folders to search, as `PATH` has them.
+pub const SEARCH_VARIABLE: &str = "FORGETLAB_PLUGINS";
+
+/// A strategy library that passed the handshake.
+#[derive(Debug)]
+pub struct Plugin {
+    /// Name used in arms.
+    pub name: String,
+    /// Its own version.
+    pub version: String,
+    /// One line on what it replays.
+    pub summary: String,
+    /// Its settings.
+    pub schema: Schema,
+    /// Its settings, as the JSON Schema it gave.
+    pub schema_json: String,
+    /// What it needs and promises.
+    pub capabilities: Capabilities,
+    /// The file.
+    pub path: PathBuf,
+    /// BLAKE3 of the file, hexadecimal.
+    pub hash: String,
+    pub(super) calls: Calls,
+}
+
+impl Plugin {
+    /// Loads one library and shakes hands with it.
+    pub fn load(path: &Path) -> Result<Arc<Self>, LoadError> {
+        let library = library::load(path)?;
+        Ok(Arc::new(Self {
+            name: library.name,
+            version: library.version,
+            summary: library.summary,
+            schema: library.schema,
+            schema_json: library.schema_json,
+            capabilities: library.capabilities,
+            path: path.to_owned(),
+            hash: library.hash,
+            calls: library.calls,
+        }))
+    }
+
+    /// Checks settings against the schema and fills in defaults.
+    pub fn resolve_settings(
+        &self,
+        given: &Map<String, Value>,
+    ) -> Result<Map<String, Value>, SettingsError> {
+        self.schema.resolve(&self.name, given)
+    }
+}
+
+/// A folder of the search path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SearchDir {
+    /// The folder; it need not exist.
+    pub path: PathBuf,
+    /// Who named it.
+    pub origin: Origin,
+}
+
+/// Who named a folder of the search path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// `--plugin-dir`; it must exist.
+    Flag,
+    /// [`SEARCH_VARIABLE`]; it must exist.
+    Environment,
+    /// The binary lies there. The folder is not for plugins alone, so only files named
+    /// `libforgetlab_strategy_*` count.
+    Binary,
+    /// The user's own folder.
+    User,
+}
+
+/// Folders in the order they are searched: `extra` (from `--plugin-dir`), those of
+/// [`SEARCH_VARIABLE`], the folder of the running binary, the user's own.
+pub fn search_path(extra: &[PathBuf]) -> Vec<SearchDir> {
+    let mut dirs: Vec<SearchDir> = Vec::new();
+    let mut add = |path: PathBuf, origin| {
+        if !path.as_os_str().is_empty() && dirs.iter().all(|dir| dir.path != path) {
+            dirs.push(SearchDir { path, origin });
+        }
+    };
+    for path in extra {
+        add(path.clone(), Origin::Flag);
+    }
+    if let Some(paths) = std::env::var_os(SEARCH_VARIABLE) {
+        for path in std::env::split_paths(&paths) {
+            add(path, Origin::Environment);
+        }
+    }
+    let binary = std::env::current_exe().and_then(|path| path.canonicalize());
+    if let Some(dir) = binary.ok().as_deref().and_then(Path::parent) {
+        add(dir.to_owned(), Origin::Binary);
+    }
+    if let Some(home) = std::env::var_os("HOME") {
+        add(
+            Path::new(&home).join(".local/share/forgetlab/strategies"),
+            Origin::User,
+        );
+    }
+    dirs
+}
+
+/// A file or folder that could not be used, and why.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rejected {
+    /// The file or folder.
+    pub path: PathBuf,
+    /// Why.
+    pub reason: LoadError,
+}
+
+/// The strategies of a search path.
+#[derive(Debug, Default)]
+pub struct Registry {
+    plugins: Vec<Arc<Plugin>>,
+    rejected: Vec<Rejected>,
+    searched: Vec<PathBuf>,
+}
+
+/// A strategy that is not there.
+#[derive(Clone, Debug, PartialEq, Error)]
+#[error("there is no strategy `{name}`; {hint}")]
+pub struct UnknownStrategy {
+    /// Name asked for.
+    pub name: String,
+    /// Near miss, the file that was refused, or what there is.
+    pub hint: String,
+}
+
+impl Registry {
+    /// Loads every library of the folders. A bad file is listed with its reason and harms no other.
+    pub fn discover(dirs: &[SearchDir]) -> Self {
+        let mut registry = Self::default();
+        for dir in dirs {
+            registry.searched.push(dir.path.clone());
+            for path in registry.libraries(dir) {
+                registry.add(path);
+            }
+        }
+        registry.plugins.sort_by(|a, b| a.name.cmp(&b.name));
+        registry
+    }
+
+    /// Library files of a folder, by name.
+    fn libraries(&mut self, dir: &SearchDir) -> Vec<PathBuf> {
+        let entries = match std::fs::read_dir(&dir.path) {
+            Ok(entries) => entries,
+            Err(error)
+                if error.kind() == std::io::ErrorKind::NotFound
+                    && matches!(dir.origin, Origin::Binary | Origin::User) =>
+            {
+                return Vec::new();
+            }
+            Err(error) => {
+                let reason = LoadError::Unreadable(error.to_string());
+                let path = dir.path.clone();
+                self.rejected.push(Rejected { path, reason });
+                return Vec::new();
+            }
+        };
+        let prefix = format!("{}forgetlab_strategy_", std::env::consts::DLL_PREFIX);
+        let mut paths: Vec<PathBuf> = entries
+            .flatten()
+            .map(|entry| entry.path())
+            .filter(|path| {
+                let name = path.file_name().unwrap_or_default().to_string_lossy();
+                name.ends_with(std::env::consts::DLL_SUFFIX)
+                    && (dir.origin != Origin::Binary || name.starts_with(&prefix))
+                    && !path.is_dir()
+            })
+            .collect();
+        paths.sort();
+        paths
+    }
+
+    fn add(&mut self, path: PathBuf) {
+        let reason = match Plugin::load(&path) {
+            Err(reason) => reason,
+            Ok(plugin) => match self.plugins.iter().find(|other| other.name == plugin.name) {
+                None => return self.plugins.push(plugin),
+                // The same file found twice needs no word.
+                Some(other) if other.hash == plugin.hash => return,
+                Some(other) => LoadError::Hidden {
+                    name: plugin.name.clone(),
+                    path: other.path.clone(),
+                },
+            },
+        };
+        self.rejected.push(Rejected { path, reason });
+    }
+
+    /// Strategies by name.
+    pub fn plugins(&self) -> &[Arc<Plugin>] {
+        &self.plugins
+    }
+
+    /// What could not be used.
+    pub fn rejected(&self) -> &[Rejected] {
+        &self.rejected
+    }
+
+    /// Folders that were searched, in order.
+    pub fn searched(&self) -> &[PathBuf] {
+        &self.searched
+    }
+
+    /// The strategy of a name.
+    pub fn get(&self, name: &str) -> Result<&Arc<Plugin>, UnknownStrategy> {
+        let found = self.plugins.iter().find(|plugin| plugin.name == name);
+        found.ok_or_else(|| UnknownStrategy {
+            name: name.into(),
+            hint: self.hint(name),
+        })
+    }
+
+    fn hint(&self, name: &str) -> String {
+        // A library that was refused is the likeliest reason, if its file is named after it.
+        let stem = name.replace('-', "_");
+        let refused = self.rejected.iter().find(|rejected| {
+            let file = rejected.path.file_stem().unwrap_or_default();
+            file.to_string_lossy().replace('-', "_").ends_with(&stem)
+        });
+        if let Some(Rejected { path, reason }) = refused {
+            return format!("{} {reason}", path.display());
+        }
+        let names: Vec<&str> = self.plugins.iter().map(|p| p.name.as_str()).collect();
+        if let Some(near) = super::nearest(name, names.iter().copied()) {
+            return format!("did you mean `{near}`?");
+        }
+        if !names.is_empty() {
+            return format!(
+                "there are {}; `--plugin-dir DIR` adds a folder",
+                names.join(", ")
+            );
+        }
+        let searched: Vec<String> = self
+            .searched
+            .iter()
+            .map(|p| p.display().to_string())
+            .collect();
+        format!(
+            "no strategy was found in {}; build the workspace or name a folder with `--plugin-dir DIR`",
+            searched.join(", ")
+        )
+    }
+}

@@ -1,0 +1,73 @@
+//! The envelope around a plugin's saved state: whose it is, and of which version.
+
+use super::Plugin;
+
+const MAGIC: &[u8; 8] = b"FLSTATE1";
+
+/// What an envelope held.
+#[derive(Debug, PartialEq)]
+pub(super) struct Saved<'a> {
+    pub(super) state_version: u32,
+    pub(super) state: &'a [u8],
+}
+
+/// Magic, state version, length of the name, name, state.
+pub(super) fn pack(plugin: &Plugin, state: &[u8]) -> Vec<u8> {
+    pack_parts(&plugin.name, plugin.calls.state_version, state)
+}
+
+fn pack_parts(name: &str, state_version: u32, state: &[u8]) -> Vec<u8> {
+    let mut packed = MAGIC.to_vec();
+    packed.extend(state_version.to_le_bytes());
+    packed.extend((name.len() as u32).to_le_bytes());
+    packed.extend(name.as_bytes());
+    packed.extend(state);
+    packed
+}
+
+/// Opens the envelope of a state of the strategy `name`.
+pub(super) fn unpack<'a>(name: &str, packed: &'a [u8]) -> Result<Saved<'a>, String> {
+    let torn = || "it is torn or was not written by the lab".to_string();
+    let (magic, rest) = packed.split_first_chunk::<8>().ok_or_else(torn)?;
+    let (state_version, rest) = rest.split_first_chunk::<4>().ok_or_else(torn)?;
+    let (name_len, rest) = rest.split_first_chunk::<4>().ok_or_else(torn)?;
+    let name_len = u32::from_le_bytes(*name_len) as usize;
+    let (owner, state) = rest.split_at_checked(name_len).ok_or_else(torn)?;
+    if magic != MAGIC {
+        return Err(torn());
+    }
+    if owner != name.as_bytes() {
+        let owner = String::from_utf8_lossy(owner);
+        return Err(format!("it belongs to the strategy `{owner}`"));
+    }
+    Ok(Saved {
+        state_version: u32::from_le_bytes(*state_version),
+        state,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Else an arm could go on from another strategy's state, or from half of its own.
+    #[test]
+    fn only_the_owner_of_a_whole_state_gets_it_back() {
+        let packed = pack_parts("true-data", 3, b"state");
+        let expected = Saved {
+            state_version: 3,
+            state: b"state",
+        };
+        assert_eq!(unpack("true-data", &packed), Ok(expected));
+        assert!(
+            unpack("none", &packed)
+                .expect_err("other")
+                .contains("`true-data`")
+        );
+        assert!(
+            unpack("true-data", &packed[..20])
+                .expect_err("torn")
+                .contains("torn")
+        );
+    }
+}

@@ -1,0 +1,153 @@
+//! Rows of tokens, and a replay batch made of them.
+
+use crate::Error;
+
+/// Rows of tokens, padded to one length. Fields agree in shape when made by this crate's functions;
+/// the lab checks every batch it gets.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Sequences {
+    /// Padded length T.
+    pub seq_len: usize,
+    /// Token ids `[rows, T]`.
+    pub tokens: Vec<u32>,
+    /// True length of each row.
+    pub lengths: Vec<u32>,
+    /// Loss weights on targets `[rows, T]`: `[r, t]` belongs to predicting token `t` of row `r`.
+    /// `None`: 1 for every token but the first.
+    pub weights: Option<Vec<f32>>,
+    /// Old task of each row by index, where known; not part of a batch.
+    pub tasks: Option<Vec<usize>>,
+}
+
+impl Sequences {
+    /// Rows of their own lengths, filled up with `pad`.
+    pub fn from_rows<R: AsRef<[u32]>>(rows: &[R], pad: u32) -> Self {
+        let seq_len = rows.iter().map(|row| row.as_ref().len()).max().unwrap_or(0);
+        let mut made = Self {
+            seq_len,
+            ..Self::default()
+        };
+        for row in rows {
+            let row = row.as_ref();
+            made.tokens.extend_from_slice(row);
+            made.tokens
+                .extend(std::iter::repeat_n(pad, seq_len - row.len()));
+            made.lengths.push(row.len() as u32);
+        }
+        made
+    }
+
+    /// Number of rows.
+    pub fn rows(&self) -> usize {
+        self.lengths.len()
+    }
+
+    /// True tokens of a row.
+    pub fn row(&self, row: usize) -> &[u32] {
+        &self.tokens[row * self.seq_len..][..self.lengths[row] as usize]
+    }
+
+    /// A copy of some rows, in the order given.
+    pub fn select(&self, rows: impl IntoIterator<Item = usize>) -> Self {
+        let mut made = Self {
+            seq_len: self.seq_len,
+            weights: self.weights.as_ref().map(|_| Vec::new()),
+            tasks: self.tasks.as_ref().map(|_| Vec::new()),
+            ..Self::default()
+        };
+        for row in rows {
+            let span = row * self.seq_len..(row + 1) * self.seq_len;
+            made.tokens.extend_from_slice(&self.tokens[span.clone()]);
+            made.lengths.push(self.lengths[row]);
+            if let (Some(to), Some(from)) = (&mut made.weights, &self.weights) {
+                to.extend_from_slice(&from[span]);
+            }
+            if let (Some(to), Some(from)) = (&mut made.tasks, &self.tasks) {
+                to.push(from[row]);
+            }
+        }
+        made
+    }
+}
+
+/// What is replayed in one step.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Batch {
+    /// Rows, at most `max_rows` of the phase.
+    pub sequences: Sequences,
+    /// Objective of each row; `None`: the arm's.
+    pub row_objectives: Option<Vec<RowObjective>>,
+    /// Teacher of the KL rows.
+    pub teacher: Teacher,
+    /// Coefficient of this step instead of the arm's.
+    pub coeff: Option<f64>,
+}
+
+impl From<Sequences> for Batch {
+    fn from(sequences: Sequences) -> Self {
+        Self {
+            sequences,
+            ..Self::default()
+        }
+    }
+}
+
+impl Batch {
+    /// Says which array does not fit the others.
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        let rows = self.sequences.rows();
+        let cells = rows * self.sequences.seq_len;
+        let shape = |name: &str, is: usize, should: usize| {
+            if is == should {
+                return Ok(());
+            }
+            Err(Error::Failed(format!(
+                "a batch of {rows} rows of {} tokens has {is} {name}, not {should}",
+                self.sequences.seq_len
+            )))
+        };
+        shape("tokens", self.sequences.tokens.len(), cells)?;
+        if let Some(weights) = &self.sequences.weights {
+            shape("weights", weights.len(), cells)?;
+        }
+        if let Some(objectives) = &self.row_objectives {
+            shape("row objectives", objectives.len(), rows)?;
+        }
+        if let Teacher::Supplied { k, ids, log_probs } = &self.teacher {
+            shape("teacher ids", ids.len(), cells * k)?;
+            shape("teacher log-probabilities", log_probs.len(), cells * k)?;
+        }
+        Ok(())
+    }
+}
+
+/// Objective of one row.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RowObjective {
+    /// The arm's.
+    #[default]
+    Default,
+    /// KL(teacher || student).
+    Kl,
+    /// Next-token prediction.
+    Ntp,
+}
+
+/// Teacher of the KL rows of a batch.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub enum Teacher {
+    /// The frozen copy of the student at the start of the phase.
+    #[default]
+    Reference,
+    /// A kept snapshot.
+    Snapshot(u64),
+    /// The k most likely tokens of each target, `[rows, T, k]`.
+    Supplied {
+        /// Entries a target.
+        k: usize,
+        /// Token ids.
+        ids: Vec<u32>,
+        /// Log-probabilities, nats.
+        log_probs: Vec<f32>,
+    },
+}

@@ -1,0 +1,201 @@
+//! The trait a strategy implements, and what it is made from.
+
+use serde_json::{Map, Value};
+
+use crate::{Batch, Host, Observation, Phase, Step, abi};
+
+/// A replay strategy. [`export_strategy!`](crate::export_strategy) makes a plugin of it.
+///
+/// Equal settings, state and random stream must give equal batches: take randomness from [`Host`]
+/// only, and never the order of a hash map. All calls come one at a time.
+pub trait Strategy: Sized + Send + 'static {
+    /// Name used in arms, e.g. `self-generated`: lower-case letters, digits and `-`.
+    const NAME: &'static str;
+    /// One line on what it replays.
+    const SUMMARY: &'static str;
+    /// JSON Schema of its settings; see [`Settings`] for the keywords that may be used.
+    const SETTINGS: &'static str = r#"{"type": "object", "properties": {}}"#;
+    /// What it needs of the lab, and what it promises.
+    const CAPABILITIES: Capabilities = Capabilities::NONE;
+    /// Version of what [`Strategy::save`] writes; raise it when that changes.
+    const STATE_VERSION: u32 = 1;
+
+    /// Makes an instance for one arm.
+    fn create(settings: &Settings, host: &mut Host) -> Result<Self, Error>;
+
+    /// A phase begins: what belongs to the last one, such as buffers, is to be dropped.
+    fn phase_started(&mut self, phase: &Phase, host: &mut Host) -> Result<(), Error> {
+        let _ = (phase, host);
+        Ok(())
+    }
+
+    /// The replay batch of a step; `None`: nothing is replayed this step.
+    fn next_batch(&mut self, step: &Step, host: &mut Host) -> Result<Option<Batch>, Error>;
+
+    /// Figures of the step just made.
+    fn observe(&mut self, seen: &Observation, host: &mut Host) -> Result<(), Error> {
+        let _ = (seen, host);
+        Ok(())
+    }
+
+    /// All that later batches depend on (settings, phase and random stream excepted: the lab keeps
+    /// those). [`crate::StateWriter`] helps.
+    fn save(&self) -> Result<Vec<u8>, Error>;
+
+    /// Takes back what [`Strategy::save`] wrote, into a fresh instance. `version` is the
+    /// [`Strategy::STATE_VERSION`] it was written with; `phase` is the phase under way, for which
+    /// [`Strategy::phase_started`] is not called again.
+    fn load(
+        &mut self,
+        version: u32,
+        state: &[u8],
+        phase: Option<&Phase>,
+        host: &mut Host,
+    ) -> Result<(), Error>;
+}
+
+/// Why a strategy or a service of the host gives no result.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Error {
+    /// It cannot be done; from a strategy this ends the arm with this text.
+    Failed(String),
+    /// The run is being stopped.
+    Cancelled,
+    /// This host does not offer the service; a strategy may go on without it.
+    Unsupported(String),
+    /// From a strategy: ask again for the same step (a few times at most).
+    Retry(String),
+}
+
+impl Error {
+    /// The status that crosses the boundary.
+    pub(crate) fn status(&self) -> i32 {
+        match self {
+            Error::Failed(_) => abi::FAILED,
+            Error::Cancelled => abi::CANCELLED,
+            Error::Unsupported(_) => abi::UNSUPPORTED,
+            Error::Retry(_) => abi::RETRY,
+        }
+    }
+}
+
+impl std::fmt::Display for Error {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Error::Failed(text) | Error::Unsupported(text) | Error::Retry(text) => {
+                f.write_str(text)
+            }
+            Error::Cancelled => f.write_str("the run is being stopped"),
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
+impl From<String> for Error {
+    fn from(text: String) -> Self {
+        Error::Failed(text)
+    }
+}
+
+impl From<&str> for Error {
+    fn from(text: &str) -> Self {
+        Error::Failed(text.into())
+    }
+}
+
+/// What a strategy needs of the lab, and what it promises. What is missing fails before the run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Capabilities(u64);
+
+impl Capabilities {
+    /// Needs nothing.
+    pub const NONE: Self = Self(0);
+    /// Draws true old sequences.
+    pub const NEEDS_OLD_DATA: Self = Self(abi::NEEDS_OLD_DATA);
+    /// Generates.
+    pub const NEEDS_GENERATION: Self = Self(abi::NEEDS_GENERATION);
+    /// Encodes, decodes or asks for special tokens.
+    pub const NEEDS_TOKENIZER: Self = Self(abi::NEEDS_TOKENIZER);
+    /// Scores sequences.
+    pub const NEEDS_SCORES: Self = Self(abi::NEEDS_SCORES);
+    /// Keeps snapshots.
+    pub const NEEDS_SNAPSHOTS: Self = Self(abi::NEEDS_SNAPSHOTS);
+    /// Scores after a virtual step.
+    pub const NEEDS_VIRTUAL_STEP: Self = Self(abi::NEEDS_VIRTUAL_STEP);
+    /// Hands in its own teacher log-probabilities.
+    pub const SUPPLIES_TEACHER: Self = Self(abi::SUPPLIES_TEACHER);
+    /// Promises that batches depend neither on the student nor on [`Strategy::observe`].
+    pub const INDEPENDENT_OF_STUDENT: Self = Self(abi::INDEPENDENT_OF_STUDENT);
+
+    /// Both.
+    pub const fn and(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// The bits that cross the boundary.
+    pub const fn bits(self) -> u64 {
+        self.0
+    }
+}
+
+/// Settings of an instance: valid by the schema, defaults filled in.
+///
+/// A schema is one object with `properties`; each property has a `type` (`boolean`, `integer`,
+/// `number`, `string`, or an array of these), and may have `enum`, `minimum`, `maximum`, `default`
+/// and `description`. Beside `properties` there may be `required` and `additionalProperties: false`
+/// (which holds in any case).
+#[derive(Clone, Debug, Default)]
+pub struct Settings(Map<String, Value>);
+
+impl Settings {
+    /// Reads the JSON object that crossed the boundary.
+    pub fn parse(json: &str) -> Result<Self, Error> {
+        match serde_json::from_str(json) {
+            Ok(map) => Ok(Self(map)),
+            Err(error) => Err(Error::Failed(format!(
+                "settings are not a JSON object: {error}"
+            ))),
+        }
+    }
+
+    /// A value as it stands.
+    pub fn get(&self, name: &str) -> Option<&Value> {
+        self.0.get(name)
+    }
+
+    /// A whole number ≥ 0.
+    pub fn integer(&self, name: &str) -> Result<u64, Error> {
+        self.typed(name, "a whole number from 0", Value::as_u64)
+    }
+
+    /// A number.
+    pub fn number(&self, name: &str) -> Result<f64, Error> {
+        self.typed(name, "a number", Value::as_f64)
+    }
+
+    /// A truth value.
+    pub fn boolean(&self, name: &str) -> Result<bool, Error> {
+        self.typed(name, "true or false", Value::as_bool)
+    }
+
+    /// A text.
+    pub fn text(&self, name: &str) -> Result<&str, Error> {
+        self.typed(name, "a text", Value::as_str)
+    }
+
+    fn typed<'a, T>(
+        &'a self,
+        name: &str,
+        wanted: &str,
+        read: impl Fn(&'a Value) -> Option<T>,
+    ) -> Result<T, Error> {
+        let value = self.0.get(name);
+        value.and_then(read).ok_or_else(|| {
+            let given = value.map_or("nothing".into(), Value::to_string);
+            Error::Failed(format!(
+                "setting `{name}` must be {wanted}, it is {given}; state its type and default in the schema"
+            ))
+        })
+    }
+}
