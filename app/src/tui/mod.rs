@@ -13,6 +13,7 @@ mod fake;
 mod figures;
 mod keymap;
 pub mod lab;
+pub mod local;
 mod screens;
 mod terminal;
 mod theme;
