@@ -16,6 +16,8 @@ pub mod lab;
 pub mod local;
 mod screens;
 mod terminal;
+#[cfg(test)]
+mod tests;
 mod theme;
 mod widgets;
 

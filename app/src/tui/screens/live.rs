@@ -17,7 +17,7 @@ use crate::tui::widgets::chart::{Chart, Series};
 use crate::tui::widgets::text::{clip, seconds};
 
 /// Smallest panel whose curves can be read: columns, rows.
-const PANEL: (u16, u16) = (38, 7);
+const PANEL: (u16, u16) = (38, 6);
 
 /// The run being watched.
 #[derive(Debug)]
@@ -193,10 +193,10 @@ impl Live {
             return;
         }
         self.draw_panels(frame, panels, theme);
-        frame.render_widget(self.legend(theme, usize::from(legend.width)), legend);
-        if let Some(page) = self.page(panels) {
-            frame.render_widget(Line::styled(page, theme.dim()).right_aligned(), legend);
-        }
+        let page = self.page(panels).unwrap_or_default();
+        let room = usize::from(legend.width).saturating_sub(page.len());
+        frame.render_widget(self.legend(theme, room), legend);
+        frame.render_widget(Line::styled(page, theme.dim()).right_aligned(), legend);
         let order = self.order();
         let rows = order.iter().map(|&index| {
             let arm = &self.state.arms[index];
@@ -258,9 +258,9 @@ impl Live {
     /// Which curve is whose, and what they show.
     pub fn legend(&self, theme: Theme, width: usize) -> Line<'_> {
         let metric = match self.metric {
-            Metric::Accuracy => "accuracy over steps:",
-            Metric::Ntp => "NTP nats over steps:",
-            Metric::Kl => "KL nats over steps:",
+            Metric::Accuracy => "accuracy:",
+            Metric::Ntp => "NTP, nats:",
+            Metric::Kl => "KL, nats:",
         };
         let mut spans = vec![Span::styled(metric, theme.dim())];
         let names = figures::dataset_names(&self.state);
