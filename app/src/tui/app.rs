@@ -163,7 +163,9 @@ impl App {
     fn key(&mut self, key: KeyEvent) {
         self.hint = None;
         let place = self.place();
-        let plain = !key.modifiers.intersects(KeyModifiers::CONTROL | KeyModifiers::ALT);
+        let plain = !key
+            .modifiers
+            .intersects(KeyModifiers::CONTROL | KeyModifiers::ALT);
         if let (KeyCode::Char(c), true) = (key.code, plain) {
             if place == Place::NewRun && self.new_run.types(c) {
                 return self.new_run.typed(c);
@@ -237,7 +239,8 @@ impl App {
 
     fn go(&mut self, screen: Screen) {
         if (self.screen == Screen::Runs) != (screen == Screen::Runs) {
-            self.commands.push(Command::FollowRuns(screen == Screen::Runs));
+            self.commands
+                .push(Command::FollowRuns(screen == Screen::Runs));
         }
         self.screen = screen;
     }
@@ -276,7 +279,8 @@ impl App {
             (Action::LeaveGoing, _) => self.exit = Some(Exit::Quit),
             (Action::StopAndLeave, Some(Overlay::AskQuit(runs))) => {
                 self.overlay = None;
-                self.commands.extend(runs.iter().cloned().map(Command::Stop));
+                self.commands
+                    .extend(runs.iter().cloned().map(Command::Stop));
                 self.stopping = runs;
                 self.hint = Some("asking the workers to stop…".into());
             }
@@ -301,7 +305,10 @@ impl App {
         match text {
             Text::Help(from) => overlay::help_lines(self.theme, *from, width),
             Text::Log => {
-                let lines = self.live.iter().flat_map(|live| live.log_lines(self.theme, None));
+                let lines = self
+                    .live
+                    .iter()
+                    .flat_map(|live| live.log_lines(self.theme, None));
                 let wrapped = lines.flat_map(|(line, style)| {
                     let lines = super::widgets::text::wrap(&line, width);
                     lines.into_iter().map(move |line| (line, style))
@@ -505,7 +512,11 @@ impl App {
             (Screen::Plugins, " 4 Plugins "),
         ];
         for (screen, title) in tabs {
-            let style = if tab_of(self.screen) == screen { theme.selected() } else { theme.dim() };
+            let style = if tab_of(self.screen) == screen {
+                theme.selected()
+            } else {
+                theme.dim()
+            };
             spans.push(Span::styled(title, style));
         }
         let elsewhere = self.screen != Screen::Live && self.screen != Screen::Arm;
@@ -519,7 +530,11 @@ impl App {
     fn footer(&self, width: usize) -> Line<'_> {
         let theme = self.theme;
         if let Some(hint) = &self.hint {
-            let style = if hint.starts_with('!') { theme.bad() } else { theme.warn() };
+            let style = if hint.starts_with('!') {
+                theme.bad()
+            } else {
+                theme.warn()
+            };
             return Line::styled(clip(hint, width), style);
         }
         let mut spans: Vec<Span> = Vec::new();

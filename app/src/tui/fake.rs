@@ -42,9 +42,14 @@ pub fn arm_info(name: &str, seed: u64) -> ArmInfo {
 
 /// The four arms of the usual comparison.
 pub fn four_arms() -> Vec<ArmInfo> {
-    ["none", "true-data:kl:10", "self-generated:kl:10", "bos-prompted:kl:10"]
-        .map(|name| arm_info(name, 0))
-        .into()
+    [
+        "none",
+        "true-data:kl:10",
+        "self-generated:kl:10",
+        "bos-prompted:kl:10",
+    ]
+    .map(|name| arm_info(name, 0))
+    .into()
 }
 
 fn score(task: usize, phase: usize, step_in_phase: u64, strategy: &str) -> Score {
@@ -246,8 +251,16 @@ pub fn plugins() -> Vec<Plugin> {
     broken.error =
         Some("was built for ABI 2.0, this host speaks 1.0 to 1.3: rebuild it with the SDK".into());
     vec![
-        plugin("none", "Replays nothing: plain finetuning, the baseline.", json!({})),
-        plugin("true-data", "Draws true sequences of the old tasks.", json!({})),
+        plugin(
+            "none",
+            "Replays nothing: plain finetuning, the baseline.",
+            json!({}),
+        ),
+        plugin(
+            "true-data",
+            "Draws true sequences of the old tasks.",
+            json!({}),
+        ),
         plugin(
             "self-generated",
             "Samples old tasks from the model as it was at the start of the phase.",

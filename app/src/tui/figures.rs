@@ -120,8 +120,8 @@ pub fn change(
 
 /// Judged by accuracy where there is one, by NTP otherwise.
 pub fn verdict(arm: &ArmState, phases: &[PhaseInfo]) -> Verdict {
-    let lost = forgetting(arm, phases, Metric::Accuracy)
-        .or_else(|| forgetting(arm, phases, Metric::Ntp));
+    let lost =
+        forgetting(arm, phases, Metric::Accuracy).or_else(|| forgetting(arm, phases, Metric::Ntp));
     match lost {
         None => Verdict::TooEarly,
         Some(lost) if lost <= KEEPS => Verdict::Keeps,

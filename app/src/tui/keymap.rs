@@ -380,9 +380,8 @@ mod tests {
     fn no_key_means_two_things_on_one_screen() {
         for place in Place::ALL {
             let mut seen: Vec<Key> = Vec::new();
-            let here = |b: &&Binding| {
-                b.place == place || (place.open() && b.place == Place::Everywhere)
-            };
+            let here =
+                |b: &&Binding| b.place == place || (place.open() && b.place == Place::Everywhere);
             for key in KEYMAP.iter().filter(here).flat_map(|b| b.keys) {
                 assert!(!seen.contains(key), "{key:?} is bound twice on {place:?}");
                 seen.push(*key);
@@ -397,7 +396,10 @@ mod tests {
         }
         let ctrl_c = KeyEvent::new(KeyCode::Char('c'), KeyModifiers::CONTROL);
         for place in Place::ALL {
-            assert!(action(place, ctrl_c).is_some(), "Ctrl-C is dead on {place:?}");
+            assert!(
+                action(place, ctrl_c).is_some(),
+                "Ctrl-C is dead on {place:?}"
+            );
         }
     }
 }

@@ -246,7 +246,9 @@ impl Lab for LocalLab {
         let file = scratch.path("run.toml");
         let text = toml::to_string(&config).context("cannot write the run's configuration")?;
         fs::write(&file, text).with_context(|| format!("cannot write {}", file.display()))?;
-        let file = file.to_str().context("the temporary folder's name is not UTF-8")?;
+        let file = file
+            .to_str()
+            .context("the temporary folder's name is not UTF-8")?;
         let output = self.call_self(&["run", file, "--detach"])?;
         let path = output.lines().rev().find(|line| !line.trim().is_empty());
         let path = path.context("the worker was started but did not say where its run is")?;
@@ -330,10 +332,13 @@ fn preset(known: &experiment::Experiment, name: &str) -> anyhow::Result<Preset> 
             settings: Default::default(),
         })
     });
-    let phases = preset.phases.iter().map(|phase| forgetlab_engine::run::PhaseInfo {
-        dataset: phase.dataset.clone(),
-        steps: phase.steps,
-    });
+    let phases = preset
+        .phases
+        .iter()
+        .map(|phase| forgetlab_engine::run::PhaseInfo {
+            dataset: phase.dataset.clone(),
+            steps: phase.steps,
+        });
     Ok(Preset {
         name: name.to_string(),
         summary: preset.summary.clone(),
@@ -366,7 +371,11 @@ fn config(request: &StartRequest) -> anyhow::Result<RunConfig> {
             settings,
         })
     };
-    config.arms = request.arms.iter().map(spec).collect::<anyhow::Result<_>>()?;
+    config.arms = request
+        .arms
+        .iter()
+        .map(spec)
+        .collect::<anyhow::Result<_>>()?;
     experiment::validate(&config)?;
     Ok(config)
 }
@@ -409,7 +418,10 @@ mod tests {
     fn every_preset_can_be_chosen_and_the_default_comes_first() {
         let mut lab = LocalLab::new(Results::new("nowhere".into()), Vec::new(), Vec::new());
         let experiments = lab.experiments().unwrap();
-        let toy = experiments.iter().find(|e| e.name == "toy-continual").unwrap();
+        let toy = experiments
+            .iter()
+            .find(|e| e.name == "toy-continual")
+            .unwrap();
         assert_eq!(toy.presets[0].name, "cpu");
         assert_eq!(toy.presets[0].arms[0].strategy, "none");
         assert_eq!(lab.runs().unwrap(), [], "no results folder yet is no error");
@@ -434,17 +446,26 @@ mod tests {
         assert_eq!(lab.runs().unwrap()[0].status, RunStatus::Live);
         let mut feed = lab.open(&run.name()).unwrap();
         let update = feed.poll().unwrap();
-        assert_eq!((update.records.len(), update.status), (rest.len(), RunStatus::Live));
+        assert_eq!(
+            (update.records.len(), update.status),
+            (rest.len(), RunStatus::Live)
+        );
         lab.stop(&run.name()).unwrap();
         assert!(run.stop_request().pending());
         drop(lock);
-        assert_eq!(lab.runs().unwrap()[0].status, RunStatus::Crashed);
+        // A process that another test is just starting may hold a copy of the lock for a moment.
+        let started = Instant::now();
+        while lab.runs().unwrap()[0].status != RunStatus::Crashed {
+            assert!(started.elapsed() < Duration::from_secs(10));
+        }
         let lock = run.lock().unwrap();
         let mut writer = run.writer(&lock).unwrap();
         writer.append_at(last.time, last.event.clone()).unwrap();
         drop(lock);
+        while feed.poll().unwrap().status != RunStatus::Finished {
+            assert!(started.elapsed() < Duration::from_secs(10));
+        }
         assert_eq!(lab.runs().unwrap()[0].status, RunStatus::Finished);
-        assert_eq!(feed.poll().unwrap().status, RunStatus::Finished);
         let two = [run.name(), run.name()];
         let paths = lab.export(&two).unwrap();
         assert!(paths.iter().all(|path| path.is_file()), "{paths:?}");

@@ -5,6 +5,8 @@
 //! thread of its own, through the [`lab::Lab`] trait. Runs are worker processes: leaving the lab,
 //! by a key, a signal or a lost connection, never stops one.
 
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
 mod app;
 mod backend;
 mod event;
@@ -20,7 +22,6 @@ mod terminal;
 mod tests;
 mod theme;
 mod widgets;
-
 
 use std::io::{IsTerminal, Write};
 use std::sync::mpsc;
@@ -102,7 +103,9 @@ fn main_loop(
             let due = (last_clock + CLOCK).saturating_duration_since(Instant::now());
             inbox.recv_timeout(due)
         } else {
-            inbox.recv().map_err(|_| mpsc::RecvTimeoutError::Disconnected)
+            inbox
+                .recv()
+                .map_err(|_| mpsc::RecvTimeoutError::Disconnected)
         };
         match event {
             Ok(event) => app.update(event),

@@ -57,19 +57,21 @@ pub fn read_keys(events: Sender<Event>) -> std::io::Result<()> {
 /// Notices that the other end of the terminal was closed. The reader of keys does not: it takes
 /// the endless "end of file" of a closed terminal for silence.
 pub fn watch_hangup(events: Sender<Event>) -> std::io::Result<()> {
-    thread::Builder::new().name("hangup".into()).spawn(move || {
-        let stdin = std::io::stdin();
-        loop {
-            // No wanted events: only a hangup or an error ends the wait.
-            let mut fds = [PollFd::new(&stdin, PollFlags::empty())];
-            match rustix::event::poll(&mut fds, None) {
-                Err(rustix::io::Errno::INTR) => continue,
-                Ok(_) if fds[0].revents().is_empty() => continue,
-                _ => break,
+    thread::Builder::new()
+        .name("hangup".into())
+        .spawn(move || {
+            let stdin = std::io::stdin();
+            loop {
+                // No wanted events: only a hangup or an error ends the wait.
+                let mut fds = [PollFd::new(&stdin, PollFlags::empty())];
+                match rustix::event::poll(&mut fds, None) {
+                    Err(rustix::io::Errno::INTR) => continue,
+                    Ok(_) if fds[0].revents().is_empty() => continue,
+                    _ => break,
+                }
             }
-        }
-        // Nobody listens when the lab has been left already.
-        let _ = events.send(Event::TerminalGone);
-    })?;
+            // Nobody listens when the lab has been left already.
+            let _ = events.send(Event::TerminalGone);
+        })?;
     Ok(())
 }

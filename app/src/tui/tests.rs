@@ -26,8 +26,18 @@ fn app(theme: Theme, size: (u16, u16)) -> App {
     app.update(Event::Reply(Reply::Devices(Ok(fake::devices()))));
     let runs = [
         fake::summary(RUN, RunStatus::Live, 0.42, 0.0),
-        fake::summary("20261123T120600Z-toy-continual-cd34", RunStatus::Finished, 1.0, 3600.0),
-        fake::summary("20261122T120600Z-toy-continual-ef56", RunStatus::Crashed, 0.3, 9e4),
+        fake::summary(
+            "20261123T120600Z-toy-continual-cd34",
+            RunStatus::Finished,
+            1.0,
+            3600.0,
+        ),
+        fake::summary(
+            "20261122T120600Z-toy-continual-ef56",
+            RunStatus::Crashed,
+            0.3,
+            9e4,
+        ),
     ];
     app.update(Event::Reply(Reply::Runs(Ok(runs.into()))));
     app
@@ -57,15 +67,26 @@ fn feed(app: &mut App, records: Vec<Record>, status: RunStatus) {
 fn watching(theme: Theme, size: (u16, u16), arms: &[ArmInfo], until: u64) -> App {
     let mut app = app(theme, size);
     app.update(Event::Reply(Reply::Started(Ok(RUN.into()))));
-    let status = if until < 600 { RunStatus::Live } else { RunStatus::Finished };
+    let status = if until < 600 {
+        RunStatus::Live
+    } else {
+        RunStatus::Finished
+    };
     feed(&mut app, fake::records(arms, until), status);
     app
 }
 
 fn many_arms() -> Vec<ArmInfo> {
-    let names = ["none", "true-data:kl:10", "self-generated:ntp:1", "bos-prompted:kl:10"];
+    let names = [
+        "none",
+        "true-data:kl:10",
+        "self-generated:ntp:1",
+        "bos-prompted:kl:10",
+    ];
     let seeds = 0..3;
-    seeds.flat_map(|seed| names.map(|name| fake::arm_info(name, seed))).collect()
+    seeds
+        .flat_map(|seed| names.map(|name| fake::arm_info(name, seed)))
+        .collect()
 }
 
 fn terminal(app: &App, size: (u16, u16)) -> Terminal<TestBackend> {
@@ -91,10 +112,17 @@ fn a_new_run_can_be_read_and_started() {
     let [Command::Start(request)] = &commands[..] else {
         panic!("{commands:?}");
     };
-    assert_eq!((request.preset.as_str(), request.device.as_str()), ("cpu", "cpu"));
+    assert_eq!(
+        (request.preset.as_str(), request.device.as_str()),
+        ("cpu", "cpu")
+    );
     assert_eq!(request.arms.len(), 4);
     keys(&mut app, "s");
-    assert_eq!(app.take_commands(), [], "a second key starts no second worker");
+    assert_eq!(
+        app.take_commands(),
+        [],
+        "a second key starts no second worker"
+    );
     app.update(Event::Reply(Reply::Started(Ok(RUN.into()))));
     assert_eq!(app.take_commands(), [Command::Watch(RUN.into())]);
 }
@@ -195,7 +223,10 @@ fn runs_are_listed_marked_and_compared() {
     insta::assert_snapshot!("runs_80", screen(&app, SMALL));
     app.take_commands();
     keys(&mut app, "c");
-    let chosen = vec![RUN.to_string(), "20261122T120600Z-toy-continual-ef56".into()];
+    let chosen = vec![
+        RUN.to_string(),
+        "20261122T120600Z-toy-continual-ef56".into(),
+    ];
     assert_eq!(app.take_commands(), [Command::Compare(chosen.clone())]);
     let state = fake::state(&fake::records(&fake::four_arms(), 600));
     let runs = vec![
@@ -251,7 +282,11 @@ fn no_color_means_no_colour_and_loses_nothing() {
     let app = watching(plain, SMALL, &fake::four_arms(), 450);
     let drawn = terminal(&app, SMALL);
     let cells = &drawn.backend().buffer().content;
-    assert!(cells.iter().all(|cell| cell.fg == Color::Reset && cell.bg == Color::Reset));
+    assert!(
+        cells
+            .iter()
+            .all(|cell| cell.fg == Color::Reset && cell.bg == Color::Reset)
+    );
     assert_eq!(screen(&app, SMALL), screen(&coloured, SMALL));
 }
 
@@ -326,7 +361,10 @@ fn errors_are_shown_whole_and_the_lab_goes_on() {
     assert!(!screen(&app, SMALL).contains("No space left"));
     app.take_commands();
     keys(&mut app, "s");
-    assert!(matches!(app.take_commands()[..], [Command::Start(_)]), "it can be tried again");
+    assert!(
+        matches!(app.take_commands()[..], [Command::Start(_)]),
+        "it can be tried again"
+    );
 }
 
 #[test]
@@ -354,12 +392,21 @@ fn a_small_terminal_is_told_so_kindly() {
 /// Figures missing, not finite or absurd, names that fit nowhere.
 fn strange_records() -> Vec<Record> {
     let long = "strategy-with-a-name-that-fits-nowhere-".repeat(4);
-    let mut arms = vec![fake::arm_info("none", 0), fake::arm_info("日本語:kl:1", u64::MAX)];
+    let mut arms = vec![
+        fake::arm_info("none", 0),
+        fake::arm_info("日本語:kl:1", u64::MAX),
+    ];
     arms.push(fake::arm_info(&long, 7));
     let mut records = fake::records(&arms, 170);
     for (index, record) in records.iter_mut().enumerate() {
         if let RunEvent::Evaluated { scores, phase, .. } = &mut record.event {
-            let odd = [None, Some(f64::NAN), Some(f64::INFINITY), Some(-1e300), Some(0.5)];
+            let odd = [
+                None,
+                Some(f64::NAN),
+                Some(f64::INFINITY),
+                Some(-1e300),
+                Some(0.5),
+            ];
             for (task, score) in scores.iter_mut().enumerate() {
                 score.accuracy = odd[(index + task) % odd.len()];
                 score.ntp = odd[(index + 2 * task) % odd.len()];
@@ -470,7 +517,10 @@ fn no_sequence_of_keys_and_news_panics() {
                     },
                 }),
                 2 => Event::Clock(NOW + f64::from(dice.roll(9) as u32)),
-                3..6 => Event::Key(KeyEvent::new(CODES[dice.roll(CODES.len())], KeyModifiers::NONE)),
+                3..6 => Event::Key(KeyEvent::new(
+                    CODES[dice.roll(CODES.len())],
+                    KeyModifiers::NONE,
+                )),
                 _ => {
                     let bindings = super::keymap::KEYMAP;
                     let binding = &bindings[dice.roll(bindings.len())];
@@ -501,7 +551,10 @@ fn strange_figures_and_names_can_be_looked_at() {
     for size in [SMALL, LARGE] {
         for metric in 0..3 {
             let all = screen(&app, size);
-            assert!(!all.contains("NaN") && !all.contains('\u{1b}'), "metric {metric}: {all}");
+            assert!(
+                !all.contains("NaN") && !all.contains('\u{1b}'),
+                "metric {metric}: {all}"
+            );
             key(&mut app, KeyCode::Enter);
             for _ in 0..3 {
                 key(&mut app, KeyCode::Right);

@@ -111,7 +111,8 @@ impl Theme {
 
     /// Keys in the footer and the help.
     pub fn key(self) -> Style {
-        self.colour(Color::LightCyan, 74).add_modifier(Modifier::BOLD)
+        self.colour(Color::LightCyan, 74)
+            .add_modifier(Modifier::BOLD)
     }
 
     /// Something went as hoped.
@@ -126,7 +127,8 @@ impl Theme {
 
     /// Something is wrong.
     pub fn bad(self) -> Style {
-        self.colour(Color::LightRed, 202).add_modifier(Modifier::BOLD)
+        self.colour(Color::LightRed, 202)
+            .add_modifier(Modifier::BOLD)
     }
 
     /// Last touch to a frame: on an ASCII terminal every other character is replaced.
@@ -183,7 +185,10 @@ mod tests {
         assert_eq!(modern.colours, Colours::Many);
         assert!(!modern.ascii);
         assert_eq!(theme(&[("TERM", "xterm")]).colours, Colours::Sixteen);
-        assert!(theme(&[("LANG", "C")]).ascii, "no UTF-8 locale: Braille would be garbage");
+        assert!(
+            theme(&[("LANG", "C")]).ascii,
+            "no UTF-8 locale: Braille would be garbage"
+        );
         assert!(theme(&[("LC_ALL", "C"), ("LANG", "en_GB.UTF-8")]).ascii);
         assert!(theme(&[("FORGETLAB_ASCII", "1"), ("LANG", "en_GB.UTF-8")]).ascii);
         let plain = theme(&[("NO_COLOR", "1"), ("COLORTERM", "truecolor")]);

@@ -46,7 +46,11 @@ pub fn draw(live: &Live, frame: &mut Frame, area: Rect, theme: Theme) {
     let [head, body] = Layout::vertical([Constraint::Length(1), Constraint::Fill(1)]).areas(area);
     frame.render_widget(headline(live, arm, theme), head);
     let (curves, numbers) = if wide {
-        let halves = [Constraint::Fill(3), Constraint::Length(1), Constraint::Fill(2)];
+        let halves = [
+            Constraint::Fill(3),
+            Constraint::Length(1),
+            Constraint::Fill(2),
+        ];
         let [left, _, right] = Layout::horizontal(halves).areas(body);
         (left, right)
     } else {
@@ -108,10 +112,12 @@ fn dataset_table<'a>(live: &Live, arm: &ArmState, theme: Theme, names: &[String]
             return Row::new(vec![label, Text::raw("·")]);
         };
         let start = arm.start(phases, name, last).and_then(|e| e.score(name));
-        let change = [Metric::Accuracy, Metric::Ntp].into_iter().find_map(|metric| {
-            let change = figures::change(arm, phases, last, name, metric)?;
-            Some(figure(metric, Some(change)))
-        });
+        let change = [Metric::Accuracy, Metric::Ntp]
+            .into_iter()
+            .find_map(|metric| {
+                let change = figures::change(arm, phases, last, name, metric)?;
+                Some(figure(metric, Some(change)))
+            });
         let (role, word) = match score.role {
             Role::Old => ("old", "forgot"),
             Role::New => ("new", "learned"),
@@ -149,7 +155,11 @@ fn facts<'a>(arm: &ArmState, theme: Theme, width: usize) -> Vec<Line<'a>> {
     let mut lines = Vec::new();
     if let ArmStatus::Failed(reason) | ArmStatus::Skipped(reason) = &arm.status {
         let reason = wrap(reason, width);
-        lines.extend(reason.into_iter().map(|line| Line::styled(line, theme.bad())));
+        lines.extend(
+            reason
+                .into_iter()
+                .map(|line| Line::styled(line, theme.bad())),
+        );
     }
     if let Some(progress) = arm.progress.filter(|_| arm.status == ArmStatus::Running) {
         let replay = progress.replay.map_or("none".into(), nats);

@@ -64,7 +64,10 @@ impl ArmForm {
         plugins: Vec<Plugin>,
         coeff_default: f64,
     ) -> Self {
-        let at = plugins.iter().position(|p| p.name == arm.strategy).unwrap_or(0);
+        let at = plugins
+            .iter()
+            .position(|p| p.name == arm.strategy)
+            .unwrap_or(0);
         let strategy = Field {
             label: "strategy".into(),
             help: String::new(),
@@ -97,14 +100,20 @@ impl ArmForm {
         };
         let choices = objectives(plugin.replays);
         let at = choices.iter().position(|choice| *choice == arm.objective);
-        let options = choices.iter().map(|choice| choice.map_or("none", Objective::name));
+        let options = choices
+            .iter()
+            .map(|choice| choice.map_or("none", Objective::name));
         let objective = Field {
             label: "objective".into(),
             help: match plugin.replays {
-                true => "kl: stay near the starting model on replayed data. ntp: train on it. \
-                         replace: replayed rows take the place of new ones.",
-                false => "none: plain finetuning. kl-new: stay near the starting model on the \
-                          new data.",
+                true => {
+                    "kl: stay near the starting model on replayed data. ntp: train on it. \
+                         replace: replayed rows take the place of new ones."
+                }
+                false => {
+                    "none: plain finetuning. kl-new: stay near the starting model on the \
+                          new data."
+                }
             }
             .into(),
             input: Input::Choice {
@@ -123,7 +132,10 @@ impl ArmForm {
             error: None,
         };
         self.settings = form::settings(&plugin.schema);
-        let own = self.settings.iter().map(|setting| setting.field(&arm.settings));
+        let own = self
+            .settings
+            .iter()
+            .map(|setting| setting.field(&arm.settings));
         let own: Vec<Field> = own.collect();
         self.fields.truncate(1);
         self.fields.extend([objective, coeff]);
@@ -132,7 +144,10 @@ impl ArmForm {
 
     fn objective(&self) -> Option<Objective> {
         let choices = objectives(self.plugin().is_some_and(|plugin| plugin.replays));
-        choices.get(chosen(&self.fields[OBJECTIVE])).copied().flatten()
+        choices
+            .get(chosen(&self.fields[OBJECTIVE]))
+            .copied()
+            .flatten()
     }
 
     /// Whether the coefficient means anything.
@@ -237,8 +252,13 @@ impl ArmForm {
         let labels = self.fields.iter().map(|field| field.label.chars().count());
         let label_width = labels.max().unwrap_or(0).min(28);
         let shown = self.fields.iter().enumerate();
-        let shown: Vec<_> = shown.filter(|(i, _)| *i != COEFF || self.has_coeff()).collect();
-        let at = shown.iter().position(|(i, _)| *i == self.focus).unwrap_or(0);
+        let shown: Vec<_> = shown
+            .filter(|(i, _)| *i != COEFF || self.has_coeff())
+            .collect();
+        let at = shown
+            .iter()
+            .position(|(i, _)| *i == self.focus)
+            .unwrap_or(0);
         let first = scroll_to(at, shown.len(), usize::from(fields.height));
         for (row, (index, field)) in fields.rows().zip(&shown[first..]) {
             let width = usize::from(row.width);
@@ -293,7 +313,11 @@ fn parse_coeff(field: &Field, objective: Objective) -> Result<Option<f64>, Strin
     if text.is_empty() && objective != Objective::Replace {
         return Ok(None);
     }
-    let most = if objective == Objective::Replace { 1.0 } else { f64::INFINITY };
+    let most = if objective == Objective::Replace {
+        1.0
+    } else {
+        f64::INFINITY
+    };
     match text.parse::<f64>() {
         Ok(coeff) if coeff.is_finite() && coeff >= 0.0 && coeff <= most => Ok(Some(coeff)),
         _ if objective == Objective::Replace => {

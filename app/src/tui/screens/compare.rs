@@ -33,7 +33,10 @@ impl Compare {
 
     /// Every arm with its run, in the order of the table.
     fn rows(&self) -> Vec<(&str, &RunState, &ArmState)> {
-        let readable = self.runs.iter().filter_map(|(name, run)| Some((name, run.as_ref().ok()?)));
+        let readable = self
+            .runs
+            .iter()
+            .filter_map(|(name, run)| Some((name, run.as_ref().ok()?)));
         let arms = readable.flat_map(|(name, run)| {
             let of = move |arm| (name.as_str(), run, arm);
             run.arms.iter().map(of)
@@ -62,7 +65,10 @@ impl Compare {
                 };
             }
             Action::Enter => {
-                effects.open = self.rows().get(self.cursor).map(|(run, ..)| (*run).to_string());
+                effects.open = self
+                    .rows()
+                    .get(self.cursor)
+                    .map(|(run, ..)| (*run).to_string());
             }
             Action::Export => {
                 let runs = self.runs.iter().map(|(name, _)| name.clone()).collect();

@@ -98,7 +98,10 @@ impl Live {
             Action::Future => self.future = !self.future,
             Action::Log => effects.log = true,
             Action::Export => {
-                effects.ask(Command::Export(vec![self.run.clone()]), "writing CSVs and figures…");
+                effects.ask(
+                    Command::Export(vec![self.run.clone()]),
+                    "writing CSVs and figures…",
+                );
             }
             Action::Stop if self.is_live() => effects.ask_stop = Some(self.run.clone()),
             Action::Stop => effects.hint("this run is not live"),
@@ -119,7 +122,10 @@ impl Live {
     fn move_cursor(&mut self, by: isize) {
         let order = self.order();
         let at = order.iter().position(|arm| *arm == self.arm).unwrap_or(0);
-        self.arm = order.get(super::step(at, by, order.len())).copied().unwrap_or(0);
+        self.arm = order
+            .get(super::step(at, by, order.len()))
+            .copied()
+            .unwrap_or(0);
     }
 
     fn turn_page(&mut self, by: isize, body: (u16, u16)) {
@@ -151,7 +157,8 @@ impl Live {
         }
         match self.status {
             Some(RunStatus::Crashed) => {
-                let text = "crashed: the worker vanished before the end; r resumes, l shows the log";
+                let text =
+                    "crashed: the worker vanished before the end; r resumes, l shows the log";
                 return Some((text.into(), true));
             }
             Some(RunStatus::Interrupted) => {
@@ -163,7 +170,12 @@ impl Live {
         let last = self.state.log.iter().rfind(|line| line.1 != Level::Info)?;
         let arm = last.2.and_then(|arm| self.state.arms.get(arm));
         let arm = arm.map_or(String::new(), |arm| format!("{}: ", arm.info.name));
-        let count = self.state.log.iter().filter(|line| line.1 != Level::Info).count();
+        let count = self
+            .state
+            .log
+            .iter()
+            .filter(|line| line.1 != Level::Info)
+            .count();
         let log = match count {
             1 => "(l: log)".to_string(),
             count => format!("(l: log, {count} such)"),
@@ -236,7 +248,10 @@ impl Live {
         facts.push(state.device.clone());
         let facts = facts.join(" · ");
         let room = width.saturating_sub(status.width() + 4);
-        let name = clip(&self.run, room.saturating_sub(facts.chars().count().min(24)));
+        let name = clip(
+            &self.run,
+            room.saturating_sub(facts.chars().count().min(24)),
+        );
         let facts = clip(&facts, room.saturating_sub(name.chars().count()));
         Line::from(vec![
             Span::styled(name, theme.heading()),
@@ -268,7 +283,10 @@ impl Live {
         for (index, name) in names.iter().enumerate() {
             let name = clip(name, room.saturating_sub(3));
             let style = theme.series(index);
-            spans.push(Span::styled(format!(" {} {name}", theme.marker(index)), style));
+            spans.push(Span::styled(
+                format!(" {} {name}", theme.marker(index)),
+                style,
+            ));
         }
         Line::from(spans)
     }
@@ -376,7 +394,9 @@ impl Live {
         if self.metric == Metric::Accuracy {
             return (0.0, 1.0);
         }
-        let scores = arms.flat_map(|arm| &arm.evaluations).flat_map(|e| &e.scores);
+        let scores = arms
+            .flat_map(|arm| &arm.evaluations)
+            .flat_map(|e| &e.scores);
         let shown = scores.filter(|s| self.future || s.role != Role::Future);
         let highest = shown.filter_map(|s| self.metric.of(s)).fold(0.0, f64::max);
         (0.0, if highest > 0.0 { highest } else { 1.0 })
@@ -395,9 +415,14 @@ impl Live {
                 Level::Warn => ("warning: ", theme.warn()),
                 Level::Error => ("error: ", theme.bad()),
             };
-            let name = of.filter(|_| arm.is_none()).and_then(|of| self.state.arms.get(of));
+            let name = of
+                .filter(|_| arm.is_none())
+                .and_then(|of| self.state.arms.get(of));
             let name = name.map_or(String::new(), |arm| format!("{}: ", arm.info.name));
-            (format!("{} {word}{name}{text}", seconds(time - start)), style)
+            (
+                format!("{} {word}{name}{text}", seconds(time - start)),
+                style,
+            )
         };
         wanted.map(line).collect()
     }

@@ -128,7 +128,9 @@ impl NewRun {
             (Action::Left, row) => self.turn(row, -1),
             (Action::Right, row) => self.turn(row, 1),
             (Action::Enter, RowKind::Arm(index)) => self.edit(Some(index), plugins, effects),
-            (Action::Enter, RowKind::AddArm) | (Action::Add, _) => self.edit(None, plugins, effects),
+            (Action::Enter, RowKind::AddArm) | (Action::Add, _) => {
+                self.edit(None, plugins, effects)
+            }
             (Action::Enter, RowKind::Start) | (Action::Start, _) => self.start(plugins, effects),
             (Action::Enter, _) => self.focus = step(self.focus, 1, lines),
             (Action::Erase, RowKind::Seeds) => drop(self.seeds.pop()),
@@ -171,7 +173,11 @@ impl NewRun {
         };
         match row {
             RowKind::Experiment => {
-                let len = self.experiments.as_ref().and_then(|e| e.as_ref().ok()).map_or(0, Vec::len);
+                let len = self
+                    .experiments
+                    .as_ref()
+                    .and_then(|e| e.as_ref().ok())
+                    .map_or(0, Vec::len);
                 (self.experiment, self.preset) = (turned(self.experiment, len), 0);
                 self.take_preset();
             }
@@ -181,7 +187,11 @@ impl NewRun {
                 self.take_preset();
             }
             RowKind::Device => {
-                let len = self.devices.as_ref().and_then(|d| d.as_ref().ok()).map_or(0, Vec::len);
+                let len = self
+                    .devices
+                    .as_ref()
+                    .and_then(|d| d.as_ref().ok())
+                    .map_or(0, Vec::len);
                 self.device = turned(self.device, len);
             }
             _ => {}
@@ -189,7 +199,11 @@ impl NewRun {
     }
 
     fn edit(&mut self, index: Option<usize>, plugins: &[Plugin], effects: &mut Effects) {
-        let loaded: Vec<Plugin> = plugins.iter().filter(|p| p.error.is_none()).cloned().collect();
+        let loaded: Vec<Plugin> = plugins
+            .iter()
+            .filter(|p| p.error.is_none())
+            .cloned()
+            .collect();
         if loaded.is_empty() {
             effects.hint("no strategy plugin could be loaded: 4 shows why");
             return;
@@ -206,7 +220,10 @@ impl NewRun {
         };
         let arm = arm.unwrap_or_else(fresh);
         if !loaded.iter().any(|p| p.name == arm.strategy) {
-            effects.hint(format!("`{}` is not loaded: choose another strategy", arm.strategy));
+            effects.hint(format!(
+                "`{}` is not loaded: choose another strategy",
+                arm.strategy
+            ));
         }
         let coeff = self.preset().map_or(1.0, |preset| preset.coeff);
         self.form = Some(ArmForm::new(index, &arm, loaded, coeff));
@@ -248,7 +265,9 @@ impl NewRun {
             let wrong = |text: String| Err((ARMS + index, format!("arm {}: {text}", index + 1)));
             match plugins.iter().find(|plugin| plugin.name == arm.strategy) {
                 None => return wrong(format!("there is no strategy `{}`", arm.strategy)),
-                Some(Plugin { error: Some(error), .. }) => {
+                Some(Plugin {
+                    error: Some(error), ..
+                }) => {
                     return wrong(format!("`{}` could not be loaded: {error}", arm.strategy));
                 }
                 Some(_) => {}
@@ -342,11 +361,19 @@ impl NewRun {
         plugins: &[Plugin],
         width: usize,
     ) -> Line<'static> {
-        let style = if focused { theme.selected() } else { Style::new() };
+        let style = if focused {
+            theme.selected()
+        } else {
+            Style::new()
+        };
         let cursor = Span::raw(if focused { "▸ " } else { "  " });
         let choice = |label: &str, value: &str| {
             let value = clip(value, width.saturating_sub(18));
-            let value = if focused { format!("◂ {value} ▸") } else { value };
+            let value = if focused {
+                format!("◂ {value} ▸")
+            } else {
+                value
+            };
             let label = Span::styled(format!("{label:<11} "), theme.heading());
             Line::from(vec![cursor.clone(), label, Span::styled(value, style)])
         };
@@ -396,7 +423,11 @@ impl NewRun {
             }
             RowKind::AddArm => Line::from(vec![cursor, Span::styled(" + add an arm", style)]),
             RowKind::Start => {
-                let text = if self.starting { " starting… " } else { " Start " };
+                let text = if self.starting {
+                    " starting… "
+                } else {
+                    " Start "
+                };
                 let style = theme.heading().patch(style);
                 Line::from(vec![cursor, Span::styled(format!("[{text}]"), style)])
             }
@@ -431,7 +462,10 @@ impl NewRun {
                 _ => {}
             },
             RowKind::Seeds => {
-                say("Every arm is trained once for each seed. Type numbers, e.g. 0,1,2.", normal);
+                say(
+                    "Every arm is trained once for each seed. Type numbers, e.g. 0,1,2.",
+                    normal,
+                );
                 if let Err(error) = self.parse_seeds() {
                     say(&error, theme.bad());
                 }

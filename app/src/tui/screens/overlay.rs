@@ -35,12 +35,17 @@ pub enum Overlay {
 pub fn help_lines(theme: Theme, from: Place, width: usize) -> Vec<(String, Style)> {
     let mut lines = Vec::new();
     let places = [from, Place::Everywhere].into_iter();
-    let others = Place::ALL.into_iter().filter(|p| *p != from && *p != Place::Everywhere);
+    let others = Place::ALL
+        .into_iter()
+        .filter(|p| *p != from && *p != Place::Everywhere);
     for place in places.chain(others) {
         lines.push((place.title().to_string(), theme.heading()));
         for binding in KEYMAP.iter().filter(|binding| binding.place == place) {
             let keys = keys(binding);
-            for (index, text) in wrap(binding.long, width.saturating_sub(20)).iter().enumerate() {
+            for (index, text) in wrap(binding.long, width.saturating_sub(20))
+                .iter()
+                .enumerate()
+            {
                 let keys = if index == 0 { keys.as_str() } else { "" };
                 lines.push((format!("  {keys:<16}  {text}"), Style::new()));
             }

@@ -39,8 +39,13 @@ impl Plugins {
             Action::PageUp => self.scroll = self.scroll.saturating_sub(5),
             Action::PageDown => {
                 let width = usize::from(body.0.saturating_sub(LIST + 1));
-                let lines = self.found().get(self.cursor).map(|p| about(p, Theme::PLAIN, width));
-                let most = lines.map_or(0, |lines| lines.len()).saturating_sub(body.1.into());
+                let lines = self
+                    .found()
+                    .get(self.cursor)
+                    .map(|p| about(p, Theme::PLAIN, width));
+                let most = lines
+                    .map_or(0, |lines| lines.len())
+                    .saturating_sub(body.1.into());
                 self.scroll = (self.scroll + 5).min(most);
             }
             _ => {}
@@ -76,7 +81,11 @@ impl Plugins {
         let first = scroll_to(self.cursor, self.found().len(), list.height.into());
         let plugins = self.found().iter().enumerate().skip(first);
         for (row, (index, plugin)) in list.rows().zip(plugins) {
-            let mut style = if plugin.error.is_some() { theme.bad() } else { Style::new() };
+            let mut style = if plugin.error.is_some() {
+                theme.bad()
+            } else {
+                Style::new()
+            };
             if index == self.cursor {
                 style = style.patch(theme.selected());
             }
@@ -102,9 +111,17 @@ fn about(plugin: &Plugin, theme: Theme, width: usize) -> Vec<(String, Style)> {
     let mut lines: Vec<(String, Style)> = Vec::new();
     let mut say = |text: &str, style: Style, indent: usize| {
         let wrapped = wrap(text, width.saturating_sub(indent));
-        lines.extend(wrapped.into_iter().map(|l| (format!("{:indent$}{l}", ""), style)));
+        lines.extend(
+            wrapped
+                .into_iter()
+                .map(|l| (format!("{:indent$}{l}", ""), style)),
+        );
     };
-    say(&format!("{} {}", plugin.name, plugin.version), theme.heading(), 0);
+    say(
+        &format!("{} {}", plugin.name, plugin.version),
+        theme.heading(),
+        0,
+    );
     if let Some(error) = &plugin.error {
         say("could not be loaded:", theme.bad(), 0);
         say(error, theme.bad(), 0);
@@ -117,10 +134,18 @@ fn about(plugin: &Plugin, theme: Theme, width: usize) -> Vec<(String, Style)> {
         }
         say("\n", Style::new(), 0);
         let settings = form::settings(&plugin.schema);
-        let title = if settings.is_empty() { "No settings" } else { "Settings" };
+        let title = if settings.is_empty() {
+            "No settings"
+        } else {
+            "Settings"
+        };
         say(title, theme.heading(), 0);
         for setting in settings {
-            say(&format!("{}: {}", setting.name, setting.takes()), Style::new(), 0);
+            say(
+                &format!("{}: {}", setting.name, setting.takes()),
+                Style::new(),
+                0,
+            );
             if !setting.description().is_empty() {
                 say(setting.description(), theme.dim(), 4);
             }

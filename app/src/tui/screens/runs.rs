@@ -33,7 +33,8 @@ impl Runs {
     pub fn set(&mut self, list: Result<Vec<RunSummary>, String>) {
         match list {
             Ok(list) => {
-                self.marks.retain(|name| list.iter().any(|run| run.name == *name));
+                self.marks
+                    .retain(|name| list.iter().any(|run| run.name == *name));
                 self.list = Some(list);
                 self.problem = None;
             }
@@ -60,7 +61,11 @@ impl Runs {
         let names = self.list().iter().map(|run| &run.name);
         let marked: Vec<String> = names.filter(|n| self.marks.contains(*n)).cloned().collect();
         if marked.is_empty() {
-            return self.current().map(|run| run.name.clone()).into_iter().collect();
+            return self
+                .current()
+                .map(|run| run.name.clone())
+                .into_iter()
+                .collect();
         }
         marked
     }
@@ -116,7 +121,10 @@ impl Runs {
 
     /// Draws the list.
     pub fn draw(&self, frame: &mut Frame, area: Rect, theme: Theme, now: f64) {
-        let problem = self.problem.as_deref().map(|problem| wrap(problem, usize::from(area.width)));
+        let problem = self
+            .problem
+            .as_deref()
+            .map(|problem| wrap(problem, usize::from(area.width)));
         let problem = problem.unwrap_or_default();
         let [top, body, foot] = Layout::vertical([
             Constraint::Length(problem.len() as u16),
@@ -143,7 +151,11 @@ impl Runs {
         let name_width = usize::from(area.width) - if wide { 68 } else { 43 };
         let rows = list.iter().enumerate().skip(first).take(height);
         let rows = rows.map(|(index, run)| {
-            let mark = if self.marks.contains(&run.name) { "✓" } else { "" };
+            let mark = if self.marks.contains(&run.name) {
+                "✓"
+            } else {
+                ""
+            };
             let started = run.started.map_or("·".into(), |started| {
                 format!("{} ago", seconds((now - started).max(0.0)))
             });
@@ -170,7 +182,11 @@ impl Runs {
             if wide {
                 cells.insert(2, Text::raw(clip(&run.experiment, 24)));
             }
-            let style = if index == cursor { theme.selected() } else { Style::new() };
+            let style = if index == cursor {
+                theme.selected()
+            } else {
+                Style::new()
+            };
             Row::new(cells).style(style)
         });
         let mut header = vec!["", "run", "status", "done", "arms", "preset", "   started"];
@@ -191,8 +207,15 @@ impl Runs {
             .header(Row::new(header).style(theme.heading()))
             .column_spacing(1);
         frame.render_widget(table, body);
-        let live = list.iter().filter(|run| run.status == RunStatus::Live).count();
-        let text = format!("{}, {live} live, {} marked", plural(list.len(), "run"), self.marks.len());
+        let live = list
+            .iter()
+            .filter(|run| run.status == RunStatus::Live)
+            .count();
+        let text = format!(
+            "{}, {live} live, {} marked",
+            plural(list.len(), "run"),
+            self.marks.len()
+        );
         frame.render_widget(Line::styled(text, theme.dim()), foot);
     }
 }

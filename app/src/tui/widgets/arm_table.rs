@@ -57,10 +57,14 @@ pub fn order<'a>(
 
 /// Name of an arm, its seed with it where the run has several.
 pub fn arm_name(run: &RunState, arm: &ArmState) -> String {
-    let seeds = run.arms.iter().any(|other| other.info.seed != arm.info.seed);
-    let twins = run.arms.iter().filter(|other| {
-        other.info.name == arm.info.name && other.info.seed == arm.info.seed
-    });
+    let seeds = run
+        .arms
+        .iter()
+        .any(|other| other.info.seed != arm.info.seed);
+    let twins = run
+        .arms
+        .iter()
+        .filter(|other| other.info.name == arm.info.name && other.info.seed == arm.info.seed);
     match (seeds, twins.count() > 1) {
         // Arms that differ in their settings alone are told apart by their folders' names.
         (_, true) => arm.info.slug.clone(),
@@ -159,7 +163,10 @@ impl ArmTable<'_> {
             let mut cells = vec![
                 Cell::from(clip(lead, usize::from(self.lead.1))),
                 Cell::from(clip(&arm_name(run, arm), name_width)),
-                Cell::from(Line::styled(verdict.word(), verdict_style(self.theme, verdict))),
+                Cell::from(Line::styled(
+                    verdict.word(),
+                    verdict_style(self.theme, verdict),
+                )),
                 right(figure(metric, forgot)),
                 right(figure(metric, learned)),
             ];
@@ -167,8 +174,12 @@ impl ArmTable<'_> {
                 let score = last.and_then(|e| e.scores.iter().find(|s| s.dataset == *name));
                 right(figure(self.metric, score.and_then(|s| self.metric.of(s))))
             }));
-            cells.push(right(last.map_or("·".into(), |e| count(e.cost.tokens_trained))));
-            cells.push(right(last.map_or("·".into(), |e| seconds(e.cost.seconds()))));
+            cells.push(right(
+                last.map_or("·".into(), |e| count(e.cost.tokens_trained)),
+            ));
+            cells.push(right(
+                last.map_or("·".into(), |e| seconds(e.cost.seconds())),
+            ));
             cells.push(Cell::from(Line::styled(status, status_style)));
             let style = match self.cursor == Some(index) {
                 true => self.theme.selected(),

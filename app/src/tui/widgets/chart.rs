@@ -181,9 +181,10 @@ impl Chart<'_> {
                 continue;
             };
             let (first, last) = (self.column(from, width), self.column(to, width));
-            for x in first + 1..last {
+            let between = heights.iter_mut().enumerate().take(last).skip(first + 1);
+            for (x, height) in between {
                 let share = (x - first) as f64 / (last - first) as f64;
-                heights[x] = Some(row(a + (b - a) * share));
+                *height = Some(row(a + (b - a) * share));
             }
         }
         heights
@@ -254,7 +255,9 @@ impl Canvas {
         }
         let owners = self.owners[cell];
         let turn = column as u32 % owners.count_ones().max(1);
-        let owner = (0..64).filter(|bit| owners & (1 << bit) != 0).nth(turn as usize)?;
+        let owner = (0..64)
+            .filter(|bit| owners & (1 << bit) != 0)
+            .nth(turn as usize)?;
         if ascii {
             return Some((owner, Symbol::Marker));
         }

@@ -73,7 +73,11 @@ impl Field {
             Span::raw(if focused { "▸ " } else { "  " }),
             Span::styled(format!("{label:<label_width$} "), theme.heading()),
         ];
-        let style = if focused { theme.selected() } else { Default::default() };
+        let style = if focused {
+            theme.selected()
+        } else {
+            Default::default()
+        };
         match &self.input {
             Input::Choice { options, at } => {
                 let chosen = options.get(*at).map_or("none", String::as_str);
@@ -119,7 +123,10 @@ pub struct Setting {
 #[derive(Clone, Debug)]
 enum Kind {
     OneOf(Vec<Value>),
-    Number { integer: bool, limits: Limits },
+    Number {
+        integer: bool,
+        limits: Limits,
+    },
     Text,
     /// Lists and tables are typed as JSON.
     Json,
@@ -316,7 +323,11 @@ mod tests {
     fn a_setting_out_of_range_is_refused_with_what_it_takes() {
         let rows = one(json!({"type": "integer", "minimum": 1, "default": 16}));
         assert_eq!(typed(&rows, "4"), Ok(Some(json!(4))));
-        assert_eq!(typed(&rows, "16"), Ok(None), "the default is not written down");
+        assert_eq!(
+            typed(&rows, "16"),
+            Ok(None),
+            "the default is not written down"
+        );
         assert_eq!(typed(&rows, ""), Ok(None));
         let wrong = "x: `0` is no whole number, at least 1; default 16";
         assert_eq!(typed(&rows, "0"), Err(wrong.into()));
