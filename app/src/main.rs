@@ -1,6 +1,7 @@
 //! The forgetlab binary.
 
 mod cli;
+mod tui;
 
 fn main() -> std::process::ExitCode {
     cli::main()

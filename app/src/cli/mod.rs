@@ -4,7 +4,9 @@ mod attach;
 mod compare;
 mod doctor;
 mod experiments;
+mod lab;
 mod list;
+mod plugins;
 mod progress;
 mod resume;
 mod run;
@@ -16,7 +18,7 @@ use std::io;
 use std::panic;
 use std::process::ExitCode;
 
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{Parser, Subcommand};
 use forgetlab_engine::experiment::SpecError;
 use forgetlab_engine::report::Glyphs;
 use forgetlab_engine::run::{RunError, RunStatus};
@@ -48,6 +50,8 @@ enum Command {
     Compare(compare::Args),
     /// List experiments, or show the presets of one
     Experiments(experiments::Args),
+    /// List, check or start writing replay strategies
+    Plugins(plugins::PluginsArgs),
     /// Check what works on this machine and what does not
     Doctor(doctor::Args),
     /// Check this machine's numerics against a parity fixture
@@ -90,13 +94,11 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Some(Command::List(args)) => list::run(args),
         Some(Command::Compare(args)) => compare::run(args),
         Some(Command::Experiments(args)) => experiments::run(args),
+        Some(Command::Plugins(args)) => plugins::run(args),
         Some(Command::Doctor(args)) => doctor::run(args),
         Some(Command::Verify(args)) => verify::run(args),
         Some(Command::Worker(args)) => worker::run(args),
-        None => {
-            Cli::command().print_help()?;
-            Ok(ExitCode::from(exit::USAGE))
-        }
+        None => lab::run(),
     }
 }
 
@@ -158,6 +160,8 @@ pub fn glyphs() -> Glyphs {
 
 #[cfg(test)]
 mod tests {
+    use clap::CommandFactory;
+
     use super::*;
 
     /// A mistake in the declarations would be a panic at the first start.

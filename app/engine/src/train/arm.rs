@@ -17,6 +17,9 @@ use super::objective::{self, Weighted};
 use super::services::{ArmServices, Counters, Note, Streams};
 use super::{Compute, LossReport};
 
+/// Rows a strategy may replay in a step, at most, in batches of the usual size.
+const MAX_REPLAY: usize = 4;
+
 /// What everything in a run shares.
 pub(super) struct Shared<'a> {
     pub config: &'a RunConfig,
@@ -160,7 +163,7 @@ impl ArmRun {
                     Some(&phase),
                     services
                 ))?;
-                // What loading may have drawn does not count.
+                // An uninterrupted arm does not load: what that may have drawn does not count.
                 run.counters = saved.counters;
                 run.learner.cost = saved.cost;
                 Ok(run)
@@ -273,7 +276,9 @@ impl ArmRun {
         let Place {
             phase, phase_start, ..
         } = self.learner.place;
-        let rows = config.training.batch_size;
+        let batch_size = config.training.batch_size;
+        let replay_rows =
+            objective::replay_rows(&self.arm.spec, batch_size, config.replay.batch_size);
         PhaseContext {
             phase,
             phases: config.phases.len(),
@@ -285,10 +290,10 @@ impl ArmRun {
                 .map(|i| suite.task(i))
                 .collect(),
             new_task: suite.task(suite.new_dataset(phase)),
-            replay_rows: objective::replay_rows(&self.arm.spec, rows, config.replay.batch_size),
+            replay_rows,
             max_rows: match self.arm.spec.objective {
-                Some(Objective::Replace) => rows,
-                _ => 4 * config.replay.batch_size,
+                Some(Objective::Replace) => replay_rows,
+                _ => MAX_REPLAY * config.replay.batch_size,
             },
             seq_len: suite.seq_len(),
             max_seq_len: suite.seq_len(),

@@ -1,0 +1,29 @@
+//! `forgetlab` without a command: the terminal lab.
+
+use std::process::ExitCode;
+
+use forgetlab_engine::ops::simd::Level;
+use forgetlab_engine::run::Results;
+use forgetlab_engine::train::check_device;
+
+use crate::tui;
+
+/// Opens the lab on this terminal until it is left.
+pub fn run() -> anyhow::Result<ExitCode> {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let device = |spec: &str, summary: String| tui::lab::Device {
+        spec: spec.into(),
+        summary,
+        error: check_device(spec).err().map(|error| error.to_string()),
+    };
+    let devices = vec![
+        device(
+            "cpu",
+            format!("{threads} threads, {}", Level::detect().name()),
+        ),
+        device("cuda", "the first GPU".into()),
+    ];
+    let lab = tui::local::LocalLab::new(Results::from_env(), Vec::new(), devices);
+    tui::run(Box::new(lab), None)?;
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,563 @@
+//! The state of the lab: events change it, drawing reads it.
+
+use std::collections::VecDeque;
+use std::mem;
+
+use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
+use forgetlab_engine::run::RunStatus;
+use ratatui::Frame;
+use ratatui::layout::{Constraint, Layout, Rect};
+use ratatui::style::Style;
+use ratatui::text::{Line, Span};
+
+use super::event::{Command, Event, Reply};
+use super::keymap::{self, Action, Place};
+use super::screens::compare::Compare;
+use super::screens::live::Live;
+use super::screens::new_run::NewRun;
+use super::screens::overlay::{self, Overlay, Text};
+use super::screens::plugins::Plugins;
+use super::screens::runs::Runs;
+use super::screens::{Effects, Screen, arm};
+use super::theme::Theme;
+use super::widgets::text::clip;
+
+/// Smallest terminal: columns, rows.
+const SMALLEST: (u16, u16) = (80, 24);
+
+/// Why the lab is left.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// Asked for by a key or a signal.
+    Quit,
+    /// Nobody sees it any more.
+    TerminalGone,
+    /// It cannot go on.
+    Fault(String),
+}
+
+/// The lab.
+pub struct App {
+    theme: Theme,
+    size: (u16, u16),
+    now: f64,
+    screen: Screen,
+    new_run: NewRun,
+    live: Option<Live>,
+    runs: Runs,
+    compare: Compare,
+    plugins: Plugins,
+    overlay: Option<Overlay>,
+    /// Messages to be read, one after the other: title and text.
+    notices: VecDeque<(&'static str, String)>,
+    /// Words for the footer, until the next key.
+    hint: Option<String>,
+    /// Runs started or attached here that were live when last heard of.
+    mine: Vec<String>,
+    /// Runs whose stop has to be asked for before the lab is left.
+    stopping: Vec<String>,
+    commands: Vec<Command>,
+    dirty: bool,
+    exit: Option<Exit>,
+}
+
+impl App {
+    /// A lab that knows nothing yet and asks for everything. With `watch`, opens on that run.
+    pub fn new(theme: Theme, size: (u16, u16), now: f64, watch: Option<String>) -> Self {
+        let mut app = Self {
+            theme,
+            size,
+            now,
+            screen: Screen::NewRun,
+            new_run: NewRun::default(),
+            live: None,
+            runs: Runs::default(),
+            compare: Compare::default(),
+            plugins: Plugins::default(),
+            overlay: None,
+            notices: VecDeque::new(),
+            hint: None,
+            mine: Vec::new(),
+            stopping: Vec::new(),
+            commands: Vec::new(),
+            dirty: true,
+            exit: None,
+        };
+        if let Some(run) = watch {
+            app.open(run);
+        }
+        app.commands.push(Command::LoadCatalog);
+        app.commands.push(Command::LoadRuns);
+        app
+    }
+
+    /// What the lab is to be asked now.
+    pub fn take_commands(&mut self) -> Vec<Command> {
+        mem::take(&mut self.commands)
+    }
+
+    /// Whether something changed since the last call.
+    pub fn take_dirty(&mut self) -> bool {
+        mem::take(&mut self.dirty)
+    }
+
+    /// Whether time passing changes what is shown.
+    pub fn wants_clock(&self) -> bool {
+        self.screen == Screen::Live && self.live.as_ref().is_some_and(Live::is_live)
+    }
+
+    /// Why to leave, once it is time.
+    pub fn exit(&self) -> Option<Exit> {
+        self.exit.clone()
+    }
+
+    /// Live runs started or attached here that were not asked to stop.
+    pub fn runs_left_going(&self) -> &[String] {
+        &self.mine
+    }
+
+    /// Takes an event.
+    pub fn update(&mut self, event: Event) {
+        match event {
+            Event::Key(key) => {
+                self.dirty = true;
+                self.key(key);
+            }
+            Event::Resize(columns, rows) => {
+                self.size = (columns, rows);
+                self.dirty = true;
+            }
+            Event::Clock(now) => {
+                self.now = now;
+                self.dirty |= self.wants_clock();
+            }
+            Event::Reply(reply) => self.reply(reply),
+            Event::Signal => self.exit = Some(Exit::Quit),
+            Event::TerminalGone => self.exit = Some(Exit::TerminalGone),
+        }
+    }
+
+    /// Where keys go.
+    fn place(&self) -> Place {
+        if !self.notices.is_empty() {
+            return Place::Notice;
+        }
+        match (&self.overlay, self.screen) {
+            (Some(Overlay::Text(..)), _) => Place::Text,
+            (Some(Overlay::AskStop(_)), _) => Place::AskStop,
+            (Some(Overlay::AskQuit(_)), _) => Place::AskQuit,
+            (None, Screen::NewRun) if self.new_run.form.is_some() => Place::ArmForm,
+            (None, Screen::NewRun) => Place::NewRun,
+            (None, Screen::Live) => Place::Live,
+            (None, Screen::Arm) => Place::Arm,
+            (None, Screen::Runs) => Place::Runs,
+            (None, Screen::Compare) => Place::Compare,
+            (None, Screen::Plugins) => Place::Plugins,
+        }
+    }
+
+    fn body(&self) -> (u16, u16) {
+        (self.size.0, self.size.1.saturating_sub(2))
+    }
+
+    fn key(&mut self, key: KeyEvent) {
+        self.hint = None;
+        let place = self.place();
+        let plain = !key
+            .modifiers
+            .intersects(KeyModifiers::CONTROL | KeyModifiers::ALT);
+        if let (KeyCode::Char(c), true) = (key.code, plain) {
+            if place == Place::NewRun && self.new_run.types(c) {
+                return self.new_run.typed(c);
+            }
+            if let (Place::ArmForm, Some(form)) = (place, &mut self.new_run.form) {
+                return form.typed(c);
+            }
+        }
+        let Some(action) = keymap::action(place, key) else {
+            return;
+        };
+        let mut effects = Effects::default();
+        let body = self.body();
+        match action {
+            Action::GoNewRun => effects.go = Some(Screen::NewRun),
+            Action::GoLive => effects.go = Some(Screen::Live),
+            Action::GoRuns => effects.go = Some(Screen::Runs),
+            Action::GoPlugins => effects.go = Some(Screen::Plugins),
+            Action::NextScreen => effects.go = Some(self.neighbour(1)),
+            Action::PreviousScreen => effects.go = Some(self.neighbour(3)),
+            Action::Help => self.overlay = Some(Overlay::Text(Text::Help(place), 0)),
+            Action::Quit => self.ask_quit(),
+            action => match place {
+                Place::Everywhere => {}
+                Place::NewRun => self.new_run.act(action, self.plugins.found(), &mut effects),
+                Place::ArmForm => self.new_run.act_in_form(action),
+                Place::Live => match &mut self.live {
+                    Some(live) => live.act(action, body, &mut effects),
+                    None => effects.go = (action == Action::Back).then_some(Screen::Runs),
+                },
+                Place::Arm => match &mut self.live {
+                    Some(live) => arm::act(live, action, &mut effects),
+                    None => effects.go = Some(Screen::Live),
+                },
+                Place::Runs => self.runs.act(action, body.1, &mut effects),
+                Place::Compare => self.compare.act(action, body.1, &mut effects),
+                Place::Plugins => self.plugins.act(action, body),
+                Place::Notice => drop(self.notices.pop_front()),
+                Place::Text | Place::AskStop | Place::AskQuit => self.act_on_overlay(action),
+            },
+        }
+        self.apply(effects);
+    }
+
+    fn neighbour(&self, by: usize) -> Screen {
+        const TABS: [Screen; 4] = [Screen::NewRun, Screen::Live, Screen::Runs, Screen::Plugins];
+        let at = TABS.iter().position(|tab| *tab == tab_of(self.screen));
+        TABS[(at.unwrap_or(0) + by) % TABS.len()]
+    }
+
+    fn apply(&mut self, effects: Effects) {
+        self.commands.extend(effects.commands);
+        self.hint = effects.hint.or(self.hint.take());
+        if let Some(screen) = effects.go {
+            self.go(screen);
+        }
+        if let Some(run) = effects.open {
+            self.open(run);
+        }
+        if let Some(run) = effects.ask_stop {
+            self.overlay = Some(Overlay::AskStop(run));
+        }
+        if let Some(text) = effects.notice {
+            self.notices.push_back(("Message", text));
+        }
+        if effects.log {
+            self.overlay = Some(Overlay::Text(Text::Log, usize::MAX));
+            self.scroll_text(0);
+        }
+    }
+
+    fn go(&mut self, screen: Screen) {
+        if (self.screen == Screen::Runs) != (screen == Screen::Runs) {
+            self.commands
+                .push(Command::FollowRuns(screen == Screen::Runs));
+        }
+        self.screen = screen;
+    }
+
+    fn open(&mut self, run: String) {
+        if self.live.as_ref().is_none_or(|live| live.run != run) {
+            self.live = Some(Live::new(run.clone()));
+        }
+        self.commands.push(Command::Watch(run));
+        self.go(Screen::Live);
+    }
+
+    fn ask_quit(&mut self) {
+        if self.mine.is_empty() {
+            self.exit = Some(Exit::Quit);
+        } else {
+            self.overlay = Some(Overlay::AskQuit(self.mine.clone()));
+        }
+    }
+
+    fn act_on_overlay(&mut self, action: Action) {
+        let page = isize::from(self.body().1.saturating_sub(3) as i16);
+        match (action, self.overlay.clone()) {
+            (Action::Back, _) => self.overlay = None,
+            (Action::Up, _) => self.scroll_text(-1),
+            (Action::Down, _) => self.scroll_text(1),
+            (Action::PageUp, _) => self.scroll_text(-page),
+            (Action::PageDown, _) => self.scroll_text(page),
+            (Action::First, _) => self.scroll_text(isize::MIN),
+            (Action::Last, _) => self.scroll_text(isize::MAX),
+            (Action::Yes, Some(Overlay::AskStop(run))) => {
+                self.overlay = None;
+                self.commands.push(Command::Stop(run));
+                self.hint = Some("asking the worker to stop…".into());
+            }
+            (Action::LeaveGoing, _) => self.exit = Some(Exit::Quit),
+            (Action::StopAndLeave, Some(Overlay::AskQuit(runs))) => {
+                self.overlay = None;
+                self.commands
+                    .extend(runs.iter().cloned().map(Command::Stop));
+                self.stopping = runs;
+                self.hint = Some("asking the workers to stop…".into());
+            }
+            _ => {}
+        }
+    }
+
+    fn scroll_text(&mut self, by: isize) {
+        let (width, height) = (usize::from(self.body().0), usize::from(self.body().1));
+        let lines = match &self.overlay {
+            Some(Overlay::Text(text, _)) => self.text_lines(text, width).len(),
+            _ => return,
+        };
+        let most = lines.saturating_sub(height.saturating_sub(2));
+        if let Some(Overlay::Text(_, scroll)) = &mut self.overlay {
+            *scroll = scroll.saturating_add_signed(by).min(most);
+        }
+    }
+
+    fn text_lines(&self, text: &Text, width: usize) -> Vec<(String, Style)> {
+        let width = width.saturating_sub(2);
+        match text {
+            Text::Help(from) => overlay::help_lines(self.theme, *from, width),
+            Text::Log => {
+                let lines = self
+                    .live
+                    .iter()
+                    .flat_map(|live| live.log_lines(self.theme, None));
+                let wrapped = lines.flat_map(|(line, style)| {
+                    let lines = super::widgets::text::wrap(&line, width);
+                    lines.into_iter().map(move |line| (line, style))
+                });
+                let lines: Vec<_> = wrapped.collect();
+                if lines.is_empty() {
+                    return vec![("nothing was logged".into(), self.theme.dim())];
+                }
+                lines
+            }
+        }
+    }
+
+    /// Remembers whether a run that matters here is live.
+    fn heard(&mut self, run: &str, status: RunStatus) {
+        self.mine.retain(|name| name != run);
+        if status == RunStatus::Live {
+            self.mine.push(run.to_string());
+        }
+    }
+
+    fn problem(&mut self, title: &'static str, text: String) {
+        self.notices.push_back((title, text));
+    }
+
+    fn reply(&mut self, reply: Reply) {
+        self.dirty = true;
+        // "starting…" is over once it is answered; news of the run watched answers nothing.
+        if !matches!(reply, Reply::Feed { .. } | Reply::Runs(_)) {
+            self.hint = None;
+        }
+        match reply {
+            Reply::Experiments(experiments) => self.new_run.set_experiments(experiments),
+            Reply::Plugins(plugins) => self.plugins.list = Some(plugins),
+            Reply::Devices(devices) => self.new_run.set_devices(devices),
+            Reply::Runs(runs) => {
+                let known = runs.as_deref().unwrap_or_default();
+                self.mine.retain(|name| {
+                    let run = known.iter().find(|run| run.name == *name);
+                    run.is_none_or(|run| run.status == RunStatus::Live)
+                });
+                self.runs.set(runs);
+                self.dirty = self.screen == Screen::Runs;
+            }
+            Reply::Feed { run, first, update } => {
+                if let Ok(update) = &update {
+                    self.heard(&run, update.status);
+                }
+                let shown = self.live.as_mut().filter(|live| live.run == run);
+                if let Some(live) = shown {
+                    live.feed(first, update);
+                }
+                self.dirty = matches!(self.screen, Screen::Live | Screen::Arm);
+            }
+            Reply::Started(result) => {
+                self.new_run.starting = false;
+                match result {
+                    Ok(run) => {
+                        self.heard(&run, RunStatus::Live);
+                        if self.screen == Screen::NewRun {
+                            self.open(run);
+                        } else {
+                            self.hint = Some(format!("{run} was started"));
+                        }
+                    }
+                    Err(error) => self.problem("The run could not be started", error),
+                }
+            }
+            Reply::Resumed(run, result) => match result {
+                Ok(()) => {
+                    self.heard(&run, RunStatus::Live);
+                    self.open(run);
+                }
+                Err(error) => self.problem("The run could not be resumed", error),
+            },
+            Reply::Stopping(run, result) => self.stop_asked(&run, result),
+            Reply::Compared(runs) => {
+                self.compare = Compare::new(runs);
+                self.go(Screen::Compare);
+            }
+            Reply::Exported(Ok(paths)) => {
+                let paths: Vec<String> = paths.iter().map(|p| p.display().to_string()).collect();
+                self.problem("Written", paths.join("\n"));
+            }
+            Reply::Exported(Err(error)) => self.problem("Not everything could be written", error),
+            Reply::Fault(fault) => self.exit = Some(Exit::Fault(fault)),
+        }
+    }
+
+    fn stop_asked(&mut self, run: &str, result: Result<(), String>) {
+        let leaving = self.stopping.iter().any(|name| name == run);
+        self.stopping.retain(|name| name != run);
+        match result {
+            Ok(()) => {
+                self.hint = Some(format!("{run} stops at its next step, with a checkpoint"));
+                if leaving {
+                    self.mine.retain(|name| name != run);
+                }
+            }
+            Err(error) => {
+                self.stopping.clear();
+                return self.problem("The run could not be stopped", error);
+            }
+        }
+        if leaving && self.stopping.is_empty() {
+            self.exit = Some(Exit::Quit);
+        }
+    }
+
+    /// Draws everything.
+    pub fn draw(&self, frame: &mut Frame) {
+        let area = frame.area();
+        if area.width < SMALLEST.0 || area.height < SMALLEST.1 {
+            self.draw_too_small(frame, area);
+        } else {
+            self.draw_lab(frame, area);
+        }
+        self.theme.finish(frame.buffer_mut());
+    }
+
+    fn draw_too_small(&self, frame: &mut Frame, area: Rect) {
+        let text = format!(
+            "The lab needs {}×{}, this terminal has {}×{}. Make it larger, or leave with q. \
+             Runs go on either way.",
+            SMALLEST.0, SMALLEST.1, area.width, area.height
+        );
+        let lines = super::widgets::text::wrap(&text, area.width.into());
+        for (row, line) in area.rows().zip(lines) {
+            frame.render_widget(Line::raw(line), row);
+        }
+    }
+
+    fn draw_lab(&self, frame: &mut Frame, area: Rect) {
+        let theme = self.theme;
+        let [head, body, foot] = Layout::vertical([
+            Constraint::Length(1),
+            Constraint::Fill(1),
+            Constraint::Length(1),
+        ])
+        .areas(area);
+        frame.render_widget(self.header(), head);
+        match (self.screen, &self.live) {
+            (Screen::NewRun, _) => self.new_run.draw(frame, body, theme, self.plugins.found()),
+            (Screen::Live, Some(live)) => live.draw(frame, body, theme, self.now),
+            (Screen::Arm, Some(live)) => arm::draw(live, frame, body, theme),
+            (Screen::Live | Screen::Arm, None) => {
+                let text = "no run is being watched: 1 starts one, 3 lists those there are";
+                let [_, middle] =
+                    Layout::vertical([Constraint::Fill(1), Constraint::Fill(1)]).areas(body);
+                frame.render_widget(Line::styled(text, theme.dim()).centered(), middle);
+            }
+            (Screen::Runs, _) => self.runs.draw(frame, body, theme, self.now),
+            (Screen::Compare, _) => self.compare.draw(frame, body, theme),
+            (Screen::Plugins, _) => self.plugins.draw(frame, body, theme),
+        }
+        self.draw_overlay(frame, body);
+        frame.render_widget(self.footer(foot.width.into()), foot);
+    }
+
+    fn draw_overlay(&self, frame: &mut Frame, body: Rect) {
+        let theme = self.theme;
+        let keys = |place: Place| {
+            let bindings = keymap::KEYMAP.iter().filter(move |b| b.place == place);
+            let keys: Vec<_> = bindings.map(|b| (b.keys[0].name(), b.long)).collect();
+            keys
+        };
+        match &self.overlay {
+            Some(Overlay::Text(text, scroll)) => {
+                let title = match text {
+                    Text::Help(_) => "Help",
+                    Text::Log => "Log",
+                };
+                let lines = self.text_lines(text, body.width.into());
+                overlay::draw_text(frame, body, theme, title, &lines, *scroll);
+            }
+            Some(Overlay::AskStop(run)) => {
+                let text = format!("{run}: stop it at the next step? It can be resumed later.");
+                let keys = keys(Place::AskStop);
+                overlay::draw_box(frame, body, theme, "Stop the run?", &text, &keys);
+            }
+            Some(Overlay::AskQuit(runs)) => {
+                let text = format!("Still running:\n{}", runs.join("\n"));
+                let keys = keys(Place::AskQuit);
+                overlay::draw_box(frame, body, theme, "Leave the lab", &text, &keys);
+            }
+            None => {}
+        }
+        if let Some((title, text)) = self.notices.front() {
+            let keys = keys(Place::Notice);
+            overlay::draw_box(frame, body, theme, title, text, &keys);
+        }
+    }
+
+    fn header(&self) -> Line<'_> {
+        let theme = self.theme;
+        let mut spans = vec![Span::styled("forgetlab ", theme.heading())];
+        let tabs = [
+            (Screen::NewRun, " 1 New run "),
+            (Screen::Live, " 2 Run "),
+            (Screen::Runs, " 3 Runs "),
+            (Screen::Plugins, " 4 Plugins "),
+        ];
+        for (screen, title) in tabs {
+            let style = if tab_of(self.screen) == screen {
+                theme.selected()
+            } else {
+                theme.dim()
+            };
+            spans.push(Span::styled(title, style));
+        }
+        let elsewhere = self.screen != Screen::Live && self.screen != Screen::Arm;
+        if elsewhere && !self.mine.is_empty() {
+            let text = format!("   {} live", self.mine.len());
+            spans.push(Span::styled(text, theme.good()));
+        }
+        Line::from(spans)
+    }
+
+    fn footer(&self, width: usize) -> Line<'_> {
+        let theme = self.theme;
+        if let Some(hint) = &self.hint {
+            let style = if hint.starts_with('!') {
+                theme.bad()
+            } else {
+                theme.warn()
+            };
+            return Line::styled(clip(hint, width), style);
+        }
+        let mut spans: Vec<Span> = Vec::new();
+        let mut used = 0;
+        for binding in keymap::footer(self.place()) {
+            let key = keymap::footer_key(binding);
+            let words = format!(" {}  ", binding.short);
+            used += key.chars().count() + words.chars().count();
+            if used > width + 2 {
+                break;
+            }
+            spans.push(Span::styled(key, theme.key()));
+            spans.push(Span::raw(words));
+        }
+        Line::from(spans)
+    }
+}
+
+/// The tab under which a screen stands.
+fn tab_of(screen: Screen) -> Screen {
+    match screen {
+        Screen::Arm => Screen::Live,
+        Screen::Compare => Screen::Runs,
+        other => other,
+    }
+}

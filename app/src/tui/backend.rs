@@ -1,0 +1,209 @@
+//! The thread that calls the lab, so that no slow disk or plugin ever freezes the screen.
+
+use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use forgetlab_engine::run::{RunState, RunStatus};
+
+use super::event::{Command, Event, Reply};
+use super::lab::{Feed, Lab, RunSummary};
+
+/// How often the watched run is read.
+const FEED_EVERY: Duration = Duration::from_millis(250);
+/// How often the list of runs is read while it is shown.
+const RUNS_EVERY: Duration = Duration::from_secs(2);
+
+/// Starts the thread; it ends when `commands` is closed.
+pub fn spawn(
+    lab: Box<dyn Lab>,
+    commands: Receiver<Command>,
+    events: Sender<Event>,
+) -> std::io::Result<()> {
+    thread::Builder::new().name("lab".into()).spawn(move || {
+        let mut backend = Backend {
+            lab,
+            events: events.clone(),
+            watched: None,
+            follow_runs: None,
+            last_runs: None,
+        };
+        if catch_unwind(AssertUnwindSafe(|| backend.serve(&commands))).is_err() {
+            let fault = "the lab's own thread panicked; runs go on".to_string();
+            let _ = events.send(Event::Reply(Reply::Fault(fault)));
+        }
+    })?;
+    Ok(())
+}
+
+/// The lab and what is being followed.
+struct Backend {
+    lab: Box<dyn Lab>,
+    events: Sender<Event>,
+    watched: Option<Watched>,
+    /// When the list of runs is due again, while it is followed.
+    follow_runs: Option<Instant>,
+    /// The last list sent: an unchanged one is not sent again.
+    last_runs: Option<Result<Vec<RunSummary>, String>>,
+}
+
+struct Watched {
+    run: String,
+    feed: Box<dyn Feed>,
+    status: Option<RunStatus>,
+    due: Instant,
+}
+
+impl Backend {
+    fn serve(&mut self, commands: &Receiver<Command>) {
+        let mut queue = VecDeque::new();
+        loop {
+            let due = [self.watched.as_ref().map(|w| w.due), self.follow_runs];
+            let command = match due.into_iter().flatten().min() {
+                _ if !queue.is_empty() => queue.pop_front(),
+                Some(due) => {
+                    match commands.recv_timeout(due.saturating_duration_since(Instant::now())) {
+                        Ok(command) => Some(command),
+                        Err(RecvTimeoutError::Timeout) => None,
+                        Err(RecvTimeoutError::Disconnected) => return,
+                    }
+                }
+                None => match commands.recv() {
+                    Ok(command) => Some(command),
+                    Err(_) => return,
+                },
+            };
+            queue.extend(commands.try_iter());
+            if let Some(command) = command {
+                self.carry_out(command);
+            }
+            self.poll_due();
+        }
+    }
+
+    fn carry_out(&mut self, command: Command) {
+        match command {
+            Command::LoadCatalog => {
+                let experiments = text(self.lab.experiments());
+                self.reply(Reply::Experiments(experiments));
+                let plugins = text(self.lab.plugins());
+                self.reply(Reply::Plugins(plugins));
+                let devices = text(self.lab.devices());
+                self.reply(Reply::Devices(devices));
+            }
+            Command::LoadRuns => self.send_runs(true),
+            Command::FollowRuns(on) => self.follow_runs = on.then(Instant::now),
+            Command::Watch(run) => self.watch(run),
+            Command::Start(request) => {
+                let started = text(self.lab.start(&request));
+                self.reply(Reply::Started(started));
+            }
+            Command::Resume(run) => {
+                let resumed = text(self.lab.resume(&run));
+                self.reply(Reply::Resumed(run, resumed));
+            }
+            Command::Stop(run) => {
+                let stopping = text(self.lab.stop(&run));
+                self.reply(Reply::Stopping(run, stopping));
+            }
+            Command::Compare(runs) => {
+                let whole = runs
+                    .into_iter()
+                    .map(|run| {
+                        let state = text(self.read_whole(&run));
+                        (run, state)
+                    })
+                    .collect();
+                self.reply(Reply::Compared(whole));
+            }
+            Command::Export(runs) => {
+                let paths = text(self.lab.export(&runs));
+                self.reply(Reply::Exported(paths));
+            }
+        }
+    }
+
+    fn read_whole(&mut self, run: &str) -> anyhow::Result<RunState> {
+        let mut state = RunState::default();
+        for record in self.lab.open(run)?.poll()?.records {
+            state.apply(&record);
+        }
+        Ok(state)
+    }
+
+    fn watch(&mut self, run: String) {
+        self.watched = None;
+        match self.lab.open(&run) {
+            Ok(feed) => {
+                let due = Instant::now();
+                self.watched = Some(Watched {
+                    run,
+                    feed,
+                    status: None,
+                    due,
+                });
+            }
+            Err(error) => {
+                let update = Err(format!("{error:#}"));
+                self.reply(Reply::Feed {
+                    run,
+                    first: true,
+                    update,
+                });
+            }
+        }
+    }
+
+    fn poll_due(&mut self) {
+        let now = Instant::now();
+        if self.follow_runs.is_some_and(|due| due <= now) {
+            self.send_runs(false);
+            self.follow_runs = Some(Instant::now() + RUNS_EVERY);
+        }
+        let Some(watched) = self.watched.as_mut().filter(|w| w.due <= now) else {
+            return;
+        };
+        let first = watched.status.is_none();
+        let update = watched.feed.poll();
+        watched.due = Instant::now() + FEED_EVERY;
+        let run = watched.run.clone();
+        match update {
+            Ok(update) => {
+                let changed = watched.status != Some(update.status);
+                watched.status = Some(update.status);
+                if first || changed || !update.records.is_empty() {
+                    self.reply(Reply::Feed {
+                        run,
+                        first,
+                        update: Ok(update),
+                    });
+                }
+            }
+            Err(error) => {
+                // A run that cannot be read any more is let go, not asked again four times a second.
+                self.watched = None;
+                let update = Err(format!("{error:#}"));
+                self.reply(Reply::Feed { run, first, update });
+            }
+        }
+    }
+
+    fn send_runs(&mut self, unchanged_too: bool) {
+        let runs = text(self.lab.runs());
+        if unchanged_too || self.last_runs.as_ref() != Some(&runs) {
+            self.last_runs = Some(runs.clone());
+            self.reply(Reply::Runs(runs));
+        }
+    }
+
+    fn reply(&self, reply: Reply) {
+        // Nobody listens any more when the lab is being left.
+        let _ = self.events.send(Event::Reply(reply));
+    }
+}
+
+fn text<T>(result: anyhow::Result<T>) -> Result<T, String> {
+    result.map_err(|error| format!("{error:#}"))
+}

@@ -1,0 +1,302 @@
+//! A lab without workers: made-up experiments, plugins and runs that grow as they are polled.
+
+use std::path::PathBuf;
+
+use forgetlab_engine::experiment::Objective;
+use forgetlab_engine::run::{
+    ArmInfo, Cost, EVENT_SCHEMA, Event, Level, PhaseInfo, Record, Role, RunState, RunStatus, Score,
+};
+use serde_json::json;
+
+use super::lab::*;
+
+/// When made-up runs begin.
+pub const START: f64 = 1_795_439_000.0;
+const TASKS: [&str; 4] = ["reversal", "sort", "rotate", "complement"];
+const STEPS: u64 = 150;
+const EVERY: u64 = 10;
+
+/// What a made-up arm keeps of an old task's accuracy after each further phase.
+fn kept(strategy: &str) -> f64 {
+    match strategy {
+        "none" => 0.04,
+        "bos-prompted" => 0.93,
+        "self-generated" => 0.985,
+        _ => 0.998,
+    }
+}
+
+/// An arm as `STRATEGY[:OBJECTIVE:COEFF]`.
+pub fn arm_info(name: &str, seed: u64) -> ArmInfo {
+    let parts: Vec<&str> = name.split(':').collect();
+    ArmInfo {
+        name: name.into(),
+        slug: format!("{}-seed{seed}", name.replace(':', "-")),
+        strategy: parts[0].into(),
+        objective: parts.get(1).unwrap_or(&"").to_string(),
+        coeff: parts.get(2).and_then(|coeff| coeff.parse().ok()),
+        lr: 3e-3,
+        seed,
+    }
+}
+
+/// The four arms of the usual comparison.
+pub fn four_arms() -> Vec<ArmInfo> {
+    [
+        "none",
+        "true-data:kl:10",
+        "self-generated:kl:10",
+        "bos-prompted:kl:10",
+    ]
+    .map(|name| arm_info(name, 0))
+    .into()
+}
+
+fn score(task: usize, phase: usize, step_in_phase: u64, strategy: &str) -> Score {
+    let progress = step_in_phase as f64 / STEPS as f64;
+    let learned = |p: f64| 1.0 / (1.0 + (-14.0 * (p - 0.35)).exp());
+    let (role, accuracy) = match task.cmp(&phase) {
+        std::cmp::Ordering::Less => {
+            let phases = (phase - task - 1) as f64 + (progress * 5.0).min(1.0);
+            (Role::Old, kept(strategy).powf(phases))
+        }
+        std::cmp::Ordering::Equal => (Role::New, learned(progress)),
+        std::cmp::Ordering::Greater => (Role::Future, 0.0),
+    };
+    Score {
+        dataset: TASKS[task].into(),
+        role,
+        ntp: Some(2.4 - 1.9 * accuracy),
+        kl: Some((1.0 - accuracy) * if role == Role::Old { 1.2 } else { 0.1 }),
+        accuracy: Some(accuracy),
+    }
+}
+
+fn evaluated(arm: usize, info: &ArmInfo, step: u64) -> Event {
+    let phase = (step.saturating_sub(1) / STEPS) as usize;
+    let in_phase = step - phase as u64 * STEPS;
+    let share = if info.strategy == "none" { 0 } else { step };
+    Event::Evaluated {
+        arm,
+        phase,
+        step,
+        cost: Cost {
+            tokens_trained: (step + share) * 256 * 9,
+            tokens_generated: share * 256 * 9,
+            seconds_new: step as f64 * 0.05,
+            seconds_replay: share as f64 * 0.06,
+            seconds_generate: share as f64 * 0.02,
+            seconds_eval: step as f64 * 0.004,
+        },
+        scores: (0..TASKS.len())
+            .map(|task| score(task, phase, in_phase, &info.strategy))
+            .collect(),
+    }
+}
+
+/// All that happens in a made-up run, evaluations up to `until` steps of every arm.
+pub fn records(arms: &[ArmInfo], until: u64) -> Vec<Record> {
+    let total = STEPS * TASKS.len() as u64;
+    let mut events = vec![
+        Event::RunStarted {
+            experiment: "toy-continual".into(),
+            preset: "cpu".into(),
+            arms: arms.to_vec(),
+            phases: TASKS
+                .iter()
+                .map(|task| PhaseInfo {
+                    dataset: task.to_string(),
+                    steps: STEPS,
+                })
+                .collect(),
+        },
+        Event::WorkerStarted {
+            pid: 4242,
+            version: "0.1.0".into(),
+            device: "cpu, 2 threads, avx512f".into(),
+            resumed: false,
+        },
+    ];
+    for step in (0..=until.min(total)).step_by(EVERY as usize) {
+        for (arm, info) in arms.iter().enumerate() {
+            events.push(evaluated(arm, info, step));
+            if step % STEPS == 0 && step < total {
+                let phase = (step / STEPS) as usize;
+                events.push(Event::PhaseStarted { arm, phase, step });
+                events.push(Event::Log {
+                    level: Level::Info,
+                    arm: Some(arm),
+                    message: format!("phase {} of 4: {}", phase + 1, TASKS[phase]),
+                });
+            }
+            if step > 0 && step < total {
+                events.push(Event::Progress {
+                    arm,
+                    phase: (step / STEPS) as usize,
+                    step,
+                    ntp: 1.234,
+                    replay: (info.strategy != "none").then_some(0.0213),
+                    grad_norm: 0.87,
+                    tokens_per_second: 41_300.0,
+                });
+            }
+            if info.strategy == "self-generated" && step > STEPS {
+                events.push(Event::PluginMetric {
+                    arm,
+                    step,
+                    name: "duplicates".into(),
+                    value: 0.031,
+                });
+            }
+            if step == total {
+                events.push(Event::ArmFinished { arm, step });
+            }
+        }
+    }
+    if until >= total {
+        events.push(Event::RunFinished {});
+    }
+    stamp(events)
+}
+
+/// Numbers events and gives each a third of a second.
+pub fn stamp(events: Vec<Event>) -> Vec<Record> {
+    let record = |(seq, event)| Record {
+        v: EVENT_SCHEMA,
+        seq: seq as u64,
+        time: START + seq as f64 / 3.0,
+        event,
+    };
+    events.into_iter().enumerate().map(record).collect()
+}
+
+/// The fold of records.
+pub fn state(records: &[Record]) -> RunState {
+    let mut state = RunState::default();
+    for record in records {
+        state.apply(record);
+    }
+    state
+}
+
+/// The experiments of the fake lab.
+pub fn experiments() -> Vec<Experiment> {
+    let arm = |strategy: &str, objective| ArmChoice {
+        strategy: strategy.into(),
+        objective,
+        coeff: None,
+        settings: Default::default(),
+    };
+    let preset = |name: &str, summary: &str, steps| Preset {
+        name: name.into(),
+        summary: summary.into(),
+        expectation: "Without replay the mean accuracy over the three old tasks ends below 35 %. \
+                      With each replay strategy it ends above 95 %."
+            .into(),
+        phases: TASKS
+            .iter()
+            .map(|task| PhaseInfo {
+                dataset: task.to_string(),
+                steps,
+            })
+            .collect(),
+        arms: vec![
+            arm("none", None),
+            arm("true-data", Some(Objective::Kl)),
+            arm("self-generated", Some(Objective::Kl)),
+            arm("bos-prompted", Some(Objective::Kl)),
+        ],
+        coeff: 10.0,
+        seeds: vec![0],
+    };
+    vec![Experiment {
+        name: "toy-continual".into(),
+        summary: "Digit tasks learned one after another; replay decides what is left of the first."
+            .into(),
+        presets: vec![
+            preset("cpu", "Small enough for minutes on two cores", 150),
+            preset("smoke", "Seconds, for tests", 4),
+        ],
+    }]
+}
+
+/// The plugins of the fake lab, one of them broken.
+pub fn plugins() -> Vec<Plugin> {
+    let plugin = |name: &str, summary: &str, schema| Plugin {
+        name: name.into(),
+        version: "0.1.0".into(),
+        summary: summary.into(),
+        path: PathBuf::from(format!("/opt/forgetlab/lib{}.so", name.replace('-', "_"))),
+        replays: name != "none",
+        schema,
+        capabilities: vec!["batches do not depend on the student".into()],
+        error: None,
+    };
+    let sampling = json!({
+        "type": "object",
+        "properties": {
+            "temperature": {
+                "type": "number", "exclusiveMinimum": 0, "maximum": 4, "default": 1.0,
+                "description": "Sampling temperature"
+            },
+            "buffer": {
+                "type": "integer", "minimum": 1, "default": 16,
+                "description": "Batches generated at once"
+            },
+            "prompt": { "enum": ["task", "bos"], "default": "task" },
+        },
+    });
+    let mut broken = plugin("libolder.so", "", json!({}));
+    broken.version = String::new();
+    broken.error =
+        Some("was built for ABI 2.0, this host speaks 1.0 to 1.3: rebuild it with the SDK".into());
+    vec![
+        plugin(
+            "none",
+            "Replays nothing: plain finetuning, the baseline.",
+            json!({}),
+        ),
+        plugin(
+            "true-data",
+            "Draws true sequences of the old tasks.",
+            json!({}),
+        ),
+        plugin(
+            "self-generated",
+            "Samples old tasks from the model as it was at the start of the phase.",
+            sampling.clone(),
+        ),
+        plugin("bos-prompted", "Samples from a bare BOS token.", sampling),
+        broken,
+    ]
+}
+
+/// The devices of the fake lab.
+pub fn devices() -> Vec<Device> {
+    vec![
+        Device {
+            spec: "cpu".into(),
+            summary: "2 threads, avx512f".into(),
+            error: None,
+        },
+        Device {
+            spec: "cuda".into(),
+            summary: String::new(),
+            error: Some("built without CUDA: use `--features cuda`".into()),
+        },
+    ]
+}
+
+/// A line of the list of runs.
+pub fn summary(name: &str, status: RunStatus, progress: f64, age: f64) -> RunSummary {
+    RunSummary {
+        name: name.into(),
+        experiment: "toy-continual".into(),
+        preset: "cpu".into(),
+        status,
+        arms: 4,
+        started: Some(START - age),
+        progress,
+        problem: None,
+    }
+}

@@ -1,0 +1,473 @@
+//! The lab on this machine: run directories, plugin libraries, worker processes.
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use forgetlab_engine::experiment::{self, ArmSpec, Overrides, RunConfig};
+use forgetlab_engine::replay::{Registry, search_path};
+use forgetlab_engine::report;
+use forgetlab_engine::run::{
+    Follow, Results, RunDir, RunState, RunStatus, readable_utc, write_atomically,
+};
+
+use super::figures::total_steps;
+use super::lab::{
+    ArmChoice, Device, Experiment, Feed, FeedUpdate, Lab, Plugin, Preset, RunSummary, StartRequest,
+};
+
+/// How long a worker may take to tell the directory of its run.
+const START_LIMIT: Duration = Duration::from_secs(120);
+
+/// The lab on this machine.
+pub struct LocalLab {
+    results: Results,
+    plugin_dirs: Vec<PathBuf>,
+    devices: Vec<Device>,
+    /// What the list said of each run, and what its events looked like then.
+    known: HashMap<String, (Seen, RunSummary)>,
+}
+
+/// Whether a run has changed: length of its events, and whether it is live.
+type Seen = (u64, bool);
+
+impl LocalLab {
+    /// A lab over `results`; `plugin_dirs` are searched first, `devices` are offered in order.
+    pub fn new(results: Results, plugin_dirs: Vec<PathBuf>, devices: Vec<Device>) -> Self {
+        Self {
+            results,
+            plugin_dirs,
+            devices,
+            known: HashMap::new(),
+        }
+    }
+
+    fn summary(&mut self, name: &str, dir: &RunDir) -> RunSummary {
+        let live = dir.is_live();
+        let length = fs::metadata(dir.events_path()).map_or(0, |data| data.len());
+        if let Some((seen, summary)) = self.known.get(name)
+            && *seen == (length, live)
+        {
+            return summary.clone();
+        }
+        let (state, problem) = match dir.load_state() {
+            Ok(state) => (state, None),
+            Err(error) => (RunState::default(), Some(error.to_string())),
+        };
+        let summary = RunSummary {
+            name: name.to_string(),
+            experiment: state.experiment.clone(),
+            preset: state.preset.clone(),
+            status: RunDir::status_of(live, &state),
+            arms: state.arms.len(),
+            started: state.times.map(|times| times.0),
+            progress: progress(&state),
+            problem,
+        };
+        let seen = (length, live);
+        self.known.insert(name.to_string(), (seen, summary.clone()));
+        summary
+    }
+
+    /// Runs this program with `arguments` and waits for it; returns what it wrote.
+    fn call_self(&self, arguments: &[&str]) -> anyhow::Result<String> {
+        let program = std::env::current_exe().context("cannot tell this program's own path")?;
+        // Files, not pipes: a worker that keeps them open must not keep the lab waiting.
+        let scratch = Scratch::new()?;
+        let (output, errors) = (scratch.path("output"), scratch.path("errors"));
+        let create = |path: &Path| {
+            fs::File::create(path).with_context(|| format!("cannot write {}", path.display()))
+        };
+        let mut command = Command::new(program);
+        command.args(arguments).stdin(Stdio::null());
+        command.stdout(create(&output)?).stderr(create(&errors)?);
+        for dir in &self.plugin_dirs {
+            command.arg("--plugin-dir").arg(dir);
+        }
+        let mut child = command.spawn().context("cannot start a worker")?;
+        let started = Instant::now();
+        let status = loop {
+            if let Some(status) = child.try_wait().context("cannot wait for the worker")? {
+                break status;
+            }
+            if started.elapsed() > START_LIMIT {
+                bail!(
+                    "the worker has said nothing for {} s; it was left alone: look at the list \
+                     of runs",
+                    START_LIMIT.as_secs()
+                );
+            }
+            thread::sleep(Duration::from_millis(20));
+        };
+        let text = |path: &Path| fs::read_to_string(path).unwrap_or_default();
+        if !status.success() {
+            let errors = text(&errors);
+            let errors = errors.trim();
+            let said = errors.strip_prefix("error: ").unwrap_or(errors);
+            match said {
+                "" => bail!("the worker ended ({status}) without a word"),
+                said => bail!("{said}"),
+            }
+        }
+        Ok(text(&output))
+    }
+}
+
+/// A temporary folder, removed when it goes out of scope.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new() -> anyhow::Result<Self> {
+        let nanos = std::time::SystemTime::now()
+            .duration_since(std::time::UNIX_EPOCH)
+            .map_or(0, |since| since.as_nanos());
+        let name = format!("forgetlab-{}-{nanos:x}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        fs::create_dir(&path).with_context(|| format!("cannot create {}", path.display()))?;
+        Ok(Self(path))
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // What is left in a temporary folder hurts nobody.
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Share of a run that is done.
+fn progress(state: &RunState) -> f64 {
+    let steps = total_steps(&state.phases);
+    let all = steps * state.arms.len() as u64;
+    let done = |arm: &forgetlab_engine::run::ArmState| match arm.status.is_over() {
+        true => steps,
+        false => arm.step.min(steps),
+    };
+    let done: u64 = state.arms.iter().map(done).sum();
+    done as f64 / all.max(1) as f64
+}
+
+impl Lab for LocalLab {
+    fn experiments(&mut self) -> anyhow::Result<Vec<Experiment>> {
+        let mut experiments = Vec::new();
+        for known in experiment::experiments() {
+            let mut names: Vec<&str> = known.presets().collect();
+            names.sort_by_key(|name| *name != known.default_preset);
+            let presets = names.into_iter().map(|name| preset(known, name));
+            experiments.push(Experiment {
+                name: known.name.to_string(),
+                summary: known.summary.to_string(),
+                presets: presets.collect::<anyhow::Result<_>>()?,
+            });
+        }
+        Ok(experiments)
+    }
+
+    fn plugins(&mut self) -> anyhow::Result<Vec<Plugin>> {
+        let registry = Registry::discover(&search_path(&self.plugin_dirs));
+        let loaded = registry.plugins().iter().map(|plugin| {
+            let needs = plugin.capabilities.needs();
+            let mut capabilities: Vec<String> =
+                needs.iter().map(|need| format!("needs {need}")).collect();
+            if plugin.capabilities.independent_of_student() {
+                capabilities.push("batches may be generated ahead".to_string());
+            }
+            Plugin {
+                name: plugin.name.clone(),
+                version: plugin.version.clone(),
+                summary: plugin.summary.clone(),
+                path: plugin.path.clone(),
+                // By the grammar of arms, `none` is the one strategy without replay.
+                replays: plugin.name != "none",
+                // The host has checked it; without a schema there are no fields.
+                schema: serde_json::from_str(&plugin.schema_json).unwrap_or_default(),
+                capabilities,
+                error: None,
+            }
+        });
+        let rejected = registry.rejected().iter().map(|rejected| Plugin {
+            name: file_name(&rejected.path),
+            version: String::new(),
+            summary: String::new(),
+            path: rejected.path.clone(),
+            replays: false,
+            schema: serde_json::Value::Null,
+            capabilities: Vec::new(),
+            error: Some(rejected.reason.to_string()),
+        });
+        Ok(loaded.chain(rejected).collect())
+    }
+
+    fn devices(&mut self) -> anyhow::Result<Vec<Device>> {
+        Ok(self.devices.clone())
+    }
+
+    fn runs(&mut self) -> anyhow::Result<Vec<RunSummary>> {
+        let folder = self.results.runs();
+        let entries = match fs::read_dir(&folder) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => {
+                return Err(error).with_context(|| format!("cannot read {}", folder.display()));
+            }
+        };
+        let mut runs = Vec::new();
+        for entry in entries {
+            let entry = entry.with_context(|| format!("cannot read {}", folder.display()))?;
+            // What is no run is none of the list's business.
+            let name = entry.file_name().into_string();
+            if let (Ok(name), Ok(dir)) = (name, RunDir::open(&entry.path())) {
+                runs.push(self.summary(&name, &dir));
+            }
+        }
+        // Names begin with the time.
+        runs.sort_by(|a, b| b.name.cmp(&a.name));
+        Ok(runs)
+    }
+
+    fn open(&mut self, run: &str) -> anyhow::Result<Box<dyn Feed>> {
+        let dir = self.results.find(run)?;
+        let follow = dir.follow();
+        Ok(Box::new(RunFeed { dir, follow }))
+    }
+
+    fn start(&mut self, request: &StartRequest) -> anyhow::Result<String> {
+        let config = config(request)?;
+        // A file says what no argument can: settings of one arm alone.
+        let scratch = Scratch::new()?;
+        let file = scratch.path("run.toml");
+        let text = toml::to_string(&config).context("cannot write the run's configuration")?;
+        fs::write(&file, text).with_context(|| format!("cannot write {}", file.display()))?;
+        let file = file
+            .to_str()
+            .context("the temporary folder's name is not UTF-8")?;
+        let output = self.call_self(&["run", file, "--detach"])?;
+        let path = output.lines().rev().find(|line| !line.trim().is_empty());
+        let path = path.context("the worker was started but did not say where its run is")?;
+        Ok(file_name(Path::new(path.trim())))
+    }
+
+    fn resume(&mut self, run: &str) -> anyhow::Result<()> {
+        self.call_self(&["resume", run, "--detach"]).map(drop)
+    }
+
+    fn stop(&mut self, run: &str) -> anyhow::Result<()> {
+        let dir = self.results.find(run)?;
+        // One that has ended meanwhile needs no request, which would only greet the next worker.
+        if dir.is_live() {
+            dir.stop_request().make()?;
+        }
+        Ok(())
+    }
+
+    fn export(&mut self, runs: &[String]) -> anyhow::Result<Vec<PathBuf>> {
+        let mut paths = Vec::new();
+        let mut states = Vec::new();
+        for run in runs {
+            let dir = self.results.find(run)?;
+            let state = dir.load_state()?;
+            let written = report::write(&dir, &state)?;
+            paths.extend([written.metrics, written.summary]);
+            paths.extend(written.figures);
+            states.push((dir.name(), state));
+        }
+        if runs.len() < 2 {
+            return Ok(paths);
+        }
+        let now = std::time::SystemTime::now()
+            .duration_since(std::time::UNIX_EPOCH)
+            .map_or(0, |since| since.as_secs());
+        let stamp: String = readable_utc(now)
+            .chars()
+            .map(|c| if c.is_ascii_digit() { c } else { '-' })
+            .collect();
+        let root = self.results.runs();
+        let folder = root.parent().unwrap_or(&root);
+        let path = folder.join(format!("compare-{stamp}.csv"));
+        let states = states.iter().map(|(name, state)| (name.as_str(), state));
+        write_atomically(&path, |out| report::compare_csv(states, out))?;
+        // What was asked for comes first.
+        paths.insert(0, path);
+        Ok(paths)
+    }
+}
+
+struct RunFeed {
+    dir: RunDir,
+    follow: Follow,
+}
+
+impl Feed for RunFeed {
+    fn poll(&mut self) -> anyhow::Result<FeedUpdate> {
+        // The lock before the events: a run that ends in between is not called crashed.
+        let live = self.dir.is_live();
+        let records = self.follow.poll()?;
+        let status: RunStatus = RunDir::status_of(live, &self.follow.state);
+        Ok(FeedUpdate { records, status })
+    }
+}
+
+fn file_name(path: &Path) -> String {
+    let name = path.file_name().unwrap_or(path.as_os_str());
+    name.to_string_lossy().into_owned()
+}
+
+fn preset(known: &experiment::Experiment, name: &str) -> anyhow::Result<Preset> {
+    let preset = known.preset(name)?;
+    let coeff = preset.replay.coeff;
+    let arms = preset.arms.iter().map(|text| {
+        let spec = ArmSpec::parse(text, coeff)?;
+        Ok(ArmChoice {
+            strategy: spec.strategy,
+            objective: spec.objective,
+            coeff: spec.coeff.filter(|given| *given != coeff),
+            settings: Default::default(),
+        })
+    });
+    let phases = preset
+        .phases
+        .iter()
+        .map(|phase| forgetlab_engine::run::PhaseInfo {
+            dataset: phase.dataset.clone(),
+            steps: phase.steps,
+        });
+    Ok(Preset {
+        name: name.to_string(),
+        summary: preset.summary.clone(),
+        expectation: preset.expectation.clone(),
+        phases: phases.collect(),
+        arms: arms.collect::<anyhow::Result<_>>()?,
+        coeff,
+        seeds: vec![0],
+    })
+}
+
+/// The configuration that a request stands for.
+fn config(request: &StartRequest) -> anyhow::Result<RunConfig> {
+    let overrides = Overrides {
+        preset: Some(request.preset.clone()),
+        seeds: request.seeds.clone(),
+        device: Some(request.device.clone()),
+        ..Overrides::default()
+    };
+    let mut config = experiment::resolve(&request.experiment, &overrides)?;
+    let default = config.replay.coeff;
+    let spec = |arm: &ArmChoice| -> anyhow::Result<ArmSpec> {
+        let settings = toml::Table::try_from(&arm.settings)
+            .with_context(|| format!("settings of {} cannot be written as TOML", arm.strategy))?;
+        Ok(ArmSpec {
+            strategy: arm.strategy.clone(),
+            objective: arm.objective,
+            coeff: arm.objective.map(|_| arm.coeff.unwrap_or(default)),
+            lr: None,
+            settings,
+        })
+    };
+    config.arms = request
+        .arms
+        .iter()
+        .map(spec)
+        .collect::<anyhow::Result<_>>()?;
+    experiment::validate(&config)?;
+    Ok(config)
+}
+
+#[cfg(test)]
+mod tests {
+    use forgetlab_engine::experiment::Objective;
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn two_arms_may_differ_in_their_settings_alone() {
+        let arm = |temperature: Option<f64>| ArmChoice {
+            strategy: "self-generated".into(),
+            objective: Some(Objective::Kl),
+            coeff: None,
+            settings: temperature
+                .map(|t| ("temperature".to_string(), json!(t)))
+                .into_iter()
+                .collect(),
+        };
+        let request = StartRequest {
+            experiment: "toy-continual".into(),
+            preset: "cpu".into(),
+            device: "cpu".into(),
+            seeds: vec![3, 4],
+            arms: vec![arm(None), arm(Some(0.5))],
+        };
+        let config = config(&request).unwrap();
+        let text = toml::to_string(&config).unwrap();
+        let back: RunConfig = toml::from_str(&text).unwrap();
+        assert_eq!(back, config, "the worker reads what the form said");
+        assert_eq!(back.seeds, [3, 4]);
+        assert_eq!(back.arms[0].coeff, Some(10.0));
+        assert_eq!(back.arms[1].settings["temperature"].as_float(), Some(0.5));
+    }
+
+    #[test]
+    fn every_preset_can_be_chosen_and_the_default_comes_first() {
+        let mut lab = LocalLab::new(Results::new("nowhere".into()), Vec::new(), Vec::new());
+        let experiments = lab.experiments().unwrap();
+        let toy = experiments
+            .iter()
+            .find(|e| e.name == "toy-continual")
+            .unwrap();
+        assert_eq!(toy.presets[0].name, "cpu");
+        assert_eq!(toy.presets[0].arms[0].strategy, "none");
+        assert_eq!(lab.runs().unwrap(), [], "no results folder yet is no error");
+    }
+
+    #[test]
+    fn the_list_and_the_feed_tell_a_crashed_run_from_a_finished_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let results = Results::new(dir.path().join("results"));
+        let config = experiment::resolve("toy-continual", &Overrides::default()).unwrap();
+        let run = results.create("toy-continual").unwrap();
+        run.write_config(&config).unwrap();
+        let arms = super::super::fake::four_arms();
+        let records = super::super::fake::records(&arms, 600);
+        let lock = run.lock().unwrap();
+        let mut writer = run.writer(&lock).unwrap();
+        let (last, rest) = records.split_last().unwrap();
+        for record in rest {
+            writer.append_at(record.time, record.event.clone()).unwrap();
+        }
+        let mut lab = LocalLab::new(results, Vec::new(), Vec::new());
+        assert_eq!(lab.runs().unwrap()[0].status, RunStatus::Live);
+        let mut feed = lab.open(&run.name()).unwrap();
+        let update = feed.poll().unwrap();
+        assert_eq!(
+            (update.records.len(), update.status),
+            (rest.len(), RunStatus::Live)
+        );
+        lab.stop(&run.name()).unwrap();
+        assert!(run.stop_request().pending());
+        drop(lock);
+        // A process that another test is just starting may hold a copy of the lock for a moment.
+        let started = Instant::now();
+        while lab.runs().unwrap()[0].status != RunStatus::Crashed {
+            assert!(started.elapsed() < Duration::from_secs(10));
+        }
+        let lock = run.lock().unwrap();
+        let mut writer = run.writer(&lock).unwrap();
+        writer.append_at(last.time, last.event.clone()).unwrap();
+        drop(lock);
+        while feed.poll().unwrap().status != RunStatus::Finished {
+            assert!(started.elapsed() < Duration::from_secs(10));
+        }
+        assert_eq!(lab.runs().unwrap()[0].status, RunStatus::Finished);
+        let two = [run.name(), run.name()];
+        let paths = lab.export(&two).unwrap();
+        assert!(paths.iter().all(|path| path.is_file()), "{paths:?}");
+    }
+}

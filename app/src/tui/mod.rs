@@ -1,0 +1,136 @@
+//! The terminal lab: choose what to run, watch arms side by side, compare runs.
+//!
+//! One loop takes one closed set of [`event::Event`]s. [`app::App::update`] changes state and may
+//! ask for [`event::Command`]s; drawing takes `&App`. Commands are carried out by [`backend`] on a
+//! thread of its own, through the [`lab::Lab`] trait. Runs are worker processes: leaving the lab,
+//! by a key, a signal or a lost connection, never stops one.
+
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+mod app;
+mod backend;
+mod event;
+#[cfg(test)]
+mod fake;
+mod figures;
+mod keymap;
+pub mod lab;
+pub mod local;
+mod screens;
+mod terminal;
+#[cfg(test)]
+mod tests;
+mod theme;
+mod widgets;
+
+use std::io::{IsTerminal, Write};
+use std::sync::mpsc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use anyhow::Context;
+
+use app::{App, Exit};
+use event::Event;
+use lab::Lab;
+use theme::Theme;
+
+/// Shortest time between two frames: 20 a second.
+const FRAME: Duration = Duration::from_millis(50);
+/// How often the clock moves while a run is live.
+const CLOCK: Duration = Duration::from_secs(1);
+
+/// Opens the lab on this terminal and returns when it is left. With `watch`, opens on that run.
+///
+/// # Errors
+/// When standard input or output is no terminal, or it cannot be set up.
+pub fn run(lab: Box<dyn Lab>, watch: Option<String>) -> anyhow::Result<()> {
+    if !std::io::stdin().is_terminal() || !std::io::stdout().is_terminal() {
+        anyhow::bail!(
+            "the lab needs a terminal on standard input and output; \
+             without one, use `forgetlab run EXPERIMENT` and `forgetlab list`"
+        );
+    }
+    let (events, inbox) = mpsc::channel();
+    let (commands, requests) = mpsc::channel();
+    terminal::watch_signals(events.clone()).context("cannot watch for signals")?;
+    let mut screen = ratatui::try_init().context("cannot set up the terminal")?;
+    let restore = terminal::Restore;
+    terminal::read_keys(events.clone()).context("cannot read the keyboard")?;
+    terminal::watch_hangup(events.clone()).context("cannot watch the terminal")?;
+    backend::spawn(lab, requests, events).context("cannot start the lab's thread")?;
+
+    let size = screen.size().context("cannot tell the terminal's size")?;
+    let mut app = App::new(Theme::from_env(), (size.width, size.height), now(), watch);
+    let exit = main_loop(&mut screen, &mut app, &inbox, &commands);
+    drop(restore);
+    match exit {
+        Exit::TerminalGone => Ok(()),
+        Exit::Fault(fault) => anyhow::bail!("the lab stopped: {fault}"),
+        Exit::Quit => {
+            let mut out = std::io::stdout();
+            for run in app.runs_left_going() {
+                // The terminal may be gone by now: that is no reason to fail.
+                let _ = writeln!(out, "{run} goes on; `forgetlab attach {run}` follows it");
+            }
+            Ok(())
+        }
+    }
+}
+
+fn main_loop(
+    screen: &mut ratatui::DefaultTerminal,
+    app: &mut App,
+    inbox: &mpsc::Receiver<Event>,
+    commands: &mpsc::Sender<event::Command>,
+) -> Exit {
+    let mut last_frame: Option<Instant> = None;
+    let mut last_clock = Instant::now();
+    loop {
+        for command in app.take_commands() {
+            // The thread at the other end tells of its own end by an event.
+            let _ = commands.send(command);
+        }
+        if let Some(exit) = app.exit() {
+            return exit;
+        }
+        if app.take_dirty() {
+            if screen.draw(|frame| app.draw(frame)).is_err() {
+                return Exit::TerminalGone;
+            }
+            last_frame = Some(Instant::now());
+        }
+        let event = if app.wants_clock() {
+            let due = (last_clock + CLOCK).saturating_duration_since(Instant::now());
+            inbox.recv_timeout(due)
+        } else {
+            inbox
+                .recv()
+                .map_err(|_| mpsc::RecvTimeoutError::Disconnected)
+        };
+        match event {
+            Ok(event) => app.update(event),
+            Err(mpsc::RecvTimeoutError::Timeout) => {
+                last_clock = Instant::now();
+                app.update(Event::Clock(now()));
+            }
+            Err(mpsc::RecvTimeoutError::Disconnected) => return Exit::TerminalGone,
+        }
+        // What else arrives before the next frame may be shown is taken in with it.
+        let next_frame = last_frame.map(|at| at + FRAME);
+        while app.exit().is_none() {
+            let wait = next_frame.map_or(Duration::ZERO, |at| {
+                at.saturating_duration_since(Instant::now())
+            });
+            match inbox.recv_timeout(wait) {
+                Ok(event) => app.update(event),
+                Err(_) => break,
+            }
+        }
+    }
+}
+
+fn now() -> f64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0.0, |since| since.as_secs_f64())
+}

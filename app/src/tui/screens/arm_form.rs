@@ -1,0 +1,328 @@
+//! The form of one arm: strategy, objective, coefficient and the strategy's own settings.
+
+use forgetlab_engine::experiment::Objective;
+use ratatui::Frame;
+use ratatui::layout::{Constraint, Layout, Rect};
+use ratatui::style::Style;
+use ratatui::text::Line;
+
+use crate::tui::keymap::Action;
+use crate::tui::lab::{ArmChoice, Plugin};
+use crate::tui::theme::Theme;
+use crate::tui::widgets::form::{self, Field, Input, Setting};
+use crate::tui::widgets::text::{scroll_to, wrap};
+
+const STRATEGY: usize = 0;
+const OBJECTIVE: usize = 1;
+const COEFF: usize = 2;
+/// Fields before the strategy's own.
+const COMMON: usize = 3;
+
+fn objectives(replays: bool) -> &'static [Option<Objective>] {
+    match replays {
+        true => &[
+            Some(Objective::Kl),
+            Some(Objective::Ntp),
+            Some(Objective::Replace),
+        ],
+        false => &[None, Some(Objective::KlNew)],
+    }
+}
+
+/// An arm as the command line writes it, settings behind it.
+pub fn arm_words(arm: &ArmChoice) -> String {
+    let mut words = arm.strategy.clone();
+    if let Some(objective) = arm.objective {
+        words.push_str(&format!(":{objective}"));
+    }
+    if let Some(coeff) = arm.coeff {
+        words.push_str(&format!(":{coeff}"));
+    }
+    for (name, value) in &arm.settings {
+        words.push_str(&format!(" {name}={}", form::plain(value)));
+    }
+    words
+}
+
+/// The form.
+#[derive(Debug)]
+pub struct ArmForm {
+    /// Which arm is being edited; `None` for a new one.
+    pub index: Option<usize>,
+    plugins: Vec<Plugin>,
+    coeff_default: f64,
+    settings: Vec<Setting>,
+    fields: Vec<Field>,
+    focus: usize,
+}
+
+impl ArmForm {
+    /// The form of `arm`; `plugins` are those that loaded, at least one.
+    pub fn new(
+        index: Option<usize>,
+        arm: &ArmChoice,
+        plugins: Vec<Plugin>,
+        coeff_default: f64,
+    ) -> Self {
+        let at = plugins
+            .iter()
+            .position(|p| p.name == arm.strategy)
+            .unwrap_or(0);
+        let strategy = Field {
+            label: "strategy".into(),
+            help: String::new(),
+            input: Input::Choice {
+                options: plugins.iter().map(|p| p.name.clone()).collect(),
+                at,
+            },
+            error: None,
+        };
+        let mut form = Self {
+            index,
+            plugins,
+            coeff_default,
+            settings: Vec::new(),
+            fields: vec![strategy],
+            focus: 0,
+        };
+        form.rebuild(arm);
+        form
+    }
+
+    fn plugin(&self) -> Option<&Plugin> {
+        self.plugins.get(chosen(&self.fields[STRATEGY]))
+    }
+
+    /// Makes the fields that depend on the strategy.
+    fn rebuild(&mut self, arm: &ArmChoice) {
+        let Some(plugin) = self.plugin() else {
+            return;
+        };
+        let choices = objectives(plugin.replays);
+        let at = choices.iter().position(|choice| *choice == arm.objective);
+        let options = choices
+            .iter()
+            .map(|choice| choice.map_or("none", Objective::name));
+        let objective = Field {
+            label: "objective".into(),
+            help: match plugin.replays {
+                true => {
+                    "kl: stay near the starting model on replayed data. ntp: train on it. \
+                         replace: replayed rows take the place of new ones."
+                }
+                false => {
+                    "none: plain finetuning. kl-new: stay near the starting model on the \
+                          new data."
+                }
+            }
+            .into(),
+            input: Input::Choice {
+                options: options.map(String::from).collect(),
+                at: at.unwrap_or(0),
+            },
+            error: None,
+        };
+        let coeff = Field {
+            label: "coefficient".into(),
+            help: "Weight of the replay loss; for replace, the share of rows replaced.".into(),
+            input: Input::Text {
+                value: arm.coeff.map(|coeff| coeff.to_string()).unwrap_or_default(),
+                default: self.coeff_default.to_string(),
+            },
+            error: None,
+        };
+        self.settings = form::settings(&plugin.schema);
+        let own = self
+            .settings
+            .iter()
+            .map(|setting| setting.field(&arm.settings));
+        let own: Vec<Field> = own.collect();
+        self.fields.truncate(1);
+        self.fields.extend([objective, coeff]);
+        self.fields.extend(own);
+    }
+
+    fn objective(&self) -> Option<Objective> {
+        let choices = objectives(self.plugin().is_some_and(|plugin| plugin.replays));
+        choices
+            .get(chosen(&self.fields[OBJECTIVE]))
+            .copied()
+            .flatten()
+    }
+
+    /// Whether the coefficient means anything.
+    fn has_coeff(&self) -> bool {
+        self.objective().is_some()
+    }
+
+    /// Takes a key; returns the arm when it is accepted.
+    pub fn act(&mut self, action: Action) -> Option<ArmChoice> {
+        match action {
+            Action::Up => self.move_focus(-1),
+            Action::Down => self.move_focus(1),
+            Action::Enter => return self.accept(),
+            other => {
+                if self.fields[self.focus].act(other) {
+                    self.changed();
+                }
+            }
+        }
+        None
+    }
+
+    /// Takes a typed character.
+    pub fn typed(&mut self, c: char) {
+        if self.fields[self.focus].typed(c) {
+            self.changed();
+        }
+    }
+
+    fn move_focus(&mut self, by: isize) {
+        let len = self.fields.len() as isize;
+        let mut focus = (self.focus as isize + by).rem_euclid(len) as usize;
+        if focus == COEFF && !self.has_coeff() {
+            focus = (focus as isize + by).rem_euclid(len) as usize;
+        }
+        self.focus = focus;
+    }
+
+    fn changed(&mut self) {
+        if self.focus == STRATEGY {
+            let empty = ArmChoice {
+                strategy: String::new(),
+                objective: None,
+                coeff: None,
+                settings: Default::default(),
+            };
+            self.rebuild(&empty);
+        }
+        let _ = self.check();
+    }
+
+    /// The arm, or `None` with the wrong fields marked.
+    fn check(&mut self) -> Option<ArmChoice> {
+        let strategy = self.plugin()?.name.clone();
+        let objective = self.objective();
+        let coeff = match objective {
+            Some(objective) => parse_coeff(&self.fields[COEFF], objective),
+            None => Ok(None),
+        };
+        self.fields[COEFF].error = coeff.as_ref().err().cloned();
+        let mut values = serde_json::Map::new();
+        let mut right = coeff.is_ok();
+        for (setting, field) in self.settings.iter().zip(&mut self.fields[COMMON..]) {
+            let value = setting.value(field);
+            field.error = value.as_ref().err().cloned();
+            match value {
+                Ok(Some(value)) => drop(values.insert(setting.name.clone(), value)),
+                Ok(None) => {}
+                Err(_) => right = false,
+            }
+        }
+        right.then(|| ArmChoice {
+            strategy,
+            objective,
+            coeff: coeff.ok().flatten(),
+            settings: values,
+        })
+    }
+
+    fn accept(&mut self) -> Option<ArmChoice> {
+        let arm = self.check();
+        if arm.is_none() {
+            let wrong = self.fields.iter().position(|field| field.error.is_some());
+            self.focus = wrong.unwrap_or(self.focus);
+        }
+        arm
+    }
+
+    /// Draws the form.
+    pub fn draw(&self, frame: &mut Frame, area: Rect, theme: Theme) {
+        let [title, fields, help] = Layout::vertical([
+            Constraint::Length(2),
+            Constraint::Fill(1),
+            Constraint::Length((area.height / 2).min(9)),
+        ])
+        .areas(area);
+        let text = match self.index {
+            Some(index) => format!("Arm {}", index + 1),
+            None => "New arm".into(),
+        };
+        frame.render_widget(Line::styled(text, theme.heading()), title);
+        let labels = self.fields.iter().map(|field| field.label.chars().count());
+        let label_width = labels.max().unwrap_or(0).min(28);
+        let shown = self.fields.iter().enumerate();
+        let shown: Vec<_> = shown
+            .filter(|(i, _)| *i != COEFF || self.has_coeff())
+            .collect();
+        let at = shown
+            .iter()
+            .position(|(i, _)| *i == self.focus)
+            .unwrap_or(0);
+        let first = scroll_to(at, shown.len(), usize::from(fields.height));
+        for (row, (index, field)) in fields.rows().zip(&shown[first..]) {
+            let width = usize::from(row.width);
+            let line = field.line(theme, *index == self.focus, label_width, width);
+            frame.render_widget(line, row);
+        }
+        frame.render_widget(HelpText(self, theme), help);
+    }
+}
+
+/// What the focused field means, and what is wrong with it.
+struct HelpText<'a>(&'a ArmForm, Theme);
+
+impl ratatui::widgets::Widget for HelpText<'_> {
+    fn render(self, area: Rect, buf: &mut ratatui::buffer::Buffer) {
+        let HelpText(form, theme) = self;
+        let width = usize::from(area.width);
+        let field = &form.fields[form.focus];
+        let mut lines: Vec<(String, Style)> = Vec::new();
+        let mut say = |text: &str, style: Style| {
+            lines.extend(wrap(text, width).into_iter().map(|line| (line, style)));
+        };
+        if let Some(error) = &field.error {
+            say(error, theme.bad());
+        }
+        let help = match (form.focus, form.plugin()) {
+            (STRATEGY, Some(plugin)) => plugin.summary.as_str(),
+            _ => field.help.as_str(),
+        };
+        say(help, Style::new());
+        if form.settings.is_empty() && form.focus == STRATEGY {
+            say("It has no settings of its own.", theme.dim());
+        }
+        for (row, (line, style)) in area.rows().zip(&lines) {
+            buf.set_string(row.x, row.y, line, *style);
+        }
+    }
+}
+
+fn chosen(field: &Field) -> usize {
+    match &field.input {
+        Input::Choice { at, .. } => *at,
+        Input::Text { .. } => 0,
+    }
+}
+
+fn parse_coeff(field: &Field, objective: Objective) -> Result<Option<f64>, String> {
+    let Input::Text { value, .. } = &field.input else {
+        return Ok(None);
+    };
+    let text = value.trim();
+    if text.is_empty() && objective != Objective::Replace {
+        return Ok(None);
+    }
+    let most = if objective == Objective::Replace {
+        1.0
+    } else {
+        f64::INFINITY
+    };
+    match text.parse::<f64>() {
+        Ok(coeff) if coeff.is_finite() && coeff >= 0.0 && coeff <= most => Ok(Some(coeff)),
+        _ if objective == Objective::Replace => {
+            Err("coefficient: the share of rows replaced, from 0 to 1".into())
+        }
+        _ => Err(format!("coefficient: `{text}` is no number of at least 0")),
+    }
+}

@@ -1,0 +1,77 @@
+//! The terminal itself: keys in, signals, its disappearance, and its restoration.
+
+use std::sync::mpsc::Sender;
+use std::thread;
+
+use crossterm::event::{Event as TerminalEvent, KeyEventKind};
+use rustix::event::{PollFd, PollFlags};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+
+use super::event::Event;
+
+/// Puts the terminal back when it goes out of scope, on every way out (panics are covered by the
+/// hook that `ratatui` installs).
+pub struct Restore;
+
+impl Drop for Restore {
+    fn drop(&mut self) {
+        // On a terminal that is gone there is nothing to restore.
+        let _ = ratatui::try_restore();
+    }
+}
+
+/// Turns SIGINT, SIGTERM and SIGHUP into [`Event::Signal`].
+pub fn watch_signals(events: Sender<Event>) -> std::io::Result<()> {
+    let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM, SIGHUP])?;
+    thread::Builder::new()
+        .name("signals".into())
+        .spawn(move || {
+            for _ in signals.forever() {
+                if events.send(Event::Signal).is_err() {
+                    return;
+                }
+            }
+        })?;
+    Ok(())
+}
+
+/// Sends keys and new sizes.
+pub fn read_keys(events: Sender<Event>) -> std::io::Result<()> {
+    thread::Builder::new().name("keys".into()).spawn(move || {
+        loop {
+            let event = match crossterm::event::read() {
+                Ok(TerminalEvent::Key(key)) if key.kind != KeyEventKind::Release => Event::Key(key),
+                Ok(TerminalEvent::Resize(columns, rows)) => Event::Resize(columns, rows),
+                Ok(_) => continue,
+                Err(_) => Event::TerminalGone,
+            };
+            let gone = matches!(event, Event::TerminalGone);
+            if events.send(event).is_err() || gone {
+                return;
+            }
+        }
+    })?;
+    Ok(())
+}
+
+/// Notices that the other end of the terminal was closed. The reader of keys does not: it takes
+/// the endless "end of file" of a closed terminal for silence.
+pub fn watch_hangup(events: Sender<Event>) -> std::io::Result<()> {
+    thread::Builder::new()
+        .name("hangup".into())
+        .spawn(move || {
+            let stdin = std::io::stdin();
+            loop {
+                // No wanted events: only a hangup or an error ends the wait.
+                let mut fds = [PollFd::new(&stdin, PollFlags::empty())];
+                match rustix::event::poll(&mut fds, None) {
+                    Err(rustix::io::Errno::INTR) => continue,
+                    Ok(_) if fds[0].revents().is_empty() => continue,
+                    _ => break,
+                }
+            }
+            // Nobody listens when the lab has been left already.
+            let _ = events.send(Event::TerminalGone);
+        })?;
+    Ok(())
+}

@@ -1,0 +1,567 @@
+//! The lab as a researcher sees and uses it: screens at fixed sizes, and any keys in any state.
+
+use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
+use forgetlab_engine::run::{ArmInfo, Event as RunEvent, Level, Record, RunStatus, Score};
+use ratatui::Terminal;
+use ratatui::backend::TestBackend;
+use ratatui::style::Color;
+
+use super::app::{App, Exit};
+use super::event::{Command, Event, Reply};
+use super::fake;
+use super::lab::FeedUpdate;
+use super::theme::{Colours, Theme};
+
+const UNICODE: Theme = Theme {
+    colours: Colours::Many,
+    ascii: false,
+};
+const RUN: &str = "20261123T130600Z-toy-continual-ab12";
+const NOW: f64 = fake::START + 120.0;
+
+fn app(theme: Theme, size: (u16, u16)) -> App {
+    let mut app = App::new(theme, size, NOW, None);
+    app.update(Event::Reply(Reply::Experiments(Ok(fake::experiments()))));
+    app.update(Event::Reply(Reply::Plugins(Ok(fake::plugins()))));
+    app.update(Event::Reply(Reply::Devices(Ok(fake::devices()))));
+    let runs = [
+        fake::summary(RUN, RunStatus::Live, 0.42, 0.0),
+        fake::summary(
+            "20261123T120600Z-toy-continual-cd34",
+            RunStatus::Finished,
+            1.0,
+            3600.0,
+        ),
+        fake::summary(
+            "20261122T120600Z-toy-continual-ef56",
+            RunStatus::Crashed,
+            0.3,
+            9e4,
+        ),
+    ];
+    app.update(Event::Reply(Reply::Runs(Ok(runs.into()))));
+    app
+}
+
+fn key(app: &mut App, code: KeyCode) {
+    app.update(Event::Key(KeyEvent::new(code, KeyModifiers::NONE)));
+}
+
+/// Types plain characters.
+fn keys(app: &mut App, text: &str) {
+    for c in text.chars() {
+        key(app, KeyCode::Char(c));
+    }
+}
+
+fn feed(app: &mut App, records: Vec<Record>, status: RunStatus) {
+    let update = Ok(FeedUpdate { records, status });
+    app.update(Event::Reply(Reply::Feed {
+        run: RUN.into(),
+        first: true,
+        update,
+    }));
+}
+
+/// A lab that watches a made-up run.
+fn watching(theme: Theme, size: (u16, u16), arms: &[ArmInfo], until: u64) -> App {
+    let mut app = app(theme, size);
+    app.update(Event::Reply(Reply::Started(Ok(RUN.into()))));
+    let status = if until < 600 {
+        RunStatus::Live
+    } else {
+        RunStatus::Finished
+    };
+    feed(&mut app, fake::records(arms, until), status);
+    app
+}
+
+fn many_arms() -> Vec<ArmInfo> {
+    let names = [
+        "none",
+        "true-data:kl:10",
+        "self-generated:ntp:1",
+        "bos-prompted:kl:10",
+    ];
+    let seeds = 0..3;
+    seeds
+        .flat_map(|seed| names.map(|name| fake::arm_info(name, seed)))
+        .collect()
+}
+
+fn terminal(app: &App, size: (u16, u16)) -> Terminal<TestBackend> {
+    let mut terminal = Terminal::new(TestBackend::new(size.0, size.1)).unwrap();
+    terminal.draw(|frame| app.draw(frame)).unwrap();
+    terminal
+}
+
+fn screen(app: &App, size: (u16, u16)) -> String {
+    terminal(app, size).backend().to_string()
+}
+
+const SMALL: (u16, u16) = (80, 24);
+const LARGE: (u16, u16) = (160, 50);
+
+#[test]
+fn a_new_run_can_be_read_and_started() {
+    let mut app = app(UNICODE, SMALL);
+    insta::assert_snapshot!("new_run_80", screen(&app, SMALL));
+    app.take_commands();
+    keys(&mut app, "s");
+    let commands = app.take_commands();
+    let [Command::Start(request)] = &commands[..] else {
+        panic!("{commands:?}");
+    };
+    assert_eq!(
+        (request.preset.as_str(), request.device.as_str()),
+        ("cpu", "cpu")
+    );
+    assert_eq!(request.arms.len(), 4);
+    keys(&mut app, "s");
+    assert_eq!(
+        app.take_commands(),
+        [],
+        "a second key starts no second worker"
+    );
+    app.update(Event::Reply(Reply::Started(Ok(RUN.into()))));
+    assert_eq!(app.take_commands(), [Command::Watch(RUN.into())]);
+}
+
+#[test]
+fn an_arm_is_edited_with_the_fields_of_its_schema() {
+    let mut app = app(UNICODE, SMALL);
+    keys(&mut app, "jjjjjj");
+    key(&mut app, KeyCode::Enter);
+    for _ in 0..3 {
+        key(&mut app, KeyCode::Down);
+    }
+    keys(&mut app, "0");
+    key(&mut app, KeyCode::Enter);
+    insta::assert_snapshot!("arm_form_refuses_80", screen(&app, SMALL));
+    key(&mut app, KeyCode::Backspace);
+    keys(&mut app, "32");
+    key(&mut app, KeyCode::Enter);
+    app.take_commands();
+    keys(&mut app, "s");
+    let commands = app.take_commands();
+    let [Command::Start(request)] = &commands[..] else {
+        panic!("{commands:?}");
+    };
+    assert_eq!(request.arms[2].settings["buffer"], 32);
+}
+
+#[test]
+fn a_form_that_cannot_be_run_says_why_and_where() {
+    let mut app = app(UNICODE, SMALL);
+    keys(&mut app, "jjj");
+    key(&mut app, KeyCode::Backspace);
+    app.take_commands();
+    key(&mut app, KeyCode::Up);
+    keys(&mut app, "s");
+    assert_eq!(app.take_commands(), []);
+    assert!(screen(&app, SMALL).contains("give at least one seed"));
+    keys(&mut app, "0,1");
+    key(&mut app, KeyCode::Up);
+    key(&mut app, KeyCode::Right);
+    keys(&mut app, "s");
+    assert_eq!(app.take_commands(), []);
+    assert!(screen(&app, SMALL).contains("built without CUDA"));
+}
+
+#[test]
+fn four_arms_fit_the_smallest_terminal() {
+    let app = watching(UNICODE, SMALL, &fake::four_arms(), 450);
+    insta::assert_snapshot!("live_80", screen(&app, SMALL));
+}
+
+#[test]
+fn a_large_terminal_shows_every_task_in_the_table() {
+    let app = watching(UNICODE, LARGE, &fake::four_arms(), 600);
+    insta::assert_snapshot!("live_160", screen(&app, LARGE));
+}
+
+#[test]
+fn twelve_arms_are_paged_and_a_failed_one_says_why() {
+    let mut app = watching(UNICODE, SMALL, &many_arms(), 300);
+    let failure = "token id 412 is out of range: the vocabulary has 24";
+    let mut records = fake::records(&many_arms(), 300);
+    let events = [
+        RunEvent::Log {
+            level: Level::Error,
+            arm: Some(1),
+            message: failure.into(),
+        },
+        RunEvent::ArmFailed {
+            arm: 1,
+            step: 210,
+            reason: failure.into(),
+        },
+    ];
+    records.extend(fake::stamp(events.into()));
+    feed(&mut app, records, RunStatus::Live);
+    insta::assert_snapshot!("live_twelve_80", screen(&app, SMALL));
+    key(&mut app, KeyCode::PageDown);
+    assert!(screen(&app, SMALL).contains("page 2 of 3"));
+}
+
+#[test]
+fn one_arm_fills_the_screen() {
+    let mut app = watching(UNICODE, SMALL, &fake::four_arms(), 450);
+    key(&mut app, KeyCode::Enter);
+    insta::assert_snapshot!("arm_80", screen(&app, SMALL));
+    let mut app = watching(UNICODE, LARGE, &fake::four_arms(), 450);
+    key(&mut app, KeyCode::Down);
+    key(&mut app, KeyCode::Enter);
+    keys(&mut app, "m");
+    insta::assert_snapshot!("arm_160", screen(&app, LARGE));
+}
+
+#[test]
+fn runs_are_listed_marked_and_compared() {
+    let mut app = app(UNICODE, SMALL);
+    keys(&mut app, "3 j ");
+    insta::assert_snapshot!("runs_80", screen(&app, SMALL));
+    app.take_commands();
+    keys(&mut app, "c");
+    let chosen = vec![
+        RUN.to_string(),
+        "20261122T120600Z-toy-continual-ef56".into(),
+    ];
+    assert_eq!(app.take_commands(), [Command::Compare(chosen.clone())]);
+    let state = fake::state(&fake::records(&fake::four_arms(), 600));
+    let runs = vec![
+        (chosen[0].clone(), Ok(state)),
+        (chosen[1].clone(), Err("events.jsonl cannot be read".into())),
+    ];
+    app.update(Event::Reply(Reply::Compared(runs)));
+    insta::assert_snapshot!("compare_80", screen(&app, SMALL));
+    keys(&mut app, "e");
+    assert_eq!(app.take_commands().last(), Some(&Command::Export(chosen)));
+}
+
+#[test]
+fn plugins_help_and_log_are_readable() {
+    let mut app = app(UNICODE, SMALL);
+    keys(&mut app, "4jj");
+    insta::assert_snapshot!("plugins_80", screen(&app, SMALL));
+    keys(&mut app, "jj");
+    assert!(screen(&app, SMALL).contains("was built for ABI 2.0"));
+    keys(&mut app, "1?");
+    insta::assert_snapshot!("help_80", screen(&app, SMALL));
+    let mut app = watching(UNICODE, SMALL, &fake::four_arms(), 450);
+    keys(&mut app, "l");
+    assert!(screen(&app, SMALL).contains("bos-prompted:kl:10: phase 4 of 4: complement"));
+}
+
+#[test]
+fn only_ascii_reaches_an_ascii_terminal() {
+    let ascii = Theme {
+        colours: Colours::Sixteen,
+        ascii: true,
+    };
+    let mut app = watching(ascii, SMALL, &fake::four_arms(), 450);
+    let live = screen(&app, SMALL);
+    insta::assert_snapshot!("live_ascii_80", live);
+    for keys_ in ["\u{1b}", "1", "2", "3", "4", "?"] {
+        match keys_ {
+            "\u{1b}" => key(&mut app, KeyCode::Enter),
+            text => keys(&mut app, text),
+        }
+        let shown = screen(&app, SMALL);
+        assert!(shown.is_ascii(), "{shown}");
+    }
+}
+
+#[test]
+fn no_color_means_no_colour_and_loses_nothing() {
+    let plain = Theme {
+        colours: Colours::None,
+        ascii: false,
+    };
+    let coloured = watching(UNICODE, SMALL, &fake::four_arms(), 450);
+    let app = watching(plain, SMALL, &fake::four_arms(), 450);
+    let drawn = terminal(&app, SMALL);
+    let cells = &drawn.backend().buffer().content;
+    assert!(
+        cells
+            .iter()
+            .all(|cell| cell.fg == Color::Reset && cell.bg == Color::Reset)
+    );
+    assert_eq!(screen(&app, SMALL), screen(&coloured, SMALL));
+}
+
+#[test]
+fn leaving_asks_what_becomes_of_a_live_run() {
+    let mut app = watching(UNICODE, SMALL, &fake::four_arms(), 450);
+    app.take_commands();
+    keys(&mut app, "q");
+    assert_eq!(app.exit(), None);
+    insta::assert_snapshot!("quit_80", screen(&app, SMALL));
+    keys(&mut app, "s");
+    assert_eq!(app.take_commands(), [Command::Stop(RUN.into())]);
+    assert_eq!(app.exit(), None, "not before the request is made");
+    app.update(Event::Reply(Reply::Stopping(RUN.into(), Ok(()))));
+    assert_eq!(app.exit(), Some(Exit::Quit));
+    assert!(app.runs_left_going().is_empty());
+
+    let mut app = watching(UNICODE, SMALL, &fake::four_arms(), 450);
+    app.take_commands();
+    keys(&mut app, "ql");
+    assert_eq!(app.exit(), Some(Exit::Quit));
+    assert_eq!(app.take_commands(), [], "the run was not touched");
+    assert_eq!(app.runs_left_going(), [RUN]);
+}
+
+#[test]
+fn a_finished_run_is_left_without_a_question() {
+    let mut app = watching(UNICODE, SMALL, &fake::four_arms(), 600);
+    keys(&mut app, "q");
+    assert_eq!(app.exit(), Some(Exit::Quit));
+}
+
+#[test]
+fn a_signal_or_a_lost_terminal_leaves_without_stopping_anything() {
+    for (event, exit) in [
+        (Event::Signal, Exit::Quit),
+        (Event::TerminalGone, Exit::TerminalGone),
+    ] {
+        let mut app = watching(UNICODE, SMALL, &fake::four_arms(), 450);
+        app.take_commands();
+        app.update(event);
+        assert_eq!(app.exit(), Some(exit));
+        assert_eq!(app.take_commands(), []);
+    }
+}
+
+#[test]
+fn nothing_is_redrawn_while_nothing_changes() {
+    let mut app = watching(UNICODE, SMALL, &fake::four_arms(), 450);
+    assert!(app.take_dirty());
+    assert!(!app.take_dirty());
+    assert!(app.wants_clock(), "the elapsed time of a live run moves");
+    let mut app = watching(UNICODE, SMALL, &fake::four_arms(), 600);
+    app.take_dirty();
+    assert!(!app.wants_clock());
+    app.update(Event::Clock(NOW + 1.0));
+    assert!(!app.take_dirty());
+    // The list of runs comes in while another screen is shown.
+    app.update(Event::Reply(Reply::Runs(Ok(Vec::new()))));
+    assert!(!app.take_dirty());
+}
+
+#[test]
+fn errors_are_shown_whole_and_the_lab_goes_on() {
+    let mut app = app(UNICODE, SMALL);
+    keys(&mut app, "s");
+    let error = "cannot create results/runs: No space left on device (os error 28); free some \
+                 space or set FORGETLAB_RESULTS to another folder";
+    app.update(Event::Reply(Reply::Started(Err(error.into()))));
+    insta::assert_snapshot!("error_80", screen(&app, SMALL));
+    key(&mut app, KeyCode::Esc);
+    assert!(!screen(&app, SMALL).contains("No space left"));
+    app.take_commands();
+    keys(&mut app, "s");
+    assert!(
+        matches!(app.take_commands()[..], [Command::Start(_)]),
+        "it can be tried again"
+    );
+}
+
+#[test]
+fn a_crashed_run_can_be_resumed_from_the_list() {
+    let mut app = app(UNICODE, SMALL);
+    keys(&mut app, "3jj");
+    app.take_commands();
+    keys(&mut app, "r");
+    let run = "20261122T120600Z-toy-continual-ef56".to_string();
+    assert_eq!(app.take_commands(), [Command::Resume(run.clone())]);
+    app.update(Event::Reply(Reply::Resumed(run.clone(), Ok(()))));
+    assert!(app.take_commands().contains(&Command::Watch(run)));
+}
+
+#[test]
+fn a_small_terminal_is_told_so_kindly() {
+    let app = watching(UNICODE, (40, 10), &fake::four_arms(), 450);
+    let shown = screen(&app, (40, 10));
+    assert!(shown.contains("needs 80×24"), "{shown}");
+    for size in [(1, 1), (3, 2), (200, 3), (500, 200)] {
+        screen(&app, size);
+    }
+}
+
+/// Figures missing, not finite or absurd, names that fit nowhere.
+fn strange_records() -> Vec<Record> {
+    let long = "strategy-with-a-name-that-fits-nowhere-".repeat(4);
+    let mut arms = vec![
+        fake::arm_info("none", 0),
+        fake::arm_info("日本語:kl:1", u64::MAX),
+    ];
+    arms.push(fake::arm_info(&long, 7));
+    let mut records = fake::records(&arms, 170);
+    for (index, record) in records.iter_mut().enumerate() {
+        if let RunEvent::Evaluated { scores, phase, .. } = &mut record.event {
+            let odd = [
+                None,
+                Some(f64::NAN),
+                Some(f64::INFINITY),
+                Some(-1e300),
+                Some(0.5),
+            ];
+            for (task, score) in scores.iter_mut().enumerate() {
+                score.accuracy = odd[(index + task) % odd.len()];
+                score.ntp = odd[(index + 2 * task) % odd.len()];
+                score.kl = odd[(index / 2) % odd.len()];
+            }
+            let unknown = Score {
+                dataset: long.clone(),
+                ..scores[0].clone()
+            };
+            scores.push(unknown);
+            *phase += index % 3 * 5;
+        }
+    }
+    let odd = [
+        RunEvent::PluginMetric {
+            arm: 1,
+            step: 1,
+            name: "\u{1b}[31mred\n".into(),
+            value: f64::NAN,
+        },
+        RunEvent::Log {
+            level: Level::Warn,
+            arm: Some(99),
+            message: "\u{1b}[2J an arm that is not there\t".into(),
+        },
+        RunEvent::ArmFailed {
+            arm: 0,
+            step: 3,
+            reason: String::new(),
+        },
+    ];
+    records.extend(fake::stamp(odd.into()));
+    records
+}
+
+/// A small reproducible source of choices.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, sides: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 % sides as u64) as usize
+    }
+}
+
+#[test]
+fn no_sequence_of_keys_and_news_panics() {
+    const CODES: [KeyCode; 20] = [
+        KeyCode::Up,
+        KeyCode::Down,
+        KeyCode::Left,
+        KeyCode::Right,
+        KeyCode::Enter,
+        KeyCode::Enter,
+        KeyCode::Esc,
+        KeyCode::Tab,
+        KeyCode::BackTab,
+        KeyCode::PageUp,
+        KeyCode::PageDown,
+        KeyCode::Home,
+        KeyCode::End,
+        KeyCode::Backspace,
+        KeyCode::Delete,
+        KeyCode::F(1),
+        KeyCode::Char('2'),
+        KeyCode::Char('é'),
+        KeyCode::Char('7'),
+        KeyCode::Char(','),
+    ];
+    const SIZES: [(u16, u16); 5] = [SMALL, LARGE, (80, 100), (300, 24), (20, 5)];
+    let usual = fake::records(&fake::four_arms(), 600);
+    let strange = strange_records();
+    for seed in 1..=60_u64 {
+        let mut dice = Dice(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15));
+        let mut app = match seed % 3 {
+            // Nothing but what the user does: no reply ever came.
+            0 => App::new(UNICODE, SMALL, NOW, Some(RUN.into())),
+            _ => app(UNICODE, SMALL),
+        };
+        for _ in 0..150 {
+            let event = match dice.roll(12) {
+                0 => Event::Reply(match dice.roll(9) {
+                    0 => Reply::Started(Ok(RUN.into())),
+                    1 => Reply::Stopping(RUN.into(), Err("no".into())),
+                    2 => Reply::Runs(Ok(Vec::new())),
+                    3 => Reply::Runs(Err("unreadable".into())),
+                    4 => Reply::Plugins(Ok(Vec::new())),
+                    5 => Reply::Devices(Ok(Vec::new())),
+                    6 => Reply::Compared(vec![(RUN.into(), Ok(fake::state(&strange)))]),
+                    7 => Reply::Exported(Err(String::new())),
+                    _ => Reply::Experiments(Ok(Vec::new())),
+                }),
+                1 => Event::Reply(Reply::Feed {
+                    run: RUN.into(),
+                    first: dice.roll(2) == 0,
+                    update: match dice.roll(4) {
+                        0 => Err("gone".into()),
+                        choice => Ok(FeedUpdate {
+                            records: match choice {
+                                1 => strange.clone(),
+                                2 => usual[..dice.roll(usual.len())].to_vec(),
+                                _ => Vec::new(),
+                            },
+                            status: RunStatus::Live,
+                        }),
+                    },
+                }),
+                2 => Event::Clock(NOW + f64::from(dice.roll(9) as u32)),
+                3..6 => Event::Key(KeyEvent::new(
+                    CODES[dice.roll(CODES.len())],
+                    KeyModifiers::NONE,
+                )),
+                _ => {
+                    let bindings = super::keymap::KEYMAP;
+                    let binding = &bindings[dice.roll(bindings.len())];
+                    let code = match binding.keys[dice.roll(binding.keys.len())] {
+                        super::keymap::Key::Char(c) => KeyCode::Char(c),
+                        super::keymap::Key::Ctrl(c) => KeyCode::Char(c),
+                        super::keymap::Key::Named(code, _) => code,
+                    };
+                    Event::Key(KeyEvent::new(code, KeyModifiers::NONE))
+                }
+            };
+            app.update(event);
+            app.take_commands();
+            let size = SIZES[dice.roll(SIZES.len())];
+            if dice.roll(3) == 0 {
+                app.update(Event::Resize(size.0, size.1));
+                screen(&app, size);
+            }
+        }
+        screen(&app, SMALL);
+    }
+}
+
+#[test]
+fn strange_figures_and_names_can_be_looked_at() {
+    let mut app = watching(UNICODE, SMALL, &fake::four_arms(), 10);
+    feed(&mut app, strange_records(), RunStatus::Live);
+    for size in [SMALL, LARGE] {
+        for metric in 0..3 {
+            let all = screen(&app, size);
+            assert!(
+                !all.contains("NaN") && !all.contains('\u{1b}'),
+                "metric {metric}: {all}"
+            );
+            key(&mut app, KeyCode::Enter);
+            for _ in 0..3 {
+                key(&mut app, KeyCode::Right);
+                screen(&app, size);
+            }
+            key(&mut app, KeyCode::Esc);
+            keys(&mut app, "m");
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! Colours, markers and the fallbacks for terminals that lack either.
+
+use std::env;
+
+use ratatui::buffer::Buffer;
+use ratatui::style::{Color, Modifier, Style};
+
+/// How the lab looks on this terminal. Nothing is told by colour alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Theme {
+    /// Colours the terminal can be trusted with.
+    pub colours: Colours,
+    /// Whether only ASCII may be written.
+    pub ascii: bool,
+}
+
+/// Colours a terminal can be trusted with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Colours {
+    /// None (`NO_COLOR`).
+    None,
+    /// The 16 of every terminal.
+    Sixteen,
+    /// The 256 of xterm.
+    Many,
+}
+
+/// Okabe and Ito's palette, told apart with every common kind of colour blindness, as xterm's
+/// nearest: sky blue, orange, bluish green, reddish purple, yellow, blue, vermilion, grey.
+const SERIES_MANY: [u8; 8] = [74, 214, 36, 175, 227, 32, 166, 250];
+const SERIES_SIXTEEN: [Color; 8] = [
+    Color::LightCyan,
+    Color::LightYellow,
+    Color::LightMagenta,
+    Color::LightBlue,
+    Color::White,
+    Color::Green,
+    Color::Red,
+    Color::Gray,
+];
+const MARKERS: [&str; 8] = ["●", "▲", "■", "◆", "✚", "○", "△", "□"];
+const MARKERS_ASCII: [&str; 8] = ["o", "^", "#", "*", "+", "x", "%", "="];
+
+impl Theme {
+    /// No colours, nothing but ASCII.
+    pub const PLAIN: Self = Self {
+        colours: Colours::None,
+        ascii: true,
+    };
+
+    /// What the environment says: `NO_COLOR`, `COLORTERM`, `TERM`, `FORGETLAB_ASCII` and the locale.
+    pub fn from_env() -> Self {
+        Self::from_vars(|name| env::var(name).ok().filter(|value| !value.is_empty()))
+    }
+
+    fn from_vars(var: impl Fn(&str) -> Option<String>) -> Self {
+        let term = var("TERM").unwrap_or_default();
+        let colours = if var("NO_COLOR").is_some() || term == "dumb" {
+            Colours::None
+        } else if var("COLORTERM").is_some() || term.contains("256color") {
+            Colours::Many
+        } else {
+            Colours::Sixteen
+        };
+        let locale = ["LC_ALL", "LC_CTYPE", "LANG"].iter().find_map(|n| var(n));
+        let locale = locale.unwrap_or_default().to_lowercase();
+        let utf8 = locale.contains("utf-8") || locale.contains("utf8");
+        let ascii = match var("FORGETLAB_ASCII").as_deref() {
+            Some("0") => false,
+            Some(_) => true,
+            // The Linux console's font has no Braille.
+            None => !utf8 || term == "linux" || term == "dumb",
+        };
+        Self { colours, ascii }
+    }
+
+    fn colour(self, sixteen: Color, many: u8) -> Style {
+        match self.colours {
+            Colours::None => Style::new(),
+            Colours::Sixteen => Style::new().fg(sixteen),
+            Colours::Many => Style::new().fg(Color::Indexed(many)),
+        }
+    }
+
+    /// Style of curve `index`.
+    pub fn series(self, index: usize) -> Style {
+        let index = index % SERIES_MANY.len();
+        self.colour(SERIES_SIXTEEN[index], SERIES_MANY[index])
+    }
+
+    /// Marker of curve `index`; one column wide.
+    pub fn marker(self, index: usize) -> &'static str {
+        let markers = if self.ascii { MARKERS_ASCII } else { MARKERS };
+        markers[index % markers.len()]
+    }
+
+    /// Headings.
+    pub fn heading(self) -> Style {
+        Style::new().add_modifier(Modifier::BOLD)
+    }
+
+    /// What may be passed over.
+    pub fn dim(self) -> Style {
+        Style::new().add_modifier(Modifier::DIM)
+    }
+
+    /// Where the cursor is.
+    pub fn selected(self) -> Style {
+        Style::new().add_modifier(Modifier::REVERSED)
+    }
+
+    /// Keys in the footer and the help.
+    pub fn key(self) -> Style {
+        self.colour(Color::LightCyan, 74)
+            .add_modifier(Modifier::BOLD)
+    }
+
+    /// Something went as hoped.
+    pub fn good(self) -> Style {
+        self.colour(Color::LightCyan, 74)
+    }
+
+    /// Something to look at.
+    pub fn warn(self) -> Style {
+        self.colour(Color::LightYellow, 214)
+    }
+
+    /// Something is wrong.
+    pub fn bad(self) -> Style {
+        self.colour(Color::LightRed, 202)
+            .add_modifier(Modifier::BOLD)
+    }
+
+    /// Last touch to a frame: on an ASCII terminal every other character is replaced.
+    pub fn finish(self, buffer: &mut Buffer) {
+        if !self.ascii {
+            return;
+        }
+        for cell in &mut buffer.content {
+            if !cell.symbol().is_ascii() {
+                let plain = cell.symbol().chars().next().map_or(" ", plain);
+                cell.set_symbol(plain);
+            }
+        }
+    }
+}
+
+/// One ASCII column for any character.
+fn plain(c: char) -> &'static str {
+    match c {
+        '─' | '━' | '–' | '—' | '−' | '‐' => "-",
+        '│' | '┃' | '┊' | '┆' | '║' => "|",
+        '┌' | '┐' | '└' | '┘' | '├' | '┤' | '┬' | '┴' | '┼' => "+",
+        '╭' | '╮' | '╰' | '╯' => "+",
+        '×' => "x",
+        '→' | '▸' | '›' | '❯' => ">",
+        '←' | '◂' | '‹' => "<",
+        '↑' | '▲' => "^",
+        '↓' | '▼' => "v",
+        '…' => "~",
+        '·' | '•' => ".",
+        '✓' => "x",
+        '‘' | '’' => "'",
+        '“' | '”' => "\"",
+        '█' | '▓' | '▒' | '░' => "#",
+        '\u{a0}' => " ",
+        _ => "?",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn theme(vars: &[(&str, &str)]) -> Theme {
+        Theme::from_vars(|name| {
+            let found = vars.iter().find(|(n, _)| *n == name);
+            found.map(|(_, value)| value.to_string())
+        })
+    }
+
+    #[test]
+    fn a_terminal_gets_only_what_it_can_show() {
+        let modern = theme(&[("TERM", "xterm-256color"), ("LANG", "en_GB.UTF-8")]);
+        assert_eq!(modern.colours, Colours::Many);
+        assert!(!modern.ascii);
+        assert_eq!(theme(&[("TERM", "xterm")]).colours, Colours::Sixteen);
+        assert!(
+            theme(&[("LANG", "C")]).ascii,
+            "no UTF-8 locale: Braille would be garbage"
+        );
+        assert!(theme(&[("LC_ALL", "C"), ("LANG", "en_GB.UTF-8")]).ascii);
+        assert!(theme(&[("FORGETLAB_ASCII", "1"), ("LANG", "en_GB.UTF-8")]).ascii);
+        let plain = theme(&[("NO_COLOR", "1"), ("COLORTERM", "truecolor")]);
+        assert_eq!(plain.colours, Colours::None);
+        assert_eq!(plain.series(0), Style::new());
+    }
+}

@@ -1,0 +1,149 @@
+//! Numbers as short words, clipping, wrapping and scrolling.
+
+use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
+
+/// `text` in at most `width` columns, the end replaced by `…` where it does not fit.
+pub fn clip(text: &str, width: usize) -> String {
+    if text.width() <= width {
+        return text.to_string();
+    }
+    let mut clipped = String::new();
+    let mut used = 0;
+    for c in text.chars() {
+        let wide = c.width().unwrap_or(0);
+        if used + wide + 1 > width {
+            break;
+        }
+        used += wide;
+        clipped.push(c);
+    }
+    if width > 0 {
+        clipped.push('…');
+    }
+    clipped
+}
+
+/// `text` broken at spaces into lines of at most `width` columns; longer words are cut.
+pub fn wrap(text: &str, width: usize) -> Vec<String> {
+    let width = width.max(1);
+    let mut lines = Vec::new();
+    for paragraph in text.lines() {
+        let mut line = String::new();
+        for word in paragraph.split_whitespace() {
+            let gap = usize::from(!line.is_empty());
+            if line.width() + gap + word.width() <= width {
+                if gap == 1 {
+                    line.push(' ');
+                }
+                line.push_str(word);
+                continue;
+            }
+            if !line.is_empty() {
+                lines.push(std::mem::take(&mut line));
+            }
+            for c in word.chars() {
+                if line.width() + c.width().unwrap_or(0) > width {
+                    lines.push(std::mem::take(&mut line));
+                }
+                line.push(c);
+            }
+        }
+        lines.push(line);
+    }
+    lines
+}
+
+/// First line of a list to show, so that `cursor` is in sight and the window is full.
+pub fn scroll_to(cursor: usize, len: usize, height: usize) -> usize {
+    let last = len.saturating_sub(height);
+    cursor.saturating_sub(height / 2).min(last)
+}
+
+/// A count in three or four characters: `980`, `12.3k`, `4.0M`.
+pub fn count(value: u64) -> String {
+    const UNITS: [(f64, &str); 4] = [(1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")];
+    let value = value as f64;
+    for (size, unit) in UNITS {
+        // What would round up to "1000k" is the next unit's.
+        if value >= size * 0.9995 {
+            let scaled = value / size;
+            let decimals = usize::from(scaled < 99.95);
+            return format!("{scaled:.decimals$}{unit}");
+        }
+    }
+    format!("{value}")
+}
+
+/// `1 seed`, `2 seeds`.
+pub fn plural(count: usize, word: &str) -> String {
+    format!("{count} {word}{}", if count == 1 { "" } else { "s" })
+}
+
+/// Seconds as `42s`, `3m05s`, `2h07m`, `3d04h`.
+pub fn seconds(value: f64) -> String {
+    if !value.is_finite() || value < 0.0 {
+        return "?".into();
+    }
+    let s = value as u64;
+    match s {
+        0..60 => format!("{s}s"),
+        60..3600 => format!("{}m{:02}s", s / 60, s % 60),
+        3600..86_400 => format!("{}h{:02}m", s / 3600, s / 60 % 60),
+        _ => format!("{}d{:02}h", s / 86_400, s / 3600 % 24),
+    }
+}
+
+/// A share as a percentage with one decimal, `100%` at the top.
+pub fn percent(value: f64) -> String {
+    let shown = format!("{:.1}", value * 100.0);
+    match shown.as_str() {
+        "-0.0" => "0.0%".into(),
+        "100.0" => "100%".into(),
+        _ => format!("{shown}%"),
+    }
+}
+
+/// Nats in four or five characters.
+pub fn nats(value: f64) -> String {
+    let decimals = match value.abs() {
+        v if v < 9.9995 => 3,
+        v if v < 99.995 => 2,
+        _ => 1,
+    };
+    let shown = format!("{value:.decimals$}");
+    match shown.strip_prefix('-') {
+        Some(zero) if zero.chars().all(|c| c == '0' || c == '.') => zero.into(),
+        _ => shown,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_read_at_a_glance() {
+        let counts = [0, 999, 1_000, 12_345, 999_999, 4_000_000, 123_456_789];
+        let shown: Vec<String> = counts.into_iter().map(count).collect();
+        let expected = ["0", "999", "1.0k", "12.3k", "1.0M", "4.0M", "123M"];
+        assert_eq!(shown, expected);
+        let times: Vec<String> = [5.9, 65.0, 7_620.0, 273_600.0].map(seconds).into();
+        assert_eq!(times, ["5s", "1m05s", "2h07m", "3d04h"]);
+        assert_eq!(seconds(f64::NAN), "?");
+        assert_eq!(percent(0.9999), "100%");
+        assert_eq!(percent(-0.0001), "0.0%");
+        assert_eq!(nats(-0.0001), "0.000");
+    }
+
+    #[test]
+    fn long_names_and_messages_stay_inside() {
+        assert_eq!(clip("self-generated", 8), "self-ge…");
+        assert_eq!(clip("ab", 2), "ab");
+        assert_eq!(clip("ab", 0), "");
+        let lines = wrap("a plugin that/returned/wrong lengths", 10);
+        assert_eq!(lines, ["a plugin", "that/retur", "ned/wrong", "lengths"]);
+        assert_eq!(scroll_to(9, 10, 4), 6);
+        assert_eq!(scroll_to(0, 10, 4), 0);
+        assert_eq!(scroll_to(3, 2, 4), 0);
+    }
+}
