@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use forgetlab_engine::{
     experiment::Objective,
     replay::{
-        Capabilities, DrawRequest, GenerateRequest, InstanceOptions, LogLevel, PhaseContext,
-        Plugin, ScoreRequest, Scores, Sequences, ServiceError, Services, SpecialTokens,
-        StrategyError, StrategyInstance, Task,
+        Capabilities, DrawRequest, DryRunError, GenerateRequest, InstanceOptions, LogLevel, OnLate,
+        PhaseContext, Plugin, ScoreRequest, Scores, Sequences, ServiceError, Services,
+        SpecialTokens, StrategyError, StrategyInstance, Task, dry_run,
     },
 };
 use serde_json::{Map, Value};
@@ -131,6 +131,13 @@ pub fn options() -> InstanceOptions {
         breadcrumb: None,
         deadline: None,
     }
+}
+
+/// The check of `forgetlab plugins check`.
+pub fn check(plugin: &std::sync::Arc<Plugin>, settings: &str) -> Result<(), DryRunError> {
+    let settings: Map<String, Value> = serde_json::from_str(settings).expect("JSON");
+    let on_late: OnLate = std::sync::Arc::new(|_| {});
+    dry_run(plugin, &settings, &on_late, &mut |_, _| {})
 }
 
 /// An instance with settings given as JSON.

@@ -1,10 +1,9 @@
 //! The built-in strategies: what they replay, and that they go on from a saved state.
 
-use forgetlab_engine::replay::{DryRunError, ModelRef, ReplayBatch, Seen, dry_run};
-use serde_json::Map;
+use forgetlab_engine::replay::{DryRunError, ModelRef, ReplayBatch};
 
 use crate::{
-    lab::{Lab, ROWS, SEQ_LEN, STEPS, instance, phase},
+    lab::{Lab, ROWS, SEQ_LEN, STEPS, check, instance, phase},
     libraries::{built_in, hostile},
 };
 
@@ -14,18 +13,15 @@ const BUILT_IN: [&str; 4] = ["none", "true-data", "self-generated", "bos-prompte
 #[test]
 fn built_in_strategies_pass_the_check_every_plugin_can_be_put_to() {
     for name in BUILT_IN {
-        let mut seen = Seen::new();
-        let result = dry_run(&built_in(name), &Map::new(), &mut seen);
-        assert!(result.is_ok(), "{name}: {result:?} after {seen:?}");
+        let result = check(&built_in(name), "{}");
+        assert!(result.is_ok(), "{name}: {result:?}");
     }
 }
 
 /// Else an author would not learn that the state is incomplete until a resumed run differs.
 #[test]
 fn the_check_notices_a_state_that_is_not_saved() {
-    let settings = serde_json::json!({"mode": "forgets-state"});
-    let settings = settings.as_object().expect("object");
-    let error = dry_run(&hostile(), settings, &mut Seen::new()).expect_err("must be noticed");
+    let error = check(&hostile(), r#"{"mode": "forgets-state"}"#).expect_err("must be noticed");
     assert!(matches!(error, DryRunError::NotResumable { .. }), "{error}");
 }
 

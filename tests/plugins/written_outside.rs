@@ -2,19 +2,16 @@
 
 use std::{path::Path, process::Command, sync::Arc};
 
-use forgetlab_engine::replay::{Plugin, Seen, dry_run};
-use serde_json::Map;
+use forgetlab_engine::replay::Plugin;
 
 use crate::{
-    lab::{Lab, ROWS, STEPS, instance, phase},
+    lab::{Lab, ROWS, STEPS, check, instance, phase},
     libraries::{compile_c, library, root, run},
 };
 
 /// Every other step a batch of old data, as both templates do.
 fn works(plugin: &Arc<Plugin>) {
-    let mut seen = Seen::new();
-    dry_run(plugin, &Map::new(), &mut seen)
-        .unwrap_or_else(|error| panic!("{error} after {seen:?}"));
+    check(plugin, "{}").unwrap_or_else(|error| panic!("{error}"));
     let mut lab = Lab::default();
     let mut instance = instance(plugin, r#"{"every": 3}"#, &mut lab).expect("made");
     instance.phase_started(&phase(1), &mut lab).expect("starts");

@@ -30,7 +30,7 @@ mod watchdog;
 
 pub use batch::*;
 pub use capabilities::*;
-pub use dry_run::{DryRunError, Seen, dry_run};
+pub use dry_run::{DryRunError, Report, dry_run};
 pub use error::*;
 pub use instance::*;
 pub use registry::*;

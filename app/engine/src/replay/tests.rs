@@ -4,7 +4,7 @@ use std::{path::Path, sync::Arc};
 
 use forgetlab_plugin_api::{self as api, Batch, Error, Host, Phase, Settings, Step, Strategy, abi};
 
-use super::{Capabilities, InstanceOptions, Plugin, Seen, dry_run, library::handshake};
+use super::{Capabilities, InstanceOptions, OnLate, Plugin, dry_run, library::handshake};
 
 /// A plugin of this very process.
 fn plugin<T: Strategy>() -> Arc<Plugin> {
@@ -15,13 +15,11 @@ fn plugin<T: Strategy>() -> Arc<Plugin> {
 }
 
 fn seen<T: Strategy>() -> String {
-    let mut seen = Seen::new();
-    let result = dry_run(&plugin::<T>(), &Default::default(), &mut seen);
-    assert!(result.is_ok(), "{result:?} after {seen:?}");
-    let lines: Vec<String> = seen
-        .iter()
-        .map(|(what, text)| format!("{what}: {text}"))
-        .collect();
+    let mut lines: Vec<String> = Vec::new();
+    let mut report = |what, text| lines.push(format!("{what}: {text}"));
+    let on_late: OnLate = Arc::new(|_| {});
+    let result = dry_run(&plugin::<T>(), &Default::default(), &on_late, &mut report);
+    assert!(result.is_ok(), "{result:?} after {lines:?}");
     lines.join("\n")
 }
 
