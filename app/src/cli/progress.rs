@@ -7,7 +7,7 @@ use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
 
 use forgetlab_engine::report::human_seconds;
-use forgetlab_engine::run::{ArmState, ArmStatus, Event, Level, Record, RunState};
+use forgetlab_engine::run::{ArmState, ArmStatus, Evaluation, Event, Level, Record, RunState};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 /// Shows a run as its events come in.
@@ -42,7 +42,11 @@ impl ProgressView {
                     .iter()
                     .filter(|arm| arm.status != ArmStatus::Waiting)
                 {
-                    line(&format!("{}: {}", label(state, arm), standing(state, arm)));
+                    line(&format!(
+                        "{}: {}",
+                        label(state, arm),
+                        standing(state, arm, false)
+                    ));
                 }
             }
         }
@@ -81,16 +85,6 @@ impl ProgressView {
             }
         }
     }
-
-    /// A message of this program's own, above the bars.
-    pub fn say(&self, text: &str) {
-        match &self.bars {
-            Some(bars) => {
-                let _ = bars.all.println(text);
-            }
-            None => line(text),
-        }
-    }
 }
 
 impl Bars {
@@ -99,7 +93,7 @@ impl Bars {
             let _ = self.all.clear();
             let total = state.total_steps();
             let style =
-                ProgressStyle::with_template("{prefix:<24!} [{bar:16}] {pos:>5}/{len} {wide_msg}");
+                ProgressStyle::with_template("{prefix:<22!} [{bar:10}] {pos:>5}/{len} {wide_msg}");
             let style = style
                 .unwrap_or_else(|_| ProgressStyle::default_bar())
                 .progress_chars("=> ");
@@ -117,7 +111,7 @@ impl Bars {
         }
         for (bar, arm) in self.arms.iter().zip(&state.arms) {
             bar.set_position(arm.step);
-            bar.set_message(standing(state, arm));
+            bar.set_message(standing(state, arm, true));
         }
     }
 }
@@ -132,7 +126,11 @@ fn words(state: &RunState, record: &Record) -> Option<String> {
             arms,
             ..
         } => {
-            format!("{experiment} ({preset}): {} arms", arms.len())
+            format!(
+                "{experiment} ({preset}): {} arm{}",
+                arms.len(),
+                if arms.len() == 1 { "" } else { "s" }
+            )
         }
         Event::WorkerStarted {
             pid,
@@ -148,9 +146,11 @@ fn words(state: &RunState, record: &Record) -> Option<String> {
             let dataset = &state.phases.get(*phase)?.dataset;
             format!("{name}: phase {phase} ({dataset}) begins at step {step}")
         }
-        Event::Evaluated { arm, .. } => {
+        Event::Evaluated { arm, step, .. } => {
             let (name, arm) = about(arm)?;
-            format!("{name}: {}", standing(state, arm))
+            // Later ones may have been taken in already.
+            let found = arm.evaluations.iter().find(|e| e.step == *step)?;
+            format!("{name}: {}", figures(state, arm, found, false))
         }
         Event::Log {
             level,
@@ -190,27 +190,36 @@ fn words(state: &RunState, record: &Record) -> Option<String> {
     })
 }
 
-/// Where an arm stands, e.g. `step 160 of 600, sort 95.0 %, 0.231 nats, forgot 2.0 %`.
-fn standing(state: &RunState, arm: &ArmState) -> String {
-    let mut text = match &arm.status {
-        ArmStatus::Waiting => return "waiting".to_owned(),
-        ArmStatus::Running | ArmStatus::Finished => String::new(),
-        ArmStatus::Failed(_) | ArmStatus::Skipped(_) => format!("{} ", arm.status.word()),
+/// Where an arm stands, e.g. `step 160, sort 95.0 % 0.231 nats, forgot 2.0 %`.
+fn standing(state: &RunState, arm: &ArmState, brief: bool) -> String {
+    let found = match arm.evaluations.last() {
+        Some(last) => figures(state, arm, last, brief),
+        None => "starting".to_owned(),
     };
-    let Some(now) = arm.evaluations.last() else {
-        return text + "starting";
+    match &arm.status {
+        ArmStatus::Waiting => "waiting".to_owned(),
+        ArmStatus::Running | ArmStatus::Finished => found,
+        ArmStatus::Failed(_) | ArmStatus::Skipped(_) => format!("{}, {found}", arm.status.word()),
+    }
+}
+
+/// What an evaluation found, in a line; a `brief` one fits beside a bar.
+fn figures(state: &RunState, arm: &ArmState, now: &Evaluation, brief: bool) -> String {
+    let mut text = if brief {
+        String::new()
+    } else {
+        format!("step {}, ", now.step)
     };
-    text += &format!("step {}", now.step);
     let new = state
         .phases
         .get(now.phase)
         .and_then(|phase| now.score(&phase.dataset));
     if let Some(score) = new {
-        text += &format!(", {}", score.dataset);
+        text += &score.dataset;
         if let Some(accuracy) = score.accuracy {
             text += &format!(" {:.1} %", accuracy * 100.0);
         }
-        if let Some(ntp) = score.ntp {
+        if let Some(ntp) = score.ntp.filter(|_| !brief || score.accuracy.is_none()) {
             text += &format!(" {ntp:.3} nats");
         }
     }
@@ -283,7 +292,7 @@ mod tests {
             arms: vec![info],
             phases: phases.into(),
         };
-        assert_eq!(tell(started).unwrap(), "toy-continual (cpu): 1 arms");
+        assert_eq!(tell(started).unwrap(), "toy-continual (cpu): 1 arm");
         let mut evaluated = |phase: usize, step, accuracy: [f64; 2]| {
             let roles = [[Role::New, Role::Future], [Role::Old, Role::New]][phase];
             let scores = ["reversal", "sort"]

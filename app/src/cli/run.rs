@@ -8,7 +8,7 @@ use forgetlab_engine::experiment::{Overrides, resolve};
 /// Arguments of `run`.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Experiment, or the config.toml of an earlier run
+    /// Experiment, or the path of an earlier run or its config.toml
     pub experiment: String,
     /// Preset to start from
     #[arg(long)]

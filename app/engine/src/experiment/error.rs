@@ -113,7 +113,10 @@ pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Opti
             )
         })
         .filter(|(distance, candidate)| {
-            *distance <= (candidate.chars().count().max(3) / 3) || candidate.starts_with(&name)
+            let length = candidate.chars().count().max(3);
+            *distance <= length / 3
+                || candidate.starts_with(&name)
+                || (length > 3 && name.starts_with(candidate))
         })
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, candidate)| candidate)
@@ -129,8 +132,11 @@ pub(crate) fn position(text: &str, span: Option<Range<usize>>) -> (usize, usize)
 }
 
 fn hint(near: Option<&str>, known: &[String]) -> String {
+    const FEW: usize = 8;
+    let few = known.len() <= FEW;
     let known = known.join(", ");
     match near {
+        Some(near) if !few => format!("; did you mean `{near}`?"),
         Some(near) => format!("; did you mean `{near}`? (there are: {known})"),
         None => format!("; there are: {known}"),
     }

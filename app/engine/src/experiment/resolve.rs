@@ -25,7 +25,8 @@ pub struct Overrides {
     pub threads: Option<usize>,
 }
 
-/// Resolves an experiment by name, or a `config.toml` by path, with overrides.
+/// Resolves an experiment by name, or the configuration of an earlier run by the path of its
+/// `config.toml` or its folder, with overrides.
 ///
 /// Whether the strategies exist and like their settings is for the plugin host to say.
 pub fn resolve(experiment: &str, overrides: &Overrides) -> Result<RunConfig, SpecError> {
@@ -77,12 +78,16 @@ fn from_file(path: &str, overrides: &Overrides) -> Result<RunConfig, SpecError> 
             format!("`{preset}` goes with an experiment's name, not with the file {path}"),
         ));
     }
-    let path = Path::new(path);
-    let text = std::fs::read_to_string(path).map_err(|source| SpecError::Read {
-        path: path.to_owned(),
+    // A run's folder stands for the configuration in it.
+    let path = match Path::new(path) {
+        folder if folder.is_dir() => folder.join("config.toml"),
+        file => file.to_owned(),
+    };
+    let text = std::fs::read_to_string(&path).map_err(|source| SpecError::Read {
+        path: path.clone(),
         source,
     })?;
-    toml::from_str(&text).map_err(|error| SpecError::toml(path.to_owned(), &text, &error))
+    toml::from_str(&text).map_err(|error| SpecError::toml(path, &text, &error))
 }
 
 /// The preset without its arms, and those as text: their coefficient may still change.
@@ -199,7 +204,7 @@ fn targets<'a>(value: &'a mut Value, path: &[&str]) -> Option<Vec<&'a mut Value>
     }
 }
 
-/// Every key `--set` takes, arrays of tables once without and once with an index.
+/// Every key `--set` takes; the phases once for all and once by the dataset's name.
 fn known_keys(config: &RunConfig) -> Vec<String> {
     fn walk(prefix: &str, value: &Value, keys: &mut Vec<String>) {
         match value {
@@ -211,6 +216,11 @@ fn known_keys(config: &RunConfig) -> Vec<String> {
             }
             Value::Array(items) if items.first().is_some_and(Value::is_table) => {
                 walk(prefix, &items[0], keys);
+                for item in items {
+                    if let Some(name) = item.get("dataset").and_then(Value::as_str) {
+                        keys.push(format!("{prefix}.{name}.steps"));
+                    }
+                }
             }
             _ => keys.push(prefix.to_owned()),
         }
@@ -305,5 +315,190 @@ fn parse_value(text: &str) -> Result<Value, String> {
             "the value is not TOML ({}); quote a text that has brackets or quotes in it",
             error.message().trim_end()
         )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Objective, experiments};
+    use super::*;
+
+    fn with(set: &[(&str, &str)]) -> Result<RunConfig, String> {
+        let set = set
+            .iter()
+            .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+            .collect();
+        let overrides = Overrides {
+            set,
+            ..Overrides::default()
+        };
+        resolve("toy-continual", &overrides).map_err(|error| error.to_string())
+    }
+
+    /// A preset that does not resolve is an experiment nobody can run.
+    #[test]
+    fn every_preset_resolves_and_comes_back_from_its_file() {
+        for experiment in experiments() {
+            for preset in experiment.presets() {
+                let overrides = Overrides {
+                    preset: Some(preset.to_owned()),
+                    ..Overrides::default()
+                };
+                let config = resolve(experiment.name, &overrides).unwrap();
+                assert_eq!(config.arms.len(), 4);
+                let dir = tempfile::tempdir().unwrap();
+                let path = dir.path().join("config.toml");
+                std::fs::write(&path, toml::to_string(&config).unwrap()).unwrap();
+                for path in [path.as_path(), dir.path()] {
+                    let again = resolve(path.to_str().unwrap(), &Overrides::default()).unwrap();
+                    assert_eq!(again, config);
+                }
+            }
+        }
+    }
+
+    /// A setting that is taken but not applied would be a wrong result.
+    #[test]
+    fn settings_reach_their_place() {
+        let config = with(&[
+            ("optimizer.lr", "1"),
+            ("optimizer.schedule", "cosine"),
+            ("phases.steps", "7"),
+            ("phases.sort.steps", "8"),
+            ("phases.3.dataset", "add"),
+            ("seeds", "[3, 4]"),
+            ("replay.coeff", "0.5"),
+            ("bos-prompted.prompt", "hello world"),
+            ("bos-prompted.sampling.top_k", "40"),
+            ("arms.true-data.lr", "1e-5"),
+        ])
+        .unwrap();
+        assert_eq!(config.optimizer.lr, 1.0);
+        assert_eq!(config.optimizer.schedule, super::super::Schedule::Cosine);
+        assert_eq!(
+            config.phases.iter().map(|p| p.steps).collect::<Vec<_>>(),
+            [7, 8, 7, 7]
+        );
+        assert_eq!(config.phases[3].dataset, "add");
+        assert_eq!(config.seeds, [3, 4]);
+        let arm = |name: &str| config.arms.iter().find(|a| a.strategy == name).unwrap();
+        assert_eq!(arm("true-data").coeff, Some(0.5));
+        assert_eq!(arm("true-data").lr, Some(1e-5));
+        assert_eq!(arm("none").lr, None);
+        let settings = &arm("bos-prompted").settings;
+        assert_eq!(settings["prompt"].as_str(), Some("hello world"));
+        assert_eq!(settings["sampling"]["top_k"].as_integer(), Some(40));
+        assert!(arm("self-generated").settings.is_empty());
+    }
+
+    /// The order of options must not decide what a run does.
+    #[test]
+    fn given_arms_take_the_coefficient_and_the_settings() {
+        let overrides = Overrides {
+            arms: vec!["none".into(), "mine:ntp".into(), "mine:kl:2".into()],
+            set: vec![
+                ("mine.x".into(), "true".into()),
+                ("replay.coeff".into(), "3".into()),
+            ],
+            seeds: vec![5],
+            device: Some("cuda:1".into()),
+            threads: Some(3),
+            preset: Some("smoke".into()),
+        };
+        let config = resolve("toy-continual", &overrides).unwrap();
+        assert_eq!(
+            (config.seeds, config.device, config.threads),
+            (vec![5], "cuda:1".into(), 3)
+        );
+        assert_eq!(config.arms[1].objective, Some(Objective::Ntp));
+        assert_eq!(config.arms[1].coeff, Some(3.0));
+        assert_eq!(config.arms[2].coeff, Some(2.0));
+        assert_eq!(config.arms[2].settings["x"].as_bool(), Some(true));
+    }
+
+    /// Every slip gets one message that leads to the right spelling.
+    #[test]
+    fn slips_name_the_near_miss() {
+        for (key, value, expected) in [
+            ("optimizer.lrr", "1", "did you mean `optimizer.lr`"),
+            ("optimiser.lr", "1", "did you mean `optimizer.lr`"),
+            ("modell.d_model", "64", "did you mean `model.d_model`"),
+            ("phases.rotat.steps", "5", "did you mean"),
+            ("phases.9.steps", "5", "unknown setting"),
+            ("bos-promted.x", "1", "did you mean `bos-prompted`"),
+            ("arms.lrr", "1", "did you mean `arms.lr`"),
+            ("lr", "1", "unknown setting `lr`"),
+            ("optimizer", "1", "unknown setting"),
+            (
+                "optimizer.lr",
+                "fast",
+                "--set optimizer.lr=fast: invalid type",
+            ),
+            (
+                "optimizer.schedule",
+                "linear",
+                "expected `constant` or `cosine`",
+            ),
+            ("optimizer.lr", "[1", "not TOML"),
+            ("experiment", "x", "command line"),
+            (
+                "model.d_model",
+                "65",
+                "model.d_model: 65 must be a multiple",
+            ),
+            ("model.head_dim", "15", "must be even"),
+            ("model.n_layers", "0", "model.n_layers: must be at least 1"),
+            ("phases.2.steps", "0", "phases.2.steps: must be at least 1"),
+            ("phases.2.dataset", "sorted", "did you mean `sort`"),
+            ("optimizer.lr", "nan", "optimizer.lr: NaN must be a finite"),
+            ("optimizer.beta2", "1.0", "below 1"),
+            ("data.held_out", "0", "between 0 and 1"),
+            ("device", "gpu", "cpu, cuda or cuda:N"),
+            ("seeds", "[1, 1]", "given twice"),
+            ("seeds", "[]", "at least 1"),
+            ("seeds", "[-1]", "--set seeds=[-1]"),
+            ("threads", "0", "threads"),
+        ] {
+            let error = with(&[(key, value)]).unwrap_err();
+            assert!(error.contains(expected), "{key}={value}: {error}");
+        }
+        let named = |experiment: &str, preset: Option<&str>, arms: &[&str]| {
+            let overrides = Overrides {
+                preset: preset.map(str::to_owned),
+                arms: arms.iter().map(|a| (*a).to_owned()).collect(),
+                ..Overrides::default()
+            };
+            resolve(experiment, &overrides).unwrap_err().to_string()
+        };
+        assert!(named("toy-continaul", None, &[]).contains("did you mean `toy-continual`"));
+        assert!(named("toy-continual", Some("papre"), &[]).contains("did you mean `paper`"));
+        assert!(named("toy-continual", None, &["none", "none"]).contains("given twice"));
+        assert!(named("toy-continual", None, &["a", "a:kl:10"]).contains("given twice"));
+        assert!(named("gone/config.toml", None, &[]).contains("gone/config.toml"));
+        assert!(named("x.toml", Some("cpu"), &[]).contains("--preset"));
+    }
+
+    /// A typing error in a file of one's own must be found without reading the whole file.
+    #[test]
+    fn a_malformed_file_is_located() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("mine.toml");
+        let good = toml::to_string(&with(&[]).unwrap()).unwrap();
+        for (from, to, expected) in [
+            ("n_layers = 2", "n_layers = = 2", "line "),
+            ("n_layers = 2", "n_layer = 2", "unknown field `n_layer`"),
+            ("n_layers = 2", "n_layers = \"two\"", "invalid type"),
+        ] {
+            assert!(good.contains(from));
+            std::fs::write(&path, good.replace(from, to)).unwrap();
+            let error = resolve(path.to_str().unwrap(), &Overrides::default()).unwrap_err();
+            let line = good.lines().position(|l| l == from).unwrap() + 1;
+            let error = error.to_string();
+            assert!(error.contains(expected), "{error}");
+            assert!(
+                error.contains(&format!("mine.toml, line {line}, column ")),
+                "{error}"
+            );
+        }
     }
 }

@@ -371,9 +371,6 @@ mod tests {
         }
         let png = accuracy_png(&fixture::state()).unwrap();
         assert_eq!(&png[..8], b"\x89PNG\r\n\x1a\n");
-        if let Some(path) = std::env::var_os("FORGETLAB_TEST_FIGURE") {
-            std::fs::write(path, png).unwrap();
-        }
     }
 
     /// A run stopped at once, or with many datasets, must still have a figure.

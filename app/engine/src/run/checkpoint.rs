@@ -543,6 +543,27 @@ mod tests {
         assert_eq!(store.steps().unwrap(), [10, 30]);
     }
 
+    /// A disk that fills in the middle of a checkpoint must cost that checkpoint only.
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn a_full_disk_costs_the_new_checkpoint_only() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = store(dir.path());
+        save(&store, 10, 1.0);
+        for part in ["safetensors", "json"] {
+            let name = format!(".tmp-{}-step-0000000020.{part}", std::process::id());
+            std::os::unix::fs::symlink("/dev/full", store.folder().join(name)).unwrap();
+            let tensors = [NamedTensor::f32("w", &[1], &[2.0])];
+            let error = store.save(20, 0, &tensors, Value::Null).unwrap_err();
+            assert!(error.is_disk_full(), "{error}");
+            let latest = store.latest_valid().unwrap();
+            assert_eq!(latest.checkpoint.unwrap().info.step, 10);
+            assert!(latest.problems.is_empty());
+            store.prune(2, &[]).unwrap();
+            assert_eq!(file_names(store.folder()).unwrap().len(), 2);
+        }
+    }
+
     /// A shape that does not fit its data must fail when saved, not when the run is resumed.
     #[test]
     fn a_wrong_shape_is_refused_when_saving() {

@@ -106,7 +106,7 @@ fn disk_full(error: &io::Error) -> bool {
 
 fn describe(error: &io::Error) -> String {
     let advice = if disk_full(error) {
-        "; nothing already written was harmed: free some space, then `forgetlab resume` the run"
+        "; nothing already written was harmed: free some space and try again (a run: `forgetlab resume`)"
     } else if matches!(
         error.kind(),
         io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem
