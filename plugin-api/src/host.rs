@@ -137,7 +137,7 @@ impl<'a> Host<'a> {
             rows: rows as u64,
             reserved: [0; 4],
         };
-        let drawn = sequences((rows, 64), true, "draw_old", |out| {
+        let drawn = sequences((0, 0), true, "draw_old", |out| {
             Ok(service!(self, draw_old(&request, out)))
         })?;
         drawn.ok_or_else(|| "draw_old: the lab has no old sequences".into())
@@ -210,7 +210,7 @@ impl<'a> Host<'a> {
 
     /// The batch of new data of the current step; `None` outside a step.
     pub fn new_batch(&mut self) -> Result<Option<Sequences>, Error> {
-        sequences((64, 64), true, "new_batch", |out| {
+        sequences((0, 0), true, "new_batch", |out| {
             Ok(service!(self, new_batch(out)))
         })
     }
@@ -320,7 +320,8 @@ fn or_null<T>(buffer: &mut [T]) -> *mut T {
     buffer.as_mut_ptr()
 }
 
-/// Calls a service that gives sequences, with larger buffers when it asks for them.
+/// Calls a service that gives sequences, with larger buffers when it asks for them: from no room at
+/// all, this asks for the size first.
 fn sequences(
     (mut rows, mut seq_len): (usize, usize),
     details: bool,

@@ -3,11 +3,12 @@
 use std::{
     path::{Path, PathBuf},
     process::ExitCode,
+    sync::Arc,
 };
 
 use anyhow::{Context, bail, ensure};
 use clap::{Args, Subcommand};
-use forgetlab_engine::replay::{Plugin, Registry, Seen, dry_run, search_path};
+use forgetlab_engine::replay::{OnLate, Plugin, Registry, dry_run, search_path};
 use serde_json::{Map, Value};
 
 /// Strategy plugins.
@@ -117,11 +118,10 @@ fn check(file: &Path, settings: &[String]) -> anyhow::Result<ExitCode> {
         );
     }
     let settings = parse_settings(settings)?;
-    let mut seen = Seen::new();
-    let result = dry_run(&plugin, &settings, &mut seen);
-    for (what, text) in &seen {
-        say(what, text);
-    }
+    let on_late: OnLate = Arc::new(|late| eprintln!("warning: {late}"));
+    let result = dry_run(&plugin, &settings, &on_late, &mut |what, text| {
+        say(what, &text)
+    });
     result.with_context(|| format!("{} does not work", file.display()))?;
     println!("{} works", plugin.name);
     Ok(ExitCode::SUCCESS)

@@ -1,13 +1,13 @@
 //! A strategy's whole life against a tiny made-up lab: what `plugins check` does.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use serde_json::{Map, Value};
 
 use super::{
-    Capabilities, DrawRequest, GenerateRequest, InstanceOptions, LogLevel, ModelRef, PhaseContext,
-    Plugin, ReplayBatch, ScoreRequest, Scores, Sequences, ServiceError, Services, SettingsError,
-    SpecialTokens, StepMetrics, StrategyError, StrategyInstance, Task, Teacher,
+    Capabilities, DrawRequest, GenerateRequest, InstanceOptions, LogLevel, ModelRef, OnLate,
+    PhaseContext, Plugin, ReplayBatch, ScoreRequest, Scores, Sequences, ServiceError, Services,
+    SettingsError, SpecialTokens, StepMetrics, StrategyError, StrategyInstance, Task, Teacher,
 };
 use crate::experiment::Objective;
 
@@ -19,8 +19,11 @@ const STEPS: u64 = 40;
 const STEPS_BEFORE_SAVE: u64 = 3;
 const STEPS_AFTER_SAVE: u64 = 20;
 
-/// What was seen, in order: what was done, and what came of it.
-pub type Seen = Vec<(&'static str, String)>;
+/// Told what was done and what came of it, as soon as it is known.
+pub type Report<'a> = &'a mut dyn FnMut(&'static str, String);
+
+/// Time in a call after which it is reported.
+const DEADLINE: Duration = Duration::from_secs(10);
 
 /// Why a dry run failed.
 #[derive(Debug, thiserror::Error)]
@@ -44,43 +47,44 @@ pub enum DryRunError {
 }
 
 /// Leads an instance through two phases, saves it in the second, and compares what follows with an
-/// instance made from the saved state. `seen` tells what came of each call, up to an error.
+/// instance made from the saved state. `report` is told what came of each call, up to an error.
 pub fn dry_run(
     plugin: &Arc<Plugin>,
     settings: &Map<String, Value>,
-    seen: &mut Seen,
+    on_late: &OnLate,
+    report: Report,
 ) -> Result<(), DryRunError> {
     let settings = plugin.resolve_settings(settings)?;
-    seen.push(("settings", Value::from(settings.clone()).to_string()));
+    report("settings", Value::from(settings.clone()).to_string());
     let mut lab = MadeUpLab::default();
-    let mut instance = instantiate(plugin, &settings, &mut lab)?;
-    seen.push(("create", "ok".into()));
+    let mut instance = instantiate(plugin, &settings, on_late, &mut lab)?;
+    report("create", "ok".into());
 
     let first = phase(0, plugin.capabilities);
     instance.phase_started(&first, &mut lab)?;
-    seen.push(("phase_started", "first phase, no old tasks".into()));
+    report("phase_started", "first phase, no old tasks".into());
     let batch = step(&mut instance, &first, 0, &mut lab)?;
-    seen.push(("next_batch", describe(batch.as_ref())));
+    report("next_batch", describe(batch.as_ref()));
 
     let second = phase(1, plugin.capabilities);
     instance.phase_started(&second, &mut lab)?;
-    seen.push((
+    report(
         "phase_started",
         "second phase, old tasks alpha and beta".into(),
-    ));
+    );
     for i in 0..STEPS_BEFORE_SAVE {
         let batch = step(&mut instance, &second, i, &mut lab)?;
-        seen.push(("next_batch", describe(batch.as_ref())));
+        report("next_batch", describe(batch.as_ref()));
     }
 
     let state = instance.save()?;
-    seen.push(("save", format!("{} bytes", state.len())));
+    report("save", format!("{} bytes", state.len()));
     let mut other_lab = lab.clone();
-    let mut other = instantiate(plugin, &settings, &mut other_lab)?;
+    let mut other = instantiate(plugin, &settings, on_late, &mut other_lab)?;
     // The lab restores the random stream; what `create` drew does not count.
     other_lab = lab.clone();
     other.load(&state, Some(&second), &mut other_lab)?;
-    seen.push(("load", "ok, into a second instance".into()));
+    report("load", "ok, into a second instance".into());
     let differs = |step, what| Err(DryRunError::NotResumable { step, what });
     if other.save()? != state {
         return differs(STEPS_BEFORE_SAVE, "its own saved state has other bytes");
@@ -94,15 +98,15 @@ pub fn dry_run(
             return differs(i, "it drew more or less from the random stream");
         }
     }
-    seen.push((
+    report(
         "compare",
         format!("equal over {STEPS_AFTER_SAVE} more steps"),
-    ));
+    );
     drop((instance, other));
-    seen.push(("destroy", "ok".into()));
+    report("destroy", "ok".into());
     let heard = [(lab.log_lines, "log lines"), (lab.metrics, "metrics")];
     for (count, what) in heard.iter().filter(|(count, _)| *count > 0) {
-        seen.push(("heard", format!("{count} {what}")));
+        report("heard", format!("{count} {what}"));
     }
     Ok(())
 }
@@ -110,13 +114,14 @@ pub fn dry_run(
 fn instantiate(
     plugin: &Arc<Plugin>,
     settings: &Map<String, Value>,
+    on_late: &OnLate,
     lab: &mut MadeUpLab,
 ) -> Result<StrategyInstance, StrategyError> {
     let options = InstanceOptions {
         arm: plugin.name.clone(),
         offered: Capabilities::ALL,
         breadcrumb: None,
-        deadline: None,
+        deadline: Some((DEADLINE, Arc::clone(on_late))),
     };
     plugin.instantiate(settings, options, lab)
 }
@@ -197,7 +202,7 @@ fn describe(batch: Option<&ReplayBatch>) -> String {
 
 /// A lab whose models say random tokens; everything depends on the stream's position alone.
 #[derive(Clone, Default)]
-struct MadeUpLab {
+pub(super) struct MadeUpLab {
     position: u64,
     snapshots: u64,
     log_lines: u64,

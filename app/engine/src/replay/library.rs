@@ -48,8 +48,10 @@ pub(super) fn load(path: &Path) -> Result<Library, LoadError> {
         std::path::absolute(path).map_err(|error| LoadError::Unreadable(error.to_string()))?;
     // SAFETY: loading runs the library's initialisers, which is what the user asked for by placing it
     // in the search path.
-    let library = unsafe { libloading::Library::new(&path) }
-        .map_err(|error| LoadError::Refused(error.to_string()))?;
+    let library = unsafe { libloading::Library::new(&path) }.map_err(|error| {
+        let reason = std::error::Error::source(&error).map_or(error.to_string(), |s| s.to_string());
+        LoadError::Refused(reason)
+    })?;
     // SAFETY: the symbol's type is fixed for every version of the ABI.
     let entry = unsafe { library.get::<abi::Entry>(abi::SYMBOL) };
     let Ok(entry) = entry.map(|symbol| *symbol) else {
@@ -65,9 +67,11 @@ pub(super) fn load(path: &Path) -> Result<Library, LoadError> {
     unsafe { handshake(descriptor, hash) }
 }
 
+/// Checks a descriptor field by field; nothing of it is called.
+///
 /// # Safety
 /// `raw` must be null or point to a descriptor, whatever its version.
-unsafe fn handshake(raw: *const Descriptor, hash: String) -> Result<Library, LoadError> {
+pub(super) unsafe fn handshake(raw: *const Descriptor, hash: String) -> Result<Library, LoadError> {
     let bad = |why: String| Err(LoadError::BadDescriptor(why));
     if raw.is_null() || !raw.is_aligned() {
         return bad("its descriptor is a null or misaligned pointer".into());

@@ -24,11 +24,13 @@ mod registry;
 mod schema;
 mod services;
 mod state;
+#[cfg(test)]
+mod tests;
 mod watchdog;
 
 pub use batch::*;
 pub use capabilities::*;
-pub use dry_run::{DryRunError, Seen, dry_run};
+pub use dry_run::{DryRunError, Report, dry_run};
 pub use error::*;
 pub use instance::*;
 pub use registry::*;

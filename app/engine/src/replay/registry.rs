@@ -10,7 +10,7 @@ use thiserror::Error;
 
 use super::{
     Capabilities, LoadError, Schema, SettingsError,
-    library::{self, Calls},
+    library::{self, Calls, Library},
 };
 
 /// Environment variable with more folders to search, as `PATH` has them.
@@ -41,8 +41,11 @@ pub struct Plugin {
 impl Plugin {
     /// Loads one library and shakes hands with it.
     pub fn load(path: &Path) -> Result<Arc<Self>, LoadError> {
-        let library = library::load(path)?;
-        Ok(Arc::new(Self {
+        Ok(Self::new(path, library::load(path)?))
+    }
+
+    pub(super) fn new(path: &Path, library: Library) -> Arc<Self> {
+        Arc::new(Self {
             name: library.name,
             version: library.version,
             summary: library.summary,
@@ -52,7 +55,7 @@ impl Plugin {
             path: path.to_owned(),
             hash: library.hash,
             calls: library.calls,
-        }))
+        })
     }
 
     /// Checks settings against the schema and fills in defaults.

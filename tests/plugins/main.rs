@@ -1,0 +1,8 @@
+//! Strategy libraries as a user may meet them: good, foreign, broken and hostile.
+
+mod handshake;
+mod lab;
+mod libraries;
+mod life;
+mod misbehaviour;
+mod written_outside;
