@@ -64,7 +64,11 @@ pub fn run(lab: Box<dyn Lab>, watch: Option<String>) -> anyhow::Result<()> {
     let exit = main_loop(&mut screen, &mut app, &inbox, &commands);
     drop(restore);
     match exit {
-        Exit::TerminalGone => Ok(()),
+        Exit::TerminalGone => {
+            // Dropped, it would complain about a cursor that nobody sees, to nobody.
+            std::mem::forget(screen);
+            Ok(())
+        }
         Exit::Fault(fault) => anyhow::bail!("the lab stopped: {fault}"),
         Exit::Quit => {
             let mut out = std::io::stdout();

@@ -79,7 +79,9 @@ impl Chart<'_> {
         let dim = self.theme.dim();
         let (low, high) = self.range;
         let (top, bottom) = (plot.y, plot.bottom() - 1);
-        let middle = (plot.height >= 5 && plot.height % 2 == 1).then_some((top + bottom) / 2);
+        // Where no row is the very middle, the nearest will do if rows are fine enough.
+        let fits = plot.height >= 8 || (plot.height >= 5 && plot.height % 2 == 1);
+        let middle = fits.then_some((top + bottom) / 2);
         for y in plot.top()..plot.bottom() {
             buf.set_string(plot.x - 1, y, "│", dim);
             let value = match y {
