@@ -7,9 +7,10 @@
  *
  * which returns a static descriptor. Build it with
  *
- *     cc -std=c11 -shared -fPIC -o libforgetlab_strategy_mine.so mine.c
+ *     cc -std=c11 -O2 -shared -fPIC -o libforgetlab_strategy_mine.so mine.c
  *
- * and try it with `forgetlab plugins check libforgetlab_strategy_mine.so`.
+ * and try it with `forgetlab plugins check libforgetlab_strategy_mine.so`. `forgetlab plugins new mine --c`
+ * writes a whole one to begin with.
  *
  * Rules
  * - Every struct begins with struct_size, set by whoever fills it, and ends in reserved fields, which
@@ -31,6 +32,11 @@
  * way, and goes on with next_batch. The state must hold all that later batches depend on, except
  * settings, phase and random stream, which the lab keeps. Equal state and equal inputs must give equal
  * batches, bit for bit. All seven functions are mandatory.
+ *
+ * The lab trains the first phase, which has no old tasks, once for all arms: an instance usually begins
+ * its life with the second. A batch with a bad id, length or weight ends the arm with a message. What a
+ * capability declares and the lab does not offer refuses the run before it starts; this version of the
+ * lab does not offer snapshots, the virtual step and supplied teachers.
  *
  * Targets: weight, log-probability and top-k entry [r, t] belong to predicting token t of row r from
  * the tokens before it. Token 0 is never predicted.

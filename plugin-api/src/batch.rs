@@ -73,13 +73,13 @@ impl Sequences {
 /// What is replayed in one step.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Batch {
-    /// Rows, at most `max_rows` of the phase.
+    /// Rows, at most [`crate::Phase::max_rows`].
     pub sequences: Sequences,
     /// Objective of each row; `None`: the arm's.
     pub row_objectives: Option<Vec<RowObjective>>,
     /// Teacher of the KL rows.
     pub teacher: Teacher,
-    /// Coefficient of this step instead of the arm's.
+    /// Coefficient of this step instead of the arm's; without effect in a `replace` arm.
     pub coeff: Option<f64>,
 }
 

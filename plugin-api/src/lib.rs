@@ -34,15 +34,70 @@
 //! export_strategy!(EveryOther);
 //! ```
 //!
-//! `forgetlab plugins check FILE` tries a library out; `--plugin-dir DIR` makes the lab use it. The
-//! lab goes by one rule above all: equal settings, state and random stream must give equal batches,
-//! or a resumed run would not equal an uninterrupted one. So randomness comes from [`Host::random`],
-//! and everything that later batches depend on is in [`Strategy::save`].
+//! `forgetlab plugins new NAME` writes such a crate, ready to build; `forgetlab plugins check FILE`
+//! tries a library out; `--plugin-dir DIR` makes the lab use it. Strategies in other languages build
+//! on `include/forgetlab_strategy.h` (`plugins new NAME --c`); [`abi`] explains the rules.
 //!
-//! Strategies in other languages build on `include/forgetlab_strategy.h`; [`abi`] explains the rules.
+//! # What a strategy decides
+//! Which tokens are replayed, nothing else. How they are used is the objective's part, which the
+//! arm names: `every-other:kl:10` adds 10 · KL(reference || student) on each [`Batch`],
+//! `every-other:ntp:10` adds 10 · NTP (the next-token loss), `every-other:replace:0.1` puts the rows
+//! in the place of a tenth of the new ones. The arm's [`Phase::objective`] and [`Phase::coeff`] may
+//! be read; a batch may override the coefficient, and the objective row by row.
+//!
+//! The *student* is being trained on the new task; the *reference* is its frozen copy at the start
+//! of the phase; old tasks are those it was trained on before.
+//!
+//! # Life
+//! 1. [`Strategy::create`], once an arm. Nothing can be drawn, generated or scored yet.
+//! 2. [`Strategy::phase_started`], at the start of each phase. The reference is a new one, so samples
+//!    of the last one are to be dropped.
+//! 3. [`Strategy::next_batch`] before and [`Strategy::observe`] after each step of the phase.
+//!
+//! The lab trains the first phase, which has no old tasks, once for all arms, so that an instance
+//! usually begins its life with the second. Do not count on seeing the first, nor on never seeing it.
+//!
+//! Between two calls the lab may [`Strategy::save`] at any time. To resume, it makes a fresh instance
+//! with `create`, hands the state to [`Strategy::load`] and goes on with `next_batch`.
+//!
+//! # The one rule
+//! Equal settings, state and random stream must give equal batches, or a resumed run would not
+//! equal an uninterrupted one. So randomness comes from [`Host::random`], everything else that later
+//! batches depend on is in [`Strategy::save`], and nothing depends on time or on the order of a hash
+//! map. `forgetlab plugins check` saves an instance, loads a second one and compares what they do.
+//!
+//! # A batch
+//! [`Host::draw_old`] and [`Host::generate`] give [`Sequences`], which turn into a [`Batch`] with
+//! `.into()`; [`Sequences::from_rows`] makes them from token ids. [`Step::rows`] rows are wanted, up
+//! to [`Phase::max_rows`] accepted. Rows may differ in length; weights say which tokens are scored
+//! (all but the first, if nothing is said). The lab checks ids, lengths and weights before it uses
+//! a batch, and a bad one ends the arm with a message that names the row and token.
+//!
+//! # Services
+//! | service | capability to declare |
+//! |---|---|
+//! | [`Host::draw_old`], [`Host::draw_old_task`] | [`Capabilities::NEEDS_OLD_DATA`] |
+//! | [`Host::generate`] | [`Capabilities::NEEDS_GENERATION`] |
+//! | [`Host::encode`], [`Host::decode`], [`Host::special_tokens`] | [`Capabilities::NEEDS_TOKENIZER`] |
+//! | [`Host::score`] | [`Capabilities::NEEDS_SCORES`] |
+//! | [`Host::keep_snapshot`], [`Model::Snapshot`] | [`Capabilities::NEEDS_SNAPSHOTS`] |
+//! | [`Model::VirtualStep`] | [`Capabilities::NEEDS_VIRTUAL_STEP`] |
+//! | [`Teacher::Supplied`] | [`Capabilities::SUPPLIES_TEACHER`] |
+//! | [`Host::new_batch`], [`Host::random`], [`Host::log`], [`Host::metric`], [`Host::cancelled`] | none |
+//!
+//! A run whose lab does not offer what a strategy declares is refused before it starts. This
+//! version of the lab offers all but the last three; the contract has them already, so that a
+//! strategy written today will work when they come.
+//!
+//! # When something goes wrong
+//! An [`Error`] ends the arm with its text, so say what was wrong and what to do; the other arms go
+//! on. [`Error::Retry`] asks to be called again, [`Error::Unsupported`] from a service may be
+//! survived, [`Error::Cancelled`] is the answer to [`Host::cancelled`] during long work. A panic is
+//! caught and ends the arm (build with `panic = "unwind"`, the default).
 //!
 //! # Four designs
-//! **Maximally interfered retrieval**: replay the old rows that the coming step would hurt most.
+//! **Maximally interfered retrieval**: replay the old rows that the coming step would hurt most
+//! ([`Capabilities::NEEDS_VIRTUAL_STEP`]).
 //! ```
 //! # use forgetlab_plugin_api::*;
 //! fn next_batch(step: &Step, host: &mut Host) -> Result<Option<Batch>, Error> {

@@ -31,7 +31,7 @@ impl Strategy for MyStrategy {
     }
 
     fn next_batch(&mut self, step: &Step, host: &mut Host) -> Result<Option<Batch>, Error> {
-        if step.phase.old_tasks.is_empty() || step.phase_step % self.every != 0 {
+        if step.phase.old_tasks.is_empty() || !step.phase_step.is_multiple_of(self.every) {
             return Ok(None);
         }
         Ok(Some(host.draw_old(step.rows)?.into()))

@@ -94,7 +94,7 @@ fn memory() -> Line {
 fn cuda() -> Line {
     let text = match probe_cuda(0) {
         Ok(()) => "a GPU is there; this version trains on the CPU only".into(),
-        Err(None) => "not in this build (cargo build --release --features cuda)".into(),
+        Err(None) => "not in this build; this version trains on the CPU only".into(),
         Err(Some(reason)) => format!("built in, but no GPU can be used: {reason}"),
     };
     ("CUDA", Standing::Note, text)

@@ -165,18 +165,18 @@ fn new(name: &str, c: bool, plugin_api: &Path) -> anyhow::Result<ExitCode> {
         println!("wrote {}", path.display());
     }
     let file = library_name(name);
-    println!("\nBuild it and try it:\n    cd {name}");
-    if c {
-        println!("    cc -std=c11 -O2 -shared -fPIC -o {file} strategy.c");
-        println!("    forgetlab plugins check {file}");
-        println!("    forgetlab run toy-continual --plugin-dir . --arms none,{name}:kl");
+    let source = if c { "strategy.c" } else { "src/lib.rs" };
+    println!("\nIts code is in {name}/{source}. Build it and try it:");
+    // From this folder, so that its runs stand with the others in the list.
+    let folder = if c {
+        println!("    cc -std=c11 -O2 -shared -fPIC -o {name}/{file} {name}/strategy.c");
+        name.to_owned()
     } else {
-        println!("    cargo build --release");
-        println!("    forgetlab plugins check target/release/{file}");
-        println!(
-            "    forgetlab run toy-continual --plugin-dir target/release --arms none,{name}:kl"
-        );
-    }
+        println!("    cargo build --release --manifest-path {name}/Cargo.toml");
+        format!("{name}/target/release")
+    };
+    println!("    forgetlab plugins check {folder}/{file}");
+    println!("    forgetlab run toy-continual --plugin-dir {folder} --arms none,{name}:kl");
     Ok(ExitCode::SUCCESS)
 }
 

@@ -191,7 +191,11 @@ pub fn verify_mini(bytes: &[u8], threads: usize) -> Result<Vec<Check>, ParityErr
     };
     let m = &meta.model;
     let (t, v) = (m.seq_len, m.vocab);
-    if m.head_dim == 0 || m.head_dim % 2 != 0 || m.d_model % m.head_dim != 0 || t < 2 {
+    if m.head_dim == 0
+        || !m.head_dim.is_multiple_of(2)
+        || !m.d_model.is_multiple_of(m.head_dim)
+        || t < 2
+    {
         return Err(ParityError::Meta("impossible sizes in `model`".into()));
     }
     let layout = Layout::new(ModelConfig {

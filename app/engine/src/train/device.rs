@@ -8,8 +8,8 @@ pub enum DeviceError {
     Unknown(String),
     /// The program cannot use GPUs at all.
     #[error(
-        "this forgetlab was built without CUDA, so `{0}` cannot be used; use --device cpu, or build \
-         it on a machine with CUDA: cargo build --release --features cuda"
+        "this forgetlab was built without CUDA, so `{0}` cannot be used; this version trains on the \
+         CPU only: use --device cpu"
     )]
     NotBuilt(String),
     /// The program could, the machine cannot.

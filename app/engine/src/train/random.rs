@@ -109,7 +109,7 @@ mod tests {
             counts[random.below(7) as usize] += 1;
         }
         assert!(
-            counts.iter().all(|&c| (c as i32 - 10_000).abs() < 500),
+            counts.iter().all(|&c| (c - 10_000_i32).abs() < 500),
             "{counts:?}"
         );
     }
