@@ -1,1 +1,418 @@
-//! Helpers of the end-to-end tests: where the binary and the strategy libraries are.
+//! What the end-to-end tests share: the real binary and strategy libraries, and a lab of one's own.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+/// Root of the workspace.
+pub fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// Runs a command that must succeed.
+pub fn run(command: &mut Command) {
+    let output = command.output().expect("start the command");
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{command:?} failed:\n{errors}");
+}
+
+/// The folder of the profile this test was built in, e.g. `target/debug`.
+fn profile_dir() -> PathBuf {
+    let test = std::env::current_exe().expect("the test's own path");
+    test.ancestors()
+        .nth(2)
+        .expect("target/PROFILE/deps/TEST")
+        .to_owned()
+}
+
+/// Builds the binary, the built-in strategies and the hostile one, once a process; their folder.
+pub fn built() -> &'static Path {
+    static DIR: OnceLock<PathBuf> = OnceLock::new();
+    DIR.get_or_init(|| {
+        let dir = profile_dir();
+        // First what a user's plain `cargo build` makes, with the same features.
+        for packages in [&[][..], &["-p", "forgetlab-hostile"]] {
+            let mut cargo = Command::new(env!("CARGO"));
+            cargo.current_dir(root()).arg("build").args(packages);
+            if dir.ends_with("release") {
+                cargo.arg("--release");
+            }
+            let target = dir.parent().expect("target folder");
+            run(cargo.arg("--target-dir").arg(target));
+        }
+        dir
+    })
+}
+
+/// The real binary.
+pub fn binary() -> PathBuf {
+    built().join(format!("forgetlab{}", std::env::consts::EXE_SUFFIX))
+}
+
+/// File name of a library.
+pub fn library(name: &str) -> String {
+    use std::env::consts::{DLL_PREFIX, DLL_SUFFIX};
+    format!("{DLL_PREFIX}{name}{DLL_SUFFIX}")
+}
+
+/// Compiles a C file against the header.
+pub fn compile_c(source: &Path, library: &Path, variant: Option<u32>) {
+    let mut cc = Command::new("cc");
+    cc.args([
+        "-std=c11",
+        "-Wall",
+        "-Wextra",
+        "-Werror",
+        "-Wno-cast-function-type",
+    ]);
+    cc.args(["-shared", "-fPIC", "-I"])
+        .arg(root().join("plugin-api/include"));
+    cc.args(variant.map(|variant| format!("-DVARIANT={variant}")));
+    run(cc.arg("-o").args([library, source]));
+}
+
+/// Builds the Rust template as a crate outside the workspace, in `folder`; its library.
+pub fn build_crate_outside(folder: &Path) -> PathBuf {
+    let write = |path: &str, text: &str| {
+        std::fs::write(folder.join(path), text).expect("write");
+    };
+    std::fs::create_dir(folder.join("src")).expect("folder");
+    let api = root()
+        .join("plugin-api")
+        .canonicalize()
+        .expect("plugin-api");
+    write(
+        "Cargo.toml",
+        &format!(
+            "[package]\nname = \"mine\"\nversion = \"0.1.0\"\nedition = \"2024\"\n\n\
+             [lib]\ncrate-type = [\"cdylib\"]\n\n\
+             [dependencies]\nforgetlab-plugin-api = {{ path = {api:?} }}\n\n[workspace]\n"
+        ),
+    );
+    let template = root().join("plugin-api/templates/strategy.rs");
+    std::fs::copy(template, folder.join("src/lib.rs")).expect("copy");
+    // The same versions as the workspace's, so that nothing need be looked up.
+    std::fs::copy(root().join("Cargo.lock"), folder.join("Cargo.lock")).expect("copy");
+    let target = profile_dir().join("../tmp/outside");
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo
+        .current_dir(folder)
+        .args(["build", "--target-dir"])
+        .arg(&target);
+    run(&mut cargo);
+    target.join("debug").join(library("mine"))
+}
+
+/// How a command of the lab ended.
+pub struct Done {
+    /// Exit code; `None` where a signal ended it.
+    pub code: Option<i32>,
+    /// Standard output.
+    pub out: String,
+    /// Standard error.
+    pub err: String,
+}
+
+impl fmt::Display for Done {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "exit code {:?}\n--- stdout\n{}\n--- stderr\n{}",
+            self.code, self.out, self.err
+        )
+    }
+}
+
+impl From<Output> for Done {
+    fn from(output: Output) -> Self {
+        Self {
+            code: output.status.code(),
+            out: String::from_utf8_lossy(&output.stdout).into_owned(),
+            err: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+}
+
+impl Done {
+    /// Demands an exit code.
+    #[track_caller]
+    pub fn exits(self, code: i32) -> Self {
+        assert_eq!(self.code, Some(code), "{self}");
+        self
+    }
+
+    /// Demands texts somewhere in what was printed, and that nothing panicked.
+    #[track_caller]
+    pub fn says(self, texts: &[&str]) -> Self {
+        for text in texts {
+            let said = self.out.contains(text) || self.err.contains(text);
+            assert!(said, "{text:?} is not in:\n{self}");
+        }
+        assert!(!self.err.contains("bug in forgetlab"), "{self}");
+        self
+    }
+}
+
+/// A folder of results and a current folder of one's own.
+pub struct Lab {
+    dir: TempDir,
+}
+
+impl Default for Lab {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Lab {
+    /// An empty lab.
+    pub fn new() -> Self {
+        Self {
+            dir: tempfile::tempdir().expect("temporary folder"),
+        }
+    }
+
+    /// A path in the lab's current folder.
+    pub fn path(&self, relative: &str) -> PathBuf {
+        self.dir.path().join(relative)
+    }
+
+    /// The binary with arguments, its environment made the same everywhere.
+    pub fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(binary());
+        command.args(args).current_dir(self.dir.path());
+        for name in ["FORGETLAB_PLUGINS", "LC_ALL", "LC_CTYPE", "NO_COLOR"] {
+            command.env_remove(name);
+        }
+        command
+            .env("FORGETLAB_RESULTS", self.path("results"))
+            .env("HOME", self.dir.path())
+            .env("LANG", "C.UTF-8")
+            .stdin(Stdio::null());
+        command
+    }
+
+    /// Runs the binary to its end.
+    pub fn forgetlab(&self, args: &[&str]) -> Done {
+        self.command(args).output().expect("start forgetlab").into()
+    }
+
+    /// `forgetlab run toy-continual --preset smoke --threads 1` and more, to its end.
+    pub fn smoke(&self, more: &[&str]) -> Done {
+        self.forgetlab(&[SMOKE, more].concat())
+    }
+
+    /// Starts the binary; what it prints is kept for [`Live::end`].
+    pub fn start(&self, args: &[&str]) -> Live {
+        let mut command = self.command(args);
+        let child = command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        Live(Some(child.spawn().expect("start forgetlab")))
+    }
+
+    /// Run directories under `results/runs`, oldest first.
+    pub fn runs(&self) -> Vec<PathBuf> {
+        let Ok(entries) = std::fs::read_dir(self.path("results/runs")) else {
+            return Vec::new();
+        };
+        let mut runs: Vec<PathBuf> = entries.map(|e| e.expect("entry").path()).collect();
+        runs.sort();
+        runs
+    }
+}
+
+/// A small run in one thread.
+pub const SMOKE: &[&str] = &[
+    "run",
+    "toy-continual",
+    "--preset",
+    "smoke",
+    "--threads",
+    "1",
+];
+
+/// A process that is killed when the test is over, whatever became of it.
+pub struct Live(Option<Child>);
+
+impl Live {
+    fn child(&mut self) -> &mut Child {
+        self.0.as_mut().expect("not ended yet")
+    }
+
+    /// Its process.
+    pub fn pid(&mut self) -> rustix::process::Pid {
+        rustix::process::Pid::from_child(self.child())
+    }
+
+    /// Sends a signal.
+    pub fn signal(&mut self, signal: rustix::process::Signal) {
+        let pid = self.pid();
+        // It may have come to its end meanwhile.
+        let _ = rustix::process::kill_process(pid, signal);
+    }
+
+    /// Whether it still runs.
+    pub fn runs(&mut self) -> bool {
+        self.child().try_wait().expect("wait").is_none()
+    }
+
+    /// Waits for its end.
+    pub fn end(mut self) -> Done {
+        let child = self.0.take().expect("not ended yet");
+        child.wait_with_output().expect("wait").into()
+    }
+
+    /// Kills it with SIGKILL.
+    pub fn kill(mut self) -> Done {
+        self.signal(rustix::process::Signal::KILL);
+        self.end()
+    }
+}
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.0 {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+/// Waits until something holds; far longer than any machine should need.
+#[track_caller]
+pub fn wait_for(what: &str, mut holds: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !holds() {
+        assert!(
+            start.elapsed() < Duration::from_secs(120),
+            "waited two minutes for {what}"
+        );
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// Lines of a run's events so far.
+pub fn events(run: &Path) -> usize {
+    let bytes = std::fs::read(run.join("events.jsonl")).unwrap_or_default();
+    bytes.iter().filter(|&&b| b == b'\n').count()
+}
+
+/// Whether a run's events hold a text.
+pub fn events_say(run: &Path, text: &str) -> bool {
+    let events = std::fs::read_to_string(run.join("events.jsonl")).unwrap_or_default();
+    events.contains(text)
+}
+
+/// A CSV file read whole.
+#[derive(Debug, PartialEq)]
+pub struct Table {
+    /// Names of the columns.
+    pub columns: Vec<String>,
+    /// A row's fields by column.
+    pub rows: Vec<BTreeMap<String, String>>,
+}
+
+impl Table {
+    /// Reads a file.
+    #[track_caller]
+    pub fn read(path: &Path) -> Self {
+        let text = std::fs::read_to_string(path)
+            .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        Self::parse(&text)
+    }
+
+    /// Reads a text.
+    #[track_caller]
+    pub fn parse(text: &str) -> Self {
+        let mut reader = csv::Reader::from_reader(text.as_bytes());
+        let header = reader.headers().expect("header");
+        let columns: Vec<String> = header.iter().map(str::to_owned).collect();
+        let row = |record: csv::StringRecord| {
+            let fields = record.iter().map(str::to_owned);
+            columns.iter().cloned().zip(fields).collect()
+        };
+        let rows = reader.records().map(|r| row(r.expect("row"))).collect();
+        Self { columns, rows }
+    }
+
+    /// Without the columns that tell wall-clock time.
+    pub fn timeless(mut self) -> Self {
+        self.columns.retain(|c| !c.starts_with("seconds"));
+        for row in &mut self.rows {
+            row.retain(|c, _| !c.starts_with("seconds"));
+        }
+        self
+    }
+
+    /// The different values of a column, in order of appearance.
+    pub fn values(&self, column: &str) -> Vec<&str> {
+        let mut values: Vec<&str> = Vec::new();
+        for row in &self.rows {
+            if !values.contains(&row[column].as_str()) {
+                values.push(&row[column]);
+            }
+        }
+        values
+    }
+
+    /// The rows of an arm.
+    pub fn arm(&self, name: &str) -> Vec<&BTreeMap<String, String>> {
+        self.rows.iter().filter(|r| r["arm"] == name).collect()
+    }
+}
+
+/// Everything in a run's CSVs that must not depend on when and where it ran.
+#[derive(Debug, PartialEq)]
+pub struct Figures {
+    metrics: Table,
+    summary: Table,
+    plugin_metrics: String,
+}
+
+impl Figures {
+    /// Reads them from a run directory.
+    #[track_caller]
+    pub fn of(run: &Path) -> Self {
+        let plugin_metrics = run.join("plugin_metrics.csv");
+        Self {
+            metrics: Table::read(&run.join("metrics.csv")).timeless(),
+            summary: Table::read(&run.join("summary.csv")).timeless(),
+            plugin_metrics: std::fs::read_to_string(plugin_metrics).expect("plugin_metrics.csv"),
+        }
+    }
+
+    /// Demands that both be equal, telling only the first difference.
+    #[track_caller]
+    pub fn must_equal(&self, other: &Self, why: &str) {
+        for (a, b) in [
+            (&self.metrics, &other.metrics),
+            (&self.summary, &other.summary),
+        ] {
+            assert_eq!(a.columns, b.columns, "{why}");
+            for (a, b) in a.rows.iter().zip(&b.rows) {
+                assert_eq!(a, b, "{why}");
+            }
+            assert_eq!(a.rows.len(), b.rows.len(), "{why}");
+        }
+        assert_eq!(self.plugin_metrics, other.plugin_metrics, "{why}");
+    }
+}
+
+/// A small random stream, the same every time.
+pub struct Dice(pub u64);
+
+impl Dice {
+    /// A number below `n`.
+    pub fn below(&mut self, n: u64) -> u64 {
+        // SplitMix64.
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (z ^ (z >> 31)) % n.max(1)
+    }
+}
