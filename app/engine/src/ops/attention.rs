@@ -1,6 +1,6 @@
 //! Causal multi-head attention, forward and backward, one sequence and head at a time.
 //!
-//! Scores are scaled by `1/√H`. Queries go in tiles of [`TILE`], so that `[T, T]` never exists;
+//! Scores are scaled by `1/√H`. Queries go in tiles of `TILE`, so that `[T, T]` never exists;
 //! the backward recomputes the probabilities from the kept log-sum-exp. A head's vectors are
 //! gathered into scratch padded with zeros to whole registers, which serves every head size.
 

@@ -1,5 +1,5 @@
 //! What a researcher takes away: CSVs, a table, a figure. All of it derives from the events alone
-//! (through [`RunState`](crate::run::RunState)), so any of it can be made again from any run.
+//! (through [`RunState`]), so any of it can be made again from any run.
 
 mod figure;
 mod rows;
@@ -31,7 +31,7 @@ pub enum ReportError {
     },
 }
 
-/// Files written by [`write`].
+/// Files written by [`write()`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Written {
     /// `metrics.csv`.
