@@ -17,7 +17,7 @@ pub struct Args {
     /// Preset to start from
     #[arg(long)]
     pub preset: Option<String>,
-    /// Arms to compare, each STRATEGY[:OBJECTIVE[:COEFF]]
+    /// Arms to compare, each `STRATEGY[:OBJECTIVE[:COEFF]]`
     #[arg(long, value_delimiter = ',', value_name = "ARM,...")]
     pub arms: Vec<String>,
     /// Change a setting, e.g. optimizer.lr=1e-3 or bos-prompted.prompt=text
