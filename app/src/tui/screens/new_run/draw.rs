@@ -115,7 +115,7 @@ impl NewRun {
                 if focused {
                     spans.push(Span::styled(" ", style));
                 }
-                if self.parse_seeds().is_err() {
+                if self.experiments.is_some() && self.parse_seeds().is_err() {
                     spans.push(Span::styled(" ! wrong", theme.bad()));
                 }
                 Line::from(spans)
