@@ -12,10 +12,10 @@ use crate::replay::{
 };
 use crate::run::{Checkpoint, CheckpointStore, Cost, NamedTensor, Progress, RunError};
 
+use super::Compute;
 use super::learner::{Learner, NotFinite, Place};
 use super::objective::{self, Weighted};
 use super::services::{ArmServices, Counters, Note, Streams};
-use super::{Compute, LossReport};
 
 /// Rows a strategy may replay in a step, at most, in batches of the usual size.
 const MAX_REPLAY: usize = 4;
@@ -206,7 +206,19 @@ impl ArmRun {
             .learner
             .step(config, &mut shared.compute, &batches, lr)?;
 
-        let metrics = self.metrics(before, &step.report, &weighted, step.grad_norm, step.lr);
+        let rows = &step.report.rows;
+        let (new_row_losses, new_loss) = weighted[0].means(&rows[0], false);
+        let replayed = weighted.get(1).map(|replay| replay.means(&rows[1], true));
+        let (replay_row_losses, replay_loss) = replayed.unzip();
+        let metrics = StepMetrics {
+            step: before,
+            new_loss,
+            replay_loss,
+            grad_norm: step.grad_norm,
+            learning_rate: step.lr,
+            new_row_losses,
+            replay_row_losses: replay_row_losses.unwrap_or_default(),
+        };
         let progress = Progress {
             ntp: metrics.new_loss,
             replay: metrics.replay_loss,
@@ -216,41 +228,6 @@ impl ArmRun {
         with_services!(self, shared, None, |strategy, services| strategy
             .observe(&metrics, services))?;
         Ok(progress)
-    }
-
-    /// Mean losses of the step, as strategies and screens see them.
-    fn metrics(
-        &self,
-        step: u64,
-        report: &LossReport,
-        weighted: &[Weighted],
-        grad_norm: f64,
-        learning_rate: f64,
-    ) -> StepMetrics {
-        let by_row = |batch: usize, kl: bool| -> Vec<f32> {
-            let t = weighted[batch].as_batch().seq_len as f64;
-            let rows = report.rows[batch].iter();
-            rows.map(|row| ((if kl { row.kl } else { row.ntp }) / t) as f32)
-                .collect()
-        };
-        let mean = |rows: &[f32]| {
-            rows.iter().map(|&x| f64::from(x)).sum::<f64>() / rows.len().max(1) as f64
-        };
-        let new_row_losses = by_row(0, false);
-        let kl = self.arm.spec.objective == Some(Objective::Kl);
-        let replay_row_losses = match weighted.len() {
-            0 | 1 => Vec::new(),
-            _ => by_row(1, kl),
-        };
-        StepMetrics {
-            step,
-            new_loss: mean(&new_row_losses),
-            replay_loss: (!replay_row_losses.is_empty()).then(|| mean(&replay_row_losses)),
-            grad_norm,
-            learning_rate,
-            new_row_losses,
-            replay_row_losses,
-        }
     }
 
     /// Writes a checkpoint; the path of its JSON inside the store.

@@ -8,7 +8,7 @@
 use crate::experiment::{ArmSpec, Objective};
 use crate::replay::{ReplayBatch, Teacher};
 
-use super::LossBatch;
+use super::{LossBatch, RowLoss};
 
 /// Owned counterpart of [`LossBatch`].
 pub(super) struct Weighted {
@@ -16,9 +16,36 @@ pub(super) struct Weighted {
     seq_len: usize,
     ntp: Vec<f32>,
     kl: Vec<f32>,
+    /// Tokens the losses are divided by.
+    n_tokens: usize,
 }
 
 impl Weighted {
+    /// Mean loss of each row over its targets, and the loss of the batch before the coefficient.
+    ///
+    /// Rows with a KL weight give their KL where `by_objective`, all others their cross entropy.
+    pub(super) fn means(&self, rows: &[RowLoss], by_objective: bool) -> (Vec<f32>, f64) {
+        let mut all = 0.0;
+        let t = self.seq_len;
+        let means = rows
+            .iter()
+            .zip(self.ntp.chunks_exact(t).zip(self.kl.chunks_exact(t)));
+        let means = means
+            .map(|(row, (ntp, kl))| {
+                let is_kl = by_objective && kl.iter().any(|&w| w != 0.0);
+                let sum = if is_kl { row.kl } else { row.ntp };
+                all += sum;
+                let targets = ntp
+                    .iter()
+                    .zip(kl)
+                    .filter(|&(&a, &b)| a != 0.0 || b != 0.0)
+                    .count();
+                (sum / targets.max(1) as f64) as f32
+            })
+            .collect();
+        (means, all / self.n_tokens as f64)
+    }
+
     pub(super) fn as_batch(&self) -> LossBatch<'_> {
         LossBatch {
             tokens: &self.tokens,
@@ -42,6 +69,7 @@ impl Weighted {
             seq_len,
             ntp,
             kl,
+            n_tokens,
         }
     }
 
@@ -67,6 +95,7 @@ impl Weighted {
             seq_len: t,
             ntp,
             kl,
+            n_tokens,
         }
     }
 }
@@ -171,6 +200,17 @@ mod tests {
         assert_eq!(new.ntp[..3], [1.0 / 12.0, 1.0 / 12.0, 0.0]);
         assert_eq!(old.kl[..3], [10.0 / 6.0, 10.0 / 6.0, 0.0]);
         assert!(old.ntp.iter().chain(&new.kl).all(|&w| w == 0.0));
+    }
+
+    /// Strategies that pick rows by their loss rely on these figures.
+    #[test]
+    fn row_means_are_over_targets_and_follow_each_rows_objective() {
+        let mut batch = replay(2);
+        batch.row_objectives = Some(vec![None, Some(Objective::Ntp)]);
+        let both = batches(&arm(Objective::Kl, 10.0), vec![1; 12], 3, Some(&batch)).unwrap();
+        let rows = [RowLoss { ntp: 8.0, kl: 2.0 }, RowLoss { ntp: 6.0, kl: 9.0 }];
+        assert_eq!(both[1].means(&rows, true), (vec![1.0, 3.0], 8.0 / 6.0));
+        assert_eq!(both[1].means(&rows, false).0, [4.0, 3.0]);
     }
 
     #[test]
