@@ -88,6 +88,8 @@ pub fn start(dir: &RunDir, skip_arms: &[String], worker: &WorkerArgs) -> anyhow:
 
 /// Starts a worker in a session of its own and waits until it holds the run.
 fn detach(dir: &RunDir, skip_arms: &[String], worker: &WorkerArgs) -> anyhow::Result<ExitCode> {
+    // Where another process has it, says so before that one's log is touched.
+    drop(dir.lock()?);
     let log = dir.join(WORKER_LOG);
     let output = File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
     let mut command = Command::new(std::env::current_exe().context("cannot find this program")?);
@@ -112,7 +114,11 @@ fn detach(dir: &RunDir, skip_arms: &[String], worker: &WorkerArgs) -> anyhow::Re
         .spawn()
         .context("cannot start a worker process")?;
     let patience = Instant::now();
-    while !dir.is_live() {
+    let begun = |child: u32| {
+        dir.live()
+            .is_some_and(|pid| pid.is_none_or(|pid| pid == child))
+    };
+    while !begun(child.id()) {
         if let Some(status) = child.try_wait().context("cannot watch the worker")? {
             if dir.status()? == RunStatus::Finished {
                 break;
