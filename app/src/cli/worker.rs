@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -289,6 +289,13 @@ struct Signals {
 impl Signals {
     fn watch(worker: &WorkerArgs) -> anyhow::Result<Self> {
         let caught = Arc::new(AtomicUsize::new(0));
+        // A second Ctrl-C, by somebody who cannot wait for the step to end, ends at once: a killed
+        // run is resumable too. Not SIGTERM and SIGHUP, which some senders repeat by themselves.
+        let insists = Arc::new(AtomicBool::new(false));
+        let code = i32::from(exit::INTERRUPTED);
+        signal_hook::flag::register_conditional_shutdown(SIGINT, code, Arc::clone(&insists))
+            .and_then(|_| signal_hook::flag::register(SIGINT, insists))
+            .context("cannot watch for signals")?;
         // A detached worker has no terminal to lose: SIGHUP is none of its business.
         for signal in [SIGINT, SIGTERM, SIGHUP] {
             let to = if signal == SIGHUP && worker.detach {
