@@ -92,6 +92,21 @@ fn senseless_values_are_refused_by_name() {
         ("seeds=[1,1]", &["seeds", "given twice"]),
         ("seeds=[]", &["seeds", "at least 1"]),
         ("threads=0", &["threads", "at least 1"]),
+        ("threads=100000000", &["threads", "at most"]),
+        ("model.d_model=1000000000000", &["model.d_model", "at most"]),
+        ("model.d_model=65536", &["model.d_model", "at most"]),
+        (
+            "model.n_layers=100000000000",
+            &["model.n_layers", "at most"],
+        ),
+        (
+            "training.batch_size=100000000000",
+            &["training.batch_size", "at most"],
+        ),
+        (
+            "replay.batch_size=100000000000",
+            &["replay.batch_size", "at most"],
+        ),
         ("optimizer=3", &["optimizer"]),
         ("device=tpu", &["`tpu` must be cpu, cuda or cuda:N"]),
         (
@@ -132,7 +147,7 @@ fn a_malformed_configuration_is_told_by_line_and_column() {
     let bad = lab.path("bad.toml");
     let lab = Lab::new();
     fs::create_dir_all(bad.parent().expect("folder")).expect("folder");
-    let mut write = |text: &str| {
+    let write = |text: &str| {
         fs::write(lab.path("bad.toml"), text).expect("write");
     };
     write(&good.replace("lr = 0.003", "lr = = 0.003"));

@@ -2,8 +2,11 @@
 
 use std::fs;
 use std::path::Path;
+use std::thread;
+use std::time::Duration;
 
 use forgetlab_tests::{Done, Figures, Lab, SMOKE, Table, built, events_say, library, wait_for};
+use rustix::process::Signal;
 
 /// A lab with the hostile strategy in `plugins`, which is all the more arguments it needs.
 fn hostile_lab() -> Lab {
@@ -61,7 +64,7 @@ fn a_misbehaving_strategy_ends_its_arm_alone() {
         ("fail", "told to fail"),
         ("ids", "vocabulary"),
         ("lengths-differ", "240 tokens, not 225"),
-        ("long-length", "16 tokens, above"),
+        ("long-length", "padded length"),
         ("nan-weight", "NaN"),
         ("nan-coeff", "NaN"),
         ("many-rows", "rows"),
@@ -132,11 +135,17 @@ fn a_strategy_that_never_returns_is_reported_and_can_be_left_out() {
         "replay.call_deadline_seconds=0.2",
     ];
     let run = lab.path("run");
-    let live = lab.start(&[SMOKE, HOSTILE, &endless].concat());
+    let mut live = lab.start(&[SMOKE, HOSTILE, &endless].concat());
     wait_for("the report of a late call", || {
         events_say(&run, "has not returned")
     });
-    live.kill()
+    // The first signal asks it to stop at the next step, which never comes; the second insists.
+    live.signal(Signal::INT);
+    thread::sleep(Duration::from_millis(200));
+    assert!(live.runs(), "the first signal waits for the step");
+    live.signal(Signal::INT);
+    live.end()
+        .exits(130)
         .says(&["strategy `hostile` of arm", "has been in next_batch"]);
     lab.forgetlab(&[
         "resume",

@@ -125,7 +125,7 @@ fn start_watch_compare_leave(width: u16, height: u16) {
             .to_owned();
         let screen = terminal.shows(&[&name, "FINISHED", "self-generated"]);
         let lines: Vec<&str> = screen.lines().collect();
-        assert_eq!(lines.len(), height.into(), "{screen}");
+        assert_eq!(lines.len(), usize::from(height), "{screen}");
     }
     terminal.press(&["3"]);
     terminal.shows(&["2 runs", "finished"]);
