@@ -1,6 +1,6 @@
 //! Configurations that parse but make no sense.
 
-use super::{DataSpec, RunConfig, SpecError};
+use super::{DataSpec, Objective, RunConfig, SpecError};
 
 /// Tasks of the digits data.
 pub const DIGIT_TASKS: [&str; 6] = ["add", "modadd", "reversal", "sort", "rotate", "complement"];
@@ -93,6 +93,17 @@ pub fn validate(config: &RunConfig) -> Result<(), SpecError> {
             problem,
         };
         arm.check().map_err(bad)?;
+        if let (Some(Objective::Replace), Some(share)) = (arm.objective, arm.coeff)
+            && share > 0.0
+            && share * (c.training.batch_size as f64) < 0.5
+        {
+            return Err(bad(format!(
+                "{share} of {rows} rows is less than one; a share of {:.3} replaces one of them, \
+                 0 none",
+                1.0 / c.training.batch_size as f64,
+                rows = c.training.batch_size,
+            )));
+        }
         if c.arms[..i].contains(arm) {
             return Err(bad(
                 "is given twice; arms may differ in settings, not in nothing".into(),
