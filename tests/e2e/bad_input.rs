@@ -92,6 +92,14 @@ fn senseless_values_are_refused_by_name() {
         ("seeds=[1,1]", &["seeds", "given twice"]),
         ("seeds=[]", &["seeds", "at least 1"]),
         ("threads=0", &["threads", "at least 1"]),
+        (
+            "data.held_out=1e-9",
+            &["`reversal` has 1000 inputs", "none to evaluate on"],
+        ),
+        (
+            "data.held_out=0.999999",
+            &["data.held_out", "none to train on"],
+        ),
         ("threads=100000000", &["threads", "at most"]),
         ("model.d_model=1000000000000", &["model.d_model", "at most"]),
         ("model.d_model=65536", &["model.d_model", "at most"]),
@@ -128,6 +136,7 @@ fn senseless_values_are_refused_by_name() {
         ("true-data:kl,true-data:kl:10", &["given twice"]),
         ("none:kl", &["`none` replays nothing"]),
         ("true-data:replace", &["needs the share"]),
+        ("true-data:replace:0.001", &["is less than one", "0.062"]),
         ("true-data:kl:nan", &["finite"]),
         ("", &["STRATEGY[:OBJECTIVE[:COEFF]]"]),
         ("a b:kl", &["STRATEGY[:OBJECTIVE[:COEFF]]"]),

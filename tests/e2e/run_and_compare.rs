@@ -186,3 +186,36 @@ fn strategies_of_strangers_run_as_arms_and_agree_across_languages() {
     assert_eq!(said.values("name"), ["batches drawn"]);
     assert_eq!(said.rows.last().map(|row| row["value"].as_str()), Some("8"));
 }
+
+/// Else sweeps could not begin at nothing, nor a setting be as large as "never".
+#[test]
+fn values_at_the_end_of_their_range_work() {
+    let lab = Lab::new();
+    lab.smoke(&[
+        "--arms",
+        "none,true-data:replace:0,true-data:replace:1",
+        "--out",
+        "shares",
+    ])
+    .exits(0);
+    let metrics = Table::read(&lab.path("shares/metrics.csv"));
+    let losses = |arm: &str| -> Vec<String> {
+        let rows = metrics.arm(arm);
+        rows.iter().map(|row| row["ntp"].clone()).collect()
+    };
+    assert_eq!(losses("none"), losses("true-data:replace:0"));
+    assert_ne!(losses("none"), losses("true-data:replace:1"));
+    for set in [
+        "replay.call_deadline_seconds=1e300",
+        "training.checkpoint_seconds=1e300",
+        "training.eval_every=9223372036854775807",
+        "optimizer.warmup_steps=9223372036854775807",
+    ] {
+        lab.smoke(&["--set", set]).exits(0);
+    }
+    let least = "training.batch_size=1 replay.batch_size=1 training.eval_rows=1 model.d_model=2 \
+        model.head_dim=2 training.eval_every=1 phases.steps=1 replay.coeff=0";
+    let sets = least.split(' ').flat_map(|set| ["--set", set]);
+    lab.smoke(&sets.collect::<Vec<_>>()).exits(0);
+    lab.smoke(&["--seed", "9223372036854775807"]).exits(0);
+}
