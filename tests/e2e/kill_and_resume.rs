@@ -1,19 +1,34 @@
 //! A run that was killed or stopped and goes on must end as one that was never interrupted.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
-use forgetlab_tests::{Dice, Figures, Lab, Live, SMOKE, events, events_say, wait_for};
+use forgetlab_tests::{
+    Dice, Figures, Lab, Live, SMOKE, compile_c, events, events_say, library, root, wait_for,
+};
 use rustix::process::Signal;
 
-/// About two seconds of every objective, three phases long.
+/// A second or two of every objective, three phases long. `my-strategy`, the template in C, has a
+/// state of its own and reports it.
 const ENLARGED: &[&str] = &[
     "--arms",
-    "none,true-data:kl,self-generated:kl,bos-prompted:ntp,true-data:replace:0.5",
+    "none,true-data:kl,self-generated:kl,bos-prompted:ntp,true-data:replace:0.5,my-strategy:kl",
     "--set",
     "phases.steps=70",
 ];
+
+/// A lab with the template strategy in C.
+fn lab() -> Lab {
+    let lab = Lab::new();
+    // Where strategies are found without being told.
+    let folder = lab.path(".local/share/forgetlab/strategies");
+    fs::create_dir_all(&folder).expect("folder");
+    let template = root().join("plugin-api/templates/strategy.c");
+    compile_c(&template, &folder.join(library("mine")), None);
+    lab
+}
 
 fn command<'a>(out: &'a str, more: &[&'a str]) -> Vec<&'a str> {
     [SMOKE, ENLARGED, more, &["--out", out]].concat()
@@ -23,7 +38,7 @@ fn command<'a>(out: &'a str, more: &[&'a str]) -> Vec<&'a str> {
 fn uninterrupted() -> &'static (Figures, usize) {
     static WHOLE: std::sync::OnceLock<(Figures, usize)> = std::sync::OnceLock::new();
     WHOLE.get_or_init(|| {
-        let lab = Lab::new();
+        let lab = lab();
         lab.forgetlab(&command("run", &[])).exits(0);
         let run = lab.path("run");
         (Figures::of(&run), events(&run))
@@ -61,13 +76,13 @@ const INTERVALS: [&[&str]; 3] = [
     &["--set", "training.checkpoint_seconds=1000"],
 ];
 
-/// Kills at `moments` tenths, one or more in one run's life, and compares the end.
+/// Kills each of `runs` runs `kills` times and compares the ends; how many kills met a live run.
 fn killed(seed: u64, runs: u64, kills: u64, cache: Option<&Path>) -> usize {
     let mut dice = Dice(seed);
     let whole = uninterrupted().1;
     let mut died = 0;
     for i in 0..runs {
-        let lab = Lab::new();
+        let lab = lab();
         if let Some(cache) = cache {
             copy_folder(cache, &lab.path("results/cache"));
         }
@@ -90,14 +105,14 @@ fn killed(seed: u64, runs: u64, kills: u64, cache: Option<&Path>) -> usize {
 }
 
 fn copy_folder(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).expect("folder");
-    for entry in std::fs::read_dir(from).expect("read") {
+    fs::create_dir_all(to).expect("folder");
+    for entry in fs::read_dir(from).expect("read") {
         let entry = entry.expect("entry");
         let to = to.join(entry.file_name());
         if entry.path().is_dir() {
             copy_folder(&entry.path(), &to);
         } else {
-            std::fs::copy(entry.path(), to).expect("copy");
+            fs::copy(entry.path(), to).expect("copy");
         }
     }
 }
@@ -125,7 +140,7 @@ fn killed_again_and_again_a_run_ends_as_if_nothing_had_happened() {
 /// Else the first phase from the cache would count twice, or not at all, after a crash.
 #[test]
 fn a_warm_cache_changes_nothing_killed_or_not() {
-    let lab = Lab::new();
+    let lab = lab();
     let cache = warm_cache(&lab);
     lab.forgetlab(&command("again", &[]))
         .exits(0)
@@ -146,7 +161,7 @@ fn a_stopped_run_says_how_to_go_on_and_goes_on_unchanged() {
         (Signal::TERM, "SIGTERM", 60),
         (Signal::HUP, "SIGHUP", 200),
     ] {
-        let lab = Lab::new();
+        let lab = lab();
         let run = lab.path("run");
         let more = INTERVALS[2];
         let mut live = begin_or_resume(&lab, &run, more);
@@ -163,7 +178,7 @@ fn a_stopped_run_says_how_to_go_on_and_goes_on_unchanged() {
 /// Else the same study on a laptop and on a server would not agree.
 #[test]
 fn one_and_two_threads_give_the_same_figures() {
-    let lab = Lab::new();
+    let lab = lab();
     lab.forgetlab(&command("run", &["--threads", "2"]))
         .exits(2)
         .says(&["cannot be used multiple times"]);

@@ -1,3 +1,10 @@
 //! The lab as its users meet it: the real binary, the real plugins, real signals and full disks.
 
+mod bad_input;
+mod broken_files;
 mod kill_and_resume;
+mod misbehaving_strategies;
+mod processes;
+mod run_and_compare;
+mod screen;
+mod verify;

@@ -30,7 +30,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// Shows a run that needs no more work.
+/// Shows a run that needs no more work. The exit code still tells whether an arm failed.
 pub fn already_over(dir: &RunDir) -> anyhow::Result<ExitCode> {
     let state = dir.load_state()?;
     // The worker may have died between its last event and its last file.
@@ -43,5 +43,5 @@ pub fn already_over(dir: &RunDir) -> anyhow::Result<ExitCode> {
         "{table}\n{name} is finished: {}",
         written.summary.display()
     )?;
-    Ok(ExitCode::SUCCESS)
+    Ok(super::code_of(dir.status()?))
 }

@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -88,6 +88,8 @@ pub fn start(dir: &RunDir, skip_arms: &[String], worker: &WorkerArgs) -> anyhow:
 
 /// Starts a worker in a session of its own and waits until it holds the run.
 fn detach(dir: &RunDir, skip_arms: &[String], worker: &WorkerArgs) -> anyhow::Result<ExitCode> {
+    // Where another process has it, says so before that one's log is touched.
+    drop(dir.lock()?);
     let log = dir.join(WORKER_LOG);
     let output = File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
     let mut command = Command::new(std::env::current_exe().context("cannot find this program")?);
@@ -112,7 +114,11 @@ fn detach(dir: &RunDir, skip_arms: &[String], worker: &WorkerArgs) -> anyhow::Re
         .spawn()
         .context("cannot start a worker process")?;
     let patience = Instant::now();
-    while !dir.is_live() {
+    let begun = |child: u32| {
+        dir.live()
+            .is_some_and(|pid| pid.is_none_or(|pid| pid == child))
+    };
+    while !begun(child.id()) {
         if let Some(status) = child.try_wait().context("cannot watch the worker")? {
             if dir.status()? == RunStatus::Finished {
                 break;
@@ -283,6 +289,13 @@ struct Signals {
 impl Signals {
     fn watch(worker: &WorkerArgs) -> anyhow::Result<Self> {
         let caught = Arc::new(AtomicUsize::new(0));
+        // A second Ctrl-C, by somebody who cannot wait for the step to end, ends at once: a killed
+        // run is resumable too. Not SIGTERM and SIGHUP, which some senders repeat by themselves.
+        let insists = Arc::new(AtomicBool::new(false));
+        let code = i32::from(exit::INTERRUPTED);
+        signal_hook::flag::register_conditional_shutdown(SIGINT, code, Arc::clone(&insists))
+            .and_then(|_| signal_hook::flag::register(SIGINT, insists))
+            .context("cannot watch for signals")?;
         // A detached worker has no terminal to lose: SIGHUP is none of its business.
         for signal in [SIGINT, SIGTERM, SIGHUP] {
             let to = if signal == SIGHUP && worker.detach {

@@ -144,6 +144,18 @@ impl Digits {
         (u64::from_le_bytes(head[0]) as f64) < self.held_out * 2f64.powi(64)
     }
 
+    /// What there are no inputs for, if there are none for something.
+    pub fn lacks(&self) -> Option<&'static str> {
+        // Of more inputs than these, every sensible share has some.
+        let seen = self.inputs().min(10_000);
+        let held = (0..seen).filter(|&i| self.is_held_out(i)).count() as u64;
+        match held {
+            0 => Some("evaluate on"),
+            _ if held == seen => Some("train on"),
+            _ => None,
+        }
+    }
+
     /// Appends `rows` rows of training inputs drawn uniformly.
     pub fn draw(&self, random: &mut Random, rows: usize, out: &mut Vec<u32>) {
         for _ in 0..rows {

@@ -14,6 +14,21 @@ pub enum DataError {
     /// Unknown name.
     #[error("there is no dataset `{0}` here; there are {list}", list = TASKS.join(", "))]
     Unknown(String),
+    /// Nothing to train on, or nothing to evaluate on.
+    #[error(
+        "dataset `{name}` has {inputs} inputs, of which data.held_out = {held_out} leaves none to \
+         {what}; choose another share, or more data.n_digits"
+    )]
+    Empty {
+        /// Dataset.
+        name: &'static str,
+        /// Its different inputs.
+        inputs: u64,
+        /// Share held out.
+        held_out: f64,
+        /// What there is nothing for.
+        what: &'static str,
+    },
     /// Text that is no row of tokens.
     #[error("`{0}` is not a token; write tokens separated by spaces, e.g. `<bos> reversal 1 2 3`")]
     Text(String),
@@ -32,7 +47,7 @@ impl Suite {
     /// The datasets of a configuration.
     ///
     /// # Errors
-    /// [`DataError`] where a phase names none of them.
+    /// [`DataError`] where a phase names none of them, or one has no rows to train or evaluate on.
     pub fn new(config: &RunConfig) -> Result<Self, DataError> {
         let DataSpec::Digits { n_digits, held_out } = config.data;
         let mut suite = Self {
@@ -47,6 +62,15 @@ impl Suite {
                 None => {
                     let dataset = Digits::new(&phase.dataset, n_digits, held_out)
                         .ok_or_else(|| DataError::Unknown(phase.dataset.clone()))?;
+                    if let Some(what) = dataset.lacks() {
+                        let (name, inputs) = (dataset.name, dataset.inputs());
+                        return Err(DataError::Empty {
+                            name,
+                            inputs,
+                            held_out,
+                            what,
+                        });
+                    }
                     suite
                         .held_out
                         .push(dataset.held_out(config.training.eval_rows));

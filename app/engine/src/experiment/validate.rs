@@ -1,9 +1,12 @@
 //! Configurations that parse but make no sense.
 
-use super::{DataSpec, RunConfig, SpecError};
+use super::{DataSpec, Objective, RunConfig, SpecError};
 
 /// Tasks of the digits data.
 pub const DIGIT_TASKS: [&str; 6] = ["add", "modadd", "reversal", "sort", "rotate", "complement"];
+
+/// Parameters of a student, at most.
+const MOST_PARAMETERS: u64 = 8_000_000_000;
 
 /// Checks every value, alone and with others. The first that makes no sense is named by its key.
 pub fn validate(config: &RunConfig) -> Result<(), SpecError> {
@@ -39,6 +42,8 @@ pub fn validate(config: &RunConfig) -> Result<(), SpecError> {
             )
         },
     )?;
+
+    sizes(c)?;
 
     let DataSpec::Digits { n_digits, held_out } = &c.data;
     demand("data.n_digits", (1..=6).contains(n_digits), || {
@@ -88,6 +93,17 @@ pub fn validate(config: &RunConfig) -> Result<(), SpecError> {
             problem,
         };
         arm.check().map_err(bad)?;
+        if let (Some(Objective::Replace), Some(share)) = (arm.objective, arm.coeff)
+            && share > 0.0
+            && share * (c.training.batch_size as f64) < 0.5
+        {
+            return Err(bad(format!(
+                "{share} of {rows} rows is less than one; a share of {:.3} replaces one of them, \
+                 0 none",
+                1.0 / c.training.batch_size as f64,
+                rows = c.training.batch_size,
+            )));
+        }
         if c.arms[..i].contains(arm) {
             return Err(bad(
                 "is given twice; arms may differ in settings, not in nothing".into(),
@@ -95,6 +111,32 @@ pub fn validate(config: &RunConfig) -> Result<(), SpecError> {
         }
     }
     Ok(())
+}
+
+/// Refuses what no machine can hold before it is asked for: a failed allocation ends the process.
+fn sizes(c: &RunConfig) -> Result<(), SpecError> {
+    for (key, value, most) in [
+        ("threads", c.threads, 4096),
+        ("model.d_model", c.model.d_model, 1 << 16),
+        ("model.n_layers", c.model.n_layers, 1 << 10),
+        ("training.batch_size", c.training.batch_size, 1 << 20),
+        ("training.eval_rows", c.training.eval_rows, 1 << 24),
+        ("replay.batch_size", c.replay.batch_size, 1 << 20),
+    ] {
+        demand(key, value <= most, || {
+            format!("{value} must be at most {most}")
+        })?;
+    }
+    let (d, l) = (c.model.d_model as u64, c.model.n_layers as u64);
+    let parameters = 12 * d * d * l;
+    demand("model.d_model", parameters <= MOST_PARAMETERS, || {
+        format!(
+            "with model.n_layers = {l} the model has {:.0} billion parameters; it must have at \
+             most {:.0} billion",
+            parameters as f64 / 1e9,
+            MOST_PARAMETERS as f64 / 1e9
+        )
+    })
 }
 
 fn device(device: &str) -> Result<(), SpecError> {

@@ -190,8 +190,12 @@ impl ArmRun {
         let start = Instant::now();
         let new = self.learner.new_batch(config, suite, self.arm.info.seed);
         let drawn = start.elapsed().as_secs_f64();
-        let replay = with_services!(self, shared, Some(&new), |strategy, services| strategy
-            .next_batch(before, services))?;
+        let replay = if self.replaces_nothing(shared) {
+            None
+        } else {
+            with_services!(self, shared, Some(&new), |strategy, services| strategy
+                .next_batch(before, services))?
+        };
         self.learner.cost.seconds_new += drawn;
         self.learner.cost.seconds_generate += start.elapsed().as_secs_f64() - drawn;
 
@@ -228,6 +232,13 @@ impl ArmRun {
         with_services!(self, shared, None, |strategy, services| strategy
             .observe(&metrics, services))?;
         Ok(progress)
+    }
+
+    /// `replace` with a share of 0, where sweeps begin: there is no room for a batch.
+    fn replaces_nothing(&self, shared: &Shared) -> bool {
+        let (spec, config) = (&self.arm.spec, shared.config);
+        let (new, replay) = (config.training.batch_size, config.replay.batch_size);
+        spec.objective == Some(Objective::Replace) && objective::replay_rows(spec, new, replay) == 0
     }
 
     /// Writes a checkpoint; the path of its JSON inside the store.

@@ -16,8 +16,8 @@ pub(super) struct Weighted {
     seq_len: usize,
     ntp: Vec<f32>,
     kl: Vec<f32>,
-    /// Tokens the losses are divided by.
-    n_tokens: usize,
+    /// Tokens of its rows, padding left out.
+    own_tokens: usize,
 }
 
 impl Weighted {
@@ -43,7 +43,7 @@ impl Weighted {
                 (sum / targets.max(1) as f64) as f32
             })
             .collect();
-        (means, all / self.n_tokens as f64)
+        (means, all / self.own_tokens.max(1) as f64)
     }
 
     pub(super) fn as_batch(&self) -> LossBatch<'_> {
@@ -65,11 +65,11 @@ impl Weighted {
         };
         let (ntp, kl) = (weights(ntp), weights(kl));
         Self {
+            own_tokens: tokens.len(),
             tokens,
             seq_len,
             ntp,
             kl,
-            n_tokens,
         }
     }
 
@@ -95,7 +95,7 @@ impl Weighted {
             seq_len: t,
             ntp,
             kl,
-            n_tokens,
+            own_tokens: batch.lengths.iter().map(|&len| len as usize).sum(),
         }
     }
 }

@@ -350,7 +350,10 @@ impl Runner<'_> {
             arm: self.arms[arm].info.slug.clone(),
             offered: offered(),
             breadcrumb: Some(self.dir.join(BREADCRUMB)),
-            deadline: Some((Duration::from_secs_f64(seconds), self.journal.on_late(arm))),
+            // Longer than a duration can be is never.
+            deadline: Duration::try_from_secs_f64(seconds)
+                .ok()
+                .map(|deadline| (deadline, self.journal.on_late(arm))),
         }
     }
 

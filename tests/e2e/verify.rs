@@ -1,0 +1,105 @@
+//! `forgetlab verify` must tell right numerics from wrong ones.
+
+use std::fs;
+use std::path::PathBuf;
+
+use forgetlab_tests::{Lab, root};
+use safetensors::SafeTensors;
+
+fn fixture() -> PathBuf {
+    root().join("tests/fixtures/mini-parity.safetensors")
+}
+
+/// Where a tensor's bytes are in the file.
+fn range(bytes: &[u8], name: &str) -> std::ops::Range<usize> {
+    let (header, metadata) = SafeTensors::read_metadata(bytes).expect("header");
+    let (start, end) = metadata.info(name).expect("tensor").data_offsets;
+    8 + header + start..8 + header + end
+}
+
+fn values(bytes: &[u8], name: &str) -> Vec<f32> {
+    let chunks = bytes[range(bytes, name)].as_chunks::<4>().0;
+    chunks.iter().map(|&b| f32::from_le_bytes(b)).collect()
+}
+
+/// Index and size of the largest entry.
+fn largest(values: &[f32]) -> (usize, f32) {
+    let sizes = values.iter().map(|v| v.abs()).enumerate();
+    sizes.max_by(|a, b| a.1.total_cmp(&b.1)).expect("not empty")
+}
+
+/// Else nobody could trust a new machine, nor a build of one's own.
+#[test]
+fn the_fixture_passes_alone_in_a_folder_and_built_in() {
+    let lab = Lab::new();
+    let file = fixture();
+    fs::create_dir(lab.path("fixtures")).expect("folder");
+    fs::copy(&file, lab.path("fixtures/mini.safetensors")).expect("copy");
+    let file = file.to_str().expect("UTF-8");
+    for args in [&["--fixture", file][..], &["--fixture", "fixtures"], &[]] {
+        lab.forgetlab(&[&["verify"], args].concat())
+            .exits(0)
+            .says(&["gradients", "checks passed", "tolerance"]);
+    }
+}
+
+/// Else a wrong gradient would pass for a right one.
+#[test]
+fn one_number_off_by_ten_tolerances_fails_and_is_named() {
+    let lab = Lab::new();
+    let whole = fs::read(fixture()).expect("fixture");
+    for name in [
+        "grad.kl_pre.qkv",
+        "grad.ntp_pre.embed_in",
+        "grad.kl_dwn.down",
+        "logits.theta",
+        "logits.pi",
+        "after.qkv",
+        "after.embed_out",
+    ] {
+        let mut bytes = whole.clone();
+        let (at, by) = match name.strip_prefix("after.") {
+            // An entry with a gradient: others carry only its sign.
+            Some(tensor) => {
+                let gradient = values(&whole, &format!("grad.kl_pre.{tensor}"));
+                (largest(&gradient).0, 1e-3)
+            }
+            None => {
+                let values = values(&whole, name);
+                ((values.len() / 3), 1e-3 * largest(&values).1)
+            }
+        };
+        let start = range(&whole, name).start + 4 * at;
+        let changed = values(&whole, name)[at] + by;
+        bytes[start..start + 4].copy_from_slice(&changed.to_le_bytes());
+        fs::write(lab.path("changed.safetensors"), bytes).expect("write");
+        let done = lab
+            .forgetlab(&["verify", "--fixture", "changed.safetensors"])
+            .exits(1)
+            .says(&["FAILED", &format!("checks failed: {name}\n")]);
+        assert!(done.out.contains(&format!("at entry {at}")), "{done}");
+    }
+}
+
+/// Else a broken download would look like broken numerics.
+#[test]
+fn a_file_that_is_no_whole_fixture_is_told_so() {
+    let lab = Lab::new();
+    let whole = fs::read(fixture()).expect("fixture");
+    for len in [0, 7, 100, whole.len() / 2, whole.len() - 1] {
+        fs::write(lab.path("cut.safetensors"), &whole[..len]).expect("write");
+        lab.forgetlab(&["verify", "--fixture", "cut.safetensors"])
+            .exits(1)
+            .says(&[
+                "cut.safetensors cannot be checked",
+                "not a whole safetensors file",
+            ]);
+    }
+    lab.forgetlab(&["verify", "--fixture", "nowhere"])
+        .exits(1)
+        .says(&["cannot read nowhere"]);
+    fs::create_dir(lab.path("empty")).expect("folder");
+    lab.forgetlab(&["verify", "--fixture", "empty"])
+        .exits(1)
+        .says(&["holds no .safetensors fixture"]);
+}
