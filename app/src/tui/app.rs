@@ -333,7 +333,7 @@ impl App {
     }
 
     fn reply(&mut self, reply: Reply) {
-        self.dirty = true;
+        let was_dirty = std::mem::replace(&mut self.dirty, true);
         // "starting…" is over once it is answered; news of the run watched answers nothing.
         if !matches!(reply, Reply::Feed { .. } | Reply::Runs(_)) {
             self.hint = None;
@@ -349,7 +349,7 @@ impl App {
                     run.is_none_or(|run| run.status == RunStatus::Live)
                 });
                 self.runs.set(runs);
-                self.dirty = self.screen == Screen::Runs;
+                self.dirty = was_dirty || self.screen == Screen::Runs;
             }
             Reply::Feed { run, first, update } => {
                 if let Ok(update) = &update {
@@ -359,7 +359,7 @@ impl App {
                 if let Some(live) = shown {
                     live.feed(first, update);
                 }
-                self.dirty = matches!(self.screen, Screen::Live | Screen::Arm);
+                self.dirty = was_dirty || matches!(self.screen, Screen::Live | Screen::Arm);
             }
             Reply::Started(result) => {
                 self.new_run.starting = false;
