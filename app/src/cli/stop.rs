@@ -36,6 +36,10 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let mut told = Instant::now();
     while dir.is_live() {
         thread::sleep(LOOK_EVERY);
+        // A worker that began just now clears what it takes for an old request.
+        if !request.pending() && dir.is_live() {
+            request.make()?;
+        }
         if told.elapsed() >= REMIND_EVERY {
             told = Instant::now();
             writeln!(

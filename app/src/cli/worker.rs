@@ -10,7 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
-use forgetlab_engine::experiment::RunConfig;
+use forgetlab_engine::experiment::{RunConfig, validate};
 use forgetlab_engine::replay::{Plugin, Registry, breadcrumb, search_path};
 use forgetlab_engine::report;
 use forgetlab_engine::run::{Event, Results, RunDir, RunStatus, write_atomically};
@@ -151,7 +151,10 @@ fn absolute(path: &Path) -> anyhow::Result<PathBuf> {
 /// Takes a run to its end in this process.
 fn work(dir: &RunDir, skip_arms: &[String], worker: &WorkerArgs) -> anyhow::Result<ExitCode> {
     let lock = dir.lock()?;
+    // From here on the run counts as live, and a request to stop is meant for this worker.
+    dir.stop_request().clear()?;
     let mut config = dir.read_config()?;
+    validate(&config)?;
     let plugins = prepare(&mut config, worker)?;
     let environment = train::environment(&config, &plugins);
     let mut warnings = Vec::new();

@@ -172,7 +172,6 @@ impl Digits {
     /// Up to `most` held-out rows, the same for every run.
     pub fn held_out(&self, most: usize) -> HeldOut {
         let mut tokens = Vec::new();
-        let rows = |tokens: &Vec<u32>| tokens.len() / self.seq_len();
         if self.inputs() <= 100_000 {
             // All there are, in a shuffled order, so that `most` of them are a fair sample.
             let mut inputs: Vec<u64> = (0..self.inputs())
@@ -185,9 +184,12 @@ impl Digits {
                 .for_each(|&input| self.encode(input, &mut tokens));
         } else {
             let mut random = Stream::new(0, "held-out rows").at(0);
-            while rows(&tokens) < most {
+            let mut taken = std::collections::HashSet::new();
+            // The share is met on average: half of it is surely there.
+            let most = most.min((self.inputs() as f64 * self.held_out / 2.0) as usize);
+            while taken.len() < most {
                 let input = random.below(self.inputs());
-                if self.is_held_out(input) {
+                if self.is_held_out(input) && taken.insert(input) {
                     self.encode(input, &mut tokens);
                 }
             }

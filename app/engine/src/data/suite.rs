@@ -2,6 +2,7 @@
 
 use crate::eval::HeldOut;
 use crate::experiment::{DataSpec, RunConfig};
+use crate::model::ModelConfig;
 use crate::replay::{SpecialTokens, Task};
 use crate::run::Role;
 use crate::train::Random;
@@ -81,6 +82,16 @@ impl Suite {
             suite.phases.push(index);
         }
         Ok(suite)
+    }
+
+    /// Sizes of a configuration's model on these datasets.
+    pub fn model(&self, config: &RunConfig) -> ModelConfig {
+        ModelConfig {
+            d_model: config.model.d_model,
+            n_layers: config.model.n_layers,
+            head_dim: config.model.head_dim,
+            vocab_size: self.vocab_size(),
+        }
     }
 
     /// Size of the vocabulary.

@@ -223,10 +223,11 @@ pub fn verify_mini(bytes: &[u8], threads: usize) -> Result<Vec<Check>, ParityErr
         &fixture.expected("ntp.per_token")?,
     )?);
 
-    for (name, value) in &meta.losses {
-        let Ok(expected) = MetaLoss::deserialize(value) else {
-            continue;
-        };
+    for name in ["kl_pre", "ntp_pre", "kl_dwn"] {
+        let value = meta.losses.get(name);
+        let value = value.ok_or_else(|| ParityError::Meta(format!("no `{name}`")))?;
+        let expected = MetaLoss::deserialize(value)
+            .map_err(|error| ParityError::Meta(format!("`{name}`: {error}")))?;
         let objective = Objective::new(name, &tokens, &replay, t, meta.coeff)?;
         let (report, [ntp, replay_loss]) = objective.run(&mut engine, &student, &reference);
         for (part, found, expected) in [

@@ -1,9 +1,8 @@
 //! Configurations that parse but make no sense.
 
-use super::{DataSpec, Objective, RunConfig, SpecError};
+use crate::data::TASKS;
 
-/// Tasks of the digits data.
-pub const DIGIT_TASKS: [&str; 6] = ["add", "modadd", "reversal", "sort", "rotate", "complement"];
+use super::{DataSpec, Objective, RunConfig, SpecError};
 
 /// Parameters of a student, at most.
 const MOST_PARAMETERS: u64 = 8_000_000_000;
@@ -79,8 +78,8 @@ pub fn validate(config: &RunConfig) -> Result<(), SpecError> {
 
     at_least_one("phases", c.phases.len())?;
     for (i, phase) in c.phases.iter().enumerate() {
-        if !DIGIT_TASKS.contains(&phase.dataset.as_str()) {
-            return Err(SpecError::unknown("dataset", &phase.dataset, DIGIT_TASKS));
+        if !TASKS.contains(&phase.dataset.as_str()) {
+            return Err(SpecError::unknown("dataset", &phase.dataset, TASKS));
         }
         demand(&format!("phases.{i}.steps"), phase.steps > 0, || {
             "must be at least 1".into()

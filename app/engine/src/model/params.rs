@@ -31,14 +31,6 @@ impl ModelConfig {
     pub fn d_ff(&self) -> usize {
         4 * self.d_model
     }
-
-    /// Floating-point operations of a forward over one token at sequence length `seq_len`
-    /// (2 per multiply-add; causal attention counted by half). A backward costs twice that.
-    pub fn forward_flops_per_token(&self, seq_len: usize) -> f64 {
-        let (d, l, f, v) = (self.d_model, self.n_layers, self.d_ff(), self.vocab_size);
-        let block = 2 * (4 * d * d + 2 * d * f) + 4 * d * seq_len.div_ceil(2);
-        (l * block + 2 * d * v) as f64
-    }
 }
 
 /// One tensor of a [`Layout`].
@@ -141,10 +133,5 @@ impl Params {
             .entries
             .iter()
             .map(|e| (e.name.as_str(), e.shape, &self.data[e.range.clone()]))
-    }
-
-    /// Whether every number is finite.
-    pub fn is_finite(&self) -> bool {
-        self.data.iter().all(|x| x.is_finite())
     }
 }

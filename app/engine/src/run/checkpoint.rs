@@ -112,16 +112,6 @@ pub struct Checkpoint {
 }
 
 impl Checkpoint {
-    /// Names of all tensors.
-    pub fn names(&self) -> Result<Vec<String>, RunError> {
-        Ok(self
-            .tensors()?
-            .names()
-            .into_iter()
-            .map(ToOwned::to_owned)
-            .collect())
-    }
-
     /// Shape and values of an f32 tensor.
     pub fn f32(&self, name: &str) -> Result<(Vec<usize>, Vec<f32>), RunError> {
         let (shape, bytes) = self.raw(name, Dtype::F32)?;
@@ -212,7 +202,11 @@ impl CheckpointStore {
         write_checkpoint(&self.step_path(step), step, phase, tensors, state)
     }
 
-    /// The newest whole checkpoint; torn and corrupt ones are named and passed over.
+    /// The newest whole checkpoint; torn and corrupt ones are named and set aside.
+    ///
+    /// # Errors
+    /// A file that is there and cannot be read now says nothing of the checkpoint: no older one is
+    /// taken in its place.
     pub fn latest_valid(&self) -> Result<Latest, RunError> {
         let mut problems = Vec::new();
         for step in self.steps()?.into_iter().rev() {
@@ -223,7 +217,11 @@ impl CheckpointStore {
                         problems,
                     });
                 }
-                Err(error) => problems.push(format!("{error}; using the one before it")),
+                Err(error) if error.is_unreadable() => return Err(error),
+                Err(error) => {
+                    problems.push(format!("{error}; using the one before it"));
+                    self.set_aside(step)?;
+                }
             }
         }
         Ok(Latest {
@@ -247,13 +245,11 @@ impl CheckpointStore {
         Ok(steps)
     }
 
-    /// Removes all but the last `keep` checkpoints and those `pinned`, and what crashes left.
-    pub fn prune(&self, keep: usize, pinned: &[u64]) -> Result<(), RunError> {
+    /// Removes all but the last `keep` checkpoints, and what crashes left.
+    pub fn prune(&self, keep: usize) -> Result<(), RunError> {
         let steps = self.steps()?;
         for step in &steps[..steps.len().saturating_sub(keep)] {
-            if !pinned.contains(step) {
-                self.remove(*step)?;
-            }
+            self.remove(*step)?;
         }
         for name in file_names(&self.folder)? {
             let orphan = name
@@ -267,15 +263,23 @@ impl CheckpointStore {
         Ok(())
     }
 
-    /// Removes checkpoints of a future that no longer counts, after going back to `step`.
-    pub fn discard_after(&self, step: u64) -> Result<(), RunError> {
-        self.steps()?
-            .into_iter()
-            .filter(|&s| s > step)
-            .try_for_each(|s| self.remove(s))
+    /// Renames a checkpoint that cannot be used, so that it neither counts nor is lost.
+    pub fn set_aside(&self, step: u64) -> Result<(), RunError> {
+        let json = self.step_path(step);
+        for path in [json.with_extension("safetensors"), json] {
+            let mut aside = path.clone().into_os_string();
+            aside.push(".unusable");
+            match fs::rename(&path, aside) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(RunError::io("rename", &path)(error));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
     }
 
-    /// Keeps the reference model of a phase, written once and never pruned.
+    /// Keeps the reference model of a phase, written once.
     pub fn save_reference(
         &self,
         phase: usize,
@@ -520,7 +524,7 @@ mod tests {
 
     /// A long run would fill the disk, or lose the checkpoint a phase depends on.
     #[test]
-    fn pruning_keeps_the_last_two_the_pinned_and_the_references() {
+    fn pruning_keeps_the_last_two_and_the_references() {
         let dir = tempfile::tempdir().unwrap();
         let store = store(dir.path());
         for step in [10, 20, 30, 40] {
@@ -531,16 +535,20 @@ mod tests {
             .unwrap();
         fs::write(store.folder().join(".tmp-1-step-0000000050.json"), "x").unwrap();
         fs::write(store.folder().join("step-0000000050.safetensors"), "x").unwrap();
-        store.prune(2, &[10]).unwrap();
-        assert_eq!(store.steps().unwrap(), [10, 30, 40]);
-        assert_eq!(file_names(store.folder()).unwrap().len(), 8);
+        store.prune(2).unwrap();
+        assert_eq!(store.steps().unwrap(), [30, 40]);
+        assert_eq!(file_names(store.folder()).unwrap().len(), 6);
         assert_eq!(
             store.reference(2).unwrap().unwrap().f32("w").unwrap().1,
             [9.0]
         );
         assert!(store.reference(1).unwrap().is_none());
-        store.discard_after(30).unwrap();
-        assert_eq!(store.steps().unwrap(), [10, 30]);
+        // What is set aside makes room for the checkpoints that follow, and is not lost.
+        store.set_aside(40).unwrap();
+        save(&store, 35, 1.0);
+        store.prune(2).unwrap();
+        assert_eq!(store.steps().unwrap(), [30, 35]);
+        assert_eq!(file_names(store.folder()).unwrap().len(), 8);
     }
 
     /// A disk that fills in the middle of a checkpoint must cost that checkpoint only.
@@ -559,7 +567,7 @@ mod tests {
             let latest = store.latest_valid().unwrap();
             assert_eq!(latest.checkpoint.unwrap().info.step, 10);
             assert!(latest.problems.is_empty());
-            store.prune(2, &[]).unwrap();
+            store.prune(2).unwrap();
             assert_eq!(file_names(store.folder()).unwrap().len(), 2);
         }
     }

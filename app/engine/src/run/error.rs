@@ -92,6 +92,11 @@ impl RunError {
     }
 
     /// Whether the disk or the quota was full.
+    pub fn is_unreadable(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if source.kind() != io::ErrorKind::NotFound)
+    }
+
+    /// Whether the disk has no room left.
     pub fn is_disk_full(&self) -> bool {
         matches!(self, Self::Io { source, .. } if disk_full(source))
     }

@@ -182,8 +182,7 @@ impl Lane {
             for (current, row) in self.current.iter_mut().zip(tokens.chunks_exact(length)) {
                 *current = row[t];
             }
-            let choosing = prompts.iter().any(|prompt| prompt.len() == t + 1)
-                || prompts.iter().any(|prompt| prompt.len() <= t);
+            let choosing = prompts.iter().any(|prompt| prompt.len() <= t + 1);
             self.step(params, rows, t, capacity, choosing);
             if !choosing {
                 continue;

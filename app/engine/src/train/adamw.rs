@@ -45,7 +45,10 @@ struct Factors {
     correct1: f32,
     correct2: f32,
     lr: f32,
-    decay: f32,
+    weight_decay: f32,
+    /// `1 − beta1` and `1 − beta2`, from the betas themselves: their f32 are too coarse for it.
+    rest1: f32,
+    rest2: f32,
 }
 
 impl AdamW {
@@ -73,7 +76,9 @@ impl AdamW {
             correct1: (1.0 / (1.0 - c.beta1.powi(t))) as f32,
             correct2: (1.0 / (1.0 - c.beta2.powi(t)).sqrt()) as f32,
             lr: lr as f32,
-            decay: (1.0 - lr * c.weight_decay) as f32,
+            weight_decay: c.weight_decay as f32,
+            rest1: (1.0 - c.beta1) as f32,
+            rest2: (1.0 - c.beta2) as f32,
         };
         let squares: Vec<f64> = weights
             .par_chunks_mut(CHUNK)
@@ -118,11 +123,50 @@ multiversion! {
     /// Updates a block; returns the sum of the squared gradients.
     fn step(weights: &mut [f32], m: &mut [f32], v: &mut [f32], grads: &[f32], f: Factors) -> f32 {
         for (((w, m), v), &g) in weights.iter_mut().zip(m).zip(v).zip(grads) {
-            *m = f.beta1.mul_add(*m, (1.0 - f.beta1) * g);
-            *v = f.beta2.mul_add(*v, (1.0 - f.beta2) * g * g);
+            *m = f.beta1.mul_add(*m, f.rest1 * g);
+            *v = f.beta2.mul_add(*v, f.rest2 * g * g);
             let direction = *m * f.correct1 / (v.sqrt() * f.correct2 + f.eps);
-            *w = w.mul_add(f.decay, -f.lr * direction);
+            *w = (-f.lr).mul_add(f.weight_decay.mul_add(*w, direction), *w);
         }
         crate::ops::simd::dot(grads, grads)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Small learning rates must still decay the weights, and betas near 1 still move.
+    #[test]
+    fn updates_follow_the_formula_where_f32_is_coarse() {
+        let config = AdamWConfig {
+            beta1: 0.9,
+            beta2: 0.999_999_99,
+            eps: 1e-8,
+            weight_decay: 0.02,
+        };
+        let (lr, g) = (1e-4, 0.5f64);
+        let mut adamw = AdamW::new(config, 1);
+        let mut weights = [1e-3f32];
+        let mut exact = 1e-3f64;
+        let (mut m, mut v) = (0.0, 0.0);
+        for t in 1..=20 {
+            let grads = [g as f32];
+            let norm = adamw.update(&mut weights, &[&grads], lr);
+            assert!((norm - g).abs() < 1e-6);
+            m = config.beta1 * m + (1.0 - config.beta1) * g;
+            v = config.beta2 * v + (1.0 - config.beta2) * g * g;
+            let m_hat = m / (1.0 - config.beta1.powi(t));
+            let v_hat = v / (1.0 - config.beta2.powi(t));
+            exact -= lr * (m_hat / (v_hat.sqrt() + config.eps) + config.weight_decay * exact);
+        }
+        assert!(
+            (f64::from(weights[0]) - exact).abs() < 1e-8,
+            "{} against {exact}",
+            weights[0]
+        );
+        let mut still = [1.0f32];
+        AdamW::new(config, 1).update(&mut still, &[&[0.0]], 1e-5);
+        assert!((f64::from(still[0]) - (1.0 - 2e-7)).abs() < 6e-8);
     }
 }

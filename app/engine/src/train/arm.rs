@@ -166,6 +166,7 @@ impl ArmRun {
                 // An uninterrupted arm does not load: what that may have drawn does not count.
                 run.counters = saved.counters;
                 run.learner.cost = saved.cost;
+                run.notes.retain(|note| matches!(note, Note::Log(..)));
                 Ok(run)
             });
         Ok(restored)

@@ -59,6 +59,8 @@ pub struct Engine {
     pool: Arc<rayon::ThreadPool>,
     threads: usize,
     lanes: Vec<Lane>,
+    /// Lanes that had a share of the last batch; the others' gradients are stale.
+    busy: usize,
 }
 
 struct Lane {
@@ -103,6 +105,7 @@ impl Engine {
             pool: Arc::new(pool),
             threads,
             lanes,
+            busy: 0,
         })
     }
 
@@ -127,9 +130,10 @@ impl Engine {
     ) -> LossReport {
         let micros = micro_batches(batches.iter().map(|b| (b.tokens.len(), b.seq_len)));
         let n_lanes = self.lanes.len();
+        self.busy = n_lanes.min(micros.len());
         let len = self.layout.len;
         let results: Vec<Vec<(f64, Vec<RowLoss>, f64)>> = self.pool.install(|| {
-            self.lanes
+            self.lanes[..self.busy]
                 .par_iter_mut()
                 .enumerate()
                 .map(|(i, lane)| {
@@ -165,7 +169,10 @@ impl Engine {
 
     /// Updates `student` with the gradients of the last [`Self::forward_backward`]; returns their norm.
     pub fn update(&mut self, student: &mut Params, optimizer: &mut AdamW, lr: f64) -> f64 {
-        let grads: Vec<&[f32]> = self.lanes.iter().map(|lane| &lane.grads[..]).collect();
+        let grads: Vec<&[f32]> = self.lanes[..self.busy]
+            .iter()
+            .map(|lane| &lane.grads[..])
+            .collect();
         self.pool
             .install(|| optimizer.update(&mut student.data, &grads, lr))
     }
@@ -173,7 +180,7 @@ impl Engine {
     /// The gradient of the last [`Self::forward_backward`], in the layout of the weights.
     pub fn gradients(&self) -> Params {
         let mut sum = Params::zeros(&self.layout);
-        for lane in &self.lanes {
+        for lane in &self.lanes[..self.busy] {
             for (sum, g) in sum.data.iter_mut().zip(&lane.grads) {
                 *sum += g;
             }

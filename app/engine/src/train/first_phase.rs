@@ -88,7 +88,7 @@ pub(super) fn run(
         let json = to_json(learner, evaluations)?;
         let Place { step, phase, .. } = learner.place;
         store.save(step, phase, &learner.tensors(), json)?;
-        store.prune(2, &[])
+        store.prune(2)
     };
     if evaluations.is_empty() {
         evaluate(shared, journal, &mut learner, &mut evaluations, members)?;

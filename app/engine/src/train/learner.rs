@@ -233,9 +233,17 @@ impl Learner {
         cost: Cost,
     ) -> Result<Self, RunError> {
         let student = read_weights("student", compute, checkpoint)?;
+        let over = place.step == place.phase_start + config.phases[place.phase].steps;
         let reference = match reference {
             Some(checkpoint) => read_weights("reference", compute, checkpoint)?,
-            None => student.clone(),
+            // The first phase makes its own; at the end of a phase the next one replaces it.
+            None if over || place.phase == 0 => student.clone(),
+            None => {
+                return Err(RunError::BadCheckpoint {
+                    path: checkpoint.path.clone(),
+                    problem: format!("the reference of phase {} is gone", place.phase),
+                });
+            }
         };
         let mut optimizer = optimizer(config, student.data.len());
         optimizer.updates = place.updates;

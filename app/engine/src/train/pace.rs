@@ -22,7 +22,7 @@ impl Pace {
     /// Trained tokens per second since the last event, when the next one is due. `tokens` counts all so far.
     pub(super) fn due(&mut self, tokens: u64) -> Option<f64> {
         let Some(before) = self.tokens else {
-            // The first step of a turn: something to show at once, and the start of the clock.
+            // The first step of a turn starts the clock.
             (self.since, self.tokens) = (Instant::now(), Some(tokens));
             return None;
         };

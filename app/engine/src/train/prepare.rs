@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::data::{DataError, Suite};
 use crate::experiment::RunConfig;
+use crate::model::Layout;
 use crate::ops::simd::Level;
 use crate::replay::{Capabilities, Plugin, Registry, SettingsError, UnknownStrategy};
 use crate::run::{Environment, PluginRecord};
@@ -36,6 +37,21 @@ pub enum PrepareError {
         /// What is wrong.
         what: String,
     },
+    /// More memory than this machine has free.
+    #[error(
+        "{arms} arms of {parameters} parameters need about {needed:.1} GiB, {free:.1} GiB are free; \
+         take fewer arms or seeds, a smaller model, or a machine with more memory"
+    )]
+    Memory {
+        /// Arms, seeds expanded.
+        arms: usize,
+        /// Parameters of the model.
+        parameters: usize,
+        /// GiB the run needs.
+        needed: f64,
+        /// GiB the system can give.
+        free: f64,
+    },
     /// No such dataset.
     #[error(transparent)]
     Data(#[from] DataError),
@@ -57,7 +73,8 @@ pub fn prepare(
     config: &mut RunConfig,
     registry: &Registry,
 ) -> Result<Vec<Arc<Plugin>>, PrepareError> {
-    Suite::new(config)?;
+    let suite = Suite::new(config)?;
+    check_memory(config, &suite)?;
     let mut plugins = Vec::new();
     for arm in &mut config.arms {
         let plugin = registry.get(&arm.strategy)?;
@@ -80,6 +97,35 @@ pub fn prepare(
         plugins.push(plugin.clone());
     }
     Ok(plugins)
+}
+
+/// Refuses a run whose weights alone do not fit: student, reference and two moments of every arm, a
+/// gradient of every lane. Activations are small beside them.
+fn check_memory(config: &RunConfig, suite: &Suite) -> Result<(), PrepareError> {
+    let parameters = Layout::new(suite.model(config)).len;
+    let arms = config.arms.len() * config.seeds.len();
+    let copies = 4 * (arms + 1) + config.threads.max(2);
+    let gib = |bytes: f64| bytes / (1u64 << 30) as f64;
+    let needed = gib(4.0 * parameters as f64 * copies as f64);
+    match available_memory().map(gib) {
+        Some(free) if needed > free => Err(PrepareError::Memory {
+            arms,
+            parameters,
+            needed,
+            free,
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// Bytes the system can give without swapping, where it tells (Linux).
+pub fn available_memory() -> Option<f64> {
+    let info = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = info
+        .lines()
+        .find(|line| line.starts_with("MemAvailable:"))?;
+    let kib: f64 = line.split_whitespace().nth(1)?.parse().ok()?;
+    Some(1024.0 * kib)
 }
 
 /// Everything outside the configuration that may decide a run's numbers.

@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 
 use crate::data::{DataError, Suite};
 use crate::experiment::{Arm, RunConfig, expand};
-use crate::model::ModelConfig;
 use crate::ops::simd::Level;
 use crate::replay::{InstanceOptions, Plugin};
 use crate::run::{
@@ -68,6 +67,26 @@ pub enum TrainError {
     /// The system refused the threads.
     #[error("cannot start the engine's threads: {0}")]
     Threads(#[from] rayon::ThreadPoolBuildError),
+    /// The configuration is not the one the run was started with.
+    #[error(
+        "config.toml was changed since the run was started ({what}); take the change back, or start \
+         a new run with it"
+    )]
+    Changed {
+        /// What differs.
+        what: &'static str,
+    },
+    /// An arm's strategy does not take its saved state back. Nothing of the arm is lost.
+    #[error(
+        "arm {arm} cannot go on from its checkpoint: {reason}; mend that, or leave the arm out with \
+         --skip-arm {arm}"
+    )]
+    CannotGoOn {
+        /// Slug of the arm.
+        arm: String,
+        /// What its strategy said.
+        reason: String,
+    },
     /// `--skip-arm` names none of the run's.
     #[error("the run has no arm `{name}`; its arms are {arms}")]
     NoSuchArm {
@@ -125,23 +144,35 @@ pub fn run(options: RunOptions) -> Result<Outcome, TrainError> {
         ..
     } = options;
     let suite = Suite::new(config)?;
-    let model = ModelConfig {
-        d_model: config.model.d_model,
-        n_layers: config.model.n_layers,
-        head_dim: config.model.head_dim,
-        vocab_size: suite.vocab_size(),
-    };
-    let compute = Compute::new(model, config.threads)?;
+    let compute = Compute::new(suite.model(config), config.threads)?;
     let arms = expand(config);
     let plugins = arms
         .iter()
         .enumerate()
         .map(|(i, _)| options.plugins[i % options.plugins.len()].clone());
     let plugins = plugins.collect();
+    let phases: Vec<PhaseInfo> = config
+        .phases
+        .iter()
+        .map(|p| PhaseInfo {
+            dataset: p.dataset.clone(),
+            steps: p.steps,
+        })
+        .collect();
+    // The writer first: it may complete a last line that lacks only its end.
+    let writer = dir.writer(lock)?;
     let state = dir.load_state()?;
     let resumed = !state.arms.is_empty();
-    let journal = Journal::new(dir.writer(lock)?, state, options.listener);
-    dir.stop_request().clear()?;
+    if resumed {
+        let before = state.arms.iter().map(|arm| &arm.info);
+        if !arms.iter().map(|arm| &arm.info).eq(before) {
+            return Err(TrainError::Changed { what: "its arms" });
+        }
+        if phases != state.phases {
+            return Err(TrainError::Changed { what: "its phases" });
+        }
+    }
+    let journal = Journal::new(writer, state, options.listener);
     let stop_now = || stop().is_some();
     let shared = Shared {
         config,
@@ -156,7 +187,7 @@ pub fn run(options: RunOptions) -> Result<Outcome, TrainError> {
         shared,
         journal,
     };
-    runner.announce(resumed, options.device, options.warnings)?;
+    runner.announce(resumed, phases, options.device, options.warnings)?;
     runner.skip(options.skip_arms)?;
 
     let Some(mut active) = runner.gather(options.cache)? else {
@@ -209,6 +240,7 @@ impl Runner<'_> {
     fn announce(
         &self,
         resumed: bool,
+        phases: Vec<PhaseInfo>,
         device: String,
         warnings: Vec<String>,
     ) -> Result<(), RunError> {
@@ -218,14 +250,7 @@ impl Runner<'_> {
                 experiment: config.experiment.clone(),
                 preset: config.preset.clone(),
                 arms: self.arms.iter().map(|arm| arm.info.clone()).collect(),
-                phases: config
-                    .phases
-                    .iter()
-                    .map(|p| PhaseInfo {
-                        dataset: p.dataset.clone(),
-                        steps: p.steps,
-                    })
-                    .collect(),
+                phases,
             })?;
         }
         self.journal.emit(Event::WorkerStarted {
@@ -297,9 +322,12 @@ impl Runner<'_> {
             }
             match self.restore(arm)? {
                 Some(Ok(restored)) => active.push(restored),
+                Some(Err(ArmError::Cancelled)) => return Ok(None),
                 Some(Err(error)) => {
-                    let step = self.journal.state(|s| s.arms[arm].step);
-                    self.fail(arm, step, &error)?;
+                    return Err(TrainError::CannotGoOn {
+                        arm: self.arms[arm].info.slug.clone(),
+                        reason: error.to_string(),
+                    });
                 }
                 None => fresh.push(arm),
             }
@@ -367,42 +395,45 @@ impl Runner<'_> {
         }
     }
 
-    /// An arm's last checkpoint, where it has one that can be used.
+    /// An arm at its last checkpoint that can be used, if there is one.
     fn restore(&mut self, arm: usize) -> Result<Option<Result<Active, ArmError>>, RunError> {
         let store = self.dir.checkpoints(&self.arms[arm].info.slug);
-        let latest = store.latest_valid()?;
-        for problem in latest.problems {
-            self.journal.log(LogLevel::Warn, Some(arm), problem)?;
-        }
-        let Some(checkpoint) = latest.checkpoint else {
-            return Ok(None);
-        };
-        let step = checkpoint.info.step;
-        let reference = store.reference(checkpoint.info.phase);
-        let restored = reference.and_then(|reference| {
-            let options = self.options(arm);
-            let (info, plugin) = (&self.arms[arm], &self.plugins[arm]);
-            let found = (&checkpoint, reference.as_ref());
-            ArmRun::restore(arm, info, plugin, options, found, &mut self.shared)
-        });
-        let restored = match restored {
-            Ok(restored) => restored,
-            Err(error) => {
-                let message = format!("{error}; the arm starts again after the first phase");
-                self.journal.log(LogLevel::Warn, Some(arm), message)?;
-                store.discard_after(0)?;
-                return Ok(None);
+        loop {
+            let latest = store.latest_valid()?;
+            for problem in latest.problems {
+                self.journal.log(LogLevel::Warn, Some(arm), problem)?;
             }
-        };
-        store.discard_after(step)?;
-        if self.journal.state(|state| state.arms[arm].step) != step {
-            let reason = format!("resumed from the checkpoint at step {step}");
-            self.journal.emit(Event::Rewound { arm, step, reason })?;
+            let Some(checkpoint) = latest.checkpoint else {
+                return Ok(None);
+            };
+            let step = checkpoint.info.step;
+            let restored = store
+                .reference(checkpoint.info.phase)
+                .and_then(|reference| {
+                    let options = self.options(arm);
+                    let (info, plugin) = (&self.arms[arm], &self.plugins[arm]);
+                    let found = (&checkpoint, reference.as_ref());
+                    ArmRun::restore(arm, info, plugin, options, found, &mut self.shared)
+                });
+            let restored = match restored {
+                Ok(restored) => restored,
+                Err(error) if error.is_unreadable() => return Err(error),
+                Err(error) => {
+                    let message = format!("{error}; using the checkpoint before step {step}");
+                    self.journal.log(LogLevel::Warn, Some(arm), message)?;
+                    store.set_aside(step)?;
+                    continue;
+                }
+            };
+            if self.journal.state(|state| state.arms[arm].step) != step {
+                let reason = format!("resumed from the checkpoint at step {step}");
+                self.journal.emit(Event::Rewound { arm, step, reason })?;
+            }
+            return Ok(Some(restored.map(|run| Active {
+                saved_step: Some(step),
+                ..self.activate(run)
+            })));
         }
-        Ok(Some(restored.map(|run| Active {
-            saved_step: Some(step),
-            ..self.activate(run)
-        })))
     }
 
     /// Trains an arm to its next evaluation.
@@ -484,6 +515,10 @@ impl Runner<'_> {
             place.step,
             &active.run.learner.reference_tensors(),
         )?;
+        // The two checkpoints kept are of the phase before, or the end of the one before that.
+        if let Some(spent) = place.phase.checked_sub(2) {
+            active.store.remove_reference(spent)?;
+        }
         let (arm, phase, step) = (active.run.index, place.phase, place.step);
         self.journal
             .emit(Event::PhaseStarted { arm, phase, step })?;
@@ -510,7 +545,7 @@ impl Runner<'_> {
             Ok(path) => path?,
             Err(error) => return Ok(Err(error)),
         };
-        active.store.prune(2, &[])?;
+        active.store.prune(2)?;
         (active.saved_at, active.saved_step) = (Instant::now(), Some(place.step));
         let inside = path.strip_prefix(self.dir.path()).unwrap_or(&path);
         let path = inside.display().to_string();
