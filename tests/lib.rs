@@ -225,6 +225,41 @@ impl Lab {
     }
 }
 
+/// Whatever was started in the lab ends with it, also where the test failed: workers are in
+/// sessions of their own, and would go on.
+impl Drop for Lab {
+    fn drop(&mut self) {
+        use rustix::process::{Pid, Signal, kill_process};
+        let mark = format!("FORGETLAB_RESULTS={}\0", self.path("results").display());
+        let start = Instant::now();
+        // Again, until none is left that could have started another.
+        while start.elapsed() < Duration::from_secs(10) {
+            let here: Vec<Pid> = processes()
+                .filter(|pid| {
+                    let path = format!("/proc/{}/environ", pid.as_raw_nonzero());
+                    let environment = std::fs::read(path).unwrap_or_default();
+                    let mut parts = environment.windows(mark.len());
+                    parts.any(|part| part == mark.as_bytes())
+                })
+                .collect();
+            if here.is_empty() {
+                return;
+            }
+            for pid in here {
+                let _ = kill_process(pid, Signal::KILL);
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+/// Every process there is; none where there is no `/proc`.
+fn processes() -> impl Iterator<Item = rustix::process::Pid> {
+    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    pids.filter_map(rustix::process::Pid::from_raw)
+}
+
 /// A small run in one thread.
 pub const SMOKE: &[&str] = &[
     "run",

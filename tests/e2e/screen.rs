@@ -1,7 +1,10 @@
 //! The lab on a terminal, in tmux: what a researcher sees and presses.
 
 use std::fs;
+use std::path::PathBuf;
 use std::process::Command;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use forgetlab_tests::{Lab, Table, binary, events, wait_for};
 
@@ -57,37 +60,49 @@ impl<'a> Terminal<'a> {
         forgetlab_tests::run(self.tmux(&["send-keys"]).args(keys));
     }
 
+    /// Waits for the screen to be as it should.
+    #[track_caller]
+    fn until(&self, what: &str, holds: impl Fn(&str) -> bool) -> String {
+        let start = Instant::now();
+        loop {
+            let screen = self.screen();
+            if holds(&screen) {
+                return screen;
+            }
+            let waited = start.elapsed().as_secs();
+            assert!(waited < 120, "{what} never came to be on:\n{screen}");
+            sleep(Duration::from_millis(50));
+        }
+    }
+
     /// Waits for texts to be on the screen together.
     #[track_caller]
     fn shows(&self, texts: &[&str]) -> String {
-        let mut screen = String::new();
-        let start = std::time::Instant::now();
-        while !texts.iter().all(|text| screen.contains(text)) {
-            let waited = start.elapsed().as_secs();
-            assert!(waited < 120, "{texts:?} never came to be on:\n{screen}");
-            std::thread::sleep(std::time::Duration::from_millis(50));
-            screen = self.screen();
-        }
-        screen
+        self.until(&format!("{texts:?}"), |screen| {
+            texts.iter().all(|text| screen.contains(text))
+        })
     }
 
     /// Chooses a preset in the form of a new run.
     fn choose_preset(&self, name: &str) {
         self.shows(&["experiment", "toy-continual", "Start"]);
         self.press(&["Down"]);
-        let preset = format!("◂ {name} ");
+        self.shows(&["▸ preset"]);
+        let chosen = |screen: &str| {
+            let line = screen.lines().find(|line| line.contains("▸ preset"));
+            let (_, choice) = line?.split_once('◂')?;
+            Some(choice.split_once('▸')?.0.trim().to_owned())
+        };
         for _ in 0..10 {
-            self.press(&["Right"]);
-            let mut same = 0;
-            let before = self.screen();
-            // Until the key has had its effect.
-            while self.screen() == before && same < 20 {
-                same += 1;
-                std::thread::sleep(std::time::Duration::from_millis(50));
-            }
-            if self.screen().contains(&preset) {
+            let before = chosen(&self.screen());
+            if before.as_deref() == Some(name) {
                 return;
             }
+            self.press(&["Right"]);
+            // Only this key changes it, whatever else on the screen is still being read.
+            self.until("another preset", |screen| {
+                chosen(screen).is_some_and(|now| Some(now) != before)
+            });
         }
         panic!("no preset {name} on:\n{}", self.screen());
     }
@@ -108,6 +123,7 @@ fn start_watch_compare_leave(width: u16, height: u16) {
     let Some(terminal) = Terminal::open(&lab, width, height) else {
         return;
     };
+    let mut known: Vec<PathBuf> = Vec::new();
     for round in 1..=2 {
         if round == 1 {
             terminal.choose_preset("smoke");
@@ -117,18 +133,19 @@ fn start_watch_compare_leave(width: u16, height: u16) {
         }
         terminal.press(&["s"]);
         wait_for("a run to begin", || lab.runs().len() == round);
-        let run = lab.runs().pop().expect("a run");
-        let name = run
-            .file_name()
-            .and_then(|n| n.to_str())
-            .expect("name")
-            .to_owned();
-        let screen = terminal.shows(&[&name, "finished", "self-generated"]);
+        // Both may have begun in the same second, and sort either way.
+        let mut runs = lab.runs().into_iter();
+        let run = runs.find(|run| !known.contains(run)).expect("a new run");
+        let name = run.file_name().and_then(|n| n.to_str()).expect("name");
+        let screen = terminal.shows(&[name, "finished", "self-generated"]);
         let lines: Vec<&str> = screen.lines().collect();
         assert_eq!(lines.len(), usize::from(height), "{screen}");
+        known.push(run);
     }
     terminal.press(&["3"]);
-    terminal.shows(&["2 runs", "finished"]);
+    terminal.until("two finished runs", |screen| {
+        screen.contains("2 runs") && screen.matches("finished").count() == 2
+    });
     terminal.press(&["Space"]);
     terminal.shows(&["1 marked"]);
     terminal.press(&["Space"]);
@@ -136,20 +153,23 @@ fn start_watch_compare_leave(width: u16, height: u16) {
     terminal.press(&["c"]);
     terminal.shows(&["2 runs, 8 arms"]);
     terminal.press(&["e"]);
-    let csv = || {
-        let files = fs::read_dir(lab.path("results")).expect("results");
-        let mut files = files.map(|f| f.expect("entry").path());
-        files.find(|f| f.extension().is_some_and(|e| e == "csv"))
-    };
-    wait_for("the exported comparison", || csv().is_some());
-    let joined = Table::read(&csv().expect("CSV"));
+    // The message comes when all is written, and has to be closed.
+    terminal.shows(&["Written", "close the message"]);
+    let files = fs::read_dir(lab.path("results")).expect("results");
+    let mut files = files.map(|f| f.expect("entry").path());
+    let csv = files.find(|f| f.extension().is_some_and(|e| e == "csv"));
+    let joined = Table::read(&csv.expect("CSV"));
     assert_eq!(joined.rows.len(), 8 * 3);
     assert_eq!(joined.values("run").len(), 2);
+    terminal.press(&["Enter"]);
+    terminal.until("the comparison alone", |screen| {
+        screen.contains("2 runs, 8 arms") && !screen.contains("Written")
+    });
     terminal.press(&["Escape"]);
     // Only then the next key: right behind an Escape it would be taken for Alt.
     terminal.shows(&["2 marked"]);
     terminal.press(&["?"]);
-    terminal.shows(&["Everywhere", "leave"]);
+    terminal.shows(&["Help", "mark for comparison", "Everywhere"]);
     terminal.press(&["q"]);
     terminal.shows(&["2 marked"]);
     terminal.press(&["q"]);

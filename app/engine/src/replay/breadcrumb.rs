@@ -13,6 +13,10 @@ use serde::{Deserialize, Serialize};
 
 /// Bytes of the record, newline included.
 const LEN: usize = 512;
+/// Bytes kept of an arm's slug: more than the longest has, for the hint to skip the arm repeats it.
+const ARM: usize = 160;
+/// Bytes kept of a plugin's name.
+const PLUGIN: usize = 64;
 
 /// The plugin call a process was in when it ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,11 +53,11 @@ impl Trail {
                 options.create(true).truncate(false).write(true).open(path)
             })
             .transpose()?;
-        let short = |text: &str| text.chars().take(64).collect();
+        let short = |text: &str, len| text[..text.floor_char_boundary(len)].to_owned();
         Ok(Self {
             file,
-            plugin: short(plugin),
-            arm: short(arm),
+            plugin: short(plugin, PLUGIN),
+            arm: short(arm, ARM),
         })
     }
 
@@ -109,5 +113,15 @@ mod tests {
         assert_eq!(read(&path).expect("crumb").call, "save");
         trail.clear();
         assert_eq!(read(&path), None);
+    }
+    /// Else the hint to go on without the arm would name none.
+    #[test]
+    fn a_long_arm_is_named_in_full() {
+        let dir = tempfile::tempdir().expect("folder");
+        let path = dir.path().join("plugin-call");
+        let arm = "a".repeat(ARM);
+        let trail = Trail::open(Some(&path), &"é".repeat(400), &arm).expect("open");
+        trail.leave("phase_started > keep_snapshot");
+        assert_eq!(read(&path).expect("crumb").arm, arm);
     }
 }

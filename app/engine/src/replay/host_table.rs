@@ -3,7 +3,8 @@
 use std::{
     ffi::c_void,
     panic::{AssertUnwindSafe, catch_unwind},
-    thread::{self, ThreadId},
+    ptr::NonNull,
+    sync::atomic::{AtomicU64, Ordering},
 };
 
 use forgetlab_plugin_api::abi;
@@ -13,10 +14,46 @@ use super::{
     Services, breadcrumb::Trail, host_services as service, raw::write_message, watchdog::Watchdog,
 };
 
-/// What a plugin's service calls work on; the table's `context`.
+/// The table's `context`: says who may touch the state. It is never freed, for a plugin's thread may
+/// call with it at any time, even after the instance is gone.
+pub(super) struct Context {
+    /// Number of the thread that is inside a callback; 0: none is. A thread writes only its own
+    /// number and takes it back itself, so one that reads its own is inside, whatever the ordering.
+    inside: AtomicU64,
+    state: NonNull<HostState>,
+}
+
+impl Context {
+    /// A context for the state, which stays the caller's.
+    pub(super) fn leak(state: NonNull<HostState>) -> &'static Self {
+        Box::leak(Box::new(Self {
+            inside: AtomicU64::new(0),
+            state,
+        }))
+    }
+
+    /// This thread goes into a callback. Until [`Context::leave`] the state is the services'.
+    pub(super) fn enter(&self) {
+        self.inside.store(this_thread(), Ordering::Relaxed);
+    }
+
+    /// The callback returned.
+    pub(super) fn leave(&self) {
+        self.inside.store(0, Ordering::Relaxed);
+    }
+}
+
+/// A number of this thread's own, never 0 and never given again.
+fn this_thread() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    thread_local!(static NUMBER: u64 = NEXT.fetch_add(1, Ordering::Relaxed));
+    NUMBER.with(|number| *number)
+}
+
+/// What a plugin's service calls work on.
 pub(super) struct HostState {
-    /// Set while a callback runs.
-    services: Option<(*mut (dyn Services + 'static), ThreadId)>,
+    /// Set while a callback that is given the host runs.
+    services: Option<*mut (dyn Services + 'static)>,
     /// Callback under way.
     call: &'static str,
     /// Phase under way.
@@ -51,12 +88,11 @@ impl HostState {
         self.services = services.map(|services| {
             let services: *mut (dyn Services + '_) = services;
             // SAFETY: only the lifetime is erased; `end` forgets the pointer before it ends.
-            let services = unsafe {
+            unsafe {
                 std::mem::transmute::<*mut (dyn Services + '_), *mut (dyn Services + 'static)>(
                     services,
                 )
-            };
-            (services, thread::current().id())
+            }
         });
         self.trail.leave(call);
         if let Some(watchdog) = &self.watchdog {
@@ -83,12 +119,12 @@ impl HostState {
 }
 
 /// The table of one instance.
-pub(super) fn table(context: *mut HostState) -> abi::Host {
+pub(super) fn table(context: &'static Context) -> abi::Host {
     abi::Host {
         struct_size: size_of::<abi::Host>() as u64,
         abi_major: abi::ABI_MAJOR,
         abi_minor: abi::ABI_MINOR,
-        context: context.cast(),
+        context: std::ptr::from_ref(context).cast_mut().cast(),
         draw_old: Some(service::draw_old),
         generate: Some(service::generate),
         score: Some(service::score),
@@ -121,22 +157,28 @@ pub(super) unsafe fn serve(
     message: *mut abi::Message,
     body: impl FnOnce(&mut HostState, &mut dyn Services) -> Result<i32, ServiceError>,
 ) -> i32 {
-    // SAFETY: the context is our own state; nobody else touches it while a callback runs.
-    let state = unsafe { context.cast::<HostState>().as_mut() };
-    let services = state.as_ref().and_then(|state| state.services);
-    let (Some(state), Some((services, thread))) = (state, services) else {
-        let text =
-            format!("{name}: host services work only inside a callback that is given the host");
+    const IN_CALLBACK: &str = "inside a callback that is given the host";
+    let refuse = |place: &str| {
+        let text = format!("{name}: host services work only {place}");
         // SAFETY: the caller vouches for the message.
         unsafe { write_message(message, &text) };
-        return abi::FAILED;
+        abi::FAILED
     };
-    if thread != thread::current().id() {
-        let text = format!("{name}: host services work only on the thread of the callback");
-        // SAFETY: the caller vouches for the message.
-        unsafe { write_message(message, &text) };
-        return abi::FAILED;
+    // SAFETY: the contexts of our tables are never freed, and shared by all threads.
+    let Some(context) = (unsafe { context.cast::<Context>().as_ref() }) else {
+        return refuse(IN_CALLBACK);
+    };
+    match context.inside.load(Ordering::Relaxed) {
+        0 => return refuse(IN_CALLBACK),
+        inside if inside != this_thread() => return refuse("on the thread of the callback"),
+        _ => {}
     }
+    // SAFETY: this thread is inside a callback: the instance that owns the state waits for it to
+    // return, other threads were refused, and services do not call back into the plugin.
+    let state = unsafe { &mut *context.state.as_ptr() };
+    let Some(services) = state.services else {
+        return refuse(IN_CALLBACK);
+    };
     // SAFETY: the pointer was set by `begin` from a mutable borrow that outlives the callback, and
     // services do not call back into the plugin.
     let services = unsafe { &mut *services };

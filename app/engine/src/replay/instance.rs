@@ -9,7 +9,7 @@ use super::{
     Capabilities, OnLate, PhaseContext, Plugin, ReplayBatch, Services, StepMetrics, StrategyError,
     breadcrumb::Trail,
     check::BatchBuffers,
-    host_table::{self, HostState},
+    host_table::{self, Context, HostState},
     library::Handle,
     phase::with_phase,
     raw::MessageBuffer,
@@ -40,8 +40,9 @@ pub struct InstanceOptions {
 pub struct StrategyInstance {
     plugin: Arc<Plugin>,
     handle: Handle,
-    /// Behind a pointer because the plugin holds copies of it; freed on drop.
+    /// Behind a pointer because `context` leads to it too; freed on drop.
     state: NonNull<HostState>,
+    context: &'static Context,
     table: Box<abi::Host>,
     buffers: BatchBuffers,
 }
@@ -77,11 +78,13 @@ impl Plugin {
             .deadline
             .map(|(deadline, on_late)| Watchdog::start(&self.name, arm, deadline, on_late));
         let state = NonNull::from(Box::leak(Box::new(HostState::new(trail, watchdog))));
+        let context = Context::leak(state);
         let mut instance = StrategyInstance {
             plugin: Arc::clone(self),
             handle: std::ptr::null_mut(),
             state,
-            table: Box::new(host_table::table(state.as_ptr())),
+            context,
+            table: Box::new(host_table::table(context)),
             buffers: BatchBuffers::default(),
         };
         instance.create(settings, arm, services)?;
@@ -281,7 +284,8 @@ impl StrategyInstance {
     }
 
     fn state(&mut self) -> &mut HostState {
-        // SAFETY: ours until drop; no callback is running while `&mut self` is free to use.
+        // SAFETY: ours until drop; no callback is running while `&mut self` is free to use, and
+        // services touch it only inside one.
         unsafe { self.state.as_mut() }
     }
 
@@ -299,7 +303,9 @@ impl StrategyInstance {
     ) -> (i32, String) {
         let mut message = MessageBuffer::new();
         self.state().begin(name, services);
+        self.context.enter();
         let status = call(self.handle, &*self.table, message.as_mut_ptr());
+        self.context.leave();
         self.state().end();
         (status, message.text())
     }
@@ -388,7 +394,7 @@ impl Drop for StrategyInstance {
                 abi::OK
             });
         }
-        // SAFETY: made by `Box::leak`; the plugin's instance, which held copies, is gone.
+        // SAFETY: made by `Box::leak`; no callback is running, so `context` lets nobody reach it.
         drop(unsafe { Box::from_raw(self.state.as_ptr()) });
     }
 }

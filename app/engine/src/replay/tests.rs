@@ -1,14 +1,25 @@
 //! Strategies that use the far corners of the ABI, through both sides of the boundary.
 
-use std::{path::Path, sync::Arc};
+use std::{
+    ffi::c_void,
+    path::Path,
+    sync::{Arc, OnceLock},
+    thread,
+};
 
 use forgetlab_plugin_api::{self as api, Batch, Error, Host, Phase, Settings, Step, Strategy, abi};
 
-use super::{Capabilities, InstanceOptions, OnLate, Plugin, dry_run, library::handshake};
+use super::{
+    Capabilities, InstanceOptions, OnLate, Plugin, dry_run, library::handshake, raw::MessageBuffer,
+};
 
 /// A plugin of this very process.
 fn plugin<T: Strategy>() -> Arc<Plugin> {
-    let descriptor: &abi::Descriptor = Box::leak(Box::new(api::shim::descriptor::<T>("1.2.3")));
+    from_descriptor(api::shim::descriptor::<T>("1.2.3"))
+}
+
+fn from_descriptor(descriptor: abi::Descriptor) -> Arc<Plugin> {
+    let descriptor: &abi::Descriptor = Box::leak(Box::new(descriptor));
     // SAFETY: it is a descriptor, and it is never freed.
     let library = unsafe { handshake(descriptor, String::new()) }.expect("shakes hands");
     Plugin::new(Path::new("in-process"), library)
@@ -202,4 +213,79 @@ fn a_state_of_another_strategy_is_refused() {
         error.contains("it belongs to the strategy `dark`"),
         "{error}"
     );
+}
+
+/// A copy of the host's table, taken along to where it must not be used.
+struct Table(abi::Host);
+
+// SAFETY: the host refuses calls on threads that are not the callback's.
+unsafe impl Send for Table {}
+// SAFETY: as above.
+unsafe impl Sync for Table {}
+
+impl Table {
+    /// Status and message of a service.
+    fn random(&self) -> (i32, String) {
+        let random = self.0.random.expect("there");
+        let (mut value, mut message) = (0, MessageBuffer::new());
+        // SAFETY: there is room for one value, and the context is the table's.
+        let status = unsafe { random(self.0.context, &mut value, 1, message.as_mut_ptr()) };
+        (status, message.text())
+    }
+
+    fn random_on_another_thread(&self) -> (i32, String) {
+        thread::scope(|scope| scope.spawn(|| self.random()).join().expect("joined"))
+    }
+}
+
+/// The table, and what it answered on the callback's thread and on another while a callback ran.
+static LEAKED: OnceLock<(Table, [(i32, String); 2])> = OnceLock::new();
+
+/// A `create` that lets its table out.
+unsafe extern "C" fn leaky_create(
+    host: *const abi::Host,
+    _: *const abi::CreateArgs,
+    _: *mut *mut c_void,
+    _: *mut abi::Message,
+) -> i32 {
+    // SAFETY: the host lends its table for the call; a copy of it owns nothing.
+    let table = Table(unsafe { host.read() });
+    let answers = [table.random(), table.random_on_another_thread()];
+    match LEAKED.set((table, answers)) {
+        Ok(()) => abi::OK,
+        Err(_) => abi::FAILED,
+    }
+}
+
+/// Else a plugin's forgotten thread would work on the lab's memory while the lab does, or after it is
+/// freed.
+#[test]
+fn services_are_refused_outside_callbacks_and_on_other_threads() {
+    let plugin = from_descriptor(abi::Descriptor {
+        create: Some(leaky_create),
+        ..api::shim::descriptor::<Curious>("1.2.3")
+    });
+    let options = InstanceOptions {
+        arm: "leaky:kl:1".into(),
+        offered: Capabilities::ALL,
+        breadcrumb: None,
+        deadline: None,
+    };
+    let mut lab = super::dry_run::MadeUpLab::default();
+    let instance = plugin
+        .instantiate(&Default::default(), options, &mut lab)
+        .expect("made");
+    let (table, [here, elsewhere]) = LEAKED.get().expect("created");
+    let refused = |place: &str| {
+        let text = format!("random: host services work only {place}");
+        (abi::FAILED, text)
+    };
+    assert_eq!(here.0, abi::OK);
+    assert_eq!(*elsewhere, refused("on the thread of the callback"));
+    let outside = refused("inside a callback that is given the host");
+    assert_eq!(table.random(), outside);
+    assert_eq!(table.random_on_another_thread(), outside);
+    drop(instance);
+    assert_eq!(table.random(), outside);
+    assert_eq!(table.random_on_another_thread(), outside);
 }
