@@ -101,6 +101,10 @@ fn a_strategy_that_aborts_is_named_and_can_be_left_out() {
     let run = lab.path("run");
     let done = smoke(&lab, &abort);
     assert_eq!(done.code, None, "it takes the process with it: {done}");
+    assert!(
+        events_say(&run, "about to abort"),
+        "its last words are kept"
+    );
     let resume = ["resume", "run", "--plugin-dir", "plugins"];
     let again = lab.forgetlab(&resume);
     assert_eq!(again.code, None, "and again: {again}");
@@ -122,6 +126,18 @@ fn a_strategy_that_aborts_is_named_and_can_be_left_out() {
         .says(&["--skip-arm"]);
     assert!(status_of_hostile(&run).starts_with("skipped"));
     others_are_whole(&run);
+}
+
+/// Else a strategy that logs in a loop would fill the disk and drown what others say.
+#[test]
+fn a_strategy_that_raves_is_cut_short_and_goes_on() {
+    let lab = hostile_lab();
+    let done = smoke(&lab, &["--set", "hostile.mode=raves"]);
+    done.exits(0)
+        .says(&["line 99", "more log lines of this call"]);
+    let run = lab.path("run");
+    assert!(events_say(&run, "line 99") && !events_say(&run, "line 100"));
+    assert!(events_say(&run, "wandering"));
 }
 
 /// Else a run that hangs would not say why, and could only be thrown away.

@@ -3,8 +3,8 @@
 use std::{thread, time::Duration};
 
 use forgetlab_plugin_api::{
-    Batch, Capabilities, Error, Generate, Host, Model, Observation, Phase, RowObjective, Sequences,
-    Settings, Step, Strategy, Teacher, export_strategy,
+    Batch, Capabilities, Error, Generate, Host, Level, Model, Observation, Phase, RowObjective,
+    Sequences, Settings, Step, Strategy, Teacher, export_strategy,
 };
 
 struct Hostile {
@@ -27,7 +27,7 @@ impl Strategy for Hostile {
                     "ids", "padding-ids", "zero-length", "long-length", "nan-weight",
                     "negative-weight", "padding-weight", "many-rows", "long-rows", "no-rows",
                     "lengths-differ", "nan-coeff", "undeclared-teacher", "own-objectives",
-                    "bad-prompt", "unsupported", "forgets-state", "huge-text"
+                    "bad-prompt", "unsupported", "forgets-state", "huge-text", "raves"
                 ],
                 "description": "how it misbehaves"
             },
@@ -81,7 +81,16 @@ impl Strategy for Hostile {
             "huge-text" => return Err(format!("\u{1b}[31m{}", "long ".repeat(10_000)).into()),
             "retry" => return Err(Error::Retry("told to retry for ever".into())),
             "cancel" => return Err(Error::Cancelled),
-            "abort" => std::process::abort(),
+            "abort" => {
+                host.log(Level::Warn, "about to abort")?;
+                std::process::abort()
+            }
+            "raves" => {
+                for line in 0..1000 {
+                    host.log(Level::Info, &format!("line {line}"))?;
+                    host.metric("wandering", f64::from(line))?;
+                }
+            }
             "loop" => loop {
                 thread::sleep(Duration::from_millis(50));
             },

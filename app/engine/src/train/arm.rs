@@ -13,9 +13,10 @@ use crate::replay::{
 use crate::run::{Checkpoint, CheckpointStore, Cost, NamedTensor, Progress, RunError};
 
 use super::Compute;
+use super::journal::Journal;
 use super::learner::{Learner, NotFinite, Place};
 use super::objective::{self, Weighted};
-use super::services::{ArmServices, Counters, Note, Streams};
+use super::services::{ArmServices, Counters, Streams};
 
 /// Rows a strategy may replay in a step, at most, in batches of the usual size.
 const MAX_REPLAY: usize = 4;
@@ -25,6 +26,7 @@ pub(super) struct Shared<'a> {
     pub config: &'a RunConfig,
     pub suite: &'a Suite,
     pub compute: Compute,
+    pub journal: Journal,
     pub stop: &'a dyn Fn() -> bool,
 }
 
@@ -37,8 +39,8 @@ pub(super) struct ArmRun {
     strategy: StrategyInstance,
     streams: Streams,
     counters: Counters,
-    /// Said by the strategy, not yet in the events.
-    pub notes: Vec<Note>,
+    /// Figures reported by the strategy, not yet in the events.
+    pub metrics: Vec<(String, f64)>,
 }
 
 /// Why an arm ends early, or a call of its strategy did.
@@ -76,6 +78,7 @@ struct Saved {
 macro_rules! with_services {
     ($self:ident, $shared:ident, $new_batch:expr, |$strategy:ident, $services:ident| $call:expr) => {{
         let phase = $self.learner.place.phase;
+        let log = $shared.journal.log_of($self.index);
         let mut services = ArmServices {
             compute: &mut $shared.compute,
             suite: $shared.suite,
@@ -86,7 +89,9 @@ macro_rules! with_services {
             streams: &$self.streams,
             counters: &mut $self.counters,
             tokens_generated: &mut $self.learner.cost.tokens_generated,
-            notes: &mut $self.notes,
+            metrics: &mut $self.metrics,
+            log: &log,
+            lines: 0,
             stop: $shared.stop,
         };
         let ($strategy, $services) = (&mut $self.strategy, &mut services);
@@ -107,7 +112,8 @@ impl ArmRun {
         let settings = settings_json(arm);
         let streams = Streams::new(arm.info.seed, &arm.info.slug);
         let mut counters = Counters::default();
-        let mut notes = Vec::new();
+        let mut metrics = Vec::new();
+        let log = shared.journal.log_of(index);
         let mut services = ArmServices {
             compute: &mut shared.compute,
             suite: shared.suite,
@@ -118,7 +124,9 @@ impl ArmRun {
             streams: &streams,
             counters: &mut counters,
             tokens_generated: &mut learner.cost.tokens_generated,
-            notes: &mut notes,
+            metrics: &mut metrics,
+            log: &log,
+            lines: 0,
             stop: shared.stop,
         };
         let strategy = plugin
@@ -131,7 +139,7 @@ impl ArmRun {
             strategy,
             streams,
             counters,
-            notes,
+            metrics,
         })
     }
 
@@ -166,7 +174,7 @@ impl ArmRun {
                 // An uninterrupted arm does not load: what that may have drawn does not count.
                 run.counters = saved.counters;
                 run.learner.cost = saved.cost;
-                run.notes.retain(|note| matches!(note, Note::Log(..)));
+                run.metrics.clear();
                 Ok(run)
             });
         Ok(restored)

@@ -69,6 +69,15 @@ impl Journal {
         read(&self.lock().state)
     }
 
+    /// Where the strategy of arm `arm` logs to.
+    pub(super) fn log_of(&self, arm: usize) -> impl Fn(Level, &str) + use<> {
+        let journal = self.clone();
+        move |level, message| {
+            // A full disk will be met, and reported, by the training loop.
+            let _ = journal.log(level, Some(arm), message);
+        }
+    }
+
     /// Reports a late call of arm `arm`'s strategy.
     pub(super) fn on_late(&self, arm: usize) -> OnLate {
         let journal = self.clone();

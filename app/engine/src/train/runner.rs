@@ -178,6 +178,7 @@ pub fn run(options: RunOptions) -> Result<Outcome, TrainError> {
         config,
         suite: &suite,
         compute,
+        journal: journal.clone(),
         stop: &stop_now,
     };
     let mut runner = Runner {
@@ -208,6 +209,16 @@ pub fn run(options: RunOptions) -> Result<Outcome, TrainError> {
                     runner.fail(run.index, run.learner.place.step, &error)?;
                 }
                 Turn::Stopped { savable } => {
+                    if !savable {
+                        let from = active[i].saved_step.map_or_else(
+                            || "the end of the first phase".into(),
+                            |step| format!("its checkpoint at step {step}"),
+                        );
+                        let message =
+                            format!("its strategy gave up the call under way; resumes from {from}");
+                        let arm = Some(active[i].run.index);
+                        runner.journal.log(LogLevel::Info, arm, message)?;
+                    }
                     for (j, active) in active.iter_mut().enumerate() {
                         if (j != i || savable)
                             && let Err(error) = runner.save(active)?
@@ -525,11 +536,16 @@ impl Runner<'_> {
         Ok(Ok(()))
     }
 
-    /// Puts what the strategy said into the events.
+    /// Puts the figures the strategy reported into the events.
     fn tell(&self, run: &mut ArmRun) -> Result<(), RunError> {
         let (arm, step) = (run.index, run.learner.place.step);
-        for note in run.notes.drain(..) {
-            self.journal.emit(note.event(arm, step))?;
+        for (name, value) in run.metrics.drain(..) {
+            self.journal.emit(Event::PluginMetric {
+                arm,
+                step,
+                name,
+                value,
+            })?;
         }
         Ok(())
     }

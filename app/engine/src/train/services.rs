@@ -8,7 +8,7 @@ use crate::replay::{
     DrawRequest, GenerateRequest, LogLevel, ModelRef, ScoreRequest, Scores, Sequences,
     ServiceError, Services, SpecialTokens,
 };
-use crate::run::{Event, Level};
+use crate::run::Level;
 use crate::sample::{Request, Sampling};
 
 use super::{Compute, Stream};
@@ -42,30 +42,6 @@ impl Streams {
     }
 }
 
-/// What a strategy said while it was called.
-pub(super) enum Note {
-    Log(Level, String),
-    Metric(String, f64),
-}
-
-impl Note {
-    pub(super) fn event(self, arm: usize, step: u64) -> Event {
-        match self {
-            Note::Log(level, message) => Event::Log {
-                level,
-                arm: Some(arm),
-                message,
-            },
-            Note::Metric(name, value) => Event::PluginMetric {
-                arm,
-                step,
-                name,
-                value,
-            },
-        }
-    }
-}
-
 /// Services during one call.
 pub(super) struct ArmServices<'a> {
     pub compute: &'a mut Compute,
@@ -78,12 +54,17 @@ pub(super) struct ArmServices<'a> {
     pub streams: &'a Streams,
     pub counters: &'a mut Counters,
     pub tokens_generated: &'a mut u64,
-    pub notes: &'a mut Vec<Note>,
+    /// Figures reported, not yet in the events.
+    pub metrics: &'a mut Vec<(String, f64)>,
+    /// Where log lines go at once: a strategy that never returns must still be heard.
+    pub log: &'a dyn Fn(Level, &str),
+    /// Lines logged in this call.
+    pub lines: usize,
     pub stop: &'a dyn Fn() -> bool,
 }
 
-/// Longest log line kept of a strategy, in bytes.
-const MAX_LINE: usize = 4096;
+/// Log lines, and figures, taken from one call of a strategy: one that raves must not fill the disk.
+const MAX_SAID: usize = 100;
 
 impl ArmServices<'_> {
     fn model(&self, model: ModelRef) -> Result<&Params, ServiceError> {
@@ -251,16 +232,22 @@ impl Services for ArmServices<'_> {
             LogLevel::Warn => Level::Warn,
             LogLevel::Error => Level::Error,
         };
-        let mut end = message.len().min(MAX_LINE);
-        while !message.is_char_boundary(end) {
-            end -= 1;
+        self.lines += 1;
+        match self.lines {
+            ..=MAX_SAID => (self.log)(level, message),
+            n if n == MAX_SAID + 1 => {
+                (self.log)(Level::Warn, "more log lines of this call are left out")
+            }
+            _ => {}
         }
-        self.notes
-            .push(Note::Log(level, message[..end].replace(['\n', '\r'], " ")));
     }
 
     fn metric(&mut self, name: &str, value: f64) {
-        self.notes.push(Note::Metric(name.to_owned(), value));
+        match self.metrics.iter().position(|(known, _)| known == name) {
+            Some(i) => self.metrics[i].1 = value,
+            None if self.metrics.len() < MAX_SAID => self.metrics.push((name.to_owned(), value)),
+            None => {}
+        }
     }
 
     fn cancelled(&self) -> bool {
