@@ -275,8 +275,9 @@ pub fn create(config: &RunConfig, out: Option<&Path>) -> anyhow::Result<RunDir> 
             }
         },
     };
-    // Nothing is left behind where the disk has no room for a run at all.
-    let probe = dir.join("probe");
+    // Nothing is left behind where the disk has no room for a run at all; a kill in this moment
+    // leaves a temporary file, which a folder for a run may hold.
+    let probe = dir.join(".tmp-probe");
     write_atomically(&probe, |w| w.write_all(&[0; 4096]))?;
     fs::remove_file(&probe).with_context(|| format!("cannot remove {}", probe.display()))?;
     dir.write_config(config)?;
