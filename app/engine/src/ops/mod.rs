@@ -9,5 +9,8 @@ pub mod gelu;
 pub mod head;
 pub mod matmul;
 pub mod norm;
+mod precision;
 pub mod rope;
 pub mod simd;
+
+pub use precision::Precision;
