@@ -4,6 +4,7 @@
 //! `ops`, `sample`, `data`, `eval` and `replay`, and writes what happened through `run`; `report`
 //! derives CSVs and figures from the events of `run` alone.
 
+pub mod bench;
 pub mod data;
 pub mod eval;
 pub mod experiment;

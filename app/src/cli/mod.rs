@@ -1,6 +1,7 @@
 //! The command line: one file a subcommand, each an `Args` for clap and a `run` that does it.
 
 mod attach;
+mod bench;
 mod compare;
 mod doctor;
 mod experiments;
@@ -56,6 +57,8 @@ enum Command {
     Doctor(doctor::Args),
     /// Check this machine's numerics against a parity fixture
     Verify(verify::Args),
+    /// Measure training, generation and evaluation on this machine
+    Bench(bench::Args),
     #[command(hide = true)]
     Worker(worker::Args),
 }
@@ -97,6 +100,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Some(Command::Plugins(args)) => plugins::run(args),
         Some(Command::Doctor(args)) => doctor::run(args),
         Some(Command::Verify(args)) => verify::run(args),
+        Some(Command::Bench(args)) => bench::run(args),
         Some(Command::Worker(args)) => worker::run(args),
         None => lab::run(),
     }

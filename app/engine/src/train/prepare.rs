@@ -9,6 +9,8 @@ use crate::ops::simd::Level;
 use crate::replay::{Capabilities, Plugin, Registry, SettingsError, UnknownStrategy};
 use crate::run::{Environment, PluginRecord};
 
+use super::memory::available_memory;
+
 /// Version of the engine's numerics: goes up when the same settings give other bits.
 pub const NUMERICS: &str = "1";
 
@@ -116,16 +118,6 @@ fn check_memory(config: &RunConfig, suite: &Suite) -> Result<(), PrepareError> {
         }),
         _ => Ok(()),
     }
-}
-
-/// Bytes the system can give without swapping, where it tells (Linux).
-pub fn available_memory() -> Option<f64> {
-    let info = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = info
-        .lines()
-        .find(|line| line.starts_with("MemAvailable:"))?;
-    let kib: f64 = line.split_whitespace().nth(1)?.parse().ok()?;
-    Some(1024.0 * kib)
 }
 
 /// Everything outside the configuration that may decide a run's numbers.

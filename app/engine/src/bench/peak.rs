@@ -1,0 +1,47 @@
+//! The matrix-product rate this machine reaches.
+
+use std::time::{Duration, Instant};
+
+use rayon::prelude::*;
+
+use crate::ops::matmul::{Out, matmul_nt};
+
+/// `m, n, k` of the products tried: what training multiplies, and what suits the caches best.
+const PRODUCTS: [(usize, usize, usize); 4] = [
+    (256, 1024, 256),
+    (512, 512, 512),
+    (1024, 1024, 256),
+    (1024, 1024, 1024),
+];
+
+/// Highest rate in f32 FLOP/s over several sizes, every thread multiplying matrices of its own for `time` each.
+pub fn gemm_peak(pool: &rayon::ThreadPool, time: Duration) -> f64 {
+    let threads = pool.current_num_threads();
+    PRODUCTS
+        .iter()
+        .map(|&(m, n, k)| {
+            let rates: Vec<f64> = pool.install(|| {
+                (0..threads)
+                    .into_par_iter()
+                    .map(|_| rate(m, n, k, time))
+                    .collect()
+            });
+            rates.iter().sum()
+        })
+        .fold(0.0, f64::max)
+}
+
+/// One thread's rate at one size.
+fn rate(m: usize, n: usize, k: usize, time: Duration) -> f64 {
+    let x = vec![1.0; m * k];
+    let w = vec![1.0; n * k];
+    let mut y = vec![0.0; m * n];
+    matmul_nt(&mut y, &x, &w, m, n, k, Out::Set);
+    let start = Instant::now();
+    let mut products = 0;
+    while start.elapsed() < time {
+        matmul_nt(&mut y, &x, &w, m, n, k, Out::Set);
+        products += 1;
+    }
+    2.0 * (m * n * k) as f64 * f64::from(products) / start.elapsed().as_secs_f64()
+}

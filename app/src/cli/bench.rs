@@ -1,0 +1,194 @@
+//! `forgetlab bench`.
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::ValueEnum;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use forgetlab_engine::bench::{Bench, Measured, SHAPES, Shape, Work, gemm_peak};
+use forgetlab_engine::train::peak_memory;
+
+/// Arguments of `bench`.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Shape of the model and its batches
+    #[arg(long, default_value = "toy", value_parser = shapes())]
+    config: Shape,
+    /// What to measure; without it, all three
+    #[arg(long)]
+    work: Option<WorkName>,
+    /// Objective of self-generated replay beside the new data, its generation included
+    #[arg(long, default_value = "none")]
+    replay: Replay,
+    /// Rows of new data a step, instead of the shape's own
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65536))]
+    batch: Option<u32>,
+    /// Replayed rows a step, instead of the shape's own
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65536))]
+    replay_rows: Option<u32>,
+    /// CPU threads of the engine
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..))]
+    threads: u16,
+    /// Seconds of work to measure
+    #[arg(long, default_value_t = 4.0, value_parser = seconds)]
+    seconds: f64,
+    /// One JSON object a line instead of text
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum WorkName {
+    Train,
+    Generate,
+    Eval,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Replay {
+    None,
+    Ntp,
+    Kl,
+}
+
+/// Finds a shape by its name.
+fn shapes() -> impl TypedValueParser<Value = Shape> {
+    PossibleValuesParser::new(SHAPES.map(|shape| shape.name)).try_map(|name| {
+        let shape = SHAPES.into_iter().find(|shape| shape.name == name);
+        shape.ok_or("no such shape")
+    })
+}
+
+/// Seconds that a measurement may take.
+fn seconds(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(seconds) if (0.01..=3600.0).contains(&seconds) => Ok(seconds),
+        _ => Err("give seconds between 0.01 and 3600".into()),
+    }
+}
+
+/// Measures and prints.
+pub fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let mut shape = args.config;
+    // Replay keeps its share of the batch unless it is given.
+    let share = shape.replay_rows as f64 / shape.batch_size as f64;
+    if let Some(batch) = args.batch {
+        shape.batch_size = batch as usize;
+        shape.replay_rows = ((share * f64::from(batch)) as usize).max(1);
+    }
+    if let Some(rows) = args.replay_rows {
+        shape.replay_rows = rows as usize;
+    }
+    let train = match args.replay {
+        Replay::None => Work::Train,
+        Replay::Ntp => Work::TrainNtp,
+        Replay::Kl => Work::TrainKl,
+    };
+    let works = match args.work {
+        Some(WorkName::Train) => vec![train],
+        Some(WorkName::Generate) => vec![Work::Generate],
+        Some(WorkName::Eval) => vec![Work::Evaluate],
+        None => vec![train, Work::Generate, Work::Evaluate],
+    };
+    for work in works {
+        measure(shape, work, &args)?;
+    }
+    if !args.json {
+        println!(
+            "FLOPs of a token's forward: 2 (12 L D² + V D) + 4 L D (T + 1) / 2; training: 3 forwards, \
+             KL: 1 more for the reference"
+        );
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn measure(shape: Shape, work: Work, args: &Args) -> anyhow::Result<()> {
+    let mut bench = Bench::new(shape, work, args.threads.into())?;
+    let time = Duration::from_secs_f64(args.seconds);
+    // The first steps grow the buffers.
+    bench.run(time.mul_f64(0.1));
+    let peak_time = Duration::from_millis(100);
+    let before = gemm_peak(bench.pool(), peak_time);
+    let measured = bench.run(time);
+    let peak = before.max(gemm_peak(bench.pool(), peak_time));
+    let mut out = io::stdout().lock();
+    if args.json {
+        writeln!(out, "{}", json(shape, work, args, measured, peak))?;
+    } else {
+        show(&mut out, shape, work, args, measured, peak)?;
+    }
+    Ok(())
+}
+
+fn json(shape: Shape, work: Work, args: &Args, m: Measured, peak: f64) -> serde_json::Value {
+    serde_json::json!({
+        "config": shape.name,
+        "work": name(work),
+        "batch_size": shape.batch_size,
+        "replay_rows": shape.replay_rows,
+        "threads": args.threads,
+        "tokens_per_second": m.tokens as f64 / m.seconds,
+        "steps": m.steps,
+        "seconds": m.seconds,
+        "peak_rss_bytes": peak_memory(),
+        "gemm_peak_flops": peak,
+        "gemm_share": m.flops / m.seconds / peak,
+    })
+}
+
+fn show(
+    out: &mut impl Write,
+    shape: Shape,
+    work: Work,
+    args: &Args,
+    m: Measured,
+    peak: f64,
+) -> io::Result<()> {
+    let c = shape.model;
+    writeln!(
+        out,
+        "{}, {}: D {}, L {}, H {}, T {}, V {}; {} new rows, {} replayed ones; {} threads",
+        shape.name,
+        name(work),
+        c.d_model,
+        c.n_layers,
+        c.head_dim,
+        shape.seq_len,
+        c.vocab_size,
+        shape.batch_size,
+        if matches!(work, Work::TrainNtp | Work::TrainKl) {
+            shape.replay_rows
+        } else {
+            0
+        },
+        args.threads
+    )?;
+    let (rate, flops) = (m.tokens as f64 / m.seconds, m.flops / m.seconds);
+    writeln!(
+        out,
+        "  {rate:.0} tokens/s ({} steps in {:.1} s)",
+        m.steps, m.seconds
+    )?;
+    writeln!(
+        out,
+        "  {:.2} of the matrix-product peak: {:.0} of {:.0} GFLOP/s",
+        flops / peak,
+        flops / 1e9,
+        peak / 1e9
+    )?;
+    if let Some(bytes) = peak_memory() {
+        writeln!(out, "  {:.0} MiB at most", bytes / f64::from(1 << 20))?;
+    }
+    Ok(())
+}
+
+fn name(work: Work) -> &'static str {
+    match work {
+        Work::Train => "train",
+        Work::TrainNtp => "train, ntp replay",
+        Work::TrainKl => "train, kl replay",
+        Work::Generate => "generate",
+        Work::Evaluate => "evaluate",
+    }
+}
