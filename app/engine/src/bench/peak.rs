@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use rayon::prelude::*;
 
-use crate::ops::matmul::{Out, matmul_nt};
+use crate::ops::matmul::{Out, Panels, product};
 
 /// `m, n, k` of the products tried: what training multiplies, and what suits the caches best.
 const PRODUCTS: [(usize, usize, usize); 4] = [
@@ -34,13 +34,14 @@ pub fn gemm_peak(pool: &rayon::ThreadPool, time: Duration) -> f64 {
 /// One thread's rate at one size.
 fn rate(m: usize, n: usize, k: usize, time: Duration) -> f64 {
     let x = vec![1.0; m * k];
-    let w = vec![1.0; n * k];
+    let mut w = Panels::default();
+    w.pack(&vec![1.0; n * k], k, n);
     let mut y = vec![0.0; m * n];
-    matmul_nt(&mut y, &x, &w, m, n, k, Out::Set);
+    product(&mut y, &x, &w, Out::Set);
     let start = Instant::now();
     let mut products = 0;
     while start.elapsed() < time {
-        matmul_nt(&mut y, &x, &w, m, n, k, Out::Set);
+        product(&mut y, &x, &w, Out::Set);
         products += 1;
     }
     2.0 * (m * n * k) as f64 * f64::from(products) / start.elapsed().as_secs_f64()

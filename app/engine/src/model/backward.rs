@@ -1,23 +1,22 @@
 //! Backward over rows of equal length.
 
-use crate::ops::matmul::{Out, matmul_nn, matmul_tn};
 use crate::ops::{attention, gelu, norm, rope};
 
-use super::{Activations, Params};
+use super::{Activations, Layout, Packed};
 
 /// Adds to `grads` the gradient of every weight but `embed_out`, whose gradient the head computes.
 ///
 /// Takes the gradient of the final hidden states from [`Activations::d_hidden`] and what
 /// [`super::forward`] kept for the same `tokens [B, T]`.
 pub fn backward(
-    params: &Params,
+    layout: &Layout,
+    packed: &Packed,
     tokens: &[u32],
     seq_len: usize,
     acts: &mut Activations,
     grads: &mut [f32],
 ) {
     let config = acts.config;
-    let layout = &params.layout;
     let (d, f, n) = (config.d_model, config.d_ff(), config.n_heads());
     let m = tokens.len();
     let shape = attention::Shape {
@@ -39,30 +38,22 @@ pub fn backward(
         &acts.hidden_inv_rms[..m],
         d,
     );
-    for l in (0..config.n_layers).rev() {
+    let scratch = &mut acts.matmul;
+    for (l, [w_qkv, w_out, w_up, w_down]) in packed.blocks.iter().enumerate().rev() {
         let block = &acts.blocks[l];
-        let [w_qkv, w_out, w_up, w_down] = layout.block(l).map(|r| &params.data[r]);
         let [g_qkv, g_out, g_up, g_down] = layout.block(l);
 
-        matmul_tn(
-            &mut grads[g_down],
-            dh,
-            &block.gelu[..m * f],
-            m,
-            d,
-            f,
-            Out::Add,
-        );
-        matmul_nn(d_mlp, dh, w_down, m, d, f, Out::Set);
+        w_down.backward_weights(&mut grads[g_down], dh, &block.gelu[..m * f], scratch);
+        w_down.backward(d_mlp, dh);
         gelu::backward(d_mlp, &block.slope[..m * f]);
         let normed = &block.mlp_normed[..m * d];
-        matmul_tn(&mut grads[g_up], d_mlp, normed, m, f, d, Out::Add);
-        matmul_nn(d_normed, d_mlp, w_up, m, f, d, Out::Set);
+        w_up.backward_weights(&mut grads[g_up], d_mlp, normed, scratch);
+        w_up.backward(d_normed, d_mlp);
         norm::backward_add(dh, d_normed, normed, &block.mlp_inv_rms[..m], d);
 
         let (qkv, attended) = (&block.qkv[..m * 3 * d], &block.attended[..m * d]);
-        matmul_tn(&mut grads[g_out], dh, attended, m, d, d, Out::Add);
-        matmul_nn(d_normed, dh, w_out, m, d, d, Out::Set);
+        w_out.backward_weights(&mut grads[g_out], dh, attended, scratch);
+        w_out.backward(d_normed, dh);
         let lse = &block.lse[..m * n];
         attention::backward(
             d_qkv,
@@ -82,8 +73,8 @@ pub fn backward(
             seq_len,
         );
         let normed = &block.normed[..m * d];
-        matmul_tn(&mut grads[g_qkv], d_qkv, normed, m, 3 * d, d, Out::Add);
-        matmul_nn(d_normed, d_qkv, w_qkv, m, 3 * d, d, Out::Set);
+        w_qkv.backward_weights(&mut grads[g_qkv], d_qkv, normed, scratch);
+        w_qkv.backward(d_normed, d_qkv);
         norm::backward_add(dh, d_normed, normed, &block.inv_rms[..m], d);
     }
     let d_embed = &mut grads[layout.embed_in()];

@@ -1,22 +1,34 @@
 //! Forward over rows of equal length.
 
-use crate::ops::matmul::{Out, matmul_nt};
+use crate::ops::matmul::Out;
 use crate::ops::rope::Positions;
 use crate::ops::{attention, gelu, norm, rope};
 
-use super::{Activations, Params};
+use super::{Activations, Packed, Params};
 
 /// Runs the model over `tokens [B, T]` and keeps in `acts` what [`super::backward`] needs.
 ///
 /// The final hidden states stand in [`Activations::hidden`]; the vocabulary projection belongs to
 /// [`crate::ops::head`].
-pub fn forward(params: &Params, tokens: &[u32], seq_len: usize, acts: &mut Activations) {
-    run(params, tokens, seq_len, acts, true);
+pub fn forward(
+    params: &Params,
+    packed: &Packed,
+    tokens: &[u32],
+    seq_len: usize,
+    acts: &mut Activations,
+) {
+    run(params, packed, tokens, seq_len, acts, true);
 }
 
 /// The same without keeping anything: one block's buffers serve all blocks.
-pub fn forward_inference(params: &Params, tokens: &[u32], seq_len: usize, acts: &mut Activations) {
-    run(params, tokens, seq_len, acts, false);
+pub fn forward_inference(
+    params: &Params,
+    packed: &Packed,
+    tokens: &[u32],
+    seq_len: usize,
+    acts: &mut Activations,
+) {
+    run(params, packed, tokens, seq_len, acts, false);
 }
 
 /// `residual [M, D] = embed_in[tokens]`.
@@ -28,7 +40,14 @@ pub(crate) fn embed(params: &Params, tokens: &[u32], residual: &mut [f32]) {
     }
 }
 
-fn run(params: &Params, tokens: &[u32], seq_len: usize, acts: &mut Activations, keep: bool) {
+fn run(
+    params: &Params,
+    packed: &Packed,
+    tokens: &[u32],
+    seq_len: usize,
+    acts: &mut Activations,
+    keep: bool,
+) {
     let config = acts.config;
     let (d, f, n) = (config.d_model, config.d_ff(), config.n_heads());
     let m = tokens.len();
@@ -43,14 +62,13 @@ fn run(params: &Params, tokens: &[u32], seq_len: usize, acts: &mut Activations, 
     };
     let h = &mut acts.residual[..m * d];
     embed(params, tokens, h);
-    for l in 0..config.n_layers {
+    for (l, [w_qkv, w_out, w_up, w_down]) in packed.blocks.iter().enumerate() {
         let block = &mut acts.blocks[if keep { l } else { 0 }];
-        let [w_qkv, w_out, w_up, w_down] = params.layout.block(l).map(|r| &params.data[r]);
 
         let normed = &mut block.normed[..m * d];
         norm::forward(h, normed, &mut block.inv_rms[..m], d);
         let qkv = &mut block.qkv[..m * 3 * d];
-        matmul_nt(qkv, normed, w_qkv, m, 3 * d, d, Out::Set);
+        w_qkv.forward(qkv, normed, Out::Set);
         let qk_inv_rms = &mut block.qk_inv_rms[..m * 2 * n];
         rope::forward(qkv, qk_inv_rms, &acts.rope, n, Positions::Sequence(seq_len));
         let attended = &mut block.attended[..m * d];
@@ -61,18 +79,18 @@ fn run(params: &Params, tokens: &[u32], seq_len: usize, acts: &mut Activations, 
             shape,
             &mut acts.attention,
         );
-        matmul_nt(h, attended, w_out, m, d, d, Out::Add);
+        w_out.forward(h, attended, Out::Add);
 
         let normed = &mut block.mlp_normed[..m * d];
         norm::forward(h, normed, &mut block.mlp_inv_rms[..m], d);
         let mlp = &mut block.gelu[..m * f];
-        matmul_nt(mlp, normed, w_up, m, f, d, Out::Set);
+        w_up.forward(mlp, normed, Out::Set);
         if keep {
             gelu::forward(mlp, &mut block.slope[..m * f]);
         } else {
             gelu::inference(mlp);
         }
-        matmul_nt(h, mlp, w_down, m, d, f, Out::Add);
+        w_down.forward(h, mlp, Out::Add);
     }
     norm::forward(
         h,

@@ -7,6 +7,7 @@
 mod activations;
 mod backward;
 mod forward;
+mod packed;
 mod params;
 mod reference_layout;
 
@@ -14,5 +15,6 @@ pub use activations::Activations;
 pub use backward::backward;
 pub(crate) use forward::embed;
 pub use forward::{forward, forward_inference};
+pub use packed::Packed;
 pub use params::{Entry, Layout, ModelConfig, Params};
 pub use reference_layout::{LayoutError, from_reference_layout, to_reference_layout};

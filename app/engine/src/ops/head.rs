@@ -3,11 +3,12 @@
 //! `[B, T, V]` logits never exist whole: a chunk of positions is projected, scored, turned into
 //! the gradient of its logits in place and multiplied back before the next one starts.
 
-use super::matmul::{Out, matmul_nn, matmul_nt, matmul_tn};
+use super::linear::Linear;
+use super::matmul::{self, Out};
 use super::simd::{LANES, exp, fold, multiversion};
 
-/// Logits of one chunk, at most (256 KiB).
-const CHUNK_LOGITS: usize = 1 << 16;
+/// Logits of one chunk, at most (1 MiB).
+const CHUNK_LOGITS: usize = 1 << 18;
 
 /// Result of one position.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -24,8 +25,8 @@ pub struct PositionLoss {
 pub struct Positions<'a> {
     /// Final hidden states of the student, `[M, D]`.
     pub hidden: &'a [f32],
-    /// Final hidden states of the reference, `[M, D]`, and its output embedding `[V, D]`.
-    pub reference: Option<(&'a [f32], &'a [f32])>,
+    /// Final hidden states of the reference, `[M, D]`, and its output embedding.
+    pub reference: Option<(&'a [f32], &'a Linear)>,
     /// Target of each position.
     pub targets: &'a [u32],
 }
@@ -47,21 +48,25 @@ pub struct Backward<'a> {
 pub struct Scratch {
     logits: Vec<f32>,
     reference: Vec<f32>,
+    matmul: matmul::Scratch,
 }
 
-/// Scores every position against `embed [V, D]`; with `backward`, also adds up the gradients.
+/// Scores every position against the output embedding; with `backward`, also adds up the gradients.
 pub fn run(
     positions: &Positions,
-    embed: &[f32],
-    d: usize,
+    embed: &Linear,
     mut backward: Option<Backward>,
     losses: &mut [PositionLoss],
     scratch: &mut Scratch,
 ) {
-    let v = embed.len() / d;
+    let [v, d] = embed.shape();
     let m = positions.targets.len();
     let chunk = (CHUNK_LOGITS / v).clamp(1, m.max(1));
-    let Scratch { logits, reference } = scratch;
+    let Scratch {
+        logits,
+        reference,
+        matmul,
+    } = scratch;
     logits.resize(logits.len().max(chunk * v), 0.0);
     if positions.reference.is_some() {
         reference.resize(reference.len().max(chunk * v), 0.0);
@@ -70,19 +75,11 @@ pub fn run(
         let n = chunk.min(m - first);
         let hidden = &positions.hidden[first * d..][..n * d];
         let logits = &mut logits[..n * v];
-        matmul_nt(logits, hidden, embed, n, v, d, Out::Set);
+        embed.forward(logits, hidden, Out::Set);
         let reference = match positions.reference {
             Some((hidden, embed)) => {
                 let reference = &mut reference[..n * v];
-                matmul_nt(
-                    reference,
-                    &hidden[first * d..][..n * d],
-                    embed,
-                    n,
-                    v,
-                    d,
-                    Out::Set,
-                );
+                embed.forward(reference, &hidden[first * d..][..n * d], Out::Set);
                 reference
             }
             None => &mut [],
@@ -103,8 +100,8 @@ pub fn run(
         );
         if let Some(b) = &mut backward {
             let d_hidden = &mut b.d_hidden[first * d..][..n * d];
-            matmul_nn(d_hidden, logits, embed, n, v, d, Out::Set);
-            matmul_tn(b.d_embed, logits, hidden, n, v, d, Out::Add);
+            embed.backward(d_hidden, logits);
+            embed.backward_weights(b.d_embed, logits, hidden, matmul);
         }
     }
 }

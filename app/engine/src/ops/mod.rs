@@ -7,6 +7,7 @@
 pub mod attention;
 pub mod gelu;
 pub mod head;
+pub mod linear;
 pub mod matmul;
 pub mod norm;
 mod precision;

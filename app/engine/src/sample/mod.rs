@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use rayon::prelude::*;
 
-use crate::model::{Layout, ModelConfig, Params, embed};
-use crate::ops::matmul::{Out, matmul_nt};
+use crate::model::{Layout, ModelConfig, Packed, Params, embed};
+use crate::ops::matmul::Out;
 use crate::ops::rope::{self, Positions, RopeTable};
 use crate::ops::{attention, gelu, norm};
 use crate::train::{Random, Stream};
@@ -47,6 +47,7 @@ pub struct Generated {
 pub struct Sampler {
     layout: Arc<Layout>,
     pool: Arc<rayon::ThreadPool>,
+    packed: Packed,
     lanes: Vec<Lane>,
 }
 
@@ -59,6 +60,7 @@ impl Sampler {
         Self {
             layout: layout.clone(),
             pool: pool.clone(),
+            packed: Packed::new(layout),
             lanes,
         }
     }
@@ -82,12 +84,14 @@ impl Sampler {
             shares[i % n_lanes].push((i * CHUNK_ROWS, chunk));
         }
         self.pool.install(|| {
+            self.packed.pack(params, false);
+            let packed = &self.packed;
             self.lanes
                 .par_iter_mut()
                 .zip(shares)
                 .for_each(|(lane, share)| {
                     for (first, (tokens, lengths)) in share {
-                        lane.generate(params, &request, first, tokens, lengths);
+                        lane.generate(params, packed, &request, first, tokens, lengths);
                     }
                 });
         });
@@ -163,6 +167,7 @@ impl Lane {
     fn generate(
         &mut self,
         params: &Params,
+        packed: &Packed,
         request: &Request,
         first: usize,
         tokens: &mut [u32],
@@ -183,7 +188,7 @@ impl Lane {
                 *current = row[t];
             }
             let choosing = prompts.iter().any(|prompt| prompt.len() <= t + 1);
-            self.step(params, rows, t, capacity, choosing);
+            self.step(params, packed, rows, t, capacity, choosing);
             if !choosing {
                 continue;
             }
@@ -213,7 +218,15 @@ impl Lane {
     }
 
     /// One position of every row: from `current` to `logits`, if these are wanted.
-    fn step(&mut self, params: &Params, rows: usize, t: usize, capacity: usize, logits: bool) {
+    fn step(
+        &mut self,
+        params: &Params,
+        packed: &Packed,
+        rows: usize,
+        t: usize,
+        capacity: usize,
+        logits: bool,
+    ) {
         let c = self.config;
         let (d, f, n, v, m) = (c.d_model, c.d_ff(), c.n_heads(), c.vocab_size, rows);
         let h = &mut self.residual[..m * d];
@@ -223,26 +236,26 @@ impl Lane {
         let attended = &mut self.attended[..m * d];
         let mlp = &mut self.mlp[..m * f];
         embed(params, &self.current, h);
-        for (l, (keys, values)) in self.caches.iter_mut().enumerate() {
-            let [w_qkv, w_out, w_up, w_down] = params.layout.block(l).map(|r| &params.data[r]);
+        for ((keys, values), linears) in self.caches.iter_mut().zip(&packed.blocks) {
+            let [w_qkv, w_out, w_up, w_down] = linears;
             norm::forward(h, normed, inv_rms, d);
-            matmul_nt(qkv, normed, w_qkv, m, 3 * d, d, Out::Set);
+            w_qkv.forward(qkv, normed, Out::Set);
             let qk_inv_rms = &mut self.qk_inv_rms[..m * 2 * n];
             rope::forward(qkv, qk_inv_rms, &self.rope, n, Positions::All(t));
             let keys = &mut keys[..m * d * capacity];
             let values = &mut values[..m * d * capacity];
             let p = &mut self.probabilities;
             attention::decode(qkv, keys, values, attended, t, capacity, n, c.head_dim, p);
-            matmul_nt(h, attended, w_out, m, d, d, Out::Add);
+            w_out.forward(h, attended, Out::Add);
             norm::forward(h, normed, inv_rms, d);
-            matmul_nt(mlp, normed, w_up, m, f, d, Out::Set);
+            w_up.forward(mlp, normed, Out::Set);
             gelu::inference(mlp);
-            matmul_nt(h, mlp, w_down, m, d, f, Out::Add);
+            w_down.forward(h, mlp, Out::Add);
         }
         if logits {
             norm::forward(h, normed, inv_rms, d);
-            let embed = &params.data[params.layout.embed_out()];
-            matmul_nt(&mut self.logits[..m * v], normed, embed, m, v, d, Out::Set);
+            let logits = &mut self.logits[..m * v];
+            packed.embed_out.forward(logits, normed, Out::Set);
         }
     }
 }

@@ -11,9 +11,9 @@ use std::time::Instant;
 
 use rayon::prelude::*;
 
-use crate::model::{Activations, Layout, Params, backward, forward, forward_inference};
+use crate::model::{Activations, Layout, Packed, Params, backward, forward, forward_inference};
 use crate::ops::head::{self, PositionLoss};
-use crate::ops::matmul::{Out, matmul_nt};
+use crate::ops::matmul::Out;
 
 use super::AdamW;
 
@@ -58,6 +58,8 @@ pub struct Engine {
     layout: Arc<Layout>,
     pool: Arc<rayon::ThreadPool>,
     threads: usize,
+    student: Packed,
+    reference: Packed,
     lanes: Vec<Lane>,
     /// Lanes that had a share of the last batch; the others' gradients are stale.
     busy: usize,
@@ -70,6 +72,21 @@ struct Lane {
     targets: Vec<u32>,
     losses: Vec<PositionLoss>,
     grads: Vec<f32>,
+}
+
+/// A model as the lanes read it.
+#[derive(Clone, Copy)]
+struct Model<'a> {
+    params: &'a Params,
+    packed: &'a Packed,
+}
+
+impl<'a> Model<'a> {
+    /// Packs the weights; call it inside the pool.
+    fn pack(params: &'a Params, packed: &'a mut Packed, backward: bool) -> Self {
+        packed.pack(params, backward);
+        Self { params, packed }
+    }
 }
 
 /// One micro-batch: rows `first..first + rows` of a batch.
@@ -104,6 +121,8 @@ impl Engine {
             layout: layout.clone(),
             pool: Arc::new(pool),
             threads,
+            student: Packed::new(layout),
+            reference: Packed::new(layout),
             lanes,
             busy: 0,
         })
@@ -132,7 +151,14 @@ impl Engine {
         let n_lanes = self.lanes.len();
         self.busy = n_lanes.min(micros.len());
         let len = self.layout.len;
+        let reference = reference.filter(|_| {
+            batches
+                .iter()
+                .any(|b| b.kl_weights.iter().any(|&w| w != 0.0))
+        });
         let results: Vec<Vec<(f64, Vec<RowLoss>, f64)>> = self.pool.install(|| {
+            let student = Model::pack(student, &mut self.student, true);
+            let reference = reference.map(|r| Model::pack(r, &mut self.reference, false));
             self.lanes[..self.busy]
                 .par_iter_mut()
                 .enumerate()
@@ -199,6 +225,8 @@ impl Engine {
         let micros = micro_batches([(tokens.len(), seq_len)].into_iter());
         let n_lanes = self.lanes.len();
         let results: Vec<Vec<Vec<PositionLoss>>> = self.pool.install(|| {
+            let student = Model::pack(student, &mut self.student, false);
+            let reference = reference.map(|r| Model::pack(r, &mut self.reference, false));
             self.lanes
                 .par_iter_mut()
                 .enumerate()
@@ -222,13 +250,13 @@ impl Engine {
 
     /// Logits of every position of `tokens [B, T]`, whole: `[B, T, V]`. For checks, not for training.
     pub fn logits(&mut self, student: &Params, tokens: &[u32], seq_len: usize) -> Vec<f32> {
-        let (d, v) = (self.layout.config.d_model, self.layout.config.vocab_size);
+        let packed = &mut self.student;
+        self.pool.install(|| packed.pack(student, false));
         let acts = &mut self.lanes[0].acts;
-        forward_inference(student, tokens, seq_len, acts);
-        let mut logits = vec![0.0; tokens.len() * v];
-        let embed = &student.data[self.layout.embed_out()];
+        forward_inference(student, packed, tokens, seq_len, acts);
+        let mut logits = vec![0.0; tokens.len() * self.layout.config.vocab_size];
         let hidden = acts.hidden(tokens.len());
-        matmul_nt(&mut logits, hidden, embed, tokens.len(), v, d, Out::Set);
+        packed.embed_out.forward(&mut logits, hidden, Out::Set);
         logits
     }
 }
@@ -270,24 +298,35 @@ impl Lane {
     /// Forward and backward of one micro-batch: its part of the total, and its rows' losses.
     fn train(
         &mut self,
-        student: &Params,
-        reference: Option<&Params>,
+        student: Model,
+        reference: Option<Model>,
         batch: LossBatch,
     ) -> (f64, Vec<RowLoss>) {
         let (tokens, seq_len) = (batch.tokens, batch.seq_len);
         let m = tokens.len();
-        let layout = &student.layout;
+        let layout = &student.params.layout;
         self.prepare(tokens, seq_len);
         let reference = reference.filter(|_| batch.kl_weights.iter().any(|&w| w != 0.0));
         if let Some(reference) = reference {
-            forward_inference(reference, tokens, seq_len, &mut self.reference_acts);
+            forward_inference(
+                reference.params,
+                reference.packed,
+                tokens,
+                seq_len,
+                &mut self.reference_acts,
+            );
         }
-        forward(student, tokens, seq_len, &mut self.acts);
+        forward(
+            student.params,
+            student.packed,
+            tokens,
+            seq_len,
+            &mut self.acts,
+        );
         let (hidden, d_hidden) = self.acts.hidden_and_gradient(m);
         let positions = head::Positions {
             hidden,
-            reference: reference
-                .map(|r| (self.reference_acts.hidden(m), &r.data[layout.embed_out()])),
+            reference: reference.map(|r| (self.reference_acts.hidden(m), &r.packed.embed_out)),
             targets: &self.targets,
         };
         let grads = head::Backward {
@@ -296,17 +335,23 @@ impl Lane {
             d_hidden,
             d_embed: &mut self.grads[layout.embed_out()],
         };
-        let embed = &student.data[layout.embed_out()];
-        let d = layout.config.d_model;
+        let embed = &student.packed.embed_out;
         head::run(
             &positions,
             embed,
-            d,
             Some(grads),
             &mut self.losses,
             &mut self.head,
         );
-        backward(student, tokens, seq_len, &mut self.acts, &mut self.grads);
+        let grads = &mut self.grads;
+        backward(
+            layout,
+            student.packed,
+            tokens,
+            seq_len,
+            &mut self.acts,
+            grads,
+        );
         clear_last_positions(&mut self.losses, seq_len);
 
         let weights = batch.ntp_weights.iter().zip(batch.kl_weights);
@@ -327,27 +372,36 @@ impl Lane {
 
     fn evaluate(
         &mut self,
-        student: &Params,
-        reference: Option<&Params>,
+        student: Model,
+        reference: Option<Model>,
         tokens: &[u32],
         seq_len: usize,
     ) -> &[PositionLoss] {
         let m = tokens.len();
-        let layout = &student.layout;
         self.prepare(tokens, seq_len);
-        forward_inference(student, tokens, seq_len, &mut self.acts);
+        forward_inference(
+            student.params,
+            student.packed,
+            tokens,
+            seq_len,
+            &mut self.acts,
+        );
         if let Some(reference) = reference {
-            forward_inference(reference, tokens, seq_len, &mut self.reference_acts);
+            forward_inference(
+                reference.params,
+                reference.packed,
+                tokens,
+                seq_len,
+                &mut self.reference_acts,
+            );
         }
         let positions = head::Positions {
             hidden: self.acts.hidden(m),
-            reference: reference
-                .map(|r| (self.reference_acts.hidden(m), &r.data[layout.embed_out()])),
+            reference: reference.map(|r| (self.reference_acts.hidden(m), &r.packed.embed_out)),
             targets: &self.targets,
         };
-        let embed = &student.data[layout.embed_out()];
-        let d = layout.config.d_model;
-        head::run(&positions, embed, d, None, &mut self.losses, &mut self.head);
+        let embed = &student.packed.embed_out;
+        head::run(&positions, embed, None, &mut self.losses, &mut self.head);
         clear_last_positions(&mut self.losses, seq_len);
         &self.losses
     }

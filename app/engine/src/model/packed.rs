@@ -1,0 +1,37 @@
+//! Weights as the matrix products read them.
+
+use rayon::prelude::*;
+
+use crate::ops::linear::Linear;
+
+use super::{Layout, Params};
+
+/// A model's linear layers, packed: once a step in training, once a request in generation.
+pub struct Packed {
+    /// Each block's `qkv`, `out`, `up`, `down`.
+    pub(crate) blocks: Vec<[Linear; 4]>,
+    /// The vocabulary projection.
+    pub(crate) embed_out: Linear,
+}
+
+impl Packed {
+    /// Room for a model's weights; it is taken when they are packed.
+    pub fn new(layout: &Layout) -> Self {
+        Self {
+            blocks: (0..layout.config.n_layers)
+                .map(|_| Default::default())
+                .collect(),
+            embed_out: Linear::default(),
+        }
+    }
+
+    /// Packs `params`, for the backward too where it is wanted. Call it inside the pool that shall do the work.
+    pub fn pack(&mut self, params: &Params, backward: bool) {
+        let entries = &params.layout.entries[1..];
+        let layers = std::iter::once(&mut self.embed_out).chain(self.blocks.iter_mut().flatten());
+        let pairs: Vec<_> = layers.zip(entries).collect();
+        pairs.into_par_iter().for_each(|(linear, entry)| {
+            linear.pack(&params.data[entry.range.clone()], entry.shape, backward);
+        });
+    }
+}

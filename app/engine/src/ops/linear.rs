@@ -1,0 +1,41 @@
+//! A linear layer on one CPU thread.
+
+use super::matmul::{Out, Panels, Scratch, product, product_transposed};
+
+/// Weights `[N, K]` of a linear layer, packed for its forward and, in training, its backward.
+#[derive(Default)]
+pub struct Linear {
+    forward: Panels,
+    backward: Panels,
+}
+
+impl Linear {
+    /// Packs `w [N, K]`; for the backward only where it is wanted.
+    pub fn pack(&mut self, w: &[f32], [n, k]: [usize; 2], backward: bool) {
+        self.forward.pack_transposed(w, n, k);
+        if backward {
+            self.backward.pack(w, n, k);
+        }
+    }
+
+    /// `[N, K]`.
+    pub fn shape(&self) -> [usize; 2] {
+        self.forward.shape_transposed()
+    }
+
+    /// `y [M, N] (+)= x [M, K] · wᵀ`.
+    pub fn forward(&self, y: &mut [f32], x: &[f32], out: Out) {
+        product(y, x, &self.forward, out);
+    }
+
+    /// `dx [M, K] = dy [M, N] · w`: the gradient of the input.
+    pub fn backward(&self, dx: &mut [f32], dy: &[f32]) {
+        product(dx, dy, &self.backward, Out::Set);
+    }
+
+    /// `dw [N, K] += dy [M, N]ᵀ · x [M, K]`: the gradient of the weights.
+    pub fn backward_weights(&self, dw: &mut [f32], dy: &[f32], x: &[f32], scratch: &mut Scratch) {
+        let [n, k] = self.shape();
+        product_transposed(dw, dy, x, (x.len() / k, n, k), Out::Add, scratch);
+    }
+}
