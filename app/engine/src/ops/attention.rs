@@ -4,10 +4,11 @@
 //! the backward recomputes the probabilities from the kept log-sum-exp. A head's vectors are
 //! gathered into scratch padded with zeros to whole registers, which serves every head size.
 
+use super::matmul::{Out, Strided, product_strided};
 use super::simd::{LANES, exp, fold, multiversion};
 
-/// Queries handled together: their partial results fit the registers.
-const TILE: usize = 8;
+/// Queries handled together: few, since their keys reach as far as the last one's.
+const TILE: usize = 28;
 
 type Vector = [f32; LANES];
 
@@ -54,7 +55,7 @@ impl Shape {
 multiversion! {
     /// Attends: `qkv [M, 3 N H]` to `out [M, N H]`, `lse [M, N]` (M = B T; log-sum-exp of the scaled scores).
     pub fn forward(qkv: &[f32], out: &mut [f32], lse: &mut [f32], shape: Shape, scratch: &mut Scratch) {
-        let Shape { rows, seq_len, n_heads, head_dim: h } = shape;
+        let Shape { rows: batch, seq_len, n_heads, head_dim: h } = shape;
         let (tp, hp, d) = (shape.padded_t(), shape.padded_h(), n_heads * h);
         let scale = 1.0 / (h as f32).sqrt();
         let Scratch { q, k, v, k_t, p, d_out: o, .. } = scratch;
@@ -62,7 +63,7 @@ multiversion! {
             buffer.resize(buffer.len().max(tp * hp), 0.0);
         }
         p.resize(p.len().max(TILE * tp), 0.0);
-        for b in 0..rows {
+        for b in 0..batch {
             let qkv = &qkv[b * seq_len * 3 * d..][..seq_len * 3 * d];
             let out = &mut out[b * seq_len * d..][..seq_len * d];
             let lse = &mut lse[b * seq_len * n_heads..][..seq_len * n_heads];
@@ -73,15 +74,18 @@ multiversion! {
                 for first in (0..seq_len).step_by(TILE) {
                     let tile = TILE.min(seq_len - first);
                     let n_keys = first + tile;
-                    products(&q[first * hp..], hp, h, k_t, tp, n_keys, p);
+                    let padded = n_keys.next_multiple_of(LANES);
+                    let keys = rows(k_t, tp, 0);
+                    product_strided(p, tp, rows(q, hp, first), keys, (tile, padded, h), Out::Set);
                     let mut norm = [0f32; TILE];
                     for i in 0..tile {
-                        let row = &mut p[i * tp..][..n_keys.next_multiple_of(LANES)];
+                        let row = &mut p[i * tp..][..padded];
                         let (max, sum) = softmax_row(row, first + i, scale);
                         norm[i] = 1.0 / sum;
                         lse[(first + i) * n_heads + n] = max + sum.ln();
                     }
-                    weighted_rows(p, tp, n_keys, v, hp, &mut o[first * hp..]);
+                    let o_tile = &mut o[first * hp..];
+                    product_strided(o_tile, hp, rows(p, tp, 0), rows(v, hp, 0), (tile, hp, n_keys), Out::Set);
                     for i in 0..tile {
                         let o = &o[(first + i) * hp..][..h];
                         for (out, o) in out[(first + i) * d + n * h..][..h].iter_mut().zip(o) {
@@ -97,7 +101,7 @@ multiversion! {
 multiversion! {
     /// Gradients of `q, k, v` into `dqkv [M, 3 N H]` (overwritten), from `d_out [M, N H]` and what the forward saw.
     pub fn backward(dqkv: &mut [f32], d_out: &[f32], qkv: &[f32], out: &[f32], lse: &[f32], shape: Shape, scratch: &mut Scratch) {
-        let Shape { rows, seq_len, n_heads, head_dim: h } = shape;
+        let Shape { rows: batch, seq_len, n_heads, head_dim: h } = shape;
         let (tp, hp, d) = (shape.padded_t(), shape.padded_h(), n_heads * h);
         let scale = 1.0 / (h as f32).sqrt();
         let s = scratch;
@@ -107,7 +111,7 @@ multiversion! {
         for buffer in [&mut s.p, &mut s.dp] {
             buffer.resize(buffer.len().max(TILE * tp), 0.0);
         }
-        for b in 0..rows {
+        for b in 0..batch {
             let qkv = &qkv[b * seq_len * 3 * d..][..seq_len * 3 * d];
             let dqkv = &mut dqkv[b * seq_len * 3 * d..][..seq_len * 3 * d];
             let out = &out[b * seq_len * d..][..seq_len * d];
@@ -124,18 +128,17 @@ multiversion! {
                 for first in (0..seq_len).step_by(TILE) {
                     let tile = TILE.min(seq_len - first);
                     let n_keys = first + tile;
-                    products(&s.q[first * hp..], hp, h, &s.k_t, tp, n_keys, &mut s.p);
-                    products(&s.d_out[first * hp..], hp, h, &s.v_t, tp, n_keys, &mut s.dp);
-                    // Rows past the tile's end are padding: they must not reach dk and dv.
-                    s.p[tile * tp..TILE * tp].fill(0.0);
-                    s.dp[tile * tp..TILE * tp].fill(0.0);
+                    let padded = n_keys.next_multiple_of(LANES);
+                    let sizes = (tile, padded, h);
+                    let (q, d_out) = (rows(&s.q, hp, first), rows(&s.d_out, hp, first));
+                    product_strided(&mut s.p, tp, q, rows(&s.k_t, tp, 0), sizes, Out::Set);
+                    product_strided(&mut s.dp, tp, d_out, rows(&s.v_t, tp, 0), sizes, Out::Set);
                     for i in 0..tile {
                         let t = first + i;
                         let o = &out[t * d + n * h..][..h];
                         let delta = super::simd::dot(&s.d_out[t * hp..][..h], o);
-                        let len = n_keys.next_multiple_of(LANES);
-                        let p = &mut s.p[i * tp..][..len];
-                        let dp = &mut s.dp[i * tp..][..len];
+                        let p = &mut s.p[i * tp..][..padded];
+                        let dp = &mut s.dp[i * tp..][..padded];
                         let lse = lse[t * n_heads + n];
                         for (j, (p, dp)) in p.iter_mut().zip(dp).enumerate() {
                             let probability = exp(p.mul_add(scale, -lse));
@@ -143,10 +146,13 @@ multiversion! {
                             *dp = *p * (*dp - delta) * scale;
                         }
                     }
-                    add_outer(&s.p, tp, n_keys, &s.d_out[first * hp..], hp, &mut s.dv);
-                    add_outer(&s.dp, tp, n_keys, &s.q[first * hp..], hp, &mut s.dk);
+                    let sizes = (n_keys, hp, tile);
+                    product_strided(&mut s.dv, hp, transposed(&s.p, tp), d_out, sizes, Out::Add);
+                    product_strided(&mut s.dk, hp, transposed(&s.dp, tp), q, sizes, Out::Add);
                     // The tile's queries are spent: its gradient takes their place.
-                    weighted_rows(&s.dp, tp, n_keys, &s.k, hp, &mut s.q[first * hp..]);
+                    let dq = &mut s.q[first * hp..];
+                    let sizes = (tile, hp, n_keys);
+                    product_strided(dq, hp, rows(&s.dp, tp, 0), rows(&s.k, hp, 0), sizes, Out::Set);
                 }
                 scatter(dqkv, &s.q, 3 * d, n * h, h, hp);
                 scatter(dqkv, &s.dk, 3 * d, d + n * h, h, hp);
@@ -183,70 +189,19 @@ fn softmax_row(row: &mut [f32], t: usize, scale: f32) -> (f32, f32) {
     (max, fold(sum))
 }
 
-/// `out[i, j] = Σ_h a[i, h] · b_t[h, j]` for a tile of `i` and the first `n_keys` of `j`, rounded up.
-#[inline(always)]
-fn products(
-    a: &[f32],
-    hp: usize,
-    h: usize,
-    b_t: &[f32],
-    tp: usize,
-    n_keys: usize,
-    out: &mut [f32],
-) {
-    let a: [&[f32]; TILE] = std::array::from_fn(|i| &a[i * hp..][..h]);
-    for first in (0..n_keys).step_by(LANES) {
-        let mut acc = [[0f32; LANES]; TILE];
-        for l in 0..h {
-            let b = vector(b_t, l * tp + first);
-            for i in 0..TILE {
-                add_scaled(&mut acc[i], a[i][l], b);
-            }
-        }
-        for i in 0..TILE {
-            out[i * tp + first..][..LANES].copy_from_slice(&acc[i]);
-        }
+/// Scratch as a matrix of rows so far apart, from one of its rows on.
+fn rows(x: &[f32], stride: usize, first: usize) -> Strided<'_> {
+    Strided {
+        data: &x[first * stride..],
+        strides: (stride, 1),
     }
 }
 
-/// `out[i, :] = Σ_{j < n_keys} weights[i, j] · rows[j, :]` for a tile of `i`.
-#[inline(always)]
-fn weighted_rows(
-    weights: &[f32],
-    tp: usize,
-    n_keys: usize,
-    rows: &[f32],
-    hp: usize,
-    out: &mut [f32],
-) {
-    let weights: [&[f32]; TILE] = std::array::from_fn(|i| &weights[i * tp..][..n_keys]);
-    for first in (0..hp).step_by(LANES) {
-        let mut acc = [[0f32; LANES]; TILE];
-        for j in 0..n_keys {
-            let row = vector(rows, j * hp + first);
-            for i in 0..TILE {
-                add_scaled(&mut acc[i], weights[i][j], row);
-            }
-        }
-        for i in 0..TILE {
-            out[i * hp + first..][..LANES].copy_from_slice(&acc[i]);
-        }
-    }
-}
-
-/// `out[j, :] += Σ_i weights[i, j] · rows[i, :]` over a tile of `i`, for `j < n_keys`.
-#[inline(always)]
-fn add_outer(weights: &[f32], tp: usize, n_keys: usize, rows: &[f32], hp: usize, out: &mut [f32]) {
-    let weights: [&[f32]; TILE] = std::array::from_fn(|i| &weights[i * tp..][..n_keys]);
-    for first in (0..hp).step_by(LANES) {
-        let tile: [Vector; TILE] = std::array::from_fn(|i| *vector(rows, i * hp + first));
-        for j in 0..n_keys {
-            let mut acc = *vector(out, j * hp + first);
-            for i in 0..TILE {
-                add_scaled(&mut acc, weights[i][j], &tile[i]);
-            }
-            out[j * hp + first..][..LANES].copy_from_slice(&acc);
-        }
+/// The transpose of the same.
+fn transposed(x: &[f32], stride: usize) -> Strided<'_> {
+    Strided {
+        data: x,
+        strides: (1, stride),
     }
 }
 

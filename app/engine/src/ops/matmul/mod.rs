@@ -1,0 +1,227 @@
+//! Matrix products on one CPU thread, their right-hand factors packed ahead.
+//!
+//! The weights of a step are packed once and multiplied by every micro-batch on every thread, which
+//! a general library cannot know: it packs them again for each product. A left-hand factor is read
+//! where it lies. The result is made in tiles that stay in registers over a block of the summed
+//! dimension; a panel's block stays in the first-level cache while all rows pass by it.
+
+mod kernel;
+
+use kernel::{Lhs, Product, Rhs};
+
+use super::simd::{Level, multiversion};
+
+/// Columns of a panel.
+const WIDTH: usize = 32;
+/// What happens to the destination's old contents.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Out {
+    /// Overwritten.
+    Set,
+    /// Added to.
+    Add,
+}
+
+/// A right-hand factor `[K, N]` in panels of 32 columns, each `[K, 32]`; the last is padded with zeros.
+#[derive(Clone, Debug, Default)]
+pub struct Panels {
+    data: Vec<f32>,
+    k: usize,
+    n: usize,
+}
+
+impl Panels {
+    /// Packs `rhs [K, N]`.
+    pub fn pack(&mut self, rhs: &[f32], k: usize, n: usize) {
+        assert_eq!(rhs.len(), k * n);
+        self.resize(k, n);
+        pack_rhs(&mut self.data, rhs, k, n);
+    }
+
+    /// Packs the transpose of `w [N, K]`, a linear layer's weights.
+    pub fn pack_transposed(&mut self, w: &[f32], n: usize, k: usize) {
+        assert_eq!(w.len(), k * n);
+        self.resize(k, n);
+        for (p, panel) in self.data.chunks_exact_mut((k * WIDTH).max(1)).enumerate() {
+            let width = WIDTH.min(n - p * WIDTH);
+            let rows = &w[p * WIDTH * k..][..width * k];
+            // Square blocks: each cache line is met while it is near.
+            for first in (0..k).step_by(16) {
+                let depth = 16.min(k - first);
+                let block = &mut panel[first * WIDTH..][..depth * WIDTH];
+                if width < WIDTH {
+                    block.fill(0.0);
+                }
+                for (j, row) in rows.chunks_exact(k).enumerate() {
+                    for (l, x) in row[first..first + depth].iter().enumerate() {
+                        block[l * WIDTH + j] = *x;
+                    }
+                }
+            }
+        }
+    }
+
+    /// `[N, K]`.
+    pub(super) fn shape_transposed(&self) -> [usize; 2] {
+        [self.n, self.k]
+    }
+
+    fn resize(&mut self, k: usize, n: usize) {
+        (self.k, self.n) = (k, n);
+        let len = k * n.next_multiple_of(WIDTH);
+        if self.data.len() != len {
+            self.data.clear();
+            self.data.resize(len, 0.0);
+        }
+    }
+}
+
+multiversion! {
+    fn pack_rhs(panels: &mut [f32], rhs: &[f32], k: usize, n: usize) {
+        for (p, panel) in panels.chunks_exact_mut((k * WIDTH).max(1)).enumerate() {
+            let width = WIDTH.min(n - p * WIDTH);
+            for (row, out) in rhs.chunks_exact(n).zip(panel.as_chunks_mut::<WIDTH>().0) {
+                let row = &row[p * WIDTH..][..width];
+                match row.as_array::<WIDTH>() {
+                    Some(row) => *out = *row,
+                    None => {
+                        out[..width].copy_from_slice(row);
+                        out[width..].fill(0.0);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// `out [M, N] (+)= lhs [M, K] · rhs [K, N]`.
+pub fn product(out: &mut [f32], lhs: &[f32], rhs: &Panels, mode: Out) {
+    let (n, k) = (rhs.n, rhs.k);
+    let m = out.len() / n.max(1);
+    assert!(out.len() == m * n && lhs.len() == m * k);
+    let product = Product {
+        out: out.as_mut_ptr(),
+        out_stride: n,
+        lhs: lhs.as_ptr(),
+        lhs_layout: Lhs::Strided { row: k, step: 1 },
+        rhs: rhs.data.as_ptr(),
+        rhs_layout: Rhs::Panels,
+        sizes: (m, n, k),
+        mode,
+    };
+    // SAFETY: the pointers reach what the sizes and strides say, as asserted.
+    unsafe { product.run() }
+}
+
+/// A matrix whose elements `(i, j)` lie `i · strides.0 + j · strides.1` behind the first.
+#[derive(Clone, Copy)]
+pub struct Strided<'a> {
+    /// From the first element on.
+    pub data: &'a [f32],
+    /// Distance of rows and of columns.
+    pub strides: (usize, usize),
+}
+
+/// `out [M, N] (+)= lhs [M, K] · rhs [K, N]` for small factors where they lie; `out_stride`: distance of rows.
+///
+/// N must be a multiple of 16; columns of `out` and `rhs` lie next to each other.
+pub fn product_strided(
+    out: &mut [f32],
+    out_stride: usize,
+    lhs: Strided,
+    rhs: Strided,
+    (m, n, k): (usize, usize, usize),
+    mode: Out,
+) {
+    if m == 0 || n == 0 || k == 0 {
+        return;
+    }
+    let (row, step) = lhs.strides;
+    assert!(n.is_multiple_of(16) && rhs.strides.1 == 1);
+    assert!(out.len() >= (m - 1) * out_stride + n);
+    assert!(lhs.data.len() > (m - 1) * row + (k - 1) * step);
+    assert!(rhs.data.len() >= (k - 1) * rhs.strides.0 + n);
+    let product = Product {
+        out: out.as_mut_ptr(),
+        out_stride,
+        lhs: lhs.data.as_ptr(),
+        lhs_layout: Lhs::Strided { row, step },
+        rhs: rhs.data.as_ptr(),
+        rhs_layout: Rhs::Rows {
+            stride: rhs.strides.0,
+        },
+        sizes: (m, n, k),
+        mode,
+    };
+    // SAFETY: the pointers reach what the sizes and strides say, as asserted.
+    unsafe { product.run() }
+}
+
+/// Buffers for factors that are packed for one product.
+#[derive(Default)]
+pub struct Scratch {
+    rhs: Panels,
+    /// `lhsᵀ` in tiles of rows, each `[K, R]`: read where it lies, its long stride would defeat the caches.
+    lhs: Vec<f32>,
+}
+
+/// `out [M, N] (+)= lhsᵀ · rhs` for `lhs [K, M]`, `rhs [K, N]`: a linear layer's gradient to its weights.
+pub fn product_transposed(
+    out: &mut [f32],
+    lhs: &[f32],
+    rhs: &[f32],
+    (k, m, n): (usize, usize, usize),
+    mode: Out,
+    scratch: &mut Scratch,
+) {
+    assert!(out.len() == m * n && lhs.len() == m * k);
+    scratch.rhs.pack(rhs, k, n);
+    scratch.lhs.resize(scratch.lhs.len().max(m * k), 0.0);
+    let tiles = &mut scratch.lhs[..m * k];
+    pack_lhs(tiles, lhs, m, k);
+    let product = Product {
+        out: out.as_mut_ptr(),
+        out_stride: n,
+        lhs: scratch.lhs.as_ptr(),
+        lhs_layout: Lhs::Tiles,
+        rhs: scratch.rhs.data.as_ptr(),
+        rhs_layout: Rhs::Panels,
+        sizes: (m, n, k),
+        mode,
+    };
+    // SAFETY: the pointers reach what the sizes and strides say, as asserted.
+    unsafe { product.run() }
+}
+
+multiversion! {
+    /// Cuts `lhs [K, M]` into tiles `[K, R]` of its columns; the last may be narrower.
+    fn pack_lhs(tiles: &mut [f32], lhs: &[f32], m: usize, k: usize) {
+        match Level::detect() {
+            Level::Avx512 => pack_tiles::<{ kernel::ROWS_AVX512 }>(tiles, lhs, m, k),
+            Level::Avx2 => pack_tiles::<{ kernel::ROWS_AVX2 }>(tiles, lhs, m, k),
+            Level::Baseline => pack_tiles::<{ kernel::ROWS_BASELINE }>(tiles, lhs, m, k),
+        }
+    }
+}
+
+#[inline(always)]
+fn pack_tiles<const R: usize>(tiles: &mut [f32], lhs: &[f32], m: usize, k: usize) {
+    let whole = m / R * R;
+    let (tiles, last) = tiles.split_at_mut(whole * k);
+    // A few rows at a time: they are still near when the next tile reads them.
+    for (first, rows) in lhs.chunks(16 * m).enumerate() {
+        for (i, tile) in tiles.chunks_exact_mut(k * R).enumerate() {
+            let tile = &mut tile.as_chunks_mut::<R>().0[16 * first..];
+            for (row, out) in rows.chunks_exact(m).zip(tile) {
+                if let Some(row) = row[i * R..].first_chunk() {
+                    *out = *row;
+                }
+            }
+        }
+    }
+    if whole < m {
+        for (row, tile) in lhs.chunks_exact(m).zip(last.chunks_exact_mut(m - whole)) {
+            tile.copy_from_slice(&row[whole..]);
+        }
+    }
+}
