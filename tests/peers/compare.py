@@ -98,7 +98,9 @@ def ours(options, line):
     """One `forgetlab bench`, a fresh process."""
     item = work.ITEMS[line.item]
     command = [options.forgetlab, "bench", "--config", item.config_name, "--work", item.work]
-    command += ["--batch", item.batch, "--threads", options.threads, "--dtype", line.dtype]
+    command += ["--batch", item.batch, "--threads", options.threads]
+    if line.dtype != "f32":
+        command += ["--dtype", line.dtype]
     if item.replay_rows:
         command += ["--replay", item.replay, "--replay-rows", item.replay_rows]
     command = [str(part) for part in command + ["--seconds", options.seconds, "--json"]]
