@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::ValueEnum;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use forgetlab_engine::bench::{Bench, Measured, SHAPES, Shape, Work, gemm_peak};
+use forgetlab_engine::ops::Precision;
 use forgetlab_engine::train::peak_memory;
 
 /// Arguments of `bench`.
@@ -30,6 +31,9 @@ pub struct Args {
     /// CPU threads of the engine
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..))]
     threads: u16,
+    /// Format of the linear layers' inputs
+    #[arg(long, value_name = "FORMAT", default_value = "f32")]
+    dtype: Dtype,
     /// Seconds of work to measure
     #[arg(long, default_value_t = 4.0, value_parser = seconds)]
     seconds: f64,
@@ -43,6 +47,21 @@ enum WorkName {
     Train,
     Generate,
     Eval,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Dtype {
+    F32,
+    Bf16,
+}
+
+impl From<Dtype> for Precision {
+    fn from(dtype: Dtype) -> Self {
+        match dtype {
+            Dtype::F32 => Self::F32,
+            Dtype::Bf16 => Self::Bf16,
+        }
+    }
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -104,7 +123,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
 }
 
 fn measure(shape: Shape, work: Work, args: &Args) -> anyhow::Result<()> {
-    let mut bench = Bench::new(shape, work, args.threads.into())?;
+    let mut bench = Bench::new(shape, work, args.threads.into(), args.dtype.into())?;
     let time = Duration::from_secs_f64(args.seconds);
     // The first steps grow the buffers.
     bench.run(time.mul_f64(0.1));
@@ -128,6 +147,7 @@ fn json(shape: Shape, work: Work, args: &Args, m: Measured, peak: f64) -> serde_
         "batch_size": shape.batch_size,
         "replay_rows": shape.replay_rows,
         "threads": args.threads,
+        "dtype": Precision::from(args.dtype),
         "tokens_per_second": m.tokens as f64 / m.seconds,
         "steps": m.steps,
         "seconds": m.seconds,

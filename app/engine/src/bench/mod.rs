@@ -10,6 +10,7 @@ mod peak;
 use std::time::{Duration, Instant};
 
 use crate::model::{ModelConfig, Params};
+use crate::ops::Precision;
 use crate::sample::{Request, Sampling};
 use crate::train::{AdamW, AdamWConfig, Compute, LossBatch, Stream};
 
@@ -124,8 +125,9 @@ impl Bench {
         shape: Shape,
         work: Work,
         threads: usize,
+        precision: Precision,
     ) -> Result<Self, rayon::ThreadPoolBuildError> {
-        let compute = Compute::new(shape.model, threads)?;
+        let compute = Compute::new(shape.model, threads, precision)?;
         let student = Params::init(compute.layout(), &Stream::new(0, "weights"));
         let config = AdamWConfig {
             beta1: 0.9,

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use rayon::prelude::*;
 
+use crate::ops::Precision;
 use crate::ops::matmul::{Out, Panels, product};
 
 /// `m, n, k` of the products tried: what training multiplies, and what suits the caches best.
@@ -34,7 +35,7 @@ pub fn gemm_peak(pool: &rayon::ThreadPool, time: Duration) -> f64 {
 /// One thread's rate at one size.
 fn rate(m: usize, n: usize, k: usize, time: Duration) -> f64 {
     let x = vec![1.0; m * k];
-    let mut w = Panels::default();
+    let mut w = Panels::new(Precision::F32);
     w.pack(&vec![1.0; n * k], k, n);
     let mut y = vec![0.0; m * n];
     product(&mut y, &x, &w, Out::Set);

@@ -208,7 +208,7 @@ pub fn verify_mini(bytes: &[u8], threads: usize) -> Result<Vec<Check>, ParityErr
     let reference = fixture.weights("pi", &layout)?;
     let tokens = fixture.tokens("tokens", m)?;
     let replay = fixture.tokens("replay_tokens", m)?;
-    let mut engine = Engine::new(&layout, threads)?;
+    let mut engine = Engine::new(&layout, threads, crate::ops::Precision::F32)?;
     let mut checks = Vec::new();
 
     for (name, weights) in [("logits.theta", &student), ("logits.pi", &reference)] {

@@ -1,7 +1,7 @@
 //! Buffers of one thread: what a forward keeps for its backward, and scratch.
 
+use crate::ops::attention;
 use crate::ops::rope::RopeTable;
-use crate::ops::{attention, matmul};
 
 use super::ModelConfig;
 
@@ -22,7 +22,6 @@ pub struct Activations {
     pub(super) d_qkv: Vec<f32>,
     pub(super) d_mlp: Vec<f32>,
     pub(super) attention: attention::Scratch,
-    pub(super) matmul: matmul::Scratch,
 }
 
 /// What one block keeps.
@@ -61,7 +60,6 @@ impl Activations {
             d_qkv: Vec::new(),
             d_mlp: Vec::new(),
             attention: attention::Scratch::default(),
-            matmul: matmul::Scratch::default(),
         }
     }
 

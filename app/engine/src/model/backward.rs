@@ -38,21 +38,20 @@ pub fn backward(
         &acts.hidden_inv_rms[..m],
         d,
     );
-    let scratch = &mut acts.matmul;
     for (l, [w_qkv, w_out, w_up, w_down]) in packed.blocks.iter().enumerate().rev() {
         let block = &acts.blocks[l];
         let [g_qkv, g_out, g_up, g_down] = layout.block(l);
 
-        w_down.backward_weights(&mut grads[g_down], dh, &block.gelu[..m * f], scratch);
+        w_down.backward_weights(&mut grads[g_down], dh, &block.gelu[..m * f]);
         w_down.backward(d_mlp, dh);
         gelu::backward(d_mlp, &block.slope[..m * f]);
         let normed = &block.mlp_normed[..m * d];
-        w_up.backward_weights(&mut grads[g_up], d_mlp, normed, scratch);
+        w_up.backward_weights(&mut grads[g_up], d_mlp, normed);
         w_up.backward(d_normed, d_mlp);
         norm::backward_add(dh, d_normed, normed, &block.mlp_inv_rms[..m], d);
 
         let (qkv, attended) = (&block.qkv[..m * 3 * d], &block.attended[..m * d]);
-        w_out.backward_weights(&mut grads[g_out], dh, attended, scratch);
+        w_out.backward_weights(&mut grads[g_out], dh, attended);
         w_out.backward(d_normed, dh);
         let lse = &block.lse[..m * n];
         attention::backward(
@@ -73,7 +72,7 @@ pub fn backward(
             seq_len,
         );
         let normed = &block.normed[..m * d];
-        w_qkv.backward_weights(&mut grads[g_qkv], d_qkv, normed, scratch);
+        w_qkv.backward_weights(&mut grads[g_qkv], d_qkv, normed);
         w_qkv.backward(d_normed, d_qkv);
         norm::backward_add(dh, d_normed, normed, &block.inv_rms[..m], d);
     }

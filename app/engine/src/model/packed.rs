@@ -2,6 +2,7 @@
 
 use rayon::prelude::*;
 
+use crate::ops::Precision;
 use crate::ops::linear::Linear;
 
 use super::{Layout, Params};
@@ -16,12 +17,13 @@ pub struct Packed {
 
 impl Packed {
     /// Room for a model's weights; it is taken when they are packed.
-    pub fn new(layout: &Layout) -> Self {
+    pub fn new(layout: &Layout, precision: Precision) -> Self {
+        let linear = |_| Linear::new(precision);
         Self {
             blocks: (0..layout.config.n_layers)
-                .map(|_| Default::default())
+                .map(|_| [0; 4].map(linear))
                 .collect(),
-            embed_out: Linear::default(),
+            embed_out: linear(0),
         }
     }
 

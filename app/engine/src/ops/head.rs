@@ -4,7 +4,7 @@
 //! the gradient of its logits in place and multiplied back before the next one starts.
 
 use super::linear::Linear;
-use super::matmul::{self, Out};
+use super::matmul::Out;
 use super::simd::{LANES, exp, fold, multiversion};
 
 /// Logits of one chunk, at most (1 MiB).
@@ -48,7 +48,6 @@ pub struct Backward<'a> {
 pub struct Scratch {
     logits: Vec<f32>,
     reference: Vec<f32>,
-    matmul: matmul::Scratch,
 }
 
 /// Scores every position against the output embedding; with `backward`, also adds up the gradients.
@@ -62,11 +61,7 @@ pub fn run(
     let [v, d] = embed.shape();
     let m = positions.targets.len();
     let chunk = (CHUNK_LOGITS / v).clamp(1, m.max(1));
-    let Scratch {
-        logits,
-        reference,
-        matmul,
-    } = scratch;
+    let Scratch { logits, reference } = scratch;
     logits.resize(logits.len().max(chunk * v), 0.0);
     if positions.reference.is_some() {
         reference.resize(reference.len().max(chunk * v), 0.0);
@@ -101,7 +96,7 @@ pub fn run(
         if let Some(b) = &mut backward {
             let d_hidden = &mut b.d_hidden[first * d..][..n * d];
             embed.backward(d_hidden, logits);
-            embed.backward_weights(b.d_embed, logits, hidden, matmul);
+            embed.backward_weights(b.d_embed, logits, hidden);
         }
     }
 }

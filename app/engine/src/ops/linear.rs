@@ -1,15 +1,25 @@
 //! A linear layer on one CPU thread.
 
-use super::matmul::{Out, Panels, Scratch, product, product_transposed};
+use super::Precision;
+use super::matmul::{Out, Panels, product, product_transposed};
 
 /// Weights `[N, K]` of a linear layer, packed for its forward and, in training, its backward.
-#[derive(Default)]
 pub struct Linear {
     forward: Panels,
     backward: Panels,
+    precision: Precision,
 }
 
 impl Linear {
+    /// A layer whose products compute in this precision; room is taken when weights are packed.
+    pub fn new(precision: Precision) -> Self {
+        Self {
+            forward: Panels::new(precision),
+            backward: Panels::new(precision),
+            precision,
+        }
+    }
+
     /// Packs `w [N, K]`; for the backward only where it is wanted.
     pub fn pack(&mut self, w: &[f32], [n, k]: [usize; 2], backward: bool) {
         self.forward.pack_transposed(w, n, k);
@@ -34,8 +44,9 @@ impl Linear {
     }
 
     /// `dw [N, K] += dy [M, N]ᵀ · x [M, K]`: the gradient of the weights.
-    pub fn backward_weights(&self, dw: &mut [f32], dy: &[f32], x: &[f32], scratch: &mut Scratch) {
+    pub fn backward_weights(&self, dw: &mut [f32], dy: &[f32], x: &[f32]) {
         let [n, k] = self.shape();
-        product_transposed(dw, dy, x, (x.len() / k, n, k), Out::Add, scratch);
+        let m = x.len() / k;
+        product_transposed(dw, dy, x, (m, n, k), Out::Add, self.precision);
     }
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use rayon::prelude::*;
 
 use crate::model::{Layout, ModelConfig, Packed, Params, embed};
+use crate::ops::Precision;
 use crate::ops::matmul::Out;
 use crate::ops::rope::{self, Positions, RopeTable};
 use crate::ops::{attention, gelu, norm};
@@ -53,14 +54,14 @@ pub struct Sampler {
 
 impl Sampler {
     /// A sampler that works on the threads of `pool`.
-    pub fn new(layout: &Arc<Layout>, pool: &Arc<rayon::ThreadPool>) -> Self {
+    pub fn new(layout: &Arc<Layout>, pool: &Arc<rayon::ThreadPool>, precision: Precision) -> Self {
         let lanes = (0..pool.current_num_threads())
             .map(|_| Lane::new(layout.config))
             .collect();
         Self {
             layout: layout.clone(),
             pool: pool.clone(),
-            packed: Packed::new(layout),
+            packed: Packed::new(layout, precision),
             lanes,
         }
     }
@@ -286,8 +287,8 @@ mod tests {
         prompts: &[Vec<u32>],
     ) -> Generated {
         let (layout, params) = setup();
-        let engine = Engine::new(&layout, threads).unwrap();
-        let mut sampler = Sampler::new(&layout, engine.pool());
+        let engine = Engine::new(&layout, threads, Precision::F32).unwrap();
+        let mut sampler = Sampler::new(&layout, engine.pool(), Precision::F32);
         let stream = Stream::new(3, "sample");
         sampler.generate(
             &params,
@@ -310,7 +311,7 @@ mod tests {
             .collect();
         let length = 19;
         let out = generate(2, length, &Sampling::greedy(), &prompts);
-        let mut engine = Engine::new(&layout, 2).unwrap();
+        let mut engine = Engine::new(&layout, 2, Precision::F32).unwrap();
         let losses = engine.evaluate(&params, None, &out.tokens, length);
         for (i, (row, losses)) in out
             .tokens
@@ -343,7 +344,7 @@ mod tests {
         let (layout, params) = setup();
         let n = 20_000;
         let out = generate(2, 2, &Sampling::default(), &vec![vec![4]; n]);
-        let mut engine = Engine::new(&layout, 1).unwrap();
+        let mut engine = Engine::new(&layout, 1, Precision::F32).unwrap();
         let logits = engine.logits(&params, &[4, 0], 2);
         let lse = crate::ops::head::log_sum_exp(&logits[..23]);
         for (token, logit) in logits[..23].iter().enumerate() {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::model::{Layout, ModelConfig};
+use crate::ops::Precision;
 use crate::sample::Sampler;
 
 use super::Engine;
@@ -21,10 +22,14 @@ impl Compute {
     ///
     /// # Errors
     /// When the system refuses the threads.
-    pub fn new(config: ModelConfig, threads: usize) -> Result<Self, rayon::ThreadPoolBuildError> {
+    pub fn new(
+        config: ModelConfig,
+        threads: usize,
+        precision: Precision,
+    ) -> Result<Self, rayon::ThreadPoolBuildError> {
         let layout = Layout::new(config);
-        let engine = Engine::new(&layout, threads)?;
-        let sampler = Sampler::new(&layout, engine.pool());
+        let engine = Engine::new(&layout, threads, precision)?;
+        let sampler = Sampler::new(&layout, engine.pool(), precision);
         Ok(Self {
             layout,
             engine,

@@ -12,6 +12,7 @@ use std::time::Instant;
 use rayon::prelude::*;
 
 use crate::model::{Activations, Layout, Packed, Params, backward, forward, forward_inference};
+use crate::ops::Precision;
 use crate::ops::head::{self, PositionLoss};
 use crate::ops::matmul::Out;
 
@@ -98,11 +99,15 @@ struct Micro {
 }
 
 impl Engine {
-    /// An engine of `threads` threads.
+    /// An engine of `threads` threads, whose linear layers compute in `precision`.
     ///
     /// # Errors
     /// When the system refuses the threads.
-    pub fn new(layout: &Arc<Layout>, threads: usize) -> Result<Self, rayon::ThreadPoolBuildError> {
+    pub fn new(
+        layout: &Arc<Layout>,
+        threads: usize,
+        precision: Precision,
+    ) -> Result<Self, rayon::ThreadPoolBuildError> {
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(threads)
             .thread_name(|i| format!("engine-{i}"))
@@ -121,8 +126,8 @@ impl Engine {
             layout: layout.clone(),
             pool: Arc::new(pool),
             threads,
-            student: Packed::new(layout),
-            reference: Packed::new(layout),
+            student: Packed::new(layout, precision),
+            reference: Packed::new(layout, precision),
             lanes,
             busy: 0,
         })

@@ -144,7 +144,11 @@ pub fn run(options: RunOptions) -> Result<Outcome, TrainError> {
         ..
     } = options;
     let suite = Suite::new(config)?;
-    let compute = Compute::new(suite.model(config), config.threads)?;
+    let compute = Compute::new(
+        suite.model(config),
+        config.threads,
+        crate::ops::Precision::F32,
+    )?;
     let arms = expand(config);
     let plugins = arms
         .iter()

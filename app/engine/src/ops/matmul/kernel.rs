@@ -20,6 +20,15 @@ pub(super) const ROWS_AVX512: usize = 14;
 pub(super) const ROWS_AVX2: usize = 6;
 pub(super) const ROWS_BASELINE: usize = 2;
 
+/// Rows of a tile on this CPU.
+pub(super) fn rows() -> usize {
+    match Level::detect() {
+        Level::Avx512 => ROWS_AVX512,
+        Level::Avx2 => ROWS_AVX2,
+        Level::Baseline => ROWS_BASELINE,
+    }
+}
+
 /// How the left-hand factor lies in memory.
 #[derive(Clone, Copy)]
 pub(super) enum Lhs {
@@ -50,6 +59,8 @@ pub(super) struct Product {
     /// M, N, K.
     pub sizes: (usize, usize, usize),
     pub mode: Out,
+    /// Whether the factors' elements are pairs of bf16 to be multiplied and added up.
+    pub pairs: bool,
 }
 
 /// Part of a product: `depth` summed elements from `first` on, some columns.
@@ -86,6 +97,9 @@ impl Product {
     pub(super) unsafe fn run(self) {
         match Level::detect() {
             // SAFETY: the level was detected on this CPU; the rest is the caller's to see to.
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx512 if self.pairs => unsafe { x86::avx512_bf16(self) },
+            // SAFETY: the same.
             #[cfg(target_arch = "x86_64")]
             Level::Avx512 => unsafe { x86::avx512(self) },
             // SAFETY: the same.
@@ -335,6 +349,60 @@ mod x86 {
     pub(super) unsafe fn avx512(product: Product) {
         // SAFETY: as the caller says.
         unsafe { product.blocks::<__m512, { super::ROWS_AVX512 }>() }
+    }
+
+    /// The same for pairs of bf16: two products an element.
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma")]
+    pub(super) unsafe fn avx512_bf16(product: Product) {
+        // SAFETY: as the caller says.
+        unsafe { product.blocks::<Pairs, { super::ROWS_AVX512 }>() }
+    }
+
+    /// 16 sums of f32; as a factor, 16 pairs of bf16.
+    #[derive(Clone, Copy)]
+    struct Pairs(__m512);
+
+    impl Register for Pairs {
+        const LANES: usize = 16;
+        #[inline(always)]
+        unsafe fn splat(x: f32) -> Self {
+            // An integer: as a number, a pair could be a NaN that is made quiet on the way.
+            // SAFETY: only called where the CPU has the instruction set.
+            Self(unsafe { _mm512_castsi512_ps(_mm512_set1_epi32(x.to_bits() as i32)) })
+        }
+        #[inline(always)]
+        unsafe fn load(from: *const f32) -> Self {
+            // SAFETY: the same; the caller vouches for the pointer.
+            Self(unsafe { _mm512_loadu_ps(from) })
+        }
+        #[inline(always)]
+        unsafe fn store(self, to: *mut f32) {
+            // SAFETY: the same.
+            unsafe { _mm512_storeu_ps(to, self.0) }
+        }
+        #[inline(always)]
+        unsafe fn add_product(self, a: Self, b: Self) -> Self {
+            // SAFETY: the same; both types are 64 bytes of any value.
+            unsafe {
+                let [a, b] = [a.0, b.0].map(|x| std::mem::transmute::<__m512, __m512bh>(x));
+                Self(_mm512_dpbf16_ps(self.0, a, b))
+            }
+        }
+        #[inline(always)]
+        unsafe fn plus(self, x: Self) -> Self {
+            // SAFETY: the same.
+            Self(unsafe { _mm512_add_ps(self.0, x.0) })
+        }
+        #[inline(always)]
+        unsafe fn prefetch(at: *const f32) {
+            // SAFETY: a prefetch touches no memory.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) }
+        }
+        #[inline(always)]
+        unsafe fn prefetch_far(at: *const f32) {
+            // SAFETY: a prefetch touches no memory.
+            unsafe { _mm_prefetch::<_MM_HINT_T1>(at.cast()) }
+        }
     }
 
     /// 12 of 16 registers hold the tile.

@@ -5,10 +5,17 @@
 //! where it lies. The result is made in tiles that stay in registers over a block of the summed
 //! dimension; a panel's block stays in the first-level cache while all rows pass by it.
 
+mod bf16;
 mod kernel;
+#[cfg(test)]
+mod tests;
 
+use std::cell::RefCell;
+
+use bf16::Format;
 use kernel::{Lhs, Product, Rhs};
 
+use super::Precision;
 use super::simd::{Level, multiversion};
 
 /// Columns of a panel.
@@ -23,19 +30,31 @@ pub enum Out {
 }
 
 /// A right-hand factor `[K, N]` in panels of 32 columns, each `[K, 32]`; the last is padded with zeros.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Panels {
     data: Vec<f32>,
     k: usize,
     n: usize,
+    format: Format,
 }
 
 impl Panels {
+    /// Empty panels; the product with them computes in this precision.
+    pub fn new(precision: Precision) -> Self {
+        Self {
+            data: Vec::new(),
+            k: 0,
+            n: 0,
+            format: Format::of(precision),
+        }
+    }
+
     /// Packs `rhs [K, N]`.
     pub fn pack(&mut self, rhs: &[f32], k: usize, n: usize) {
         assert_eq!(rhs.len(), k * n);
         self.resize(k, n);
         pack_rhs(&mut self.data, rhs, k, n);
+        self.format.convert(&mut self.data, k, WIDTH);
     }
 
     /// Packs the transpose of `w [N, K]`, a linear layer's weights.
@@ -59,6 +78,7 @@ impl Panels {
                 }
             }
         }
+        self.format.convert(&mut self.data, k, WIDTH);
     }
 
     /// `[N, K]`.
@@ -99,18 +119,26 @@ pub fn product(out: &mut [f32], lhs: &[f32], rhs: &Panels, mode: Out) {
     let (n, k) = (rhs.n, rhs.k);
     let m = out.len() / n.max(1);
     assert!(out.len() == m * n && lhs.len() == m * k);
-    let product = Product {
-        out: out.as_mut_ptr(),
-        out_stride: n,
-        lhs: lhs.as_ptr(),
-        lhs_layout: Lhs::Strided { row: k, step: 1 },
-        rhs: rhs.data.as_ptr(),
-        rhs_layout: Rhs::Panels,
-        sizes: (m, n, k),
-        mode,
-    };
-    // SAFETY: the pointers reach what the sizes and strides say, as asserted.
-    unsafe { product.run() }
+    SCRATCH.with_borrow_mut(|scratch| {
+        let lhs = rhs.format.rows(lhs, k, &mut scratch.lhs);
+        let depth = rhs.format.depth(k);
+        let product = Product {
+            out: out.as_mut_ptr(),
+            out_stride: n,
+            lhs: lhs.as_ptr(),
+            lhs_layout: Lhs::Strided {
+                row: depth,
+                step: 1,
+            },
+            rhs: rhs.data.as_ptr(),
+            rhs_layout: Rhs::Panels,
+            sizes: (m, n, depth),
+            mode,
+            pairs: rhs.format == Format::Pairs,
+        };
+        // SAFETY: the pointers reach what the sizes and strides say, as asserted.
+        unsafe { product.run() }
+    });
 }
 
 /// A matrix whose elements `(i, j)` lie `i · strides.0 + j · strides.1` behind the first.
@@ -152,16 +180,24 @@ pub fn product_strided(
         },
         sizes: (m, n, k),
         mode,
+        pairs: false,
     };
     // SAFETY: the pointers reach what the sizes and strides say, as asserted.
     unsafe { product.run() }
 }
 
-/// Buffers for factors that are packed for one product.
-#[derive(Default)]
-pub struct Scratch {
+thread_local! {
+    /// Each thread's room for factors that are packed for one product.
+    static SCRATCH: RefCell<Scratch> = RefCell::new(Scratch {
+        rhs: Panels::new(Precision::F32),
+        lhs: Vec::new(),
+    });
+}
+
+struct Scratch {
     rhs: Panels,
-    /// `lhsᵀ` in tiles of rows, each `[K, R]`: read where it lies, its long stride would defeat the caches.
+    /// Rows in another format, or `lhsᵀ` in tiles of rows, each `[K, R]`: read where it lies, its long
+    /// stride would defeat the caches.
     lhs: Vec<f32>,
 }
 
@@ -172,25 +208,54 @@ pub fn product_transposed(
     rhs: &[f32],
     (k, m, n): (usize, usize, usize),
     mode: Out,
-    scratch: &mut Scratch,
+    precision: Precision,
+) {
+    product_transposed_as(out, lhs, rhs, (k, m, n), mode, Format::of(precision));
+}
+
+fn product_transposed_as(
+    out: &mut [f32],
+    lhs: &[f32],
+    rhs: &[f32],
+    (k, m, n): (usize, usize, usize),
+    mode: Out,
+    format: Format,
 ) {
     assert!(out.len() == m * n && lhs.len() == m * k);
-    scratch.rhs.pack(rhs, k, n);
-    scratch.lhs.resize(scratch.lhs.len().max(m * k), 0.0);
-    let tiles = &mut scratch.lhs[..m * k];
-    pack_lhs(tiles, lhs, m, k);
-    let product = Product {
-        out: out.as_mut_ptr(),
-        out_stride: n,
-        lhs: scratch.lhs.as_ptr(),
-        lhs_layout: Lhs::Tiles,
-        rhs: scratch.rhs.data.as_ptr(),
-        rhs_layout: Rhs::Panels,
-        sizes: (m, n, k),
-        mode,
-    };
-    // SAFETY: the pointers reach what the sizes and strides say, as asserted.
-    unsafe { product.run() }
+    SCRATCH.with_borrow_mut(
+        |Scratch {
+             rhs: panels,
+             lhs: tiles,
+         }| {
+            panels.format = format;
+            panels.pack(rhs, k, n);
+            tiles.resize(tiles.len().max(m * k), 0.0);
+            let tiles = &mut tiles[..m * k];
+            pack_lhs(tiles, lhs, m, k);
+            let rows = kernel::rows();
+            let (whole, last) = tiles.split_at_mut(m / rows * rows * k);
+            format.convert(whole, k, rows);
+            format.convert(last, k, m % rows);
+            if format == Format::Pairs {
+                // The last tile follows the shortened ones.
+                let from = whole.len();
+                tiles.copy_within(from.., m / rows * rows * format.depth(k));
+            }
+            let product = Product {
+                out: out.as_mut_ptr(),
+                out_stride: n,
+                lhs: tiles.as_ptr(),
+                lhs_layout: Lhs::Tiles,
+                rhs: panels.data.as_ptr(),
+                rhs_layout: Rhs::Panels,
+                sizes: (m, n, format.depth(k)),
+                mode,
+                pairs: format == Format::Pairs,
+            };
+            // SAFETY: the pointers reach what the sizes and strides say, as asserted.
+            unsafe { product.run() }
+        },
+    );
 }
 
 multiversion! {
