@@ -268,7 +268,7 @@ fn scatter(out: &mut [f32], x: &[f32], stride: usize, offset: usize, h: usize, h
 multiversion! {
     /// Attention of one new position `t` per row: `qkv [B, 3 N H]` to `out [B, N H]`.
     ///
-    /// Appends the new keys and values to the cache: `keys [B, N, H, C]`, `values [B, N, C, H]`,
+    /// Appends the new keys and values to the cache: `keys [B, N, C / 16, H, 16]`, `values [B, N, C, H]`,
     /// C positions of capacity (a multiple of 16).
     pub fn decode(qkv: &[f32], keys: &mut [f32], values: &mut [f32], out: &mut [f32], t: usize, capacity: usize, n_heads: usize, head_dim: usize, p: &mut Vec<f32>) {
         let (h, d) = (head_dim, n_heads * head_dim);
@@ -278,32 +278,71 @@ multiversion! {
         for (i, (keys, values)) in heads.enumerate() {
             let (b, n) = (i / n_heads, i % n_heads);
             let at = |part: usize| &qkv[b * 3 * d + part * d + n * h..][..h];
-            for (row, k) in keys.chunks_exact_mut(capacity).zip(at(1)) {
-                row[t] = *k;
+            let (keys, _) = keys.as_chunks_mut::<LANES>();
+            for (row, k) in keys[t / LANES * h..].iter_mut().zip(at(1)) {
+                row[t % LANES] = *k;
             }
             values[t * h..][..h].copy_from_slice(at(2));
-            let len = (t + 1).next_multiple_of(LANES);
-            let p = &mut p[..len];
             let (blocks, _) = p.as_chunks_mut::<LANES>();
-            for (block, p) in blocks.iter_mut().enumerate() {
-                let mut acc = [0f32; LANES];
-                for (keys, q) in keys.chunks_exact(capacity).zip(at(0)) {
-                    add_scaled(&mut acc, *q, vector(keys, block * LANES));
-                }
-                *p = acc;
+            let blocks = &mut blocks[..t / LANES + 1];
+            for (p, keys) in blocks.iter_mut().zip(keys.chunks_exact(h)) {
+                weighted_sum(p, at(0), keys);
             }
-            let (_, sum) = softmax_row(p, t, scale);
-            let out = &mut out[b * d + n * h..][..h];
-            out.fill(0.0);
-            for (p, v) in p[..=t].iter().zip(values.chunks_exact(h)) {
-                for (out, v) in out.iter_mut().zip(v) {
-                    *out = p.mul_add(*v, *out);
-                }
-            }
+            let (_, sum) = softmax_row(blocks.as_flattened_mut(), t, scale);
             let norm = 1.0 / sum;
-            for out in out {
-                *out *= norm;
+            let out = &mut out[b * d + n * h..][..h];
+            let (whole, rest) = out.as_chunks_mut::<LANES>();
+            for (c, out) in whole.iter_mut().enumerate() {
+                let mut acc = [[0f32; LANES]; CHAINS];
+                let (fours, last) = p[..=t].as_chunks::<CHAINS>();
+                for (p, rows) in fours.iter().zip(values.chunks_exact(CHAINS * h)) {
+                    for j in 0..CHAINS {
+                        add_scaled(&mut acc[j], p[j], vector(rows, j * h + c * LANES));
+                    }
+                }
+                let rows = &values[CHAINS * fours.len() * h..];
+                for (j, p) in last.iter().enumerate() {
+                    add_scaled(&mut acc[0], *p, vector(rows, j * h + c * LANES));
+                }
+                *out = join(acc);
+                for out in out {
+                    *out *= norm;
+                }
+            }
+            let first = h - rest.len();
+            for (i, out) in rest.iter_mut().enumerate() {
+                let column = values[first + i..].iter().step_by(h);
+                *out = norm * p[..=t].iter().zip(column).map(|(p, v)| p * v).sum::<f32>();
             }
         }
     }
+}
+
+/// Sums that go on side by side: one alone would wait for itself.
+const CHAINS: usize = 4;
+
+/// `out = Σ_l weights[l] · rows[l]`.
+#[inline(always)]
+fn weighted_sum(out: &mut Vector, weights: &[f32], rows: &[Vector]) {
+    let mut acc = [[0f32; LANES]; CHAINS];
+    let (fours, last) = weights.as_chunks::<CHAINS>();
+    let (row_fours, last_rows) = rows.as_chunks::<CHAINS>();
+    for (weights, rows) in fours.iter().zip(row_fours) {
+        for j in 0..CHAINS {
+            add_scaled(&mut acc[j], weights[j], &rows[j]);
+        }
+    }
+    for (weight, row) in last.iter().zip(last_rows) {
+        add_scaled(&mut acc[0], *weight, row);
+    }
+    *out = join(acc);
+}
+
+#[inline(always)]
+fn join(acc: [Vector; CHAINS]) -> Vector {
+    let mut sum = acc[0];
+    for i in 0..LANES {
+        sum[i] = (acc[0][i] + acc[1][i]) + (acc[2][i] + acc[3][i]);
+    }
+    sum
 }

@@ -5,7 +5,7 @@
 
 use super::linear::Linear;
 use super::matmul::Out;
-use super::simd::{LANES, exp, fold, multiversion};
+use super::simd::{LANES, exp, fold, maximum, multiversion};
 
 /// Logits of one chunk, at most (1 MiB).
 const CHUNK_LOGITS: usize = 1 << 18;
@@ -154,16 +154,7 @@ multiversion! {
 #[inline(always)]
 pub(crate) fn log_sum_exp(row: &[f32]) -> f32 {
     let (body, tail) = row.as_chunks::<LANES>();
-    let mut max = [f32::MIN; LANES];
-    for x in body {
-        for l in 0..LANES {
-            max[l] = if x[l] > max[l] { x[l] } else { max[l] };
-        }
-    }
-    let max = max
-        .iter()
-        .chain(tail)
-        .fold(f32::MIN, |a, &b| if b > a { b } else { a });
+    let max = maximum(row);
     let mut sum = [0f32; LANES];
     for x in body {
         for l in 0..LANES {

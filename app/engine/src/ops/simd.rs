@@ -130,6 +130,21 @@ pub(crate) fn dot(a: &[f32], b: &[f32]) -> f32 {
     sum
 }
 
+/// The largest element; NaN counts for nothing.
+#[inline(always)]
+pub(crate) fn maximum(x: &[f32]) -> f32 {
+    let (body, tail) = x.as_chunks::<LANES>();
+    let mut max = [f32::MIN; LANES];
+    for x in body {
+        for l in 0..LANES {
+            max[l] = if x[l] > max[l] { x[l] } else { max[l] };
+        }
+    }
+    max.iter()
+        .chain(tail)
+        .fold(f32::MIN, |a, &b| if b > a { b } else { a })
+}
+
 /// Pairwise sum of the accumulators.
 #[inline(always)]
 pub(crate) fn fold(mut acc: [f32; LANES]) -> f32 {

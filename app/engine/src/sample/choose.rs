@@ -1,6 +1,6 @@
 //! Choice of the next token from its logits.
 
-use crate::ops::simd::{LANES, exp, fold, multiversion};
+use crate::ops::simd::{LANES, exp, fold, maximum, multiversion};
 use crate::train::Random;
 
 /// How the next token is chosen.
@@ -94,57 +94,59 @@ fn argmax(logits: &[f32]) -> u32 {
     best as u32
 }
 
+/// Logits whose probabilities are added up together when a token is drawn.
+const GROUP: usize = 16 * LANES;
+
 multiversion! {
     /// Inverts the cumulative distribution at `u` in `[0, 1)`; a token of probability 0 is never drawn.
     fn draw(logits: &mut [f32], inv_temperature: f32, u: f32) -> u32 {
-        let max = logits.iter().fold(f32::MIN, |a, &b| if b > a { b } else { a });
-        for x in logits.iter_mut() {
-            // Far below: `exp` stops at e^-87, a truncated token must weigh nothing.
-            let z = (*x - max) * inv_temperature;
-            *x = if z < -80.0 { 0.0 } else { exp(z) };
-        }
-        let (body, tail) = logits.as_chunks::<LANES>();
-        let tail_sum: f32 = tail.iter().sum();
+        let max = maximum(logits);
         let mut total = 0.0;
-        for block in body {
-            total += fold(*block);
+        for group in logits.chunks_mut(GROUP) {
+            for x in group.iter_mut() {
+                // Far below: `exp` stops at e^-87, a truncated token must weigh nothing.
+                let z = (*x - max) * inv_temperature;
+                *x = if z < -80.0 { 0.0 } else { exp(z) };
+            }
+            total += sum(group);
         }
-        let mut left = u * (total + tail_sum);
+        // Whole groups are skipped by their sum; inside the one that is not, token by token.
+        let mut left = u * total;
         let mut last = 0;
-        // Whole blocks are skipped by their sum; inside the one that is not, token by token.
-        for (b, block) in body.iter().enumerate() {
-            let sum = fold(*block);
+        for (g, group) in logits.chunks(GROUP).enumerate() {
+            let sum = sum(group);
             if left >= sum {
                 left -= sum;
                 continue;
             }
-            for (i, &p) in block.iter().enumerate() {
+            for (i, &p) in group.iter().enumerate() {
                 if p > 0.0 {
-                    last = b * LANES + i;
+                    last = g * GROUP + i;
                     if left < p {
                         return last as u32;
                     }
                     left -= p;
                 }
             }
-            // Rounding: the block's last token with any probability.
+            // Rounding: the group's last token with any probability.
             return last as u32;
         }
-        for (i, &p) in tail.iter().enumerate() {
-            if p > 0.0 {
-                last = body.len() * LANES + i;
-                if left < p {
-                    return last as u32;
-                }
-                left -= p;
-            }
-        }
-        if last == 0 {
-            // Rounding past the last block: the last token with any probability.
-            last = logits.iter().rposition(|&p| p > 0.0).unwrap_or(0);
-        }
-        last as u32
+        // Rounding: the last token with any probability.
+        logits.iter().rposition(|&p| p > 0.0).unwrap_or(last) as u32
     }
+}
+
+/// `Σ x` in a fixed order.
+#[inline(always)]
+fn sum(x: &[f32]) -> f32 {
+    let (body, tail) = x.as_chunks::<LANES>();
+    let mut acc = [0f32; LANES];
+    for x in body {
+        for l in 0..LANES {
+            acc[l] += x[l];
+        }
+    }
+    tail.iter().fold(fold(acc), |sum, x| sum + x)
 }
 
 #[cfg(test)]

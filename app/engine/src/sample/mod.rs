@@ -15,8 +15,10 @@ use crate::train::{Random, Stream};
 
 pub use choose::Sampling;
 
-/// Rows generated together by one thread. Fixed, so that results do not depend on the threads.
+/// Rows generated together by one thread, at most: enough that the weights need not be read for each.
 const CHUNK_ROWS: usize = 64;
+/// Bytes of a thread's caches, at most, unless a few rows alone need more.
+const CACHE_BYTES: usize = 192 << 20;
 /// Capacity of a cache is a multiple of this, as [`attention::decode`] asks.
 const CACHE_STEP: usize = 16;
 
@@ -77,12 +79,13 @@ impl Sampler {
             lengths: vec![request.length as u32; rows],
         };
         let n_lanes = self.lanes.len();
+        let chunk_rows = chunk_rows(&self.layout.config, request.length, rows, n_lanes);
         // Chunk i belongs to lane i mod n.
         let mut shares: Vec<Vec<_>> = (0..n_lanes).map(|_| Vec::new()).collect();
-        let chunks = out.tokens.chunks_mut(CHUNK_ROWS * request.length.max(1));
-        let chunks = chunks.zip(out.lengths.chunks_mut(CHUNK_ROWS));
+        let chunks = out.tokens.chunks_mut(chunk_rows * request.length.max(1));
+        let chunks = chunks.zip(out.lengths.chunks_mut(chunk_rows));
         for (i, chunk) in chunks.enumerate() {
-            shares[i % n_lanes].push((i * CHUNK_ROWS, chunk));
+            shares[i % n_lanes].push((i * chunk_rows, chunk));
         }
         self.pool.install(|| {
             self.packed.pack(params, false);
@@ -100,11 +103,19 @@ impl Sampler {
     }
 }
 
+/// Rows of a chunk: as many as are worth it and fit, but no lane shall idle. A row's tokens do not
+/// depend on it.
+fn chunk_rows(config: &ModelConfig, length: usize, rows: usize, lanes: usize) -> usize {
+    let row = 8 * config.n_layers * config.d_model * length.next_multiple_of(CACHE_STEP);
+    let most = (CACHE_BYTES / row).clamp(8, CHUNK_ROWS);
+    most.min(rows.div_ceil(lanes)).max(1)
+}
+
 /// One thread's caches and buffers.
 struct Lane {
     config: ModelConfig,
     rope: RopeTable,
-    /// One `keys [B, N, H, C]` and `values [B, N, C, H]` a block.
+    /// One `keys [B, N, C / 16, H, 16]` and `values [B, N, C, H]` a block.
     caches: Vec<(Vec<f32>, Vec<f32>)>,
     residual: Vec<f32>,
     normed: Vec<f32>,
