@@ -61,6 +61,8 @@ multiversion! {
         let Scratch { q, k, v, k_t, p, d_out: o, .. } = scratch;
         for buffer in [&mut *q, &mut *k, &mut *v, &mut *o, &mut *k_t] {
             buffer.resize(buffer.len().max(tp * hp), 0.0);
+            // Only elements that are no padding are written from here on.
+            buffer[..tp * hp].fill(0.0);
         }
         p.resize(p.len().max(TILE * tp), 0.0);
         for b in 0..batch {
@@ -68,9 +70,9 @@ multiversion! {
             let out = &mut out[b * seq_len * d..][..seq_len * d];
             let lse = &mut lse[b * seq_len * n_heads..][..seq_len * n_heads];
             for n in 0..n_heads {
-                gather(qkv, q, 3 * d, n * h, h, hp, tp);
-                gather(qkv, v, 3 * d, 2 * d + n * h, h, hp, tp);
-                gather_transposed(qkv, k_t, 3 * d, d + n * h, h, hp, tp);
+                gather(qkv, q, 3 * d, n * h, h, hp);
+                gather(qkv, v, 3 * d, 2 * d + n * h, h, hp);
+                gather_transposed(qkv, k_t, 3 * d, d + n * h, h, tp);
                 for first in (0..seq_len).step_by(TILE) {
                     let tile = TILE.min(seq_len - first);
                     let n_keys = first + tile;
@@ -107,6 +109,8 @@ multiversion! {
         let s = scratch;
         for buffer in [&mut s.q, &mut s.k, &mut s.v, &mut s.d_out, &mut s.dk, &mut s.dv, &mut s.k_t, &mut s.v_t] {
             buffer.resize(buffer.len().max(tp * hp), 0.0);
+            // Only elements that are no padding are written from here on.
+            buffer[..tp * hp].fill(0.0);
         }
         for buffer in [&mut s.p, &mut s.dp] {
             buffer.resize(buffer.len().max(TILE * tp), 0.0);
@@ -118,11 +122,11 @@ multiversion! {
             let d_out = &d_out[b * seq_len * d..][..seq_len * d];
             let lse = &lse[b * seq_len * n_heads..][..seq_len * n_heads];
             for n in 0..n_heads {
-                gather(qkv, &mut s.q, 3 * d, n * h, h, hp, tp);
-                gather(qkv, &mut s.k, 3 * d, d + n * h, h, hp, tp);
-                gather(d_out, &mut s.d_out, d, n * h, h, hp, tp);
-                gather_transposed(qkv, &mut s.k_t, 3 * d, d + n * h, h, hp, tp);
-                gather_transposed(qkv, &mut s.v_t, 3 * d, 2 * d + n * h, h, hp, tp);
+                gather(qkv, &mut s.q, 3 * d, n * h, h, hp);
+                gather(qkv, &mut s.k, 3 * d, d + n * h, h, hp);
+                gather(d_out, &mut s.d_out, d, n * h, h, hp);
+                gather_transposed(qkv, &mut s.k_t, 3 * d, d + n * h, h, tp);
+                gather_transposed(qkv, &mut s.v_t, 3 * d, 2 * d + n * h, h, tp);
                 s.dk[..tp * hp].fill(0.0);
                 s.dv[..tp * hp].fill(0.0);
                 for first in (0..seq_len).step_by(TILE) {
@@ -220,25 +224,15 @@ fn vector(x: &[f32], at: usize) -> &Vector {
     }
 }
 
-/// Copies one head of `x [T, stride]` into `out [tp, hp]`; the padding is zero.
+/// Copies one head of `x [T, stride]` into `out [T, hp]`.
 #[inline(always)]
-fn gather(
-    x: &[f32],
-    out: &mut [f32],
-    stride: usize,
-    offset: usize,
-    h: usize,
-    hp: usize,
-    tp: usize,
-) {
-    out[x.len() / stride * hp..tp * hp].fill(0.0);
+fn gather(x: &[f32], out: &mut [f32], stride: usize, offset: usize, h: usize, hp: usize) {
     for (x, out) in x.chunks_exact(stride).zip(out.chunks_exact_mut(hp)) {
-        out[..h].copy_from_slice(&x[offset..][..h]);
-        out[h..].fill(0.0);
+        copy_head(&x[offset..][..h], &mut out[..h]);
     }
 }
 
-/// Copies one head of `x [T, stride]` into `out [hp, tp]`; the padding is zero.
+/// Copies one head of `x [T, stride]` into `out [h, tp]`.
 #[inline(always)]
 fn gather_transposed(
     x: &[f32],
@@ -246,10 +240,8 @@ fn gather_transposed(
     stride: usize,
     offset: usize,
     h: usize,
-    hp: usize,
     tp: usize,
 ) {
-    out[..hp * tp].fill(0.0);
     for (t, x) in x.chunks_exact(stride).enumerate() {
         for (i, x) in x[offset..][..h].iter().enumerate() {
             out[i * tp + t] = *x;
@@ -261,7 +253,20 @@ fn gather_transposed(
 #[inline(always)]
 fn scatter(out: &mut [f32], x: &[f32], stride: usize, offset: usize, h: usize, hp: usize) {
     for (x, out) in x.chunks_exact(hp).zip(out.chunks_exact_mut(stride)) {
-        out[offset..][..h].copy_from_slice(&x[..h]);
+        copy_head(&x[..h], &mut out[offset..][..h]);
+    }
+}
+
+/// A copy too short for a call.
+#[inline(always)]
+fn copy_head(x: &[f32], out: &mut [f32]) {
+    let (x, x_rest) = x.as_chunks::<LANES>();
+    let (out, out_rest) = out.as_chunks_mut::<LANES>();
+    for (x, out) in x.iter().zip(out) {
+        *out = *x;
+    }
+    for (x, out) in x_rest.iter().zip(out_rest) {
+        *out = *x;
     }
 }
 

@@ -152,7 +152,10 @@ impl Engine {
         reference: Option<&Params>,
         batches: &[LossBatch],
     ) -> LossReport {
-        let micros = micro_batches(batches.iter().map(|b| (b.tokens.len(), b.seq_len)));
+        let micros = micro_batches(
+            batches.iter().map(|b| (b.tokens.len(), b.seq_len)),
+            self.lanes.len(),
+        );
         let n_lanes = self.lanes.len();
         self.busy = n_lanes.min(micros.len());
         let len = self.layout.len;
@@ -227,7 +230,7 @@ impl Engine {
         tokens: &[u32],
         seq_len: usize,
     ) -> Vec<PositionLoss> {
-        let micros = micro_batches([(tokens.len(), seq_len)].into_iter());
+        let micros = micro_batches([(tokens.len(), seq_len)].into_iter(), self.lanes.len());
         let n_lanes = self.lanes.len();
         let results: Vec<Vec<Vec<PositionLoss>>> = self.pool.install(|| {
             let student = Model::pack(student, &mut self.student, false);
@@ -266,14 +269,14 @@ impl Engine {
     }
 }
 
-/// Cuts batches of `(tokens, seq_len)` into micro-batches.
-fn micro_batches(batches: impl Iterator<Item = (usize, usize)>) -> Vec<Micro> {
+/// Cuts batches of `(tokens, seq_len)` into micro-batches, as many for each lane where the rows suffice.
+fn micro_batches(batches: impl Iterator<Item = (usize, usize)>, lanes: usize) -> Vec<Micro> {
     let mut micros = Vec::new();
     for (batch, (tokens, seq_len)) in batches.enumerate() {
         let rows = tokens / seq_len.max(1);
         let most = (MICRO_POSITIONS / seq_len.max(1)).max(1);
         // As even as can be: the last one should not be a stump.
-        let count = rows.div_ceil(most);
+        let count = rows.div_ceil(most).next_multiple_of(lanes).min(rows);
         for i in 0..count {
             let (first, end) = (i * rows / count, (i + 1) * rows / count);
             micros.push(Micro {
