@@ -19,7 +19,7 @@ use crate::ops::matmul::Out;
 use super::AdamW;
 
 /// Positions a micro-batch aims at: enough for the matrix products, few enough for the cache.
-const MICRO_POSITIONS: usize = 256;
+const MICRO_POSITIONS: usize = 192;
 
 /// Rows whose losses enter the total.
 #[derive(Clone, Copy)]

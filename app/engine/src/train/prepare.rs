@@ -12,7 +12,7 @@ use crate::run::{Environment, PluginRecord};
 use super::memory::available_memory;
 
 /// Version of the engine's numerics: goes up when the same settings give other bits.
-pub const NUMERICS: &str = "1";
+pub const NUMERICS: &str = "2";
 
 /// Why a configuration cannot be run here.
 #[derive(Debug, thiserror::Error)]
