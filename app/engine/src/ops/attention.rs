@@ -5,7 +5,7 @@
 //! gathered into scratch padded with zeros to whole registers, which serves every head size.
 
 use super::matmul::{Out, Strided, product_strided};
-use super::simd::{LANES, exp, fold, multiversion};
+use super::simd::{LANES, exp, fold, fold_maximum, multiversion};
 
 /// Queries handled together: few, since their keys reach as far as the last one's.
 const TILE: usize = 28;
@@ -181,7 +181,7 @@ fn softmax_row(row: &mut [f32], t: usize, scale: f32) -> (f32, f32) {
             max[i] = if x[i] > max[i] { x[i] } else { max[i] };
         }
     }
-    let max = max.iter().fold(f32::MIN, |a, &b| if b > a { b } else { a });
+    let max = fold_maximum(max);
     let mut sum = [0f32; LANES];
     for (block, x) in blocks.iter_mut().enumerate() {
         for i in 0..LANES {

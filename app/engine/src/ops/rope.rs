@@ -4,7 +4,7 @@
 //! paired with dimension `i` of the second half and turned by `position · base^(-2i/H)`.
 
 use super::norm::EPS;
-use super::simd::multiversion;
+use super::simd::{dot, multiversion};
 
 /// Cosines and sines of every position: `[T, H/2]` each.
 #[derive(Clone, Debug)]
@@ -63,12 +63,8 @@ multiversion! {
             let cos = &table.cos[t * half..][..half];
             let sin = &table.sin[t * half..][..half];
             for (x, r) in row.chunks_exact_mut(h).zip(inv_rms) {
+                *r = 1.0 / (dot(x, x) / h as f32 + EPS).sqrt();
                 let (a, b) = x.split_at_mut(half);
-                let mut squares = 0f32;
-                for (a, b) in a.iter().zip(b.iter()) {
-                    squares += a * a + b * b;
-                }
-                *r = 1.0 / (squares / h as f32 + EPS).sqrt();
                 for (((a, b), cos), sin) in a.iter_mut().zip(b.iter_mut()).zip(cos).zip(sin) {
                     let (x, y) = (*a * *r, *b * *r);
                     *a = x * cos - y * sin;
@@ -94,11 +90,7 @@ multiversion! {
             let cos = &table.cos[t * half..][..half];
             let sin = &table.sin[t * half..][..half];
             for ((dx, y), &r) in dx.chunks_exact_mut(h).zip(y.chunks_exact(h)).zip(inv_rms) {
-                let mut mean = 0f32;
-                for (dx, y) in dx.iter().zip(y) {
-                    mean += dx * y;
-                }
-                mean /= h as f32;
+                let mean = dot(dx, y) / h as f32;
                 let (da, db) = dx.split_at_mut(half);
                 let (ya, yb) = y.split_at(half);
                 for i in 0..half {

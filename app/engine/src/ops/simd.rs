@@ -140,9 +140,25 @@ pub(crate) fn maximum(x: &[f32]) -> f32 {
             max[l] = if x[l] > max[l] { x[l] } else { max[l] };
         }
     }
-    max.iter()
-        .chain(tail)
-        .fold(f32::MIN, |a, &b| if b > a { b } else { a })
+    tail.iter()
+        .fold(fold_maximum(max), |a, &b| if b > a { b } else { a })
+}
+
+/// The largest of the accumulators.
+#[inline(always)]
+pub(crate) fn fold_maximum(mut acc: [f32; LANES]) -> f32 {
+    let mut width = LANES / 2;
+    while width > 0 {
+        for i in 0..width {
+            acc[i] = if acc[i + width] > acc[i] {
+                acc[i + width]
+            } else {
+                acc[i]
+            };
+        }
+        width /= 2;
+    }
+    acc[0]
 }
 
 /// Pairwise sum of the accumulators.
