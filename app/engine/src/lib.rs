@@ -7,6 +7,8 @@
 pub mod data;
 pub mod eval;
 pub mod experiment;
+#[cfg(any(feature = "cuda", test))]
+pub mod gpu;
 pub mod model;
 pub mod ops;
 pub mod replay;
