@@ -2,15 +2,14 @@
 
 use candle_core::{Device, Result, Tensor};
 
-use crate::train::AdamWConfig;
+use crate::train::{self, AdamWConfig};
 
 use super::{Params, download};
 
-/// Counterpart of [`crate::train::AdamW`].
+/// Counterpart of [`train::AdamW`].
 #[derive(Clone, Debug)]
 pub struct AdamW {
-    /// Settings.
-    pub config: AdamWConfig,
+    config: AdamWConfig,
     /// Updates so far.
     pub updates: u64,
     m: Tensor,
@@ -18,30 +17,30 @@ pub struct AdamW {
 }
 
 impl AdamW {
-    /// State with these moments, each as long as the weights.
+    /// Copies an optimizer to a device.
     ///
     /// # Errors
-    /// When the device has no memory for them.
-    pub fn upload(
-        config: AdamWConfig,
-        updates: u64,
-        [m, v]: [&[f32]; 2],
-        device: &Device,
-    ) -> Result<Self> {
+    /// When the device has no memory for it.
+    pub fn upload(adamw: &train::AdamW, device: &Device) -> Result<Self> {
         Ok(Self {
-            config,
-            updates,
-            m: Tensor::from_slice(m, m.len(), device)?,
-            v: Tensor::from_slice(v, v.len(), device)?,
+            config: adamw.config,
+            updates: adamw.updates,
+            m: Tensor::from_slice(&adamw.m, adamw.m.len(), device)?,
+            v: Tensor::from_slice(&adamw.v, adamw.v.len(), device)?,
         })
     }
 
-    /// Copies first and second moments to the host.
+    /// Copies the optimizer to the host.
     ///
     /// # Errors
     /// When the device fails.
-    pub fn moments(&self) -> Result<[Vec<f32>; 2]> {
-        Ok([download(&self.m)?, download(&self.v)?])
+    pub fn download(&self) -> Result<train::AdamW> {
+        Ok(train::AdamW {
+            config: self.config,
+            updates: self.updates,
+            m: download(&self.m)?,
+            v: download(&self.v)?,
+        })
     }
 
     /// One update of `params` with the gradient `grads [len]`; returns the gradient's norm.

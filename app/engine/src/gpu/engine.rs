@@ -112,7 +112,7 @@ impl Engine {
         })
     }
 
-    fn gradient(&self) -> Result<&Tensor> {
+    pub(super) fn gradient(&self) -> Result<&Tensor> {
         let missing = || candle_core::Error::msg("no gradient was computed yet");
         self.gradient.as_ref().ok_or_else(missing)
     }
@@ -168,7 +168,9 @@ impl Engine {
         let (acts, embed) = hidden(student, train.is_some())?;
         let positions = head::Positions {
             student: (&acts.hidden, &embed),
-            reference: reference.as_ref().map(|(acts, embed)| (&acts.hidden, embed)),
+            reference: reference
+                .as_ref()
+                .map(|(acts, embed)| (&acts.hidden, embed)),
             targets: &rows.targets,
         };
         let Some((weights, grads)) = train else {
@@ -177,7 +179,14 @@ impl Engine {
         let (losses, gradients) = head::run(&positions, Some(weights), self.chunk_logits)?;
         if let Some(from_head) = gradients {
             add_to(&mut grads[1], from_head.embed)?;
-            backward(student, &rows.tokens, &tables, &acts, &from_head.hidden, grads)?;
+            backward(
+                student,
+                &rows.tokens,
+                &tables,
+                &acts,
+                &from_head.hidden,
+                grads,
+            )?;
         }
         Ok(losses)
     }

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use candle_core::{DType, Device, Result, Tensor};
 
 use crate::model::{self, Layout};
+use crate::ops::Precision;
 
-use super::download;
+use super::{download, dtype};
 
 /// Counterpart of [`model::Params`]. A clone shares the numbers, which no operation changes in
 /// place: an update makes new ones.
@@ -26,9 +27,9 @@ impl Params {
     ///
     /// # Errors
     /// When the device has no memory for them.
-    pub fn upload(params: &model::Params, dtype: DType, device: &Device) -> Result<Self> {
+    pub fn upload(params: &model::Params, precision: Precision, device: &Device) -> Result<Self> {
         let master = Tensor::from_slice(&params.data, params.data.len(), device)?;
-        Self::new(&params.layout, master, dtype)
+        Self::new(&params.layout, master, dtype(precision))
     }
 
     pub(super) fn new(layout: &Arc<Layout>, master: Tensor, dtype: DType) -> Result<Self> {

@@ -138,9 +138,7 @@ enum Chooser<'a> {
         inv_temperature: f64,
         /// `[length, B]`
         uniforms: Tensor,
-        /// Upper triangles of ones, which add up groups, and tokens of a group.
-        groups: Tensor,
-        group: Tensor,
+        triangles: [Tensor; 2],
     },
     /// One from the truncated distribution, on the host.
     Host {
@@ -174,12 +172,10 @@ impl<'a> Chooser<'a> {
                 false => random.uniform(),
             }));
         }
-        let triangle = |n: usize| Tensor::triu2(n, DType::F32, device);
         Ok(Self::Draw {
             inv_temperature: 1.0 / f64::from(sampling.temperature),
             uniforms: Tensor::from_vec(uniforms, (request.length, prompts.len()), device)?,
-            groups: triangle(vocab_size.div_ceil(GROUP))?,
-            group: triangle(GROUP)?,
+            triangles: triangles(vocab_size, device)?,
         })
     }
 
@@ -197,12 +193,11 @@ impl<'a> Chooser<'a> {
             Self::Draw {
                 inv_temperature,
                 uniforms,
-                groups,
-                group,
+                triangles,
             } => {
                 let max = logits.max_keepdim(D::Minus1)?;
                 let weights = (logits.broadcast_sub(&max)? * *inv_temperature)?.exp()?;
-                draw(&weights, &uniforms.get(t)?, groups, group)
+                draw(&weights, &uniforms.get(t)?, triangles)
             }
             Self::Host {
                 sampling,
@@ -223,9 +218,16 @@ impl<'a> Chooser<'a> {
     }
 }
 
+/// Upper triangles of ones, whose products add up the groups before, and the tokens of a group.
+pub(super) fn triangles(vocab_size: usize, device: &Device) -> Result<[Tensor; 2]> {
+    let triangle = |n: usize| Tensor::triu2(n, DType::F32, device);
+    Ok([triangle(vocab_size.div_ceil(GROUP))?, triangle(GROUP)?])
+}
+
 /// Inverts the cumulative distribution of `weights [B, V]` (not normalised) at `u [B]` in `[0, 1)`:
 /// finds the group of tokens first, then the token. One of weight 0 is never drawn.
-fn draw(weights: &Tensor, u: &Tensor, groups: &Tensor, group: &Tensor) -> Result<Tensor> {
+pub(super) fn draw(weights: &Tensor, u: &Tensor, triangles: &[Tensor; 2]) -> Result<Tensor> {
+    let [groups, group] = triangles;
     let (rows, v) = weights.dims2()?;
     let n = groups.dim(0)?;
     let weights = weights.pad_with_zeros(1, 0, n * GROUP - v)?;

@@ -110,12 +110,7 @@ pub fn add_to(sum: &mut Option<Tensor>, x: Tensor) -> Result<()> {
 
 /// 1 where the target is what greedy decoding picks: larger than all before it, no smaller than all
 /// after, and a number. `[n, 1]`.
-fn is_first_max(
-    logits: &Tensor,
-    score: &Tensor,
-    ids: &Tensor,
-    targets: &Tensor,
-) -> Result<Tensor> {
+fn is_first_max(logits: &Tensor, score: &Tensor, ids: &Tensor, targets: &Tensor) -> Result<Tensor> {
     let larger = logits.broadcast_gt(score)?.to_dtype(DType::F32)?;
     let as_large = logits.broadcast_ge(score)?.to_dtype(DType::F32)?;
     let before = ids.broadcast_lt(targets)?.to_dtype(DType::F32)?;
