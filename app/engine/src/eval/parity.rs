@@ -73,7 +73,7 @@ impl Tolerance {
     fn of(precision: Precision) -> Self {
         let (relative, absolute) = match precision {
             Precision::F32 => (1e-4, 1e-4),
-            Precision::Bf16 => (5e-2, 1e-2),
+            Precision::Bf16 => (8e-2, 1e-2),
         };
         Self { relative, absolute }
     }
@@ -195,7 +195,7 @@ impl Fixture<'_> {
 /// The file holds its sizes and settings as JSON under `meta` in the safetensors header; see the
 /// fixture in `tests/fixtures/` for its tensors. `compute` makes what is to be checked. In f32,
 /// gradients, logits and losses pass within 1e-4 of the tensor's largest entry, updated weights within
-/// 1e-4; in bf16 within 5e-2 and 1e-2.
+/// 1e-4; in bf16 within 8e-2 and 1e-2.
 ///
 /// # Errors
 /// [`ParityError`] when the file cannot be read as such a fixture, or the device fails.

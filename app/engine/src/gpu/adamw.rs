@@ -1,10 +1,14 @@
 //! AdamW with its moments on the device.
 
-use candle_core::{Device, Result, Tensor};
+use candle_core::{DType, Device, Result, Tensor};
 
 use crate::train::{self, AdamWConfig};
 
+use super::kernels::launch;
 use super::{Params, download};
+
+/// Numbers that a block updates, and whose gradients' squares it adds up.
+const STRETCH: usize = 4096;
 
 /// Counterpart of [`train::AdamW`].
 #[derive(Clone, Debug)]
@@ -46,20 +50,41 @@ impl AdamW {
     /// One update of `params` with the gradient `grads [len]`; returns the gradient's norm.
     pub(super) fn update(&mut self, params: &mut Params, grads: &Tensor, lr: f64) -> Result<f64> {
         let f = self.config.factors(self.updates + 1, lr);
-        let squares = grads.sqr()?;
-        let norm = f64::from(squares.sum_all()?.to_scalar::<f32>()?).sqrt();
-        let m = (times(&self.m, f.beta1)? + times(grads, f.rest1)?)?;
-        let v = (times(&self.v, f.beta2)? + times(&squares, f.rest2)?)?;
-        let root = v.sqrt()?.affine(f.correct2.into(), f.eps.into())?;
-        let direction = (times(&m, f.correct1)? / root)?;
-        let decay = times(&params.master, f.weight_decay)?;
-        let step = times(&(direction + decay)?, f.lr)?;
-        *params = params.with((&params.master - step)?)?;
-        (self.updates, self.m, self.v) = (self.updates + 1, m, v);
-        Ok(norm)
+        let factors = [
+            f.beta1,
+            f.rest1,
+            f.beta2,
+            f.rest2,
+            f.correct1,
+            f.correct2,
+            f.eps,
+            f.lr,
+            f.weight_decay,
+        ];
+        let len = grads.elem_count();
+        let (blocks, sizes) = (len.div_ceil(STRETCH), [len, STRETCH]);
+        let (work, same) = ((blocks, STRETCH), (len, DType::F32));
+        let outputs = [same, same, same, (blocks, DType::F32)];
+        let [w, m, v, g] = [&params.master, &self.m, &self.v, grads].map(Some);
+        let (master, squares);
+        match params.dtype() {
+            DType::BF16 => {
+                let [w_out, m_out, v_out, partial] = outputs;
+                let outputs = [w_out, m_out, v_out, partial, (len, DType::BF16)];
+                let inputs = [w, m, v, g];
+                [master, self.m, self.v, squares, params.rounded] =
+                    launch("adamw", work, outputs, &inputs, &sizes, &factors)?;
+            }
+            _ => {
+                let inputs = [None, w, m, v, g];
+                [master, self.m, self.v, squares] =
+                    launch("adamw", work, outputs, &inputs, &sizes, &factors)?;
+                params.rounded = master.clone();
+            }
+        }
+        params.master = master;
+        self.updates += 1;
+        let squares = download(&squares)?;
+        Ok(squares.iter().map(|&x| f64::from(x)).sum::<f64>().sqrt())
     }
-}
-
-fn times(x: &Tensor, factor: f32) -> Result<Tensor> {
-    x.affine(factor.into(), 0.0)
 }

@@ -10,9 +10,10 @@ use crate::model::{self, Layout, ModelConfig};
 use crate::ops::head::PositionLoss;
 use crate::train::{LossBatch, LossReport, RowLoss};
 
-use super::model::{Activations, Tables, backward, forward};
-use super::ops::head::{self, Weights, add_to};
-use super::ops::matmul_nt;
+use super::head::{self, Weights, add_to};
+use super::matmul::matmul_nt;
+use super::model::{Activations, backward, forward};
+use super::ops::{ByToken, RopeTable};
 use super::{AdamW, Params, download, upload_tokens};
 
 /// What the activations of a micro-batch may take. Fixed, so that results do not depend on how much
@@ -28,7 +29,7 @@ pub struct Engine {
     pub(super) activation_bytes: usize,
     pub(super) chunk_logits: usize,
     /// By length of the rows.
-    tables: BTreeMap<usize, Arc<Tables>>,
+    rope: BTreeMap<usize, RopeTable>,
     /// Of the last [`Self::forward_backward`], `[len]`.
     gradient: Option<Tensor>,
 }
@@ -41,7 +42,7 @@ impl Engine {
             device: device.clone(),
             activation_bytes: ACTIVATION_BYTES,
             chunk_logits: CHUNK_LOGITS,
-            tables: BTreeMap::new(),
+            rope: BTreeMap::new(),
             gradient: None,
         }
     }
@@ -145,9 +146,9 @@ impl Engine {
     /// # Errors
     /// When the device fails, most likely for want of memory.
     pub fn logits(&mut self, student: &Params, tokens: &[u32], seq_len: usize) -> Result<Vec<f32>> {
-        let tables = self.tables(seq_len)?;
+        let rope = self.rope(seq_len)?;
         let tokens = upload_tokens(tokens, &self.device)?;
-        let acts = forward(student, &tokens, seq_len, &tables, false)?;
+        let acts = forward(student, &tokens, seq_len, &rope, false)?;
         download(&matmul_nt(&acts.hidden, &student.embed_out()?)?)
     }
 
@@ -159,9 +160,9 @@ impl Engine {
         rows: &Rows,
         train: Option<(Weights, &mut Vec<Option<Tensor>>)>,
     ) -> Result<Tensor> {
-        let tables = self.tables(rows.seq_len)?;
+        let rope = self.rope(rows.seq_len)?;
         let hidden = |params: &Params, keep| -> Result<(Activations, Tensor)> {
-            let acts = forward(params, &rows.tokens, rows.seq_len, &tables, keep)?;
+            let acts = forward(params, &rows.tokens, rows.seq_len, &rope, keep)?;
             Ok((acts, params.embed_out()?))
         };
         let reference = reference.map(|params| hidden(params, false)).transpose()?;
@@ -179,24 +180,27 @@ impl Engine {
         let (losses, gradients) = head::run(&positions, Some(weights), self.chunk_logits)?;
         if let Some(from_head) = gradients {
             add_to(&mut grads[1], from_head.embed)?;
+            let by_token = ByToken::new(rows.ids, self.layout.config.vocab_size, &self.device)?;
+            let d_hidden = &from_head.hidden;
             backward(
                 student,
-                &rows.tokens,
-                &tables,
+                &by_token,
+                rows.seq_len,
+                &rope,
                 &acts,
-                &from_head.hidden,
+                d_hidden,
                 grads,
             )?;
         }
         Ok(losses)
     }
 
-    fn tables(&mut self, seq_len: usize) -> Result<Arc<Tables>> {
-        if !self.tables.contains_key(&seq_len) {
-            let tables = Tables::new(self.layout.config, seq_len, &self.device)?;
-            self.tables.insert(seq_len, Arc::new(tables));
+    fn rope(&mut self, seq_len: usize) -> Result<RopeTable> {
+        if !self.rope.contains_key(&seq_len) {
+            let table = RopeTable::new(self.layout.config, seq_len, &self.device)?;
+            self.rope.insert(seq_len, table);
         }
-        Ok(self.tables[&seq_len].clone())
+        Ok(self.rope[&seq_len].clone())
     }
 
     /// Cuts `positions` of rows of `seq_len` into (first, number) of positions, as even as can be.
@@ -218,21 +222,24 @@ fn bytes_per_position(config: ModelConfig, seq_len: usize) -> usize {
 }
 
 /// Rows on the device.
-struct Rows {
+struct Rows<'a> {
+    /// Their tokens on the host.
+    ids: &'a [u32],
     tokens: Tensor,
     /// The next token; 0 where there is none.
     targets: Tensor,
     seq_len: usize,
 }
 
-impl Rows {
-    fn upload(tokens: &[u32], seq_len: usize, device: &Device) -> Result<Self> {
+impl<'a> Rows<'a> {
+    fn upload(tokens: &'a [u32], seq_len: usize, device: &Device) -> Result<Self> {
         let next = |i: usize| match (i + 1).is_multiple_of(seq_len) {
             true => 0,
             false => tokens[i + 1],
         };
         let targets: Vec<u32> = (0..tokens.len()).map(next).collect();
         Ok(Self {
+            ids: tokens,
             tokens: upload_tokens(tokens, device)?,
             targets: upload_tokens(&targets, device)?,
             seq_len,
@@ -241,6 +248,7 @@ impl Rows {
 
     fn micro(&self, first: usize, len: usize) -> Result<Self> {
         Ok(Self {
+            ids: &self.ids[first..first + len],
             tokens: self.tokens.narrow(0, first, len)?,
             targets: self.targets.narrow(0, first, len)?,
             seq_len: self.seq_len,

@@ -1,15 +1,18 @@
 //! The engine on a GPU: the model of [`crate::model`] on candle tensors.
 //!
 //! Forward and backward are written by hand here too: no tensor is a variable, so candle records no
-//! graph. Weights, moments and gradients stay on the device between steps. Matrix products take
-//! their inputs in the engine's [`Precision`]; everything between them is f32, the master weights,
-//! moments, norms, softmax and losses included.
+//! graph. candle lends memory and cuBLAS; what lies between the matrix products is done by the few
+//! kernels of `kernels.cu`. Weights, moments and gradients stay on the device between steps. Matrix
+//! products take their inputs in the engine's [`Precision`]; all else is f32, the sums in the
+//! products, the master weights, moments, norms, softmax and losses included.
 //!
-//! Any candle device will do. Its CPU serves the tests, which hold this engine against the
-//! hand-written CPU one; runs use it on CUDA alone.
+//! Tests compile the kernels for the CPU and hold this engine against the hand-written CPU one.
 
 mod adamw;
 mod engine;
+mod head;
+mod kernels;
+mod matmul;
 mod model;
 mod ops;
 mod params;

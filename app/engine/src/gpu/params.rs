@@ -19,7 +19,7 @@ pub struct Params {
     /// Master weights, f32 `[len]`.
     pub(super) master: Tensor,
     /// The same in the precision of the matrix products.
-    rounded: Tensor,
+    pub(super) rounded: Tensor,
 }
 
 impl Params {
@@ -29,20 +29,11 @@ impl Params {
     /// When the device has no memory for them.
     pub fn upload(params: &model::Params, precision: Precision, device: &Device) -> Result<Self> {
         let master = Tensor::from_slice(&params.data, params.data.len(), device)?;
-        Self::new(&params.layout, master, dtype(precision))
-    }
-
-    pub(super) fn new(layout: &Arc<Layout>, master: Tensor, dtype: DType) -> Result<Self> {
         Ok(Self {
-            layout: layout.clone(),
-            rounded: master.to_dtype(dtype)?,
+            layout: params.layout.clone(),
+            rounded: master.to_dtype(dtype(precision))?,
             master,
         })
-    }
-
-    /// The weights it would be with other numbers.
-    pub(super) fn with(&self, master: Tensor) -> Result<Self> {
-        Self::new(&self.layout, master, self.rounded.dtype())
     }
 
     /// Copies the weights to the host.
@@ -64,6 +55,11 @@ impl Params {
     /// `embed_out [V, D]`, rounded.
     pub(super) fn embed_out(&self) -> Result<Tensor> {
         self.embedding(&self.rounded, self.layout.embed_out())
+    }
+
+    /// Of the rounded weights.
+    pub(super) fn dtype(&self) -> DType {
+        self.rounded.dtype()
     }
 
     fn embedding(&self, data: &Tensor, range: Range<usize>) -> Result<Tensor> {

@@ -1,19 +1,18 @@
 //! Batched generation with a KV cache; tokens stay on the device until all are chosen.
 
-use candle_core::{D, DType, Device, Result, Tensor};
+use candle_core::{DType, Device, Result, Tensor};
 
 use crate::sample::{Generated, Request, Sampling};
 use crate::train::Random;
 
-use super::ops::matmul_nt;
+use super::kernels::launch;
+use super::matmul::matmul_nt;
 use super::{Params, download, model};
 
 /// What the keys and values of rows generated together may take.
 const CACHE_BYTES: usize = 4 << 30;
 /// Positions after which it is asked whether all rows have stopped.
 const STOP_INTERVAL: usize = 32;
-/// Tokens whose probabilities are added up first when one is drawn.
-const GROUP: usize = 128;
 
 /// Counterpart of [`crate::sample::Sampler`].
 pub struct Sampler {
@@ -59,15 +58,15 @@ impl Sampler {
     fn generate_together(&self, params: &Params, request: &Request) -> Result<Generated> {
         let (prompts, length) = (request.prompts, request.length);
         let given = Given::upload(prompts, length, &self.device)?;
-        let mut chooser = Chooser::new(request, params.layout.config.vocab_size, &self.device)?;
-        let mut cache = model::Cache::new(params, prompts.len(), length)?;
+        let mut chooser = Chooser::new(request, &self.device)?;
+        let cache = model::Cache::new(params, prompts.len(), length)?;
         let embed = params.embed_out()?;
         let stop = !request.sampling.stop_tokens.is_empty();
         let shortest = prompts.iter().map(Vec::len).min().unwrap_or(0);
         // Tokens of each position, `[B]`.
         let mut tokens = vec![given.tokens.get(0)?];
         for t in 0..length - 1 {
-            let hidden = model::step(params, &tokens[t], t, &mut cache)?;
+            let hidden = model::step(params, &tokens[t], t, &cache)?;
             let prompt = given.tokens.get(t + 1)?;
             tokens.push(if t + 1 < shortest {
                 prompt
@@ -131,14 +130,11 @@ fn finish(tokens: &[Tensor], request: &Request) -> Result<Generated> {
 
 /// Chooses the next token of every row.
 enum Chooser<'a> {
-    /// The most likely one.
-    Greedy { ids: Tensor },
-    /// One from the whole distribution, by a uniform number for each row and position.
-    Draw {
-        inv_temperature: f64,
-        /// `[length, B]`
-        uniforms: Tensor,
-        triangles: [Tensor; 2],
+    /// On the device: the most likely one, or one from the whole distribution by a uniform number for
+    /// each row and position, `[length, B]`.
+    Device {
+        inv_temperature: f32,
+        uniforms: Option<Tensor>,
     },
     /// One from the truncated distribution, on the host.
     Host {
@@ -149,11 +145,13 @@ enum Chooser<'a> {
 }
 
 impl<'a> Chooser<'a> {
-    fn new(request: &Request<'a>, vocab_size: usize, device: &Device) -> Result<Self> {
+    fn new(request: &Request<'a>, device: &Device) -> Result<Self> {
         let (prompts, sampling) = (request.prompts, request.sampling);
         if sampling.temperature <= 0.0 {
-            let ids = Tensor::arange(0f32, vocab_size as f32, device)?.unsqueeze(0)?;
-            return Ok(Self::Greedy { ids });
+            return Ok(Self::Device {
+                inv_temperature: 1.0,
+                uniforms: None,
+            });
         }
         let rows = request.first_row..request.first_row + prompts.len() as u64;
         let mut randoms: Vec<Random> = rows.map(|row| request.stream.at(row)).collect();
@@ -172,32 +170,22 @@ impl<'a> Chooser<'a> {
                 false => random.uniform(),
             }));
         }
-        Ok(Self::Draw {
-            inv_temperature: 1.0 / f64::from(sampling.temperature),
-            uniforms: Tensor::from_vec(uniforms, (request.length, prompts.len()), device)?,
-            triangles: triangles(vocab_size, device)?,
+        let shape = (request.length, prompts.len());
+        Ok(Self::Device {
+            inv_temperature: 1.0 / sampling.temperature,
+            uniforms: Some(Tensor::from_vec(uniforms, shape, device)?),
         })
     }
 
     /// Tokens for position `t`, u32 `[B]`, from `logits [B, V]`.
     fn choose(&mut self, logits: &Tensor, t: usize) -> Result<Tensor> {
         match self {
-            Self::Greedy { ids } => {
-                let max = logits.max_keepdim(D::Minus1)?;
-                let is_max = logits.broadcast_eq(&max)?;
-                let ids = ids.broadcast_as(logits.shape())?;
-                let none = (ids.ones_like()? * (ids.dim(1)? - 1) as f64)?;
-                let first = is_max.where_cond(&ids, &none)?.min(D::Minus1)?;
-                first.to_dtype(DType::U32)
-            }
-            Self::Draw {
+            Self::Device {
                 inv_temperature,
                 uniforms,
-                triangles,
             } => {
-                let max = logits.max_keepdim(D::Minus1)?;
-                let weights = (logits.broadcast_sub(&max)? * *inv_temperature)?.exp()?;
-                draw(&weights, &uniforms.get(t)?, triangles)
+                let uniforms = uniforms.as_ref().map(|all| all.get(t)).transpose()?;
+                choose(logits, *inv_temperature, uniforms.as_ref())
             }
             Self::Host {
                 sampling,
@@ -218,40 +206,21 @@ impl<'a> Chooser<'a> {
     }
 }
 
-/// Upper triangles of ones, whose products add up the groups before, and the tokens of a group.
-pub(super) fn triangles(vocab_size: usize, device: &Device) -> Result<[Tensor; 2]> {
-    let triangle = |n: usize| Tensor::triu2(n, DType::F32, device);
-    Ok([triangle(vocab_size.div_ceil(GROUP))?, triangle(GROUP)?])
-}
-
-/// Inverts the cumulative distribution of `weights [B, V]` (not normalised) at `u [B]` in `[0, 1)`:
-/// finds the group of tokens first, then the token. One of weight 0 is never drawn.
-pub(super) fn draw(weights: &Tensor, u: &Tensor, triangles: &[Tensor; 2]) -> Result<Tensor> {
-    let [groups, group] = triangles;
-    let (rows, v) = weights.dims2()?;
-    let n = groups.dim(0)?;
-    let weights = weights.pad_with_zeros(1, 0, n * GROUP - v)?;
-    let weights = weights.reshape((rows, n, GROUP))?;
-    let sums = weights.sum(D::Minus1)?.matmul(groups)?;
-    let at = (sums.narrow(1, n - 1, 1)? * u.unsqueeze(1)?)?;
-    let (index, before) = invert(&sums, &at)?;
-
-    let of_group = index.to_dtype(DType::U32)?.unsqueeze(2)?;
-    let of_group = of_group.broadcast_as((rows, 1, GROUP))?.contiguous()?;
-    let weights = weights.gather(&of_group, 1)?.squeeze(1)?;
-    let (within, _) = invert(&weights.matmul(group)?, &(at - before)?)?;
-    ((index * GROUP as f64)? + within)?
-        .squeeze(1)?
-        .to_dtype(DType::U32)
-}
-
-/// How many of the ascending `sums [B, n]` lie at or below `at [B, 1]`, and the last that does (0
-/// where none does), both f32 `[B, 1]`. Rounding must not put `at` beyond the last sum.
-fn invert(sums: &Tensor, at: &Tensor) -> Result<(Tensor, Tensor)> {
-    const BELOW_ONE: f64 = 1.0 - 1e-6;
-    let last = sums.narrow(1, sums.dim(1)? - 1, 1)?;
-    let at = at.minimum(&(last * BELOW_ONE)?)?;
-    let below = sums.broadcast_le(&at)?.to_dtype(DType::F32)?;
-    let count = below.sum_keepdim(D::Minus1)?;
-    Ok((count, (sums * below)?.max_keepdim(D::Minus1)?))
+/// One token a row, u32 `[B]`: by `uniforms [B]` from the distribution, or without them the first of
+/// the most likely.
+pub(super) fn choose(
+    logits: &Tensor,
+    inv_temperature: f32,
+    uniforms: Option<&Tensor>,
+) -> Result<Tensor> {
+    let (rows, v) = logits.dims2()?;
+    let [tokens] = launch(
+        "choose",
+        (rows, v),
+        [(rows, DType::U32)],
+        &[Some(logits), uniforms],
+        &[v],
+        &[inv_temperature],
+    )?;
+    Ok(tokens)
 }

@@ -1,6 +1,7 @@
 //! One body for every device: candle's CPU always, a GPU where one is built in and opens.
 
 mod engine;
+pub(super) mod on_cpu;
 mod ops;
 
 use candle_core::{Device, Tensor};

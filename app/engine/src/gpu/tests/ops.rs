@@ -2,9 +2,13 @@
 
 use candle_core::{DType, Device, Result, Tensor};
 
-use super::super::ops::{attention, gelu, head, matmul_nn, matmul_nt, matmul_tn, norm, rope};
+use super::super::matmul::{matmul_nn, matmul_nt, matmul_tn};
+use super::super::ops::{self, ByToken, Heads, RopeTable};
+use super::super::{head, sampler};
 use super::{devices, download, error, normals};
+use crate::model::ModelConfig;
 
+const F32: DType = DType::F32;
 /// Central differences of f32 functions with this step are good to about a part in a thousand.
 const STEP: f32 = 1e-2;
 const TOLERANCE: f64 = 2e-3;
@@ -51,34 +55,59 @@ fn check(
 }
 
 #[test]
-fn norm_backward_is_its_derivative() {
+fn norm_backward_is_its_derivative_and_adds() {
     for (name, device) in devices() {
-        for shape in [[1, 1], [1, 7], [5, 33]] {
+        for shape in [[1, 1], [1, 7], [5, 33], [2, 300]] {
             let x = inputs(&[&shape], &device);
-            let (y, inv_rms) = norm::forward(&x[0]).unwrap();
+            let (y, inv_rms) = ops::norm(&x[0], F32).unwrap();
             check(
                 &format!("norm {shape:?} on {name}"),
                 &x,
-                |x| Ok(norm::forward(&x[0])?.0),
-                |dy| Ok(vec![norm::backward(dy, &y, &inv_rms)?]),
+                |x| Ok(ops::norm(&x[0], F32)?.0),
+                |dy| Ok(vec![ops::norm_backward(None, dy, &y, &inv_rms)?]),
             );
+            let alone = ops::norm_backward(None, &y, &y, &inv_rms).unwrap();
+            let added = ops::norm_backward(Some(&x[0]), &y, &y, &inv_rms).unwrap();
+            assert_eq!(download(&added), download(&(alone + &x[0]).unwrap()));
         }
     }
 }
 
+/// Values pass through untouched; queries and keys turn, from whatever position on.
 #[test]
-fn rope_backward_is_its_derivative() {
+fn split_backward_is_its_derivative() {
     for (name, device) in devices() {
-        for shape in [[1, 1, 2], [3, 5, 6], [2, 17, 8]] {
-            let table = rope::RopeTable::new(shape[1], shape[2], 10_000.0, &device).unwrap();
-            let x = inputs(&[&shape], &device);
-            let (y, inv_rms) = rope::forward(&x[0], &table).unwrap();
+        for [rows, n_heads, seq_len, head_dim] in [[1, 1, 1, 2], [3, 2, 5, 6], [2, 1, 17, 8]] {
+            let config = ModelConfig {
+                d_model: n_heads * head_dim,
+                n_layers: 1,
+                head_dim,
+                vocab_size: 1,
+            };
+            let heads = Heads::new(config, seq_len);
+            let table = RopeTable::new(config, seq_len, &device).unwrap();
+            let x = inputs(&[&[rows * seq_len, 3 * n_heads * head_dim]], &device);
+            let (y, inv_rms) = ops::split_qkv(&x[0], &table, heads, 0, F32).unwrap();
+            assert_eq!(y.dims(), [3, rows, n_heads, seq_len, head_dim]);
             check(
-                &format!("rope {shape:?} on {name}"),
+                &format!("{rows} rows of {seq_len}, {n_heads} heads of {head_dim} on {name}"),
                 &x,
-                |x| Ok(rope::forward(&x[0], &table)?.0),
-                |dy| Ok(vec![rope::backward(dy, &y, &inv_rms, &table)?]),
+                |x| Ok(ops::split_qkv(&x[0], &table, heads, 0, F32)?.0),
+                |dy| {
+                    let (dq, dk, dv) = (dy.get(0)?, dy.get(1)?, dy.get(2)?);
+                    let d = [&dq, &dk, &dv];
+                    Ok(vec![ops::split_qkv_backward(
+                        d, &y, &inv_rms, &table, heads,
+                    )?])
+                },
             );
+            // Position t alone is row t of the whole.
+            let t = seq_len - 1;
+            let last = x[0].narrow(0, t, 1).unwrap();
+            let one = Heads::new(config, 1);
+            let (alone, _) = ops::split_qkv(&last, &table, one, t, F32).unwrap();
+            let whole = y.narrow(1, 0, 1).unwrap().narrow(3, t, 1).unwrap();
+            assert_eq!(download(&alone), download(&whole));
         }
     }
 }
@@ -87,35 +116,144 @@ fn rope_backward_is_its_derivative() {
 fn attention_backward_is_its_derivative() {
     for (name, device) in devices() {
         for shape in [[1, 1, 1, 2], [1, 2, 9, 3], [3, 1, 2, 5]] {
-            let mask = attention::causal_mask(shape[2], &device).unwrap();
             let x = inputs(&[&shape[..]; 3], &device);
-            let (out, lse) = attention::forward(&x[0], &x[1], &x[2], &mask).unwrap();
+            let (_, lse) = ops::attention(&x[0], &x[1], &x[2], 0).unwrap();
             let seen = [&x[0], &x[1], &x[2]];
             check(
                 &format!("attention {shape:?} on {name}"),
                 &x,
-                |x| Ok(attention::forward(&x[0], &x[1], &x[2], &mask)?.0),
-                |d| Ok(attention::backward(d, seen, &out, &lse, &mask)?.to_vec()),
+                |x| Ok(ops::attention(&x[0], &x[1], &x[2], 0)?.0),
+                |d| Ok(ops::attention_backward(d, seen, &lse)?.to_vec()),
             );
         }
     }
 }
 
 #[test]
-fn gelu_slope_is_its_derivative_and_far_values_stay_finite() {
+fn heads_move_there_and_back() {
+    for (_, device) in devices() {
+        let heads = Heads {
+            n_heads: 3,
+            head_dim: 2,
+            seq_len: 5,
+        };
+        let x = &inputs(&[&[10, 6]], &device)[0];
+        let split = ops::split_heads(x, heads, F32).unwrap();
+        let expected = x.reshape((2, 5, 3, 2)).unwrap().transpose(1, 2).unwrap();
+        assert_eq!(download(&split), download(&expected));
+        assert_eq!(
+            download(&ops::merge_heads(&split, F32).unwrap()),
+            download(x)
+        );
+    }
+}
+
+#[test]
+fn gelu_backward_is_its_derivative_and_far_values_stay_finite() {
     for (name, device) in devices() {
         let x = inputs(&[&[3, 11]], &device);
-        let (_, slope) = gelu::forward(&x[0], true).unwrap();
         check(
             &format!("gelu on {name}"),
             &x,
-            |x| Ok(gelu::forward(&x[0], false)?.0),
-            |dy| Ok(vec![(dy * slope.as_ref().unwrap())?]),
+            |x| ops::gelu(&x[0], F32),
+            |dy| Ok(vec![ops::gelu_backward(dy, &x[0], F32)?]),
         );
-        let far = Tensor::new(&[-1e4f32, -60.0, 60.0, 1e4], &device).unwrap();
-        let (y, slope) = gelu::forward(&far, true).unwrap();
+        let far = Tensor::new(&[[-1e4f32, -60.0, 60.0, 1e4]], &device).unwrap();
+        let ones = far.ones_like().unwrap();
+        let y = ops::gelu(&far, F32).unwrap();
+        let slope = ops::gelu_backward(&ones, &far, F32).unwrap();
         assert_eq!(download(&y), [0.0, 0.0, 60.0, 1e4]);
-        assert_eq!(download(&slope.unwrap()), [0.0, 0.0, 1.0, 1.0]);
+        assert_eq!(download(&slope), [0.0, 0.0, 1.0, 1.0]);
+    }
+}
+
+/// Rounding is candle's own, ties and non-numbers included.
+#[test]
+fn bf16_is_rounded_to_nearest_even() {
+    for (_, device) in devices() {
+        let mut x = normals("to round", 1000);
+        x.extend([
+            0.0,
+            -0.0,
+            1.0 + 1.0 / 256.0,
+            1.0 + 3.0 / 256.0,
+            f32::NAN,
+            f32::INFINITY,
+        ]);
+        let heads = Heads {
+            n_heads: 1,
+            head_dim: x.len(),
+            seq_len: 1,
+        };
+        let x = Tensor::from_slice(&x, (1, x.len()), &device).unwrap();
+        let bits = |x: Tensor| -> Vec<u32> {
+            let x = download(&x.to_dtype(F32).unwrap());
+            x.iter().map(|x| x.to_bits()).collect()
+        };
+        let found = ops::split_heads(&x, heads, DType::BF16).unwrap();
+        assert_eq!(bits(found), bits(x.to_dtype(DType::BF16).unwrap()));
+    }
+}
+
+#[test]
+fn embedding_gradient_adds_up_the_rows_of_each_token() {
+    for (_, device) in devices() {
+        let tokens = [3u32, 0, 3, 6, 3];
+        let dh = &inputs(&[&[5, 9]], &device)[0];
+        let rows = ByToken::new(&tokens, 7, &device).unwrap();
+        let once = ops::embed_backward(None, &rows, dh).unwrap();
+        let ids = Tensor::new(&tokens, &device).unwrap();
+        let zeros = Tensor::zeros((7, 9), F32, &device).unwrap();
+        let expected = download(&zeros.index_add(&ids, dh, 0).unwrap());
+        assert!(error(&download(&once), &expected, 1e-6) < 1e-6);
+        let twice = ops::embed_backward(Some(&once), &rows, dh).unwrap();
+        let expected: Vec<f32> = expected.iter().map(|x| 2.0 * x).collect();
+        assert!(error(&download(&twice), &expected, 1e-6) < 1e-6);
+    }
+}
+
+/// A token of no probability, such as one left out, must never be drawn, whatever the number drawn.
+#[test]
+fn drawing_inverts_the_distribution_to_its_very_ends() {
+    for (_, device) in devices() {
+        for v in [3, 128, 129, 1000] {
+            let mut weights = vec![0f32; v];
+            for (i, token) in [1, v / 2, v - 2].into_iter().enumerate() {
+                weights[token] += (i + 1) as f32;
+            }
+            let total: f32 = weights.iter().sum();
+            let us = (0..1000).map(|i| (i as f32 + 0.5) / 1000.0);
+            let us: Vec<f32> = us.chain([0.0, 0.999_999_94]).collect();
+            let logits: Vec<f32> = weights.iter().map(|w| w.ln()).collect();
+            let logits = Tensor::from_vec(logits.repeat(us.len()), (us.len(), v), &device);
+            let uniforms = Tensor::from_slice(&us, us.len(), &device).unwrap();
+            let drawn = sampler::choose(&logits.unwrap(), 1.0, Some(&uniforms)).unwrap();
+            for (u, token) in us.iter().zip(drawn.to_vec1::<u32>().unwrap()) {
+                let mut left = u * total;
+                let expected = weights.iter().position(|w| {
+                    left -= w;
+                    left < 0.0
+                });
+                assert_eq!(Some(token as usize), expected, "{v} tokens at {u}");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_first_of_the_most_likely_is_chosen() {
+    for (_, device) in devices() {
+        let low = f32::NEG_INFINITY;
+        for (logits, expected) in [
+            (vec![1.0, 3.0, 2.0, 3.0, 0.0], 1),
+            (vec![3.0, 3.0, 3.0], 0),
+            (vec![low, low, 0.0, low, 0.0, 0.0, low, 0.0, 0.0], 2),
+            (vec![f32::NAN; 3], 0),
+        ] {
+            let row = Tensor::new(vec![logits], &device).unwrap();
+            let token = sampler::choose(&row, 1.0, None).unwrap();
+            assert_eq!(token.to_vec1::<u32>().unwrap(), [expected]);
+        }
     }
 }
 
@@ -179,7 +317,7 @@ fn a_target_is_correct_if_it_is_the_first_of_the_largest() {
         let targets = [1u32, 1, 0, 0];
         // With the identity as embedding, hidden states are logits.
         let hidden = Tensor::new(&logits, &device).unwrap();
-        let embed = Tensor::eye(3, DType::F32, &device).unwrap();
+        let embed = Tensor::eye(3, F32, &device).unwrap();
         let targets = Tensor::new(&targets, &device).unwrap();
         let positions = head::Positions {
             student: (&hidden, &embed),
