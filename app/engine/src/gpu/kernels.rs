@@ -1,6 +1,6 @@
 //! Launches the kernels of `kernels.cu`.
 
-use candle_core::{CpuStorage, CudaStorage, DType, Device, Result, Shape, Storage, Tensor, bail};
+use candle_core::{CpuStorage, DType, Device, Result, Shape, Storage, Tensor, bail};
 
 /// Most pointers, sizes and factors that a kernel takes; as `kernels.cu` has them.
 const POINTERS: usize = 10;
@@ -81,7 +81,7 @@ fn address(tensor: &Tensor) -> Result<u64> {
 }
 
 #[cfg(not(feature = "cuda"))]
-fn on_gpu(_: &CudaStorage) -> Result<u64> {
+fn on_gpu(_: &candle_core::CudaStorage) -> Result<u64> {
     bail!("built without CUDA")
 }
 
