@@ -169,17 +169,6 @@ KERNEL qkv_backward(Args a) {
     }
 }
 
-// A row between `[M, N H]` and `[B, N, T, H]`, rounded; `merge` says to the former.
-KERNEL move_heads(Args a) {
-    long bf16 = a.n[0], n_heads = a.n[1], seq_len = a.n[2], h = a.n[3], merge = a.n[4];
-    const float *x = (const float *)a.p[1];
-    EACH(i, n_heads * h) {
-        long flat = BLOCK * n_heads * h + i;
-        long split = in_heads(BLOCK, i / h, n_heads, seq_len, h) + i % h;
-        store(a.p[0], merge ? flat : split, x[merge ? split : flat], bf16);
-    }
-}
-
 // Causal softmax of a row of `scores [.., T, S]` times `scale`: rounded, and the log-sum-exp. Query t
 // sees keys up to `first + t`.
 KERNEL softmax_forward(Args a) {

@@ -58,15 +58,12 @@ mod cuda {
         } else {
             bail!("matrix products take contiguous or transposed matrices, not {layout:?}");
         };
-        // Batches of several dimensions must be as far apart as one of their length would be.
-        let mut distance = rows * columns;
-        for i in (0..n - 2).rev() {
-            if i == n - 3 {
-                distance = stride[i];
-            } else if dims[i] > 1 && stride[i] != stride[i + 1] * dims[i + 1] {
-                bail!("matrix products take evenly spaced batches, not {layout:?}");
-            }
+        // Several dimensions of matrices must be as evenly spaced as one.
+        let is_even = |i: usize| dims[i] == 1 || stride[i] == stride[i + 1] * dims[i + 1];
+        if !(0..n.saturating_sub(3)).all(is_even) {
+            bail!("matrix products take evenly spaced batches, not {layout:?}");
         }
+        let distance = if n > 2 { stride[n - 3] } else { 0 };
         Ok((transposed, leading as i32, distance as i64))
     }
 

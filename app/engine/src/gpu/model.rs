@@ -5,7 +5,7 @@ use candle_core::{Result, Tensor};
 use super::Params;
 use super::head::add_to;
 use super::matmul::{matmul_nn, matmul_nt, matmul_tn};
-use super::ops::{self, ByToken, Heads, RopeTable, norm, norm_backward};
+use super::ops::{self, ByToken, RopeTable, norm, norm_backward};
 
 /// What a forward leaves: the final hidden states, and what its backward needs.
 pub struct Activations {
@@ -44,7 +44,6 @@ pub fn forward(
     keep: bool,
 ) -> Result<Activations> {
     let (config, dtype) = (params.layout.config, params.dtype());
-    let heads = Heads::new(config, seq_len);
     let mut blocks = Vec::new();
     let mut h = params.embed_in()?.index_select(tokens, 0)?;
     for l in 0..config.n_layers {
@@ -52,7 +51,7 @@ pub fn forward(
 
         let (normed, inv_rms) = norm(&h, dtype)?;
         let qkv = matmul_nt(&normed, &w_qkv)?;
-        let (qkv, qk_inv_rms) = ops::split_qkv(&qkv, rope, heads, 0, dtype)?;
+        let (qkv, qk_inv_rms) = ops::split_qkv(&qkv, rope, seq_len, 0, dtype)?;
         let (out, lse) = ops::attention(&qkv.get(0)?, &qkv.get(1)?, &qkv.get(2)?, 0)?;
         let attended = ops::merge_heads(&out, dtype)?;
         h = (h + matmul_nt(&attended, &w_out)?)?;
@@ -96,7 +95,6 @@ pub fn backward(
     grads: &mut [Option<Tensor>],
 ) -> Result<()> {
     let dtype = params.dtype();
-    let heads = Heads::new(params.layout.config, seq_len);
     let mut dh = norm_backward(None, d_hidden, &acts.hidden, &acts.inv_rms)?;
     for (l, block) in acts.blocks.iter().enumerate().rev() {
         let [w_qkv, w_out, w_up, w_down] = params.block(l)?;
@@ -113,11 +111,10 @@ pub fn backward(
 
         let dy = dh.to_dtype(dtype)?;
         add_to(g_out, matmul_tn(&dy, &block.attended)?)?;
-        let d_out = ops::split_heads(&matmul_nn(&dy, &w_out)?, heads, dtype)?;
+        let d_out = ops::split_heads(&matmul_nn(&dy, &w_out)?, rope, seq_len, dtype)?;
         let (q, k, v) = (block.qkv.get(0)?, block.qkv.get(1)?, block.qkv.get(2)?);
         let d = ops::attention_backward(&d_out, [&q, &k, &v], &block.lse)?;
-        let d_qkv =
-            ops::split_qkv_backward(d.each_ref(), &block.qkv, &block.qk_inv_rms, rope, heads)?;
+        let d_qkv = ops::split_qkv_backward(&d, &block.qkv, &block.qk_inv_rms, rope)?;
         add_to(g_qkv, matmul_tn(&d_qkv, &block.normed)?)?;
         let d_normed = matmul_nn(&d_qkv, &w_qkv)?;
         dh = norm_backward(Some(&dh), &d_normed, &block.normed, &block.inv_rms)?;
@@ -149,12 +146,11 @@ impl Cache {
 /// Position `t` of every row: from `tokens [B]` to the final hidden states `[B, D]`, rounded.
 pub fn step(params: &Params, tokens: &Tensor, t: usize, cache: &Cache) -> Result<Tensor> {
     let dtype = params.dtype();
-    let heads = Heads::new(params.layout.config, 1);
     let mut h = params.embed_in()?.index_select(tokens, 0)?;
     for (l, (keys, values)) in cache.blocks.iter().enumerate() {
         let [w_qkv, w_out, w_up, w_down] = params.block(l)?;
         let qkv = matmul_nt(&norm(&h, dtype)?.0, &w_qkv)?;
-        let (qkv, _) = ops::split_qkv(&qkv, &cache.rope, heads, t, dtype)?;
+        let (qkv, _) = ops::split_qkv(&qkv, &cache.rope, 1, t, dtype)?;
         keys.slice_set(&qkv.get(1)?, 2, t)?;
         values.slice_set(&qkv.get(2)?, 2, t)?;
         let (keys, values) = (keys.narrow(2, 0, t + 1)?, values.narrow(2, 0, t + 1)?);

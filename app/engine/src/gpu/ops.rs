@@ -19,14 +19,9 @@ pub(super) fn flag(dtype: DType) -> usize {
 /// RMSNorm without gain of `x [M, D]`: rounded `y`, and `1/rms [M]`.
 pub fn norm(x: &Tensor, dtype: DType) -> Result<(Tensor, Tensor)> {
     let (m, d) = x.dims2()?;
-    let [y, inv_rms] = launch(
-        "norm_forward",
-        (m, d),
-        [(vec![m, d], dtype), (vec![m], DType::F32)],
-        &[Some(x)],
-        &[d, flag(dtype)],
-        &[EPS],
-    )?;
+    let outputs = [(vec![m, d], dtype), (vec![m], DType::F32)];
+    let sizes = [d, flag(dtype)];
+    let [y, inv_rms] = launch("norm_forward", (m, d), outputs, &[Some(x)], &sizes, &[EPS])?;
     Ok((y, inv_rms))
 }
 
@@ -38,20 +33,16 @@ pub fn norm_backward(
     inv_rms: &Tensor,
 ) -> Result<Tensor> {
     let (m, d) = dy.dims2()?;
-    let [dx] = launch(
-        "norm_backward",
-        (m, d),
-        [((m, d), DType::F32)],
-        &[dh, Some(dy), Some(y), Some(inv_rms)],
-        &[d, flag(y.dtype())],
-        &[],
-    )?;
+    let (outputs, sizes) = ([((m, d), DType::F32)], [d, flag(y.dtype())]);
+    let inputs = [dh, Some(dy), Some(y), Some(inv_rms)];
+    let [dx] = launch("norm_backward", (m, d), outputs, &inputs, &sizes, &[])?;
     Ok(dx)
 }
 
-/// Cosines and sines of every position: `[T, H/2]` each.
+/// Cosines and sines of every position, `[T, H/2]` each, for the heads of a model.
 #[derive(Clone, Debug)]
 pub struct RopeTable {
+    config: ModelConfig,
     cos: Tensor,
     sin: Tensor,
 }
@@ -67,131 +58,65 @@ impl RopeTable {
                 .collect();
             Tensor::from_vec(table, (seq_len, h / 2), device)
         };
-        Ok(Self {
-            cos: each(f64::cos)?,
-            sin: each(f64::sin)?,
-        })
+        let (cos, sin) = (each(f64::cos)?, each(f64::sin)?);
+        Ok(Self { config, cos, sin })
+    }
+
+    /// Blocks and their width for `m` rows, and sizes, as the kernels of heads take them.
+    fn work(&self, m: usize, seq_len: usize, first: usize, dtype: DType) -> Work {
+        let (n, h) = (self.config.n_heads(), self.config.head_dim);
+        ((m * 3 * n, h), [flag(dtype), n, seq_len, h, first, m])
     }
 }
 
-/// How heads stand in rows.
-#[derive(Clone, Copy)]
-pub struct Heads {
-    /// Heads N.
-    pub n_heads: usize,
-    /// Head size H.
-    pub head_dim: usize,
-    /// Positions T of a sequence.
-    pub seq_len: usize,
-}
-
-impl Heads {
-    /// Those of a model.
-    pub fn new(config: ModelConfig, seq_len: usize) -> Self {
-        Self {
-            n_heads: config.n_heads(),
-            head_dim: config.head_dim,
-            seq_len,
-        }
-    }
-
-    fn sizes(self, dtype: DType, first: usize, m: usize) -> [usize; 6] {
-        let Self {
-            n_heads,
-            head_dim,
-            seq_len,
-        } = self;
-        [flag(dtype), n_heads, seq_len, head_dim, first, m]
-    }
-
-    /// `[B, N, T, H]` of `m` rows.
-    fn shape(self, m: usize) -> (usize, usize, usize, usize) {
-        (m / self.seq_len, self.n_heads, self.seq_len, self.head_dim)
-    }
-}
+type Work = ((usize, usize), [usize; 6]);
 
 /// `qkv [M, 3 N H]` to rounded `[3, B, N, T, H]` with q and k normalised and rotated, and their
-/// `1/rms [M, 2 N]`. Sequences begin at position `first`.
+/// `1/rms [M, 2 N]`. Sequences of `seq_len` begin at position `first`.
 pub fn split_qkv(
     qkv: &Tensor,
     table: &RopeTable,
-    heads: Heads,
+    seq_len: usize,
     first: usize,
     dtype: DType,
 ) -> Result<(Tensor, Tensor)> {
     let m = qkv.dim(0)?;
-    let (b, n, t, h) = heads.shape(m);
-    let shapes = [(vec![3, b, n, t, h], dtype), (vec![m, 2 * n], DType::F32)];
-    let [split, inv_rms] = launch(
-        "qkv_forward",
-        (m * 3 * heads.n_heads, heads.head_dim),
-        shapes,
-        &[Some(qkv), Some(&table.cos), Some(&table.sin)],
-        &heads.sizes(dtype, first, m),
-        &[EPS],
-    )?;
+    let (work, sizes) = table.work(m, seq_len, first, dtype);
+    let (n, h) = (table.config.n_heads(), table.config.head_dim);
+    let split = (vec![3, m / seq_len, n, seq_len, h], dtype);
+    let outputs = [split, (vec![m, 2 * n], DType::F32)];
+    let inputs = [qkv, &table.cos, &table.sin].map(Some);
+    let [split, inv_rms] = launch("qkv_forward", work, outputs, &inputs, &sizes, &[EPS])?;
     Ok((split, inv_rms))
 }
 
 /// Gradient of the raw `qkv [M, 3 N H]`, rounded, from those of q, k and v and what the forward gave.
 pub fn split_qkv_backward(
-    [dq, dk, dv]: [&Tensor; 3],
+    [dq, dk, dv]: &[Tensor; 3],
     split: &Tensor,
     inv_rms: &Tensor,
     table: &RopeTable,
-    heads: Heads,
 ) -> Result<Tensor> {
     let (m, dtype) = (inv_rms.dim(0)?, split.dtype());
-    let inputs = [dq, dk, dv, split, inv_rms, &table.cos, &table.sin];
-    let shape = (m, 3 * heads.n_heads * heads.head_dim);
-    let [d_qkv] = launch(
-        "qkv_backward",
-        (m * 3 * heads.n_heads, heads.head_dim),
-        [(shape, dtype)],
-        &inputs.map(Some),
-        &heads.sizes(dtype, 0, m),
-        &[],
-    )?;
+    let (work, sizes) = table.work(m, dq.dim(2)?, 0, dtype);
+    let inputs = [dq, dk, dv, split, inv_rms, &table.cos, &table.sin].map(Some);
+    let outputs = [((m, 3 * table.config.d_model), dtype)];
+    let [d_qkv] = launch("qkv_backward", work, outputs, &inputs, &sizes, &[])?;
     Ok(d_qkv)
 }
 
 /// `x [B, N, T, H]` as rounded `[M, N H]`.
 pub fn merge_heads(x: &Tensor, dtype: DType) -> Result<Tensor> {
-    let (rows, n_heads, seq_len, head_dim) = x.dims4()?;
-    let heads = Heads {
-        n_heads,
-        head_dim,
-        seq_len,
-    };
-    let shape = vec![rows * seq_len, n_heads * head_dim];
-    move_heads(x, shape, heads, true, dtype)
+    let (b, n, t, h) = x.dims4()?;
+    let merged = x.transpose(1, 2)?.reshape((b * t, n * h))?;
+    merged.to_dtype(dtype)
 }
 
 /// `x [M, N H]` as rounded `[B, N, T, H]`.
-pub fn split_heads(x: &Tensor, heads: Heads, dtype: DType) -> Result<Tensor> {
-    let (b, n, t, h) = heads.shape(x.dim(0)?);
-    move_heads(x, vec![b, n, t, h], heads, false, dtype)
-}
-
-fn move_heads(
-    x: &Tensor,
-    shape: Vec<usize>,
-    heads: Heads,
-    merge: bool,
-    dtype: DType,
-) -> Result<Tensor> {
-    let width = heads.n_heads * heads.head_dim;
-    let m = x.elem_count() / width;
-    let sizes = heads.sizes(dtype, usize::from(merge), m);
-    let [moved] = launch(
-        "move_heads",
-        (m, width),
-        [(shape, dtype)],
-        &[Some(x)],
-        &sizes,
-        &[],
-    )?;
-    Ok(moved)
+pub fn split_heads(x: &Tensor, table: &RopeTable, seq_len: usize, dtype: DType) -> Result<Tensor> {
+    let (n, h) = (table.config.n_heads(), table.config.head_dim);
+    let split = x.reshape((x.dim(0)? / seq_len, seq_len, n, h))?;
+    split.transpose(1, 2)?.contiguous()?.to_dtype(dtype)
 }
 
 /// Causal attention of `q [B, N, T, H]`, which stand at positions `first..first + T`, to `k, v
@@ -200,17 +125,10 @@ pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, first: usize) -> Result<(Te
     let (scores, dtype) = (product(q, &k.t()?)?, q.dtype());
     let (b, n, t, s) = scores.dims4()?;
     let outputs = [(vec![b, n, t, s], dtype), (vec![b, n, t], DType::F32)];
-    let sizes = [flag(dtype), s, t, first];
-    let work = (b * n * t, s);
+    let (work, sizes) = ((b * n * t, s), [flag(dtype), s, t, first]);
+    let factors = [scale(q)?];
     let inputs = [Some(&scores)];
-    let [p, lse] = launch(
-        "softmax_forward",
-        work,
-        outputs,
-        &inputs,
-        &sizes,
-        &[scale(q)?],
-    )?;
+    let [p, lse] = launch("softmax_forward", work, outputs, &inputs, &sizes, &factors)?;
     Ok((product(&p, v)?, lse))
 }
 
@@ -225,14 +143,10 @@ pub fn attention_backward(
     let (scores, dtype) = (product(q, &k.t()?)?, q.dtype());
     let dp = product(d_out, &v.t()?)?;
     let (b, n, t, s) = scores.dims4()?;
-    let [p, d_scores] = launch(
-        "softmax_backward",
-        (b * n * t, s),
-        [((b, n, t, s), dtype); 2],
-        &[Some(&scores), Some(lse), Some(&dp)],
-        &[flag(dtype), s, t, 0],
-        &[scale(q)?],
-    )?;
+    let (work, sizes) = ((b * n * t, s), [flag(dtype), s, t, 0]);
+    let (outputs, factors) = ([((b, n, t, s), dtype); 2], [scale(q)?]);
+    let inputs = [&scores, lse, &dp].map(Some);
+    let [p, d_scores] = launch("softmax_backward", work, outputs, &inputs, &sizes, &factors)?;
     let dv = product(&p.t()?, d_out)?;
     Ok([product(&d_scores, k)?, product(&d_scores.t()?, q)?, dv])
 }
@@ -245,28 +159,17 @@ fn scale(q: &Tensor) -> Result<f32> {
 /// GELU, in its tanh form, of `x [M, F]`, rounded.
 pub fn gelu(x: &Tensor, dtype: DType) -> Result<Tensor> {
     let (m, f) = x.dims2()?;
-    let [y] = launch(
-        "gelu_forward",
-        (m, f),
-        [((m, f), dtype)],
-        &[Some(x)],
-        &[flag(dtype), f],
-        &[],
-    )?;
+    let (outputs, sizes) = ([((m, f), dtype)], [flag(dtype), f]);
+    let [y] = launch("gelu_forward", (m, f), outputs, &[Some(x)], &sizes, &[])?;
     Ok(y)
 }
 
 /// Gradient of GELU's input `x [M, F]`, rounded.
 pub fn gelu_backward(dy: &Tensor, x: &Tensor, dtype: DType) -> Result<Tensor> {
     let (m, f) = x.dims2()?;
-    let [dx] = launch(
-        "gelu_backward",
-        (m, f),
-        [((m, f), dtype)],
-        &[Some(dy), Some(x)],
-        &[flag(dtype), f],
-        &[],
-    )?;
+    let (outputs, sizes) = ([((m, f), dtype)], [flag(dtype), f]);
+    let inputs = [dy, x].map(Some);
+    let [dx] = launch("gelu_backward", (m, f), outputs, &inputs, &sizes, &[])?;
     Ok(dx)
 }
 
@@ -299,13 +202,8 @@ impl ByToken {
 /// Gradient of an embedding `[V, D]`: what it was `before`, and the rows of `dh [M, D]` by token.
 pub fn embed_backward(before: Option<&Tensor>, rows: &ByToken, dh: &Tensor) -> Result<Tensor> {
     let (v, d) = (rows.starts.dim(0)? - 1, dh.dim(1)?);
-    let [grad] = launch(
-        "embed_backward",
-        (v, d),
-        [((v, d), DType::F32)],
-        &[before, Some(&rows.starts), Some(&rows.order), Some(dh)],
-        &[d],
-        &[],
-    )?;
+    let inputs = [before, Some(&rows.starts), Some(&rows.order), Some(dh)];
+    let outputs = [((v, d), DType::F32)];
+    let [grad] = launch("embed_backward", (v, d), outputs, &inputs, &[d], &[])?;
     Ok(grad)
 }

@@ -3,7 +3,7 @@
 use candle_core::{DType, Device, Result, Tensor};
 
 use super::super::matmul::{matmul_nn, matmul_nt, matmul_tn};
-use super::super::ops::{self, ByToken, Heads, RopeTable};
+use super::super::ops::{self, ByToken, RopeTable};
 use super::super::{head, sampler};
 use super::{devices, download, error, normals};
 use crate::model::ModelConfig;
@@ -84,28 +84,23 @@ fn split_backward_is_its_derivative() {
                 head_dim,
                 vocab_size: 1,
             };
-            let heads = Heads::new(config, seq_len);
             let table = RopeTable::new(config, seq_len, &device).unwrap();
             let x = inputs(&[&[rows * seq_len, 3 * n_heads * head_dim]], &device);
-            let (y, inv_rms) = ops::split_qkv(&x[0], &table, heads, 0, F32).unwrap();
+            let (y, inv_rms) = ops::split_qkv(&x[0], &table, seq_len, 0, F32).unwrap();
             assert_eq!(y.dims(), [3, rows, n_heads, seq_len, head_dim]);
             check(
                 &format!("{rows} rows of {seq_len}, {n_heads} heads of {head_dim} on {name}"),
                 &x,
-                |x| Ok(ops::split_qkv(&x[0], &table, heads, 0, F32)?.0),
+                |x| Ok(ops::split_qkv(&x[0], &table, seq_len, 0, F32)?.0),
                 |dy| {
-                    let (dq, dk, dv) = (dy.get(0)?, dy.get(1)?, dy.get(2)?);
-                    let d = [&dq, &dk, &dv];
-                    Ok(vec![ops::split_qkv_backward(
-                        d, &y, &inv_rms, &table, heads,
-                    )?])
+                    let d = [dy.get(0)?, dy.get(1)?, dy.get(2)?];
+                    Ok(vec![ops::split_qkv_backward(&d, &y, &inv_rms, &table)?])
                 },
             );
             // Position t alone is row t of the whole.
             let t = seq_len - 1;
             let last = x[0].narrow(0, t, 1).unwrap();
-            let one = Heads::new(config, 1);
-            let (alone, _) = ops::split_qkv(&last, &table, one, t, F32).unwrap();
+            let (alone, _) = ops::split_qkv(&last, &table, 1, t, F32).unwrap();
             let whole = y.narrow(1, 0, 1).unwrap().narrow(3, t, 1).unwrap();
             assert_eq!(download(&alone), download(&whole));
         }
@@ -126,25 +121,6 @@ fn attention_backward_is_its_derivative() {
                 |d| Ok(ops::attention_backward(d, seen, &lse)?.to_vec()),
             );
         }
-    }
-}
-
-#[test]
-fn heads_move_there_and_back() {
-    for (_, device) in devices() {
-        let heads = Heads {
-            n_heads: 3,
-            head_dim: 2,
-            seq_len: 5,
-        };
-        let x = &inputs(&[&[10, 6]], &device)[0];
-        let split = ops::split_heads(x, heads, F32).unwrap();
-        let expected = x.reshape((2, 5, 3, 2)).unwrap().transpose(1, 2).unwrap();
-        assert_eq!(download(&split), download(&expected));
-        assert_eq!(
-            download(&ops::merge_heads(&split, F32).unwrap()),
-            download(x)
-        );
     }
 }
 
@@ -180,17 +156,22 @@ fn bf16_is_rounded_to_nearest_even() {
             f32::NAN,
             f32::INFINITY,
         ]);
-        let heads = Heads {
-            n_heads: 1,
+        let config = ModelConfig {
+            d_model: x.len(),
+            n_layers: 1,
             head_dim: x.len(),
-            seq_len: 1,
+            vocab_size: 1,
         };
-        let x = Tensor::from_slice(&x, (1, x.len()), &device).unwrap();
+        let table = RopeTable::new(config, 1, &device).unwrap();
         let bits = |x: Tensor| -> Vec<u32> {
             let x = download(&x.to_dtype(F32).unwrap());
             x.iter().map(|x| x.to_bits()).collect()
         };
-        let found = ops::split_heads(&x, heads, DType::BF16).unwrap();
+        // Values pass through but for the rounding.
+        let qkv = Tensor::from_vec(x.repeat(3), (1, 3 * x.len()), &device).unwrap();
+        let (split, _) = ops::split_qkv(&qkv, &table, 1, 0, DType::BF16).unwrap();
+        let found = split.get(2).unwrap();
+        let x = Tensor::from_slice(&x, x.len(), &device).unwrap();
         assert_eq!(bits(found), bits(x.to_dtype(DType::BF16).unwrap()));
     }
 }
