@@ -181,16 +181,7 @@ impl Engine {
         if let Some(from_head) = gradients {
             add_to(&mut grads[1], from_head.embed)?;
             let by_token = ByToken::new(rows.ids, self.layout.config.vocab_size, &self.device)?;
-            let d_hidden = &from_head.hidden;
-            backward(
-                student,
-                &by_token,
-                rows.seq_len,
-                &rope,
-                &acts,
-                d_hidden,
-                grads,
-            )?;
+            backward(student, &by_token, &rope, &acts, &from_head.hidden, grads)?;
         }
         Ok(losses)
     }

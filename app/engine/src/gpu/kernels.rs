@@ -2,19 +2,15 @@
 
 use candle_core::{CpuStorage, DType, Device, Result, Shape, Storage, Tensor, bail};
 
-/// Most pointers, sizes and factors that a kernel takes; as `kernels.cu` has them.
-const POINTERS: usize = 10;
-
-/// Threads of a block.
+/// Fewest and most threads of a block; the most as `kernels.cu` has it.
 const WARP: usize = 32;
-/// As `kernels.cu` has it.
 const MAX_THREADS: usize = 256;
 
-/// The one argument of every kernel.
+/// The one argument of every kernel: pointers, sizes and factors, as `kernels.cu` has them.
 #[repr(C)]
 #[derive(Clone, Copy, Default)]
 pub struct Args {
-    p: [u64; POINTERS],
+    p: [u64; 10],
     n: [i64; 6],
     x: [f32; 10],
 }
@@ -99,6 +95,7 @@ mod cuda {
     use super::Args;
 
     const PTX: &str = include_str!(concat!(env!("OUT_DIR"), "/kernels.ptx"));
+
     // SAFETY: it is the struct of `kernels.cu`, field by field, and any bits of it are valid.
     unsafe impl DeviceRepr for Args {}
 

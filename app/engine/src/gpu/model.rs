@@ -88,7 +88,6 @@ pub fn forward(
 pub fn backward(
     params: &Params,
     by_token: &ByToken,
-    seq_len: usize,
     rope: &RopeTable,
     acts: &Activations,
     d_hidden: &Tensor,
@@ -111,6 +110,7 @@ pub fn backward(
 
         let dy = dh.to_dtype(dtype)?;
         add_to(g_out, matmul_tn(&dy, &block.attended)?)?;
+        let seq_len = block.lse.dim(2)?;
         let d_out = ops::split_heads(&matmul_nn(&dy, &w_out)?, rope, seq_len, dtype)?;
         let (q, k, v) = (block.qkv.get(0)?, block.qkv.get(1)?, block.qkv.get(2)?);
         let d = ops::attention_backward(&d_out, [&q, &k, &v], &block.lse)?;
