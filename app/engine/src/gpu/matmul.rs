@@ -1,6 +1,6 @@
 //! Matrix products: inputs in f32 or bf16, sums and results in f32.
 
-use candle_core::{DType, Device, Result, Tensor};
+use candle_core::{DType, Device, Layout, Result, Tensor, bail};
 
 /// `y [M, N] = x [M, K] · w [N, K]ᵀ`: a linear layer with weights `[out, in]`.
 pub fn matmul_nt(x: &Tensor, w: &Tensor) -> Result<Tensor> {
@@ -28,6 +28,44 @@ pub fn product(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     }
 }
 
+/// How cuBLAS, which thinks in columns, is told of row-major matrices `[.., rows, columns]`.
+pub(super) struct Operand {
+    /// Whether it is to transpose them.
+    pub transposed: bool,
+    /// Leading dimension.
+    pub leading: usize,
+    /// From one matrix of a batch to the next.
+    pub distance: usize,
+}
+
+impl Operand {
+    pub(super) fn new(layout: &Layout) -> Result<Self> {
+        let (dims, stride) = (layout.dims(), layout.stride());
+        let n = dims.len();
+        let (rows, columns) = (dims[n - 2], dims[n - 1]);
+        let strides_are = |row: usize, column: usize| {
+            (stride[n - 2] == row || rows == 1) && (stride[n - 1] == column || columns == 1)
+        };
+        let (transposed, leading) = if strides_are(columns, 1) {
+            (false, columns)
+        } else if strides_are(1, rows) {
+            (true, rows)
+        } else {
+            bail!("matrix products take contiguous or transposed matrices, not {layout:?}");
+        };
+        // Several dimensions of matrices must be as evenly spaced as one.
+        let is_even = |i: usize| dims[i] == 1 || stride[i] == stride[i + 1] * dims[i + 1];
+        if !(0..n.saturating_sub(3)).all(is_even) {
+            bail!("matrix products take evenly spaced batches, not {layout:?}");
+        }
+        Ok(Self {
+            transposed,
+            leading,
+            distance: if n > 2 { stride[n - 3] } else { 0 },
+        })
+    }
+}
+
 #[cfg(feature = "cuda")]
 mod cuda {
     //! candle rounds the results of bf16 products to bf16; cuBLAS need not.
@@ -40,32 +78,9 @@ mod cuda {
     use candle_core::cuda::{CudaStorageSlice as S, WrapErr};
     use candle_core::{CpuStorage, CudaStorage, CustomOp2, Layout, Result, Shape, bail};
 
-    pub(super) struct Bf16ToF32;
+    use super::Operand;
 
-    /// How cuBLAS, which thinks in columns, is told of a row-major `[.., rows, columns]`: whether it
-    /// is to be transposed, its leading dimension, and the distance of the matrices of a batch.
-    fn operand(layout: &Layout) -> Result<(sys::cublasOperation_t, i32, i64)> {
-        let (dims, stride) = (layout.dims(), layout.stride());
-        let n = dims.len();
-        let (rows, columns) = (dims[n - 2], dims[n - 1]);
-        let is_regular = |row: usize, column: usize| {
-            (stride[n - 2] == row || rows == 1) && (stride[n - 1] == column || columns == 1)
-        };
-        let (transposed, leading) = if is_regular(columns, 1) {
-            (sys::cublasOperation_t::CUBLAS_OP_N, columns)
-        } else if is_regular(1, rows) {
-            (sys::cublasOperation_t::CUBLAS_OP_T, rows)
-        } else {
-            bail!("matrix products take contiguous or transposed matrices, not {layout:?}");
-        };
-        // Several dimensions of matrices must be as evenly spaced as one.
-        let is_even = |i: usize| dims[i] == 1 || stride[i] == stride[i + 1] * dims[i + 1];
-        if !(0..n.saturating_sub(3)).all(is_even) {
-            bail!("matrix products take evenly spaced batches, not {layout:?}");
-        }
-        let distance = if n > 2 { stride[n - 3] } else { 0 };
-        Ok((transposed, leading as i32, distance as i64))
-    }
+    pub(super) struct Bf16ToF32;
 
     impl CustomOp2 for Bf16ToF32 {
         fn name(&self) -> &'static str {
@@ -100,8 +115,11 @@ mod cuda {
                 bail!("{a_layout:?} and {b_layout:?} do not multiply");
             }
             let batch: usize = shape[..d - 2].iter().product();
-            let (a_op, a_leading, a_distance) = operand(a_layout)?;
-            let (b_op, b_leading, b_distance) = operand(b_layout)?;
+            let (a_operand, b_operand) = (Operand::new(a_layout)?, Operand::new(b_layout)?);
+            let op = |operand: &Operand| match operand.transposed {
+                true => sys::cublasOperation_t::CUBLAS_OP_T,
+                false => sys::cublasOperation_t::CUBLAS_OP_N,
+            };
             let device = a.device.clone();
             // SAFETY: the product writes every number.
             let mut out = unsafe { device.alloc::<f32>(batch * m * n)? };
@@ -117,20 +135,20 @@ mod cuda {
                 unsafe {
                     result::gemm_strided_batched_ex(
                         *device.cublas_handle().handle(),
-                        b_op,
-                        a_op,
+                        op(&b_operand),
+                        op(&a_operand),
                         n as i32,
                         m as i32,
                         k as i32,
                         from_ref(&one).cast::<c_void>(),
                         (b + bf16(b_layout.start_offset())) as *const c_void,
                         sys::cudaDataType_t::CUDA_R_16BF,
-                        b_leading,
-                        b_distance,
+                        b_operand.leading as i32,
+                        b_operand.distance as i64,
                         (a + bf16(a_layout.start_offset())) as *const c_void,
                         sys::cudaDataType_t::CUDA_R_16BF,
-                        a_leading,
-                        a_distance,
+                        a_operand.leading as i32,
+                        a_operand.distance as i64,
                         from_ref(&zero).cast::<c_void>(),
                         c as *mut c_void,
                         sys::cudaDataType_t::CUDA_R_32F,

@@ -1,8 +1,8 @@
 //! Every backward against finite differences of its forward, at awkward sizes.
 
-use candle_core::{DType, Device, Result, Tensor};
+use candle_core::{CpuStorage, DType, Device, Result, Storage, Tensor};
 
-use super::super::matmul::{matmul_nn, matmul_nt, matmul_tn};
+use super::super::matmul::{Operand, matmul_nn, matmul_nt, matmul_tn};
 use super::super::ops::{self, ByToken, RopeTable};
 use super::super::{head, sampler};
 use super::{devices, download, error, normals};
@@ -249,6 +249,63 @@ fn linear_layers_have_their_gradients() {
             |dy| Ok(vec![matmul_nn(dy, &x[1])?, matmul_tn(dy, &x[0])?]),
         );
     }
+}
+
+/// What cuBLAS is told, carried out by its book: `c = op(b)ᵀ·op(a)ᵀ`, all by columns. The bf16
+/// products of a GPU rest on it.
+#[test]
+fn cublas_is_told_of_the_right_matrices() {
+    let of = |shape: &[usize]| inputs(&[shape], &Device::Cpu).remove(0);
+    let seen = of(&[2, 3, 7, 4]).narrow(2, 0, 5).unwrap();
+    let first = of(&[2, 3, 7, 4]).narrow(2, 0, 1).unwrap();
+    for (a, b) in [
+        (of(&[5, 3]), of(&[3, 4])),
+        (of(&[5, 3]), of(&[4, 3]).t().unwrap()),
+        (of(&[3, 5]).t().unwrap(), of(&[3, 4])),
+        (of(&[8, 3]).narrow(0, 2, 5).unwrap(), of(&[3, 1])),
+        (of(&[1, 3]), of(&[1, 3]).t().unwrap()),
+        (of(&[2, 3, 5, 5]).t().unwrap(), seen.contiguous().unwrap()),
+        (of(&[2, 3, 1, 4]), seen.t().unwrap()),
+        (of(&[2, 3, 1, 5]), seen.clone()),
+        (of(&[2, 3, 1, 4]), first.t().unwrap()),
+        (of(&[2, 3, 1, 1]), first.clone()),
+    ] {
+        let dims = a.dims().to_vec();
+        let (m, k) = (dims[dims.len() - 2], dims[dims.len() - 1]);
+        let n = b.dims()[dims.len() - 1];
+        let numbers = |x: &Tensor| -> Vec<f32> {
+            let (storage, layout) = x.storage_and_layout();
+            let Storage::Cpu(CpuStorage::F32(all)) = &*storage else {
+                panic!("a tensor of f32 on the CPU");
+            };
+            all[layout.start_offset()..].to_vec()
+        };
+        let (a_numbers, b_numbers) = (numbers(&a), numbers(&b));
+        let a_told = Operand::new(a.layout()).unwrap();
+        let b_told = Operand::new(b.layout()).unwrap();
+        // Row i and column j of op(x), by columns.
+        let at = |told: &Operand, batch: usize, i: usize, j: usize| {
+            let (row, column) = if told.transposed { (j, i) } else { (i, j) };
+            batch * told.distance + row + column * told.leading
+        };
+        let expected = a.contiguous().unwrap().matmul(&b.contiguous().unwrap());
+        let expected = download(&expected.unwrap());
+        let found: Vec<f32> = (0..expected.len())
+            .map(|c| {
+                // Element (j, i) of the n × m result by columns.
+                let (batch, i, j) = (c / (m * n), c / n % m, c % n);
+                let terms = (0..k).map(|l| {
+                    b_numbers[at(&b_told, batch, j, l)] * a_numbers[at(&a_told, batch, l, i)]
+                });
+                terms.sum()
+            })
+            .collect();
+        assert!(error(&found, &expected, 1e-6) < 1e-5, "{a:?} {b:?}");
+    }
+    let uneven = of(&[3, 2, 5, 4]).transpose(0, 1).unwrap();
+    assert!(Operand::new(uneven.layout()).is_err());
+    let strided = of(&[5, 8]).narrow(1, 0, 4).unwrap();
+    assert!(Operand::new(strided.layout()).is_err());
 }
 
 /// Chunks of one position, of some with a stump at the end, and all at once must give the same.
