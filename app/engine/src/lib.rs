@@ -8,6 +8,8 @@ pub mod bench;
 pub mod data;
 pub mod eval;
 pub mod experiment;
+#[cfg(any(feature = "cuda", test))]
+pub mod gpu;
 pub mod model;
 pub mod ops;
 pub mod replay;

@@ -8,7 +8,7 @@ use clap::ValueEnum;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use forgetlab_engine::bench::{Bench, Measured, SHAPES, Shape, Work, gemm_peak};
 use forgetlab_engine::ops::Precision;
-use forgetlab_engine::train::peak_memory;
+use forgetlab_engine::train::{Hardware, check_device, peak_memory};
 
 /// Arguments of `bench`.
 #[derive(clap::Args)]
@@ -28,6 +28,9 @@ pub struct Args {
     /// Replayed rows a step, instead of the shape's own
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65536))]
     replay_rows: Option<u32>,
+    /// cpu, cuda or cuda:N
+    #[arg(long, default_value = "cpu")]
+    device: String,
     /// CPU threads of the engine
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..))]
     threads: u16,
@@ -123,14 +126,24 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
 }
 
 fn measure(shape: Shape, work: Work, args: &Args) -> anyhow::Result<()> {
-    let mut bench = Bench::new(shape, work, args.threads.into(), args.dtype.into())?;
+    let hardware = Hardware {
+        device: args.device.clone(),
+        threads: args.threads.into(),
+        precision: args.dtype.into(),
+    };
+    let on_cpu = check_device(&args.device)?.is_none();
+    let mut bench = Bench::new(shape, work, &hardware)?;
     let time = Duration::from_secs_f64(args.seconds);
     // The first steps grow the buffers.
-    bench.run(time.mul_f64(0.1));
-    let peak_time = Duration::from_millis(100);
-    let before = gemm_peak(bench.pool(), peak_time);
-    let measured = bench.run(time);
-    let peak = before.max(gemm_peak(bench.pool(), peak_time));
+    bench.run(time.mul_f64(0.1))?;
+    // The peak is the CPU's: on a GPU there is nothing to compare with.
+    let peak = || match on_cpu {
+        true => gemm_peak(args.threads.into(), Duration::from_millis(100)),
+        false => f64::NAN,
+    };
+    let before = peak();
+    let measured = bench.run(time)?;
+    let peak = before.max(peak());
     let mut out = io::stdout().lock();
     if args.json {
         writeln!(out, "{}", json(shape, work, args, measured, peak))?;
@@ -190,13 +203,17 @@ fn show(
         "  {rate:.0} tokens/s ({} steps in {:.1} s)",
         m.steps, m.seconds
     )?;
-    writeln!(
-        out,
-        "  {:.2} of the matrix-product peak: {:.0} of {:.0} GFLOP/s",
-        flops / peak,
-        flops / 1e9,
-        peak / 1e9
-    )?;
+    if peak.is_finite() {
+        writeln!(
+            out,
+            "  {:.2} of the matrix-product peak: {:.0} of {:.0} GFLOP/s",
+            flops / peak,
+            flops / 1e9,
+            peak / 1e9
+        )?;
+    } else {
+        writeln!(out, "  {:.0} GFLOP/s", flops / 1e9)?;
+    }
     if let Some(bytes) = peak_memory() {
         writeln!(out, "  {:.0} MiB at most", bytes / f64::from(1 << 20))?;
     }

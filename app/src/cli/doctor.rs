@@ -6,10 +6,11 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use forgetlab_engine::eval::verify_mini;
+use forgetlab_engine::ops::Precision;
 use forgetlab_engine::ops::simd::Level;
 use forgetlab_engine::report::Glyphs;
 use forgetlab_engine::run::Results;
-use forgetlab_engine::train::probe_cuda;
+use forgetlab_engine::train::{Compute, Hardware, probe_cuda};
 
 use super::exit;
 use super::worker::{WorkerArgs, registry};
@@ -92,16 +93,37 @@ fn memory() -> Line {
 }
 
 fn cuda() -> Line {
-    let text = match probe_cuda(0) {
-        Ok(()) => "a GPU is there; this version trains on the CPU only".into(),
-        Err(None) => "not in this build; this version trains on the CPU only".into(),
-        Err(Some(reason)) => format!("built in, but no GPU can be used: {reason}"),
+    let gpu = match probe_cuda(0) {
+        Ok(gpu) => gpu,
+        Err(None) => {
+            let text = "not in this build; `cargo build --release --features cuda` has it";
+            return ("CUDA", Standing::Note, text.into());
+        }
+        Err(Some(reason)) => {
+            let text = format!("built in, but no GPU can be used: {reason}");
+            return ("CUDA", Standing::Note, text);
+        }
     };
-    ("CUDA", Standing::Note, text)
+    let gib = |bytes: u64| bytes as f64 / (1u64 << 30) as f64;
+    let driver = gpu.driver.map_or("of unknown version".into(), |v| v);
+    let text = format!(
+        "{}, {:.1} GiB free of {:.1} GiB, driver {driver}; `forgetlab verify --device cuda` checks \
+         its numerics",
+        gpu.name,
+        gib(gpu.free),
+        gib(gpu.memory),
+    );
+    ("CUDA", Standing::Good, text)
 }
 
 fn numerics() -> Line {
-    match verify_mini(super::verify::FIXTURE, 2) {
+    let hardware = Hardware {
+        device: "cpu".into(),
+        threads: 2,
+        precision: Precision::F32,
+    };
+    let compute = |config| Compute::new(config, &hardware);
+    match verify_mini(super::verify::FIXTURE, compute) {
         Ok(checks) if checks.iter().all(|check| check.passed()) => {
             let text = format!(
                 "{} checks against the built-in fixture passed",

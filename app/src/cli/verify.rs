@@ -7,7 +7,8 @@ use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 use forgetlab_engine::eval::{Check, verify_mini};
-use forgetlab_engine::train::check_device;
+use forgetlab_engine::ops::Precision;
+use forgetlab_engine::train::{Compute, Hardware, check_device};
 
 use super::exit;
 
@@ -28,14 +29,22 @@ pub struct Args {
     pub threads: u16,
 }
 
-/// Compares this machine's numerics with a fixture.
+/// Compares this machine's numerics with a fixture, in every precision.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     check_device(&args.device)?;
     let mut passed = true;
     for (name, bytes) in fixtures(args.fixture)? {
-        let checks = verify_mini(&bytes, args.threads.into())
-            .with_context(|| format!("{name} cannot be checked"))?;
-        passed &= show(&name, &checks)?;
+        for precision in [Precision::F32, Precision::Bf16] {
+            let hardware = Hardware {
+                device: args.device.clone(),
+                threads: args.threads.into(),
+                precision,
+            };
+            let checks = verify_mini(&bytes, |config| Compute::new(config, &hardware))
+                .with_context(|| format!("{name} cannot be checked"))?;
+            let title = format!("{name}, {} on {}", precision.name(), args.device);
+            passed &= show(&title, &checks)?;
+        }
     }
     Ok(if passed {
         ExitCode::SUCCESS

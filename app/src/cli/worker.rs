@@ -14,7 +14,7 @@ use forgetlab_engine::experiment::{RunConfig, validate};
 use forgetlab_engine::replay::{Plugin, Registry, breadcrumb, search_path};
 use forgetlab_engine::report;
 use forgetlab_engine::run::{Event, Results, RunDir, RunStatus, write_atomically};
-use forgetlab_engine::train::{self, BREADCRUMB, Outcome, RunOptions};
+use forgetlab_engine::train::{self, BREADCRUMB, Outcome, RunOptions, check_device};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use super::exit;
@@ -73,7 +73,7 @@ pub fn registry(worker: &WorkerArgs) -> Registry {
 
 /// Checks a configuration against this machine and its strategies; fills in their defaults.
 pub fn prepare(config: &mut RunConfig, worker: &WorkerArgs) -> anyhow::Result<Vec<Arc<Plugin>>> {
-    train::check_device(&config.device)?;
+    check_device(&config.device)?;
     Ok(train::prepare(config, &registry(worker))?)
 }
 

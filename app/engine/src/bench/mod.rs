@@ -10,9 +10,10 @@ mod peak;
 use std::time::{Duration, Instant};
 
 use crate::model::{ModelConfig, Params};
-use crate::ops::Precision;
 use crate::sample::{Request, Sampling};
-use crate::train::{AdamW, AdamWConfig, Compute, LossBatch, Stream};
+use crate::train::{
+    AdamW, AdamWConfig, Compute, ComputeError, Hardware, LossBatch, Optimizer, Stream, Weights,
+};
 
 pub use peak::gemm_peak;
 
@@ -103,9 +104,9 @@ pub struct Bench {
     shape: Shape,
     work: Work,
     compute: Compute,
-    student: Params,
-    reference: Params,
-    optimizer: AdamW,
+    student: Weights,
+    reference: Weights,
+    optimizer: Optimizer,
     stream: Stream,
     /// New rows, then replayed ones not yet used.
     tokens: Vec<u32>,
@@ -120,15 +121,10 @@ impl Bench {
     /// Sets the work up.
     ///
     /// # Errors
-    /// When the system refuses the threads.
-    pub fn new(
-        shape: Shape,
-        work: Work,
-        threads: usize,
-        precision: Precision,
-    ) -> Result<Self, rayon::ThreadPoolBuildError> {
-        let compute = Compute::new(shape.model, threads, precision)?;
-        let student = Params::init(compute.layout(), &Stream::new(0, "weights"));
+    /// When the device cannot be used or the system refuses the threads.
+    pub fn new(shape: Shape, work: Work, hardware: &Hardware) -> Result<Self, ComputeError> {
+        let compute = Compute::new(shape.model, hardware)?;
+        let params = Params::init(compute.layout(), &Stream::new(0, "weights"));
         let config = AdamWConfig {
             beta1: 0.9,
             beta2: 0.99,
@@ -151,9 +147,9 @@ impl Bench {
         Ok(Self {
             shape,
             work,
-            reference: student.clone(),
-            optimizer: AdamW::new(config, student.data.len()),
-            student,
+            optimizer: compute.optimizer(AdamW::new(config, params.data.len()))?,
+            reference: compute.weights(params.clone())?,
+            student: compute.weights(params)?,
             compute,
             stream: Stream::new(0, "bench"),
             tokens: Vec::new(),
@@ -165,13 +161,11 @@ impl Bench {
         })
     }
 
-    /// The threads the work is done on.
-    pub fn pool(&self) -> &rayon::ThreadPool {
-        self.compute.engine.pool()
-    }
-
     /// Works for at least `time`, in whole steps.
-    pub fn run(&mut self, time: Duration) -> Measured {
+    ///
+    /// # Errors
+    /// When the GPU fails.
+    pub fn run(&mut self, time: Duration) -> Result<Measured, ComputeError> {
         let mut measured = Measured {
             tokens: 0,
             seconds: 0.0,
@@ -180,25 +174,25 @@ impl Bench {
         };
         let start = Instant::now();
         while start.elapsed() < time {
-            let (tokens, flops) = self.step();
+            let (tokens, flops) = self.step()?;
             measured.tokens += tokens;
             measured.flops += flops;
             measured.steps += 1;
         }
         measured.seconds = start.elapsed().as_secs_f64();
-        measured
+        Ok(measured)
     }
 
     /// One step: tokens it counts for, and its FLOPs.
-    fn step(&mut self) -> (u64, f64) {
+    fn step(&mut self) -> Result<(u64, f64), ComputeError> {
         let t = self.shape.seq_len;
         let flops = forward_flops(&self.shape.model, t);
         let new = self.shape.batch_size * t;
         let replayed = self.shape.replay_rows * t;
         self.steps += 1;
-        match self.work {
+        Ok(match self.work {
             Work::Train => {
-                self.train();
+                self.train()?;
                 (new as u64, 3.0 * flops * new as f64)
             }
             Work::TrainNtp | Work::TrainKl => {
@@ -207,26 +201,26 @@ impl Bench {
                     done += flops * replayed as f64;
                 }
                 if self.replay.len() < replayed {
-                    self.replay = self.generate();
+                    self.replay = self.generate()?;
                     done += flops * self.replay.len() as f64;
                 }
-                self.train();
+                self.train()?;
                 (new as u64, done)
             }
             Work::Generate => {
-                let written = self.generate().len() / t * (t - 1);
+                let written = self.generate()?.len() / t * (t - 1);
                 (written as u64, flops * written as f64)
             }
             Work::Evaluate => {
                 self.draw();
-                let engine = &mut self.compute.engine;
-                engine.evaluate(&self.student, None, &self.tokens, t);
+                self.compute
+                    .evaluate(&self.student, None, &self.tokens, t)?;
                 (new as u64, flops * new as f64)
             }
-        }
+        })
     }
 
-    fn train(&mut self) {
+    fn train(&mut self) -> Result<(), ComputeError> {
         self.draw();
         let t = self.shape.seq_len;
         let zeros = vec![0.0; self.weights.iter().map(Vec::len).max().unwrap_or(0)];
@@ -255,9 +249,12 @@ impl Bench {
         } else {
             &both[..]
         };
-        let engine = &mut self.compute.engine;
-        engine.forward_backward(&self.student, Some(&self.reference), batches);
-        engine.update(&mut self.student, &mut self.optimizer, 1e-3);
+        let reference = Some(&self.reference);
+        self.compute
+            .forward_backward(&self.student, reference, batches)?;
+        self.compute
+            .update(&mut self.student, &mut self.optimizer, 1e-3)?;
+        Ok(())
     }
 
     /// Random tokens for the new rows.
@@ -270,7 +267,7 @@ impl Bench {
             .extend((0..n).map(|_| random.below(vocab) as u32));
     }
 
-    fn generate(&mut self) -> Vec<u32> {
+    fn generate(&mut self) -> Result<Vec<u32>, ComputeError> {
         let request = Request {
             prompts: &self.prompts,
             length: self.shape.seq_len,
@@ -279,9 +276,6 @@ impl Bench {
             first_row: self.rows,
         };
         self.rows += self.prompts.len() as u64;
-        self.compute
-            .sampler
-            .generate(&self.reference, request)
-            .tokens
+        Ok(self.compute.generate(&self.reference, request)?.tokens)
     }
 }

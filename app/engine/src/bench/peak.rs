@@ -1,8 +1,7 @@
 //! The matrix-product rate this machine reaches.
 
+use std::thread;
 use std::time::{Duration, Instant};
-
-use rayon::prelude::*;
 
 use crate::ops::Precision;
 use crate::ops::matmul::{Out, Panels, product};
@@ -16,18 +15,17 @@ const PRODUCTS: [(usize, usize, usize); 4] = [
 ];
 
 /// Highest rate in f32 FLOP/s over several sizes, every thread multiplying matrices of its own for `time` each.
-pub fn gemm_peak(pool: &rayon::ThreadPool, time: Duration) -> f64 {
-    let threads = pool.current_num_threads();
+pub fn gemm_peak(threads: usize, time: Duration) -> f64 {
     PRODUCTS
         .iter()
         .map(|&(m, n, k)| {
-            let rates: Vec<f64> = pool.install(|| {
-                (0..threads)
-                    .into_par_iter()
-                    .map(|_| rate(m, n, k, time))
-                    .collect()
-            });
-            rates.iter().sum()
+            thread::scope(|scope| {
+                let threads: Vec<_> = (0..threads)
+                    .map(|_| scope.spawn(move || rate(m, n, k, time)))
+                    .collect();
+                let rates = threads.into_iter().map(|t| t.join().unwrap_or(0.0));
+                rates.sum()
+            })
         })
         .fold(0.0, f64::max)
 }

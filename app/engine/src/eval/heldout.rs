@@ -1,7 +1,6 @@
 //! Held-out loss, KL and exact-match accuracy of a dataset, in one pass.
 
-use crate::model::Params;
-use crate::train::Engine;
+use crate::train::{Compute, ComputeError, Weights};
 
 /// Held-out rows of one dataset.
 #[derive(Clone, Debug, PartialEq)]
@@ -32,13 +31,16 @@ pub struct Figures {
 /// A greedy decoder that starts at the prompt writes the right answer exactly when, given the
 /// right answer so far, the right token has the largest logit at every position; so one pass over
 /// the true rows tells what decoding token by token would.
+///
+/// # Errors
+/// When the device fails.
 pub fn evaluate(
-    engine: &mut Engine,
-    student: &Params,
-    reference: &Params,
+    compute: &mut Compute,
+    student: &Weights,
+    reference: &Weights,
     data: &HeldOut,
-) -> Figures {
-    let losses = engine.evaluate(student, Some(reference), &data.tokens, data.seq_len);
+) -> Result<Figures, ComputeError> {
+    let losses = compute.evaluate(student, Some(reference), &data.tokens, data.seq_len)?;
     let n = losses.len().max(1) as f64;
     let accuracy = data.prompt_len.map(|prompt_len| {
         let rows = losses.chunks_exact(data.seq_len);
@@ -51,9 +53,9 @@ pub fn evaluate(
         });
         exact.count() as f64 / count
     });
-    Figures {
+    Ok(Figures {
         ntp: losses.iter().map(|l| f64::from(l.ntp)).sum::<f64>() / n,
         kl: losses.iter().map(|l| f64::from(l.kl)).sum::<f64>() / n,
         accuracy,
-    }
+    })
 }

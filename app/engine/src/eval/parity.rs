@@ -8,8 +8,9 @@ use serde::Deserialize;
 use crate::model::{
     Layout, LayoutError, ModelConfig, Params, from_reference_layout, to_reference_layout,
 };
+use crate::ops::Precision;
 use crate::ops::head::PositionLoss;
-use crate::train::{AdamW, AdamWConfig, Engine, LossBatch, LossReport};
+use crate::train::{AdamW, AdamWConfig, Compute, ComputeError, LossBatch, LossReport, Weights};
 
 /// Largest error of one tensor (or scalar) of a fixture.
 #[derive(Clone, Debug, PartialEq)]
@@ -53,15 +54,31 @@ pub enum ParityError {
     /// Token ids outside the vocabulary, or sizes that do not fit.
     #[error("{0}")]
     Data(String),
-    /// The system refused the threads.
-    #[error("cannot start threads: {0}")]
-    Threads(#[from] rayon::ThreadPoolBuildError),
+    /// The device cannot be used, or failed.
+    #[error(transparent)]
+    Compute(#[from] ComputeError),
 }
 
-/// Errors pass below this share of the expected tensor's largest entry.
-const RELATIVE: f64 = 1e-4;
-/// Errors of updated weights pass below this.
-const ABSOLUTE: f64 = 1e-4;
+/// Largest errors that pass.
+#[derive(Clone, Copy)]
+struct Tolerance {
+    /// As a share of the expected tensor's largest entry.
+    relative: f64,
+    /// Of updated weights.
+    absolute: f64,
+}
+
+impl Tolerance {
+    /// The fixture is f32; bf16 keeps 8 of its 24 bits.
+    fn of(precision: Precision) -> Self {
+        let (relative, absolute) = match precision {
+            Precision::F32 => (1e-4, 1e-4),
+            Precision::Bf16 => (8e-2, 1e-2),
+        };
+        Self { relative, absolute }
+    }
+}
+
 /// Updated weights whose first gradient is smaller (but not zero) are not compared.
 const TINY_GRADIENT: f32 = 1e-6;
 
@@ -176,12 +193,16 @@ impl Fixture<'_> {
 /// Checks logits, losses, gradients and updated weights of the small model against a fixture.
 ///
 /// The file holds its sizes and settings as JSON under `meta` in the safetensors header; see the
-/// fixture in `tests/fixtures/` for its tensors. Gradients, logits and losses pass within 1e-4 of the
-/// tensor's largest entry, updated weights within 1e-4.
+/// fixture in `tests/fixtures/` for its tensors. `compute` makes what is to be checked. In f32,
+/// gradients, logits and losses pass within 1e-4 of the tensor's largest entry, updated weights within
+/// 1e-4; in bf16 within 8e-2 and 1e-2.
 ///
 /// # Errors
-/// [`ParityError`] when the file cannot be read as such a fixture.
-pub fn verify_mini(bytes: &[u8], threads: usize) -> Result<Vec<Check>, ParityError> {
+/// [`ParityError`] when the file cannot be read as such a fixture, or the device fails.
+pub fn verify_mini(
+    bytes: &[u8],
+    compute: impl FnOnce(ModelConfig) -> Result<Compute, ComputeError>,
+) -> Result<Vec<Check>, ParityError> {
     let (_, header) = SafeTensors::read_metadata(bytes)?;
     let meta = header.metadata().as_ref().and_then(|m| m.get("meta"));
     let meta = meta.ok_or_else(|| ParityError::Meta("missing".into()))?;
@@ -198,30 +219,27 @@ pub fn verify_mini(bytes: &[u8], threads: usize) -> Result<Vec<Check>, ParityErr
     {
         return Err(ParityError::Meta("impossible sizes in `model`".into()));
     }
-    let layout = Layout::new(ModelConfig {
+    let mut compute = compute(ModelConfig {
         d_model: m.d_model,
         n_layers: m.n_layers,
         head_dim: m.head_dim,
         vocab_size: v,
-    });
-    let student = fixture.weights("theta", &layout)?;
-    let reference = fixture.weights("pi", &layout)?;
+    })?;
+    let layout = compute.layout().clone();
+    let tolerance = Tolerance::of(compute.precision());
+    let student = compute.weights(fixture.weights("theta", &layout)?)?;
+    let reference = compute.weights(fixture.weights("pi", &layout)?)?;
     let tokens = fixture.tokens("tokens", m)?;
     let replay = fixture.tokens("replay_tokens", m)?;
-    let mut engine = Engine::new(&layout, threads, crate::ops::Precision::F32)?;
     let mut checks = Vec::new();
 
     for (name, weights) in [("logits.theta", &student), ("logits.pi", &reference)] {
-        let found = engine.logits(weights, &tokens, t);
-        checks.push(relative(name, &found, &fixture.expected(name)?)?);
+        let found = compute.logits(weights, &tokens, t)?;
+        checks.push(tolerance.relative(name, &found, &fixture.expected(name)?)?);
     }
-    let losses = engine.evaluate(&student, None, &tokens, t);
+    let losses = compute.evaluate(&student, None, &tokens, t)?;
     let ntp: Vec<f32> = losses.iter().map(|l: &PositionLoss| l.ntp).collect();
-    checks.push(relative(
-        "ntp.per_token",
-        &ntp,
-        &fixture.expected("ntp.per_token")?,
-    )?);
+    checks.push(tolerance.relative("ntp.per_token", &ntp, &fixture.expected("ntp.per_token")?)?);
 
     for name in ["kl_pre", "ntp_pre", "kl_dwn"] {
         let value = meta.losses.get(name);
@@ -229,17 +247,17 @@ pub fn verify_mini(bytes: &[u8], threads: usize) -> Result<Vec<Check>, ParityErr
         let expected = MetaLoss::deserialize(value)
             .map_err(|error| ParityError::Meta(format!("`{name}`: {error}")))?;
         let objective = Objective::new(name, &tokens, &replay, t, meta.coeff)?;
-        let (report, [ntp, replay_loss]) = objective.run(&mut engine, &student, &reference);
+        let (report, [ntp, replay_loss]) = objective.run(&mut compute, &student, &reference)?;
         for (part, found, expected) in [
             ("total", report.total, expected.total),
             ("ntp", ntp, expected.ntp),
             ("replay", replay_loss, expected.replay),
         ] {
-            checks.push(scalar(format!("{name}.{part}"), found, expected));
+            checks.push(tolerance.scalar(format!("{name}.{part}"), found, expected));
         }
-        for (tensor, found) in to_reference_layout(&layout, &engine.gradients().data) {
+        for (tensor, found) in to_reference_layout(&layout, &compute.gradients()?.data) {
             let name = format!("grad.{name}.{tensor}");
-            checks.push(relative(&name, &found, &fixture.expected(&name)?)?);
+            checks.push(tolerance.relative(&name, &found, &fixture.expected(&name)?)?);
         }
     }
 
@@ -252,27 +270,27 @@ pub fn verify_mini(bytes: &[u8], threads: usize) -> Result<Vec<Check>, ParityErr
         weight_decay: o.weight_decay,
     };
     let warmup = o.warmup()?;
-    let mut optimizer = AdamW::new(config, layout.len);
+    let mut optimizer = compute.optimizer(AdamW::new(config, layout.len))?;
     let mut trained = student.clone();
     let steps = meta.steps as u64;
     let schedule = crate::experiment::Schedule::Constant;
     for step in 0..steps {
-        let (report, _) = objective.run(&mut engine, &trained, &reference);
+        let (report, _) = objective.run(&mut compute, &trained, &reference)?;
         if let Some(expected) = meta.total_loss_each_step.get(step as usize) {
-            checks.push(scalar(
+            checks.push(tolerance.scalar(
                 format!("total_loss_each_step[{step}]"),
                 report.total,
                 *expected,
             ));
         }
         let lr = crate::train::learning_rate(o.peak_lr, step, warmup, steps, schedule);
-        engine.update(&mut trained, &mut optimizer, lr);
+        compute.update(&mut trained, &mut optimizer, lr)?;
     }
-    for (tensor, found) in to_reference_layout(&layout, &trained.data) {
+    for (tensor, found) in to_reference_layout(&layout, &trained.on_host()?.data) {
         let name = format!("after.{tensor}");
         let first_gradient = fixture.expected(&format!("grad.kl_pre.{tensor}"))?;
         let expected = fixture.expected(&name)?;
-        checks.push(absolute(&name, &found, &expected, &first_gradient)?);
+        checks.push(tolerance.absolute(&name, &found, &expected, &first_gradient)?);
     }
     Ok(checks)
 }
@@ -327,10 +345,10 @@ impl<'a> Objective<'a> {
     /// Losses and gradients at `student`: the report, and NTP and replay loss in the paper's reduction.
     fn run(
         &self,
-        engine: &mut Engine,
-        student: &Params,
-        reference: &Params,
-    ) -> (LossReport, [f64; 2]) {
+        compute: &mut Compute,
+        student: &Weights,
+        reference: &Weights,
+    ) -> Result<(LossReport, [f64; 2]), ComputeError> {
         let [zeros, ntp, replay] = &self.weights;
         let mut batches = Vec::new();
         for (i, tokens) in self.tokens.iter().enumerate() {
@@ -354,14 +372,14 @@ impl<'a> Objective<'a> {
                 kl_weights: pick(1),
             });
         }
-        let report = engine.forward_backward(student, Some(reference), &batches);
+        let report = compute.forward_backward(student, Some(reference), &batches)?;
         let mean = |batch: usize, kl: bool| {
             let rows = &report.rows[batch];
             let sum: f64 = rows.iter().map(|r| if kl { r.kl } else { r.ntp }).sum();
             sum / (rows.len() * self.seq_len) as f64
         };
         let losses = [mean(0, false), mean(self.replay.0, self.replay.1 == 1)];
-        (report, losses)
+        Ok((report, losses))
     }
 }
 
@@ -387,72 +405,85 @@ fn worst(errors: impl Iterator<Item = (usize, f64)>) -> (usize, f64) {
     })
 }
 
-fn relative(name: &str, found: &[f32], expected: &[f32]) -> Result<Check, ParityError> {
-    same_len(name, found, expected)?;
-    let largest = expected
-        .iter()
-        .fold(f64::MIN_POSITIVE, |a, b| a.max(f64::from(b.abs())));
-    let errors = found
-        .iter()
-        .zip(expected)
-        .map(|(a, b)| (f64::from(*a) - f64::from(*b)).abs() / largest);
-    let (worst, error) = worst(errors.enumerate());
-    Ok(Check {
-        name: name.into(),
-        error,
-        tolerance: RELATIVE,
-        unit: "of the largest entry",
-        worst,
-        excepted: 0,
-    })
-}
-
-fn scalar(name: String, found: f64, expected: f64) -> Check {
-    let error = (found - expected).abs() / expected.abs().max(f64::MIN_POSITIVE);
-    Check {
-        name,
-        error,
-        tolerance: RELATIVE,
-        unit: "of the value",
-        worst: 0,
-        excepted: 0,
+impl Tolerance {
+    fn relative(self, name: &str, found: &[f32], expected: &[f32]) -> Result<Check, ParityError> {
+        same_len(name, found, expected)?;
+        let largest = expected
+            .iter()
+            .fold(f64::MIN_POSITIVE, |a, b| a.max(f64::from(b.abs())));
+        let errors = found
+            .iter()
+            .zip(expected)
+            .map(|(a, b)| (f64::from(*a) - f64::from(*b)).abs() / largest);
+        let (worst, error) = worst(errors.enumerate());
+        Ok(Check {
+            name: name.into(),
+            error,
+            tolerance: self.relative,
+            unit: "of the largest entry",
+            worst,
+            excepted: 0,
+        })
     }
-}
 
-fn absolute(
-    name: &str,
-    found: &[f32],
-    expected: &[f32],
-    first_gradient: &[f32],
-) -> Result<Check, ParityError> {
-    same_len(name, found, expected)?;
-    same_len(name, found, first_gradient)?;
-    let compared =
-        |i: &usize| first_gradient[*i] == 0.0 || first_gradient[*i].abs() >= TINY_GRADIENT;
-    let errors = (0..found.len()).filter(compared);
-    let errors = errors.map(|i| (i, (f64::from(found[i]) - f64::from(expected[i])).abs()));
-    let (worst, error) = worst(errors);
-    let excepted = found.len() - (0..found.len()).filter(compared).count();
-    Ok(Check {
-        name: name.into(),
-        error,
-        tolerance: ABSOLUTE,
-        unit: "absolute",
-        worst,
-        excepted,
-    })
+    fn scalar(self, name: String, found: f64, expected: f64) -> Check {
+        let error = (found - expected).abs() / expected.abs().max(f64::MIN_POSITIVE);
+        Check {
+            name,
+            error,
+            tolerance: self.relative,
+            unit: "of the value",
+            worst: 0,
+            excepted: 0,
+        }
+    }
+
+    fn absolute(
+        self,
+        name: &str,
+        found: &[f32],
+        expected: &[f32],
+        first_gradient: &[f32],
+    ) -> Result<Check, ParityError> {
+        same_len(name, found, expected)?;
+        same_len(name, found, first_gradient)?;
+        let compared =
+            |i: &usize| first_gradient[*i] == 0.0 || first_gradient[*i].abs() >= TINY_GRADIENT;
+        let errors = (0..found.len()).filter(compared);
+        let errors = errors.map(|i| (i, (f64::from(found[i]) - f64::from(expected[i])).abs()));
+        let (worst, error) = worst(errors);
+        let excepted = found.len() - (0..found.len()).filter(compared).count();
+        Ok(Check {
+            name: name.into(),
+            error,
+            tolerance: self.absolute,
+            unit: "absolute",
+            worst,
+            excepted,
+        })
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::train::Hardware;
 
     const FIXTURE: &[u8] = include_bytes!("../../../../tests/fixtures/mini-parity.safetensors");
+
+    fn on_cpu(threads: usize) -> impl FnOnce(ModelConfig) -> Result<Compute, ComputeError> {
+        let hardware = Hardware {
+            device: "cpu".into(),
+            threads,
+            precision: Precision::F32,
+        };
+        move |config| Compute::new(config, &hardware)
+    }
 
     #[test]
     fn engine_agrees_with_the_independent_implementation() {
         for threads in [1, 2, 3] {
-            let checks = verify_mini(FIXTURE, threads).unwrap();
+            let checks = verify_mini(FIXTURE, on_cpu(threads)).unwrap();
             assert_eq!(checks.len(), 3 + 3 * 9 + 6 + 6);
             for check in checks {
                 assert!(check.passed(), "{check:?}");
@@ -485,7 +516,7 @@ mod tests {
             let mut bytes = FIXTURE.to_vec();
             let at = tensor.data().as_ptr() as usize - FIXTURE.as_ptr() as usize + 4 * index;
             bytes[at..at + 4].copy_from_slice(&(numbers[index] + delta).to_le_bytes());
-            let failed: Vec<_> = verify_mini(&bytes, 2)
+            let failed: Vec<_> = verify_mini(&bytes, on_cpu(2))
                 .unwrap()
                 .into_iter()
                 .filter(|c| !c.passed())
@@ -499,11 +530,11 @@ mod tests {
     #[test]
     fn a_truncated_fixture_is_an_error() {
         assert!(matches!(
-            verify_mini(&FIXTURE[..FIXTURE.len() / 2], 1),
+            verify_mini(&FIXTURE[..FIXTURE.len() / 2], on_cpu(1)),
             Err(ParityError::File(_))
         ));
         assert!(matches!(
-            verify_mini(b"not a fixture at all", 1),
+            verify_mini(b"not a fixture at all", on_cpu(1)),
             Err(ParityError::File(_))
         ));
     }

@@ -18,6 +18,7 @@ pub fn first_phase_hash(config: &RunConfig, seed: u64, numerics: &str) -> String
         phases,
         device,
         threads,
+        precision,
         ..
     } = config;
     let datasets: Vec<&str> = phases
@@ -36,6 +37,7 @@ pub fn first_phase_hash(config: &RunConfig, seed: u64, numerics: &str) -> String
         "seed": seed,
         "device": device,
         "threads": threads,
+        "precision": precision,
         "numerics": numerics,
     });
     blake3::hash(what.to_string().as_bytes())
@@ -47,6 +49,7 @@ pub fn first_phase_hash(config: &RunConfig, seed: u64, numerics: &str) -> String
 mod tests {
     use super::super::{Overrides, resolve};
     use super::*;
+    use crate::ops::Precision;
 
     /// A stale cache hit would be a wrong result that nobody notices.
     #[test]
@@ -62,6 +65,7 @@ mod tests {
         assert!(changed(|c| c.phases[0].steps += 1));
         assert!(changed(|c| c.phases[3].dataset = "add".into()));
         assert!(changed(|c| c.threads += 1));
+        assert!(changed(|c| c.precision = Precision::Bf16));
         assert!(changed(|c| c.training.eval_rows += 1));
         assert_ne!(first_phase_hash(&config, 1, "1"), hash);
         assert_ne!(first_phase_hash(&config, 0, "2"), hash);

@@ -6,6 +6,8 @@ use std::thread;
 use serde::Deserialize;
 use toml::{Table, Value};
 
+use crate::ops::Precision;
+
 use super::{ArmSpec, Preset, RunConfig, SpecError, experiment, nearest, validate};
 
 /// What the command line (or the lab's form) changes about an experiment.
@@ -63,8 +65,20 @@ pub fn resolve(experiment: &str, overrides: &Overrides) -> Result<RunConfig, Spe
     for (key, value) in of_arms {
         set_of_arms(&mut config, key, value)?;
     }
+    let from_preset = !looks_like_path(experiment);
+    if from_preset && !overrides.set.iter().any(|(key, _)| key == "precision") {
+        config.precision = default_precision(&config.device);
+    }
     validate(&config)?;
     Ok(config)
+}
+
+/// GPUs multiply bf16 an order of magnitude faster than f32; CPUs mostly do not.
+fn default_precision(device: &str) -> Precision {
+    match device {
+        "cpu" => Precision::F32,
+        _ => Precision::Bf16,
+    }
 }
 
 fn looks_like_path(experiment: &str) -> bool {
@@ -114,6 +128,7 @@ fn from_preset(name: &str, overrides: &Overrides) -> Result<(RunConfig, Vec<Stri
         seeds: vec![0],
         device: "cpu".to_owned(),
         threads: thread::available_parallelism().map_or(1, usize::from),
+        precision: Precision::default(),
         model,
         data,
         optimizer,
@@ -410,6 +425,7 @@ mod tests {
             (config.seeds, config.device, config.threads),
             (vec![5], "cuda:1".into(), 3)
         );
+        assert_eq!(config.precision, Precision::Bf16);
         assert_eq!(config.arms[1].objective, Some(Objective::Ntp));
         assert_eq!(config.arms[1].coeff, Some(3.0));
         assert_eq!(config.arms[2].coeff, Some(2.0));
@@ -458,6 +474,7 @@ mod tests {
             ("seeds", "[]", "at least 1"),
             ("seeds", "[-1]", "--set seeds=[-1]"),
             ("threads", "0", "threads"),
+            ("precision", "f16", "expected `f32` or `bf16`"),
         ] {
             let error = with(&[(key, value)]).unwrap_err();
             assert!(error.contains(expected), "{key}={value}: {error}");
@@ -476,6 +493,27 @@ mod tests {
         assert!(named("toy-continual", None, &["a", "a:kl:10"]).contains("given twice"));
         assert!(named("gone/config.toml", None, &[]).contains("gone/config.toml"));
         assert!(named("x.toml", Some("cpu"), &[]).contains("--preset"));
+    }
+
+    /// A run from before there was a choice must go on with what it began with.
+    #[test]
+    fn precision_follows_the_device_unless_it_is_given() {
+        let precision = |set: &[(&str, &str)]| with(set).unwrap().precision;
+        assert_eq!(precision(&[]), Precision::F32);
+        assert_eq!(precision(&[("device", "cuda")]), Precision::Bf16);
+        let f32_on_gpu = [("precision", "f32"), ("device", "cuda:0")];
+        assert_eq!(precision(&f32_on_gpu), Precision::F32);
+
+        let mut config = with(&[("device", "cuda")]).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("config.toml");
+        let text = toml::to_string(&config).unwrap();
+        let old = text.replace("precision = \"bf16\"\n", "");
+        assert_ne!(old, text);
+        std::fs::write(&path, old).unwrap();
+        config.precision = Precision::F32;
+        let again = resolve(path.to_str().unwrap(), &Overrides::default()).unwrap();
+        assert_eq!(again, config);
     }
 
     /// A typing error in a file of one's own must be found without reading the whole file.

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::ops::Precision;
+
 /// A run's `config.toml`: everything that decides its numbers, nothing else.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -16,6 +18,9 @@ pub struct RunConfig {
     pub device: String,
     /// CPU threads of the engine.
     pub threads: usize,
+    /// Format of the matrix products' inputs. Configurations from before there was a choice have none.
+    #[serde(default)]
+    pub precision: Precision,
     /// Architecture of the student.
     pub model: ModelSpec,
     /// Where the datasets come from.

@@ -12,3 +12,13 @@ pub enum Precision {
     /// Inputs rounded to bfloat16.
     Bf16,
 }
+
+impl Precision {
+    /// Its name in configurations.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::Bf16 => "bf16",
+        }
+    }
+}

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::ops::Precision;
+
 /// A run's `environment.json`: everything outside the configuration that may decide its numbers.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Environment {
@@ -11,12 +13,15 @@ pub struct Environment {
     pub numerics: String,
     /// Operating system and architecture, e.g. `linux x86_64`.
     pub platform: String,
-    /// Device in words, e.g. `cpu`.
+    /// Device, e.g. `cpu` or `cuda:0 (NVIDIA H100 80GB HBM3)`.
     pub device: String,
     /// Instruction set of the kernels, e.g. `avx512f`.
     pub instruction_set: String,
     /// CPU threads of the engine.
     pub threads: usize,
+    /// Format of the matrix products' inputs.
+    #[serde(default)]
+    pub precision: Precision,
     /// Strategy libraries of the arms.
     pub plugins: Vec<PluginRecord>,
 }
@@ -59,6 +64,7 @@ impl Environment {
             &self.threads.to_string(),
             &now.threads.to_string(),
         );
+        compare("precision", self.precision.name(), now.precision.name());
         for then in &self.plugins {
             match now.plugins.iter().find(|p| p.name == then.name) {
                 None => found.push(format!("strategy `{}` is not loaded any more", then.name)),

@@ -79,6 +79,9 @@ pub enum RunError {
         /// What is wrong.
         problem: String,
     },
+    /// The device the run trains on failed.
+    #[error(transparent)]
+    Device(Box<dyn std::error::Error + Send + Sync>),
 }
 
 impl RunError {
@@ -91,9 +94,13 @@ impl RunError {
         }
     }
 
-    /// Whether the disk or the quota was full.
+    /// Whether a file is there, and perhaps good, but could not be read or used now.
     pub fn is_unreadable(&self) -> bool {
-        matches!(self, Self::Io { source, .. } if source.kind() != io::ErrorKind::NotFound)
+        match self {
+            Self::Io { source, .. } => source.kind() != io::ErrorKind::NotFound,
+            Self::Device(_) => true,
+            _ => false,
+        }
     }
 
     /// Whether the disk has no room left.

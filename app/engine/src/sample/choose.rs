@@ -38,7 +38,7 @@ impl Sampling {
     }
 
     /// Chooses one token; `logits` are spent, `scratch` is overwritten.
-    pub(super) fn choose(
+    pub(crate) fn choose(
         &self,
         logits: &mut [f32],
         random: &mut Random,

@@ -37,18 +37,36 @@ const BLOCK: usize = 1 << 10;
 
 /// Factors of one update.
 #[derive(Clone, Copy)]
-struct Factors {
-    beta1: f32,
-    beta2: f32,
-    eps: f32,
+pub(crate) struct Factors {
+    pub beta1: f32,
+    pub beta2: f32,
+    pub eps: f32,
     /// `1 / (1 − beta1^t)` and `1 / √(1 − beta2^t)`.
-    correct1: f32,
-    correct2: f32,
-    lr: f32,
-    weight_decay: f32,
+    pub correct1: f32,
+    pub correct2: f32,
+    pub lr: f32,
+    pub weight_decay: f32,
     /// `1 − beta1` and `1 − beta2`, from the betas themselves: their f32 are too coarse for it.
-    rest1: f32,
-    rest2: f32,
+    pub rest1: f32,
+    pub rest2: f32,
+}
+
+impl AdamWConfig {
+    /// Factors of update number `updates`, from 1.
+    pub(crate) fn factors(&self, updates: u64, lr: f64) -> Factors {
+        let t = updates.min(i32::MAX as u64) as i32;
+        Factors {
+            beta1: self.beta1 as f32,
+            beta2: self.beta2 as f32,
+            eps: self.eps as f32,
+            correct1: (1.0 / (1.0 - self.beta1.powi(t))) as f32,
+            correct2: (1.0 / (1.0 - self.beta2.powi(t)).sqrt()) as f32,
+            lr: lr as f32,
+            weight_decay: self.weight_decay as f32,
+            rest1: (1.0 - self.beta1) as f32,
+            rest2: (1.0 - self.beta2) as f32,
+        }
+    }
 }
 
 impl AdamW {
@@ -67,19 +85,7 @@ impl AdamW {
     /// `θ −= lr · (m̂ / (√v̂ + eps) + weight_decay · θ)`. Call it inside the pool that shall do the work.
     pub fn update(&mut self, weights: &mut [f32], grads: &[&[f32]], lr: f64) -> f64 {
         self.updates += 1;
-        let t = self.updates.min(i32::MAX as u64) as i32;
-        let c = self.config;
-        let factors = Factors {
-            beta1: c.beta1 as f32,
-            beta2: c.beta2 as f32,
-            eps: c.eps as f32,
-            correct1: (1.0 / (1.0 - c.beta1.powi(t))) as f32,
-            correct2: (1.0 / (1.0 - c.beta2.powi(t)).sqrt()) as f32,
-            lr: lr as f32,
-            weight_decay: c.weight_decay as f32,
-            rest1: (1.0 - c.beta1) as f32,
-            rest2: (1.0 - c.beta2) as f32,
-        };
+        let factors = self.config.factors(self.updates, lr);
         let squares: Vec<f64> = weights
             .par_chunks_mut(CHUNK)
             .zip(self.m.par_chunks_mut(CHUNK))

@@ -12,11 +12,11 @@ use crate::replay::{
 };
 use crate::run::{Checkpoint, CheckpointStore, Cost, NamedTensor, Progress, RunError};
 
-use super::Compute;
 use super::journal::Journal;
-use super::learner::{Learner, NotFinite, Place};
+use super::learner::{Learner, NotFinite, Place, StepError};
 use super::objective::{self, Weighted};
 use super::services::{ArmServices, Counters, Streams};
+use super::{Compute, ComputeError};
 
 /// Rows a strategy may replay in a step, at most, in batches of the usual size.
 const MAX_REPLAY: usize = 4;
@@ -52,16 +52,30 @@ pub(super) enum ArmError {
     NotFinite(#[from] NotFinite),
     #[error("strategy `{strategy}`: {what}")]
     Unsupported { strategy: String, what: String },
+    /// The device failed, which is not the arm's fault: the run ends, and can be resumed.
+    #[error(transparent)]
+    Device(#[from] ComputeError),
     /// The run is being stopped and the strategy gave up; the arm stays what it was.
     #[error("the run is being stopped")]
     Cancelled,
 }
 
 impl ArmError {
-    fn from_strategy(error: StrategyError) -> Self {
+    /// Why a call of the strategy failed; where the device failed in it, that is why.
+    fn from_strategy(error: StrategyError, device: Option<ComputeError>) -> Self {
+        match (error, device) {
+            (_, Some(error)) => Self::Device(error),
+            (StrategyError::Cancelled { .. }, _) => Self::Cancelled,
+            (error, _) => Self::Strategy(error),
+        }
+    }
+}
+
+impl From<StepError> for ArmError {
+    fn from(error: StepError) -> Self {
         match error {
-            StrategyError::Cancelled { .. } => Self::Cancelled,
-            error => Self::Strategy(error),
+            StepError::NotFinite(error) => Self::NotFinite(error),
+            StepError::Compute(error) => Self::Device(error),
         }
     }
 }
@@ -93,9 +107,11 @@ macro_rules! with_services {
             log: &log,
             lines: 0,
             stop: $shared.stop,
+            failed: None,
         };
         let ($strategy, $services) = (&mut $self.strategy, &mut services);
-        $call.map_err(ArmError::from_strategy)
+        let done = $call;
+        done.map_err(|error| ArmError::from_strategy(error, services.failed))
     }};
 }
 
@@ -128,10 +144,11 @@ impl ArmRun {
             log: &log,
             lines: 0,
             stop: shared.stop,
+            failed: None,
         };
         let strategy = plugin
             .instantiate(&settings, options, &mut services)
-            .map_err(ArmError::from_strategy)?;
+            .map_err(|error| ArmError::from_strategy(error, services.failed))?;
         Ok(Self {
             index,
             arm: arm.clone(),
@@ -182,7 +199,8 @@ impl ArmRun {
 
     /// Begins the next phase.
     pub(super) fn start_next_phase(&mut self, shared: &mut Shared) -> Result<(), ArmError> {
-        self.learner.start_next_phase(shared.config);
+        self.learner
+            .start_next_phase(shared.config, &shared.compute)?;
         let phase = self.phase_context(shared);
         let start = Instant::now();
         let done = with_services!(self, shared, None, |strategy, services| strategy
@@ -255,7 +273,8 @@ impl ArmRun {
         &mut self,
         store: &CheckpointStore,
     ) -> Result<Result<std::path::PathBuf, RunError>, ArmError> {
-        let state = self.strategy.save().map_err(ArmError::from_strategy)?;
+        let state = self.strategy.save();
+        let state = state.map_err(|error| ArmError::from_strategy(error, None))?;
         let saved = Saved {
             place: self.learner.place,
             cost: self.learner.cost,
@@ -263,7 +282,8 @@ impl ArmRun {
         };
         let Place { step, phase, .. } = self.learner.place;
         let json = serde_json::json!(saved);
-        let mut tensors = self.learner.tensors();
+        let on_host = self.learner.on_host()?;
+        let mut tensors = on_host.tensors();
         tensors.push(NamedTensor::bytes("strategy", &state));
         Ok(store.save(step, phase, &tensors, json))
     }

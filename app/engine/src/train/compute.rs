@@ -1,44 +1,358 @@
-//! What the arms of a run take turns to use: threads, caches, buffers.
+//! What the arms of a run take turns to use: an engine and a sampler, on the CPU or on a GPU.
+//!
+//! The training loop sees [`Compute`], [`Weights`] and [`Optimizer`] alone and reads the same for
+//! both. Weights, moments and gradients live where the engine works; they come to the host for
+//! checkpoints and checks.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
-use crate::model::{Layout, ModelConfig};
+#[cfg(any(feature = "cuda", test))]
+use crate::gpu;
+use crate::model::{Layout, ModelConfig, Params};
 use crate::ops::Precision;
-use crate::sample::Sampler;
+use crate::ops::head::PositionLoss;
+use crate::run::RunError;
+use crate::sample::{Generated, Request, Sampler};
 
-use super::Engine;
+use super::device::check_device;
+use super::{AdamW, DeviceError, Engine, Hardware, LossBatch, LossReport};
 
-/// Engine and sampler on the same threads.
+/// Engine and sampler for models of one layout.
 pub struct Compute {
     layout: Arc<Layout>,
-    /// Losses, gradients, updates.
-    pub engine: Engine,
-    /// Generation.
-    pub sampler: Sampler,
+    precision: Precision,
+    on: On,
+}
+
+enum On {
+    Cpu {
+        engine: Engine,
+        sampler: Sampler,
+    },
+    #[cfg(any(feature = "cuda", test))]
+    Gpu {
+        device: candle_core::Device,
+        engine: gpu::Engine,
+        sampler: gpu::Sampler,
+    },
+}
+
+/// Weights where the engine works with them.
+#[derive(Clone, Debug)]
+pub enum Weights {
+    /// In the machine's memory.
+    Cpu(Params),
+    /// In a GPU's.
+    #[cfg(any(feature = "cuda", test))]
+    Gpu(gpu::Params),
+}
+
+/// AdamW with its moments where the weights are.
+#[derive(Clone, Debug)]
+pub enum Optimizer {
+    /// In the machine's memory.
+    Cpu(AdamW),
+    /// In a GPU's.
+    #[cfg(any(feature = "cuda", test))]
+    Gpu(gpu::AdamW),
+}
+
+/// Why a computation did not happen.
+#[derive(Debug, thiserror::Error)]
+pub enum ComputeError {
+    /// The device cannot be used.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
+    /// The system refused the threads.
+    #[error("cannot start the engine's threads: {0}")]
+    Threads(#[from] rayon::ThreadPoolBuildError),
+    /// The GPU has no room left.
+    #[error(
+        "the GPU's memory is full; take fewer arms or seeds, smaller batches or a smaller model, or \
+         end what else uses it (`nvidia-smi` tells)"
+    )]
+    OutOfMemory,
+    /// The GPU or its libraries failed.
+    #[error("the GPU failed: {0}")]
+    Gpu(String),
+    /// Weights or moments that are on another device than the engine.
+    #[error("weights of one device were given to the engine of another")]
+    Elsewhere,
+}
+
+impl From<ComputeError> for RunError {
+    fn from(error: ComputeError) -> Self {
+        Self::Device(Box::new(error))
+    }
+}
+
+#[cfg(any(feature = "cuda", test))]
+impl From<candle_core::Error> for ComputeError {
+    fn from(error: candle_core::Error) -> Self {
+        let text = error.to_string();
+        if text.contains("OUT_OF_MEMORY") || text.contains("ALLOC_FAILED") {
+            return Self::OutOfMemory;
+        }
+        // The first line is the cause; a backtrace may follow.
+        Self::Gpu(text.lines().next().unwrap_or_default().into())
+    }
 }
 
 impl Compute {
-    /// For models of these sizes, on `threads` threads.
+    /// For models of these sizes, on what was asked for.
     ///
     /// # Errors
-    /// When the system refuses the threads.
-    pub fn new(
-        config: ModelConfig,
-        threads: usize,
-        precision: Precision,
-    ) -> Result<Self, rayon::ThreadPoolBuildError> {
-        let layout = Layout::new(config);
-        let engine = Engine::new(&layout, threads, precision)?;
+    /// When the device cannot be used, or the system refuses the threads.
+    pub fn new(config: ModelConfig, hardware: &Hardware) -> Result<Self, ComputeError> {
+        let (layout, precision) = (Layout::new(config), hardware.precision);
+        #[cfg(feature = "cuda")]
+        if let Some(device) = hardware.open_gpu()? {
+            return Ok(Self::on(&layout, precision, device));
+        }
+        check_device(&hardware.device)?;
+        let engine = Engine::new(&layout, hardware.threads, precision)?;
         let sampler = Sampler::new(&layout, engine.pool(), precision);
         Ok(Self {
             layout,
-            engine,
-            sampler,
+            precision,
+            on: On::Cpu { engine, sampler },
         })
+    }
+
+    /// On a device of candle's.
+    #[cfg(any(feature = "cuda", test))]
+    pub(crate) fn on(
+        layout: &Arc<Layout>,
+        precision: Precision,
+        device: candle_core::Device,
+    ) -> Self {
+        Self {
+            layout: layout.clone(),
+            precision,
+            on: On::Gpu {
+                engine: gpu::Engine::new(layout, &device),
+                sampler: gpu::Sampler::new(&device),
+                device,
+            },
+        }
+    }
+
+    /// The engine on a device, for tests to set its limits.
+    #[cfg(test)]
+    pub(crate) fn gpu_engine(&mut self) -> &mut gpu::Engine {
+        match &mut self.on {
+            On::Gpu { engine, .. } => engine,
+            On::Cpu { .. } => panic!("the engine is on the CPU"),
+        }
     }
 
     /// Layout of the weights.
     pub fn layout(&self) -> &Arc<Layout> {
         &self.layout
+    }
+
+    /// Format of the matrix products' inputs.
+    pub fn precision(&self) -> Precision {
+        self.precision
+    }
+
+    /// Brings weights to where the engine works.
+    ///
+    /// # Errors
+    /// When there is no room for them.
+    pub fn weights(&self, params: Params) -> Result<Weights, ComputeError> {
+        Ok(match &self.on {
+            On::Cpu { .. } => Weights::Cpu(params),
+            #[cfg(any(feature = "cuda", test))]
+            On::Gpu { device, .. } => {
+                Weights::Gpu(gpu::Params::upload(&params, self.precision, device)?)
+            }
+        })
+    }
+
+    /// Brings an optimizer to where the engine works.
+    ///
+    /// # Errors
+    /// When there is no room for its moments.
+    pub fn optimizer(&self, optimizer: AdamW) -> Result<Optimizer, ComputeError> {
+        Ok(match &self.on {
+            On::Cpu { .. } => Optimizer::Cpu(optimizer),
+            #[cfg(any(feature = "cuda", test))]
+            On::Gpu { device, .. } => Optimizer::Gpu(gpu::AdamW::upload(&optimizer, device)?),
+        })
+    }
+
+    /// Computes losses and, kept in the engine, the gradient of their weighted sum with respect to
+    /// `student`.
+    ///
+    /// `reference` is needed where a batch has KL weights.
+    ///
+    /// # Errors
+    /// When the GPU fails, most likely for want of memory.
+    pub fn forward_backward(
+        &mut self,
+        student: &Weights,
+        reference: Option<&Weights>,
+        batches: &[LossBatch],
+    ) -> Result<LossReport, ComputeError> {
+        match &mut self.on {
+            On::Cpu { engine, .. } => {
+                let reference = reference.map(Weights::cpu).transpose()?;
+                Ok(engine.forward_backward(student.cpu()?, reference, batches))
+            }
+            #[cfg(any(feature = "cuda", test))]
+            On::Gpu { engine, .. } => {
+                let reference = reference.map(Weights::gpu).transpose()?;
+                Ok(engine.forward_backward(student.gpu()?, reference, batches)?)
+            }
+        }
+    }
+
+    /// Updates `student` with the gradient of the last [`Self::forward_backward`]; returns its norm.
+    ///
+    /// # Errors
+    /// When the GPU fails.
+    pub fn update(
+        &mut self,
+        student: &mut Weights,
+        optimizer: &mut Optimizer,
+        lr: f64,
+    ) -> Result<f64, ComputeError> {
+        match (&mut self.on, student, optimizer) {
+            (On::Cpu { engine, .. }, Weights::Cpu(student), Optimizer::Cpu(optimizer)) => {
+                Ok(engine.update(student, optimizer, lr))
+            }
+            #[cfg(any(feature = "cuda", test))]
+            (On::Gpu { engine, .. }, Weights::Gpu(student), Optimizer::Gpu(optimizer)) => {
+                Ok(engine.update(student, optimizer, lr)?)
+            }
+            #[cfg(any(feature = "cuda", test))]
+            _ => Err(ComputeError::Elsewhere),
+        }
+    }
+
+    /// The gradient of the last [`Self::forward_backward`], in the layout of the weights.
+    ///
+    /// # Errors
+    /// When the GPU fails.
+    pub fn gradients(&self) -> Result<Params, ComputeError> {
+        match &self.on {
+            On::Cpu { engine, .. } => Ok(engine.gradients()),
+            #[cfg(any(feature = "cuda", test))]
+            On::Gpu { engine, .. } => Ok(engine.gradients()?),
+        }
+    }
+
+    /// Scores every position of `tokens [B, T]` without gradients, `[B, T]`; last positions are zero.
+    ///
+    /// # Errors
+    /// When the GPU fails, most likely for want of memory.
+    pub fn evaluate(
+        &mut self,
+        student: &Weights,
+        reference: Option<&Weights>,
+        tokens: &[u32],
+        seq_len: usize,
+    ) -> Result<Vec<PositionLoss>, ComputeError> {
+        match &mut self.on {
+            On::Cpu { engine, .. } => {
+                let reference = reference.map(Weights::cpu).transpose()?;
+                Ok(engine.evaluate(student.cpu()?, reference, tokens, seq_len))
+            }
+            #[cfg(any(feature = "cuda", test))]
+            On::Gpu { engine, .. } => {
+                let reference = reference.map(Weights::gpu).transpose()?;
+                Ok(engine.evaluate(student.gpu()?, reference, tokens, seq_len)?)
+            }
+        }
+    }
+
+    /// Logits of every position of `tokens [B, T]`, whole: `[B, T, V]`. For checks, not for training.
+    ///
+    /// # Errors
+    /// When the GPU fails, most likely for want of memory.
+    pub fn logits(
+        &mut self,
+        student: &Weights,
+        tokens: &[u32],
+        seq_len: usize,
+    ) -> Result<Vec<f32>, ComputeError> {
+        match &mut self.on {
+            On::Cpu { engine, .. } => Ok(engine.logits(student.cpu()?, tokens, seq_len)),
+            #[cfg(any(feature = "cuda", test))]
+            On::Gpu { engine, .. } => Ok(engine.logits(student.gpu()?, tokens, seq_len)?),
+        }
+    }
+
+    /// Generates every row of the request by ancestral sampling from `weights`.
+    ///
+    /// Prompts must be non-empty, no longer than `length`, their ids below the vocabulary's size.
+    ///
+    /// # Errors
+    /// When the GPU fails, most likely for want of memory.
+    pub fn generate(
+        &mut self,
+        weights: &Weights,
+        request: Request,
+    ) -> Result<Generated, ComputeError> {
+        match &mut self.on {
+            On::Cpu { sampler, .. } => Ok(sampler.generate(weights.cpu()?, request)),
+            #[cfg(any(feature = "cuda", test))]
+            On::Gpu { sampler, .. } => Ok(sampler.generate(weights.gpu()?, request)?),
+        }
+    }
+}
+
+impl Weights {
+    /// The weights in the machine's memory.
+    ///
+    /// # Errors
+    /// When the GPU fails.
+    pub fn on_host(&self) -> Result<Cow<'_, Params>, ComputeError> {
+        Ok(match self {
+            Self::Cpu(params) => Cow::Borrowed(params),
+            #[cfg(any(feature = "cuda", test))]
+            Self::Gpu(params) => Cow::Owned(params.download()?),
+        })
+    }
+
+    fn cpu(&self) -> Result<&Params, ComputeError> {
+        match self {
+            Self::Cpu(params) => Ok(params),
+            #[cfg(any(feature = "cuda", test))]
+            Self::Gpu(_) => Err(ComputeError::Elsewhere),
+        }
+    }
+
+    #[cfg(any(feature = "cuda", test))]
+    fn gpu(&self) -> Result<&gpu::Params, ComputeError> {
+        match self {
+            Self::Gpu(params) => Ok(params),
+            Self::Cpu(_) => Err(ComputeError::Elsewhere),
+        }
+    }
+}
+
+impl Optimizer {
+    /// Updates since it was made or reset.
+    pub fn updates(&self) -> u64 {
+        match self {
+            Self::Cpu(adamw) => adamw.updates,
+            #[cfg(any(feature = "cuda", test))]
+            Self::Gpu(adamw) => adamw.updates,
+        }
+    }
+
+    /// The optimizer in the machine's memory.
+    ///
+    /// # Errors
+    /// When the GPU fails.
+    pub fn on_host(&self) -> Result<Cow<'_, AdamW>, ComputeError> {
+        Ok(match self {
+            Self::Cpu(adamw) => Cow::Borrowed(adamw),
+            #[cfg(any(feature = "cuda", test))]
+            Self::Gpu(adamw) => Cow::Owned(adamw.download()?),
+        })
     }
 }

@@ -12,7 +12,7 @@ use crate::run::{
 
 use super::arm::Shared;
 use super::journal::Journal;
-use super::learner::{Learner, NotFinite, Place};
+use super::learner::{Learner, NotFinite, Place, StepError};
 use super::objective;
 use super::pace::Pace;
 
@@ -77,7 +77,7 @@ pub(super) fn run(
     }
     let (mut learner, mut evaluations) = match found {
         Some(found) => found,
-        None => (Learner::new(config, &shared.compute, seed), Vec::new()),
+        None => (Learner::new(config, &shared.compute, seed)?, Vec::new()),
     };
     for &arm in members {
         catch_up(journal, arm, &learner, &evaluations)?;
@@ -87,7 +87,7 @@ pub(super) fn run(
         journal.sync()?;
         let json = to_json(learner, evaluations)?;
         let Place { step, phase, .. } = learner.place;
-        store.save(step, phase, &learner.tensors(), json)?;
+        store.save(step, phase, &learner.on_host()?.tensors(), json)?;
         store.prune(2)
     };
     if evaluations.is_empty() {
@@ -104,7 +104,10 @@ pub(super) fn run(
             }
             let progress = match step(shared, &mut learner, seed) {
                 Ok(progress) => progress,
-                Err(error) => return Ok(FirstPhase::Failed(error, learner.place.step)),
+                Err(StepError::NotFinite(error)) => {
+                    return Ok(FirstPhase::Failed(error, learner.place.step));
+                }
+                Err(StepError::Compute(error)) => return Err(error.into()),
             };
             if let Some(tokens_per_second) = pace.due(learner.cost.tokens_trained) {
                 let progress = Progress {
@@ -127,7 +130,8 @@ pub(super) fn run(
     }
     if trained && let Some(cache) = cache {
         let json = to_json(&learner, &evaluations)?;
-        if let Err(error) = cache.put(&hash, steps, 0, &learner.tensors(), json) {
+        let on_host = learner.on_host()?;
+        if let Err(error) = cache.put(&hash, steps, 0, &on_host.tensors(), json) {
             let message = format!("the first phase is not cached for later runs: {error}");
             journal.log(Level::Warn, None, message)?;
         }
@@ -148,11 +152,12 @@ fn restore(
         let (place, cost) = (saved.place, saved.cost);
         let mut learner = Learner::restore(config, &shared.compute, checkpoint, None, place, cost)?;
         // The reference of the first phase are the initial weights.
-        learner.reference = Learner::new(config, &shared.compute, seed).student;
+        learner.reference = Learner::new(config, &shared.compute, seed)?.student;
         Ok::<_, RunError>((learner, saved.evaluations))
     };
     match read() {
         Ok(found) => Ok(Some(found)),
+        Err(error @ RunError::Device(_)) => Err(error),
         Err(error) => {
             journal.log(
                 Level::Warn,
@@ -210,7 +215,7 @@ fn evaluate(
     evaluations: &mut Vec<Evaluation>,
     members: &[usize],
 ) -> Result<(), RunError> {
-    let scores = learner.evaluate(shared.suite, &mut shared.compute);
+    let scores = learner.evaluate(shared.suite, &mut shared.compute)?;
     let Place { step, phase, .. } = learner.place;
     let evaluation = Evaluation {
         phase,
@@ -225,7 +230,7 @@ fn evaluate(
     Ok(())
 }
 
-fn step(shared: &mut Shared, learner: &mut Learner, seed: u64) -> Result<Progress, NotFinite> {
+fn step(shared: &mut Shared, learner: &mut Learner, seed: u64) -> Result<Progress, StepError> {
     let (config, suite) = (shared.config, shared.suite);
     let start = Instant::now();
     let new = learner.new_batch(config, suite, seed);

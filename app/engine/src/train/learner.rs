@@ -1,5 +1,6 @@
 //! One model being trained through the phases of an experiment.
 
+use std::borrow::Cow;
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
@@ -10,15 +11,18 @@ use crate::experiment::RunConfig;
 use crate::model::Params;
 use crate::run::{Checkpoint, Cost, NamedTensor, RunError, Score};
 
-use super::{AdamW, AdamWConfig, Compute, LossBatch, LossReport, Stream, learning_rate};
+use super::{
+    AdamW, AdamWConfig, Compute, ComputeError, LossBatch, LossReport, Optimizer, Stream, Weights,
+    learning_rate,
+};
 
 /// Student, reference and optimizer of an arm (or of the first phase, which arms share).
 pub struct Learner {
     /// Weights in training θ.
-    pub student: Params,
+    pub student: Weights,
     /// Frozen copy at the start of the phase π.
-    pub reference: Params,
-    optimizer: AdamW,
+    pub reference: Weights,
+    optimizer: Optimizer,
     /// Where it stands.
     pub place: Place,
     /// What it has paid.
@@ -60,13 +64,45 @@ pub struct NotFinite {
     step: u64,
 }
 
+/// Why a step did not happen.
+#[derive(Debug, thiserror::Error)]
+pub enum StepError {
+    /// Its numbers are none.
+    #[error(transparent)]
+    NotFinite(#[from] NotFinite),
+    /// The device failed.
+    #[error(transparent)]
+    Compute(#[from] ComputeError),
+}
+
+/// A learner's weights and moments in the machine's memory, for a checkpoint.
+pub struct OnHost<'a> {
+    student: Cow<'a, Params>,
+    optimizer: Cow<'a, AdamW>,
+}
+
+impl OnHost<'_> {
+    /// What a checkpoint must hold, the reference excepted.
+    pub fn tensors(&self) -> Vec<NamedTensor<'_>> {
+        let mut tensors = named("student", &self.student);
+        let AdamW { m, v, .. } = &*self.optimizer;
+        tensors.push(NamedTensor::f32("optimizer.m", &[m.len()], m));
+        tensors.push(NamedTensor::f32("optimizer.v", &[v.len()], v));
+        tensors
+    }
+}
+
 impl Learner {
     /// A freshly initialised model at the start of the first phase.
-    pub fn new(config: &RunConfig, compute: &Compute, seed: u64) -> Self {
+    ///
+    /// # Errors
+    /// When the device has no room for it.
+    pub fn new(config: &RunConfig, compute: &Compute, seed: u64) -> Result<Self, ComputeError> {
         let student = Params::init(compute.layout(), &Stream::new(seed, "initial weights"));
-        Self {
+        let student = compute.weights(student)?;
+        Ok(Self {
             reference: student.clone(),
-            optimizer: optimizer(config, student.data.len()),
+            optimizer: fresh_optimizer(config, compute)?,
             student,
             place: Place {
                 phase: 0,
@@ -75,7 +111,7 @@ impl Learner {
                 updates: 0,
             },
             cost: Cost::default(),
-        }
+        })
     }
 
     /// The same at the end of a phase, for an arm to go on with.
@@ -100,12 +136,20 @@ impl Learner {
     }
 
     /// Begins the next phase: the student becomes the reference, the optimizer forgets.
-    pub fn start_next_phase(&mut self, config: &RunConfig) {
+    ///
+    /// # Errors
+    /// When the device has no room for it.
+    pub fn start_next_phase(
+        &mut self,
+        config: &RunConfig,
+        compute: &Compute,
+    ) -> Result<(), ComputeError> {
+        self.optimizer = fresh_optimizer(config, compute)?;
         self.reference = self.student.clone();
-        self.optimizer = optimizer(config, self.student.data.len());
         self.place.phase += 1;
         self.place.phase_start = self.place.step;
         self.place.updates = 0;
+        Ok(())
     }
 
     /// Steps until the next evaluation.
@@ -129,14 +173,15 @@ impl Learner {
     /// One optimizer step on the weighted sum of the batches' losses; the first batch is the new data.
     ///
     /// # Errors
-    /// [`NotFinite`] before the weights are touched where the loss is no number, after where the gradient is none.
+    /// [`NotFinite`] before the weights are touched where the loss is no number, after where the gradient
+    /// is none; [`ComputeError`] where the device fails.
     pub fn step(
         &mut self,
         config: &RunConfig,
         compute: &mut Compute,
         batches: &[LossBatch],
         peak_lr: f64,
-    ) -> Result<Step, NotFinite> {
+    ) -> Result<Step, StepError> {
         let start = Instant::now();
         let optimizer = &config.optimizer;
         let steps = config.phases[self.place.phase].steps;
@@ -153,17 +198,16 @@ impl Learner {
             value,
             step: self.place.step,
         };
-        let engine = &mut compute.engine;
-        let report = engine.forward_backward(&self.student, Some(&self.reference), batches);
+        let report = compute.forward_backward(&self.student, Some(&self.reference), batches)?;
         if !report.total.is_finite() {
-            return Err(not_finite("the loss", report.total));
+            return Err(not_finite("the loss", report.total).into());
         }
-        let grad_norm = engine.update(&mut self.student, &mut self.optimizer, lr);
+        let grad_norm = compute.update(&mut self.student, &mut self.optimizer, lr)?;
         if !grad_norm.is_finite() {
-            return Err(not_finite("the norm of the gradient", grad_norm));
+            return Err(not_finite("the norm of the gradient", grad_norm).into());
         }
         self.place.step += 1;
-        self.place.updates = self.optimizer.updates;
+        self.place.updates = self.optimizer.updates();
         self.cost.tokens_trained += batches.iter().map(|b| b.tokens.len() as u64).sum::<u64>();
         // Wall-clock time is divided as the threads' time was.
         let elapsed = start.elapsed().as_secs_f64();
@@ -183,47 +227,46 @@ impl Learner {
     }
 
     /// Held-out figures of every dataset.
-    pub fn evaluate(&mut self, suite: &Suite, compute: &mut Compute) -> Vec<Score> {
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn evaluate(
+        &mut self,
+        suite: &Suite,
+        compute: &mut Compute,
+    ) -> Result<Vec<Score>, ComputeError> {
         let start = Instant::now();
         let finite = |x: f64| x.is_finite().then_some(x);
-        let scores = suite
-            .held_out()
-            .iter()
-            .enumerate()
-            .map(|(i, data)| {
-                let figures =
-                    eval::evaluate(&mut compute.engine, &self.student, &self.reference, data);
-                Score {
-                    dataset: data.dataset.clone(),
-                    role: suite.role(i, self.place.phase),
-                    ntp: finite(figures.ntp),
-                    kl: finite(figures.kl),
-                    accuracy: figures.accuracy,
-                }
-            })
-            .collect();
+        let mut scores = Vec::new();
+        for (i, data) in suite.held_out().iter().enumerate() {
+            let figures = eval::evaluate(compute, &self.student, &self.reference, data)?;
+            scores.push(Score {
+                dataset: data.dataset.clone(),
+                role: suite.role(i, self.place.phase),
+                ntp: finite(figures.ntp),
+                kl: finite(figures.kl),
+                accuracy: figures.accuracy,
+            });
+        }
         self.cost.seconds_eval += start.elapsed().as_secs_f64();
-        scores
+        Ok(scores)
     }
 
-    /// What a checkpoint must hold, the reference excepted.
-    pub fn tensors(&self) -> Vec<NamedTensor<'_>> {
-        let mut tensors = weights("student", &self.student);
-        let n = self.optimizer.m.len();
-        tensors.push(NamedTensor::f32("optimizer.m", &[n], &self.optimizer.m));
-        tensors.push(NamedTensor::f32("optimizer.v", &[n], &self.optimizer.v));
-        tensors
-    }
-
-    /// What the reference's file holds.
-    pub fn reference_tensors(&self) -> Vec<NamedTensor<'_>> {
-        weights("reference", &self.reference)
+    /// Weights and moments, brought to the machine's memory.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn on_host(&self) -> Result<OnHost<'_>, ComputeError> {
+        Ok(OnHost {
+            student: self.student.on_host()?,
+            optimizer: self.optimizer.on_host()?,
+        })
     }
 
     /// Takes a learner back from a checkpoint; `reference` where the phase is not over.
     ///
     /// # Errors
-    /// [`RunError`] where a tensor is missing or of another size.
+    /// [`RunError`] where a tensor is missing or of another size, or the device has no room for it.
     pub fn restore(
         config: &RunConfig,
         compute: &Compute,
@@ -245,32 +288,39 @@ impl Learner {
                 });
             }
         };
-        let mut optimizer = optimizer(config, student.data.len());
-        optimizer.updates = place.updates;
-        optimizer.m = read_tensor("optimizer.m", optimizer.m.len(), checkpoint)?;
-        optimizer.v = read_tensor("optimizer.v", optimizer.v.len(), checkpoint)?;
+        let len = compute.layout().len;
+        let optimizer = AdamW {
+            config: adamw_config(config),
+            updates: place.updates,
+            m: read_tensor("optimizer.m", len, checkpoint)?,
+            v: read_tensor("optimizer.v", len, checkpoint)?,
+        };
         Ok(Self {
             student,
             reference,
-            optimizer,
+            optimizer: compute.optimizer(optimizer)?,
             place,
             cost,
         })
     }
 }
 
-fn optimizer(config: &RunConfig, len: usize) -> AdamW {
+fn adamw_config(config: &RunConfig) -> AdamWConfig {
     let o = &config.optimizer;
-    let config = AdamWConfig {
+    AdamWConfig {
         beta1: o.beta1,
         beta2: o.beta2,
         eps: o.eps,
         weight_decay: o.weight_decay,
-    };
-    AdamW::new(config, len)
+    }
 }
 
-fn weights<'a>(prefix: &str, params: &'a Params) -> Vec<NamedTensor<'a>> {
+fn fresh_optimizer(config: &RunConfig, compute: &Compute) -> Result<Optimizer, ComputeError> {
+    compute.optimizer(AdamW::new(adamw_config(config), compute.layout().len))
+}
+
+/// Weights as a file holds them, named after what they are.
+pub fn named<'a>(prefix: &str, params: &'a Params) -> Vec<NamedTensor<'a>> {
     params
         .tensors()
         .map(|(name, shape, data)| NamedTensor::f32(format!("{prefix}.{name}"), &shape, data))
@@ -281,7 +331,7 @@ fn read_weights(
     prefix: &str,
     compute: &Compute,
     checkpoint: &Checkpoint,
-) -> Result<Params, RunError> {
+) -> Result<Weights, RunError> {
     let mut params = Params::zeros(compute.layout());
     let layout = params.layout.clone();
     for entry in &layout.entries {
@@ -289,7 +339,7 @@ fn read_weights(
         let data = read_tensor(&name, entry.range.len(), checkpoint)?;
         params.data[entry.range.clone()].copy_from_slice(&data);
     }
-    Ok(params)
+    Ok(compute.weights(params)?)
 }
 
 fn read_tensor(name: &str, len: usize, checkpoint: &Checkpoint) -> Result<Vec<f32>, RunError> {

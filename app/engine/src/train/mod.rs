@@ -21,11 +21,11 @@ mod schedule;
 mod services;
 
 pub use adamw::{AdamW, AdamWConfig};
-pub use compute::Compute;
-pub use device::{DeviceError, check_device, probe_cuda};
+pub use compute::{Compute, ComputeError, Optimizer, Weights};
+pub use device::{DeviceError, Gpu, Hardware, check_device, probe_cuda};
 pub use engine::{Engine, LossBatch, LossReport, RowLoss};
 pub use journal::Listener;
-pub use learner::{Learner, NotFinite, Place};
+pub use learner::{Learner, NotFinite, Place, StepError};
 pub use memory::{available_memory, peak_memory};
 pub use prepare::{NUMERICS, PrepareError, device_in_words, environment, prepare};
 pub use random::{Random, Stream};

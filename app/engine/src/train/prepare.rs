@@ -9,6 +9,7 @@ use crate::ops::simd::Level;
 use crate::replay::{Capabilities, Plugin, Registry, SettingsError, UnknownStrategy};
 use crate::run::{Environment, PluginRecord};
 
+use super::check_device;
 use super::memory::available_memory;
 
 /// Version of the engine's numerics: goes up when the same settings give other bits.
@@ -39,7 +40,7 @@ pub enum PrepareError {
         /// What is wrong.
         what: String,
     },
-    /// More memory than this machine has free.
+    /// More memory than the device has free.
     #[error(
         "{arms} arms of {parameters} parameters need about {needed:.1} GiB, {free:.1} GiB are free; \
          take fewer arms or seeds, a smaller model, or a machine with more memory"
@@ -102,14 +103,20 @@ pub fn prepare(
 }
 
 /// Refuses a run whose weights alone do not fit: student, reference and two moments of every arm, a
-/// gradient of every lane. Activations are small beside them.
+/// gradient of every lane (on a GPU one, and what replaces weights and moments in an update).
+/// Activations are small beside them.
 fn check_memory(config: &RunConfig, suite: &Suite) -> Result<(), PrepareError> {
     let parameters = Layout::new(suite.model(config)).len;
     let arms = config.arms.len() * config.seeds.len();
-    let copies = 4 * (arms + 1) + config.threads.max(2);
+    let gpu = check_device(&config.device).ok().flatten();
+    let (passing, free) = match gpu {
+        Some(gpu) => (4, Some(gpu.free as f64)),
+        None => (config.threads.max(2), available_memory()),
+    };
+    let copies = 4 * (arms + 1) + passing;
     let gib = |bytes: f64| bytes / (1u64 << 30) as f64;
     let needed = gib(4.0 * parameters as f64 * copies as f64);
-    match available_memory().map(gib) {
+    match free.map(gib) {
         Some(free) if needed > free => Err(PrepareError::Memory {
             arms,
             parameters,
@@ -137,21 +144,29 @@ pub fn environment(config: &RunConfig, plugins: &[Arc<Plugin>]) -> Environment {
         forgetlab: env!("CARGO_PKG_VERSION").into(),
         numerics: NUMERICS.into(),
         platform: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
-        device: config.device.clone(),
+        device: match check_device(&config.device) {
+            Ok(Some(gpu)) => format!("{} ({})", config.device, gpu.name),
+            _ => config.device.clone(),
+        },
         instruction_set: Level::detect().name().into(),
         threads: config.threads,
+        precision: config.precision,
         plugins: records,
     }
 }
 
-/// The device of a run in words, e.g. `cpu, 2 threads, avx512`.
+/// The device of a run in words, e.g. `cpu, 2 threads, avx512` or `cuda (NVIDIA H100 80GB HBM3), bf16`.
 pub fn device_in_words(environment: &Environment) -> String {
     let Environment {
         device,
         threads,
         instruction_set,
+        precision,
         ..
     } = environment;
+    if device != "cpu" {
+        return format!("{device}, {}", precision.name());
+    }
     let s = if *threads == 1 { "" } else { "s" };
     format!("{device}, {threads} thread{s}, {instruction_set}")
 }

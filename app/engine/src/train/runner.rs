@@ -5,19 +5,19 @@ use std::time::{Duration, Instant};
 
 use crate::data::{DataError, Suite};
 use crate::experiment::{Arm, RunConfig, expand};
-use crate::ops::simd::Level;
 use crate::replay::{InstanceOptions, Plugin};
 use crate::run::{
     ArmStatus, CheckpointStore, Event, Level as LogLevel, PhaseCache, PhaseInfo, Progress, RunDir,
     RunError, RunLock,
 };
 
-use super::Compute;
 use super::arm::{ArmError, ArmRun, Shared};
 use super::first_phase::{self, FirstPhase};
 use super::journal::{Journal, Listener};
+use super::learner;
 use super::pace::Pace;
 use super::prepare::{NUMERICS, offered};
+use super::{Compute, ComputeError, Hardware};
 
 /// What a worker is to do.
 pub struct RunOptions<'a> {
@@ -64,9 +64,9 @@ pub enum TrainError {
     /// A dataset there is not.
     #[error(transparent)]
     Data(#[from] DataError),
-    /// The system refused the threads.
-    #[error("cannot start the engine's threads: {0}")]
-    Threads(#[from] rayon::ThreadPoolBuildError),
+    /// The device or the threads cannot be had.
+    #[error(transparent)]
+    Compute(#[from] ComputeError),
     /// The configuration is not the one the run was started with.
     #[error(
         "config.toml was changed since the run was started ({what}); take the change back, or start \
@@ -144,11 +144,7 @@ pub fn run(options: RunOptions) -> Result<Outcome, TrainError> {
         ..
     } = options;
     let suite = Suite::new(config)?;
-    let compute = Compute::new(
-        suite.model(config),
-        config.threads,
-        crate::ops::Precision::F32,
-    )?;
+    let compute = Compute::new(suite.model(config), &Hardware::of(config))?;
     let arms = expand(config);
     let plugins = arms
         .iter()
@@ -192,10 +188,12 @@ pub fn run(options: RunOptions) -> Result<Outcome, TrainError> {
         shared,
         journal,
     };
+    // Other bits come from other versions, instruction sets and GPUs.
+    let numerics = format!("{NUMERICS}, {}", options.device);
     runner.announce(resumed, phases, options.device, options.warnings)?;
     runner.skip(options.skip_arms)?;
 
-    let Some(mut active) = runner.gather(options.cache)? else {
+    let Some(mut active) = runner.gather(options.cache, &numerics)? else {
         return runner.interrupted(stop);
     };
     while !active.is_empty() {
@@ -328,7 +326,11 @@ impl Runner<'_> {
 
     /// Brings every arm that is not over to a point from which it can take turns: its own last
     /// checkpoint, or the end of the first phase. `None`: the run is to stop.
-    fn gather(&mut self, cache: Option<&PhaseCache>) -> Result<Option<Vec<Active>>, TrainError> {
+    fn gather(
+        &mut self,
+        cache: Option<&PhaseCache>,
+        numerics: &str,
+    ) -> Result<Option<Vec<Active>>, TrainError> {
         let mut active: Vec<Active> = Vec::new();
         let mut fresh = Vec::new();
         for arm in 0..self.arms.len() {
@@ -338,6 +340,7 @@ impl Runner<'_> {
             match self.restore(arm)? {
                 Some(Ok(restored)) => active.push(restored),
                 Some(Err(ArmError::Cancelled)) => return Ok(None),
+                Some(Err(ArmError::Device(error))) => return Err(error.into()),
                 Some(Err(error)) => {
                     return Err(TrainError::CannotGoOn {
                         arm: self.arms[arm].info.slug.clone(),
@@ -347,7 +350,6 @@ impl Runner<'_> {
                 None => fresh.push(arm),
             }
         }
-        let numerics = format!("{NUMERICS}, {}", Level::detect().name());
         for seed in self.shared.config.seeds.clone() {
             let members: Vec<usize> = fresh
                 .iter()
@@ -360,7 +362,7 @@ impl Runner<'_> {
             let store = self.dir.checkpoints(&format!("first-phase-seed-{seed}"));
             let what = (seed, &members[..]);
             let shared = &mut self.shared;
-            match first_phase::run(shared, &self.journal, &store, cache, &numerics, what)? {
+            match first_phase::run(shared, &self.journal, &store, cache, numerics, what)? {
                 FirstPhase::Stopped => return Ok(None),
                 FirstPhase::Failed(error, step) => {
                     for arm in members {
@@ -377,6 +379,7 @@ impl Runner<'_> {
                         match run {
                             Ok(run) => active.push(self.activate(run)),
                             Err(ArmError::Cancelled) => return Ok(None),
+                            Err(ArmError::Device(error)) => return Err(error.into()),
                             Err(error) => self.fail(arm, step, &error)?,
                         }
                     }
@@ -463,7 +466,7 @@ impl Runner<'_> {
                 return Ok(Turn::Stopped { savable: true });
             }
             if let Err(error) = self.start_phase(active)? {
-                return Ok(self.ended(error));
+                return self.ended(error);
             }
         }
         let mut pace = Pace::new();
@@ -475,7 +478,7 @@ impl Runner<'_> {
             self.tell(&mut active.run)?;
             let progress = match stepped {
                 Ok(progress) => progress,
-                Err(error) => return Ok(self.ended(error)),
+                Err(error) => return self.ended(error),
             };
             let learner = &active.run.learner;
             if let Some(tokens_per_second) = pace.due(learner.cost.tokens_trained) {
@@ -487,10 +490,8 @@ impl Runner<'_> {
                     .emit(progress.event(arm, learner.place.phase, learner.place.step))?;
             }
         }
-        let scores = active
-            .run
-            .learner
-            .evaluate(self.shared.suite, &mut self.shared.compute);
+        let learner = &mut active.run.learner;
+        let scores = learner.evaluate(self.shared.suite, &mut self.shared.compute)?;
         let (place, cost) = (active.run.learner.place, active.run.learner.cost);
         self.journal.emit(Event::Evaluated {
             arm,
@@ -503,7 +504,7 @@ impl Runner<'_> {
         if (due || active.run.learner.phase_is_over(config))
             && let Err(error) = self.save(active)?
         {
-            return Ok(self.ended(error));
+            return self.ended(error);
         }
         Ok(match active.run.learner.is_finished(config) {
             true => Turn::Finished,
@@ -511,10 +512,11 @@ impl Runner<'_> {
         })
     }
 
-    fn ended(&self, error: ArmError) -> Turn {
+    fn ended(&self, error: ArmError) -> Result<Turn, RunError> {
         match error {
-            ArmError::Cancelled => Turn::Stopped { savable: false },
-            error => Turn::Failed(error),
+            ArmError::Cancelled => Ok(Turn::Stopped { savable: false }),
+            ArmError::Device(error) => Err(error.into()),
+            error => Ok(Turn::Failed(error)),
         }
     }
 
@@ -525,10 +527,11 @@ impl Runner<'_> {
             return Ok(Err(error));
         }
         let place = active.run.learner.place;
+        let reference = active.run.learner.reference.on_host()?;
         active.store.save_reference(
             place.phase,
             place.step,
-            &active.run.learner.reference_tensors(),
+            &learner::named("reference", &reference),
         )?;
         // The two checkpoints kept are of the phase before, or the end of the one before that.
         if let Some(spent) = place.phase.checked_sub(2) {

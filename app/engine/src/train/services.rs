@@ -3,7 +3,6 @@
 use serde::{Deserialize, Serialize};
 
 use crate::data::Suite;
-use crate::model::Params;
 use crate::replay::{
     DrawRequest, GenerateRequest, LogLevel, ModelRef, ScoreRequest, Scores, Sequences,
     ServiceError, Services, SpecialTokens,
@@ -11,7 +10,7 @@ use crate::replay::{
 use crate::run::Level;
 use crate::sample::{Request, Sampling};
 
-use super::{Compute, Stream};
+use super::{Compute, ComputeError, Stream, Weights};
 
 /// Places of an arm's random streams; saved with it, so that a resumed arm draws on where it was.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,8 +45,8 @@ impl Streams {
 pub(super) struct ArmServices<'a> {
     pub compute: &'a mut Compute,
     pub suite: &'a Suite,
-    pub student: &'a Params,
-    pub reference: &'a Params,
+    pub student: &'a Weights,
+    pub reference: &'a Weights,
     pub phase: usize,
     /// New tokens of the step under way, `[B, T]`.
     pub new_batch: Option<&'a [u32]>,
@@ -61,19 +60,29 @@ pub(super) struct ArmServices<'a> {
     /// Lines logged in this call.
     pub lines: usize,
     pub stop: &'a dyn Fn() -> bool,
+    /// Failure of the device in this call, which the strategy must not answer for.
+    pub failed: Option<ComputeError>,
 }
 
 /// Log lines, and figures, taken from one call of a strategy: one that raves must not fill the disk.
 const MAX_SAID: usize = 100;
 
-impl ArmServices<'_> {
-    fn model(&self, model: ModelRef) -> Result<&Params, ServiceError> {
+impl<'a> ArmServices<'a> {
+    fn model(&self, model: ModelRef) -> Result<&'a Weights, ServiceError> {
         match model {
             ModelRef::Reference => Ok(self.reference),
             ModelRef::Student => Ok(self.student),
             ModelRef::Snapshot(_) => Err(ServiceError::NotSupported("kept snapshots")),
             ModelRef::VirtualStep => Err(ServiceError::NotSupported("scores after a virtual step")),
         }
+    }
+
+    fn on_device<T>(&mut self, done: Result<T, ComputeError>) -> Result<T, ServiceError> {
+        done.map_err(|error| {
+            let message = error.to_string();
+            self.failed = Some(error);
+            ServiceError::Failed(message)
+        })
     }
 
     fn full_rows(&self, tokens: Vec<u32>, tasks: Option<Vec<usize>>) -> Sequences {
@@ -127,13 +136,9 @@ impl Services for ArmServices<'_> {
             top_p: request.top_p,
             stop_tokens: request.stop_tokens.clone(),
         };
-        let params = match request.model {
-            ModelRef::Reference => self.reference,
-            ModelRef::Student => self.student,
-            other => return self.model(other).map(|_| Sequences::default()),
-        };
-        let generated = self.compute.sampler.generate(
-            params,
+        let model = self.model(request.model)?;
+        let generated = self.compute.generate(
+            model,
             Request {
                 prompts: &request.prompts,
                 length: request.length,
@@ -142,6 +147,7 @@ impl Services for ArmServices<'_> {
                 first_row: self.counters.rows,
             },
         );
+        let generated = self.on_device(generated)?;
         self.counters.rows += rows as u64;
         let lengths = request.prompts.iter().zip(&generated.lengths);
         *self.tokens_generated += lengths
@@ -161,14 +167,10 @@ impl Services for ArmServices<'_> {
         if self.cancelled() {
             return Err(ServiceError::Cancelled);
         }
-        let params = match request.model {
-            ModelRef::Reference => self.reference,
-            ModelRef::Student => self.student,
-            other => return self.model(other).map(|_| Scores::default()),
-        };
+        let model = self.model(request.model)?;
         let t = request.seq_len;
-        let engine = &mut self.compute.engine;
-        let losses = engine.evaluate(params, None, &request.tokens, t);
+        let losses = self.compute.evaluate(model, None, &request.tokens, t);
+        let losses = self.on_device(losses)?;
         let in_row = |i: usize| i % t < request.lengths[i / t] as usize;
         let mut scores = Scores {
             log_probs: vec![0.0; request.tokens.len()],
@@ -183,8 +185,9 @@ impl Services for ArmServices<'_> {
             scores.top_log_probs = vec![0.0; request.tokens.len() * k];
             for row in 0..request.rows {
                 let tokens = &request.tokens[row * t..][..t];
-                let logits = engine.logits(params, tokens, t);
-                let v = params.layout.config.vocab_size;
+                let logits = self.compute.logits(model, tokens, t);
+                let logits = self.on_device(logits)?;
+                let v = self.compute.layout().config.vocab_size;
                 for position in 1..request.lengths[row] as usize {
                     let at = (row * t + position) * k;
                     // Token `position` is predicted one position before.

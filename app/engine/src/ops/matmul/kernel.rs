@@ -229,7 +229,7 @@ impl Product {
         } = tile;
         // SAFETY: as the caller says.
         unsafe {
-            let out = self.out.add(row * n + column);
+            let out = self.out.wrapping_add(row * n + column);
             let mut acc = [[X::splat(0.0); V]; 14];
             // Every third row has a pointer of its own; the others are reached by an index register.
             let mut p0 = lhs;
@@ -256,13 +256,13 @@ impl Product {
                 for _ in 0..left.min(CHUNK) {
                     let mut b = [X::splat(0.0); V];
                     for v in 0..V {
-                        b[v] = X::load(rhs.add(v * X::LANES));
+                        b[v] = X::load(rhs.wrapping_add(v * X::LANES));
                     }
                     // Written out: a loop over the rows would add up their addresses one by one.
                     macro_rules! rows {
                         ($($i:literal: $base:ident $j:literal)*) => {$(
                             if $i < R {
-                                let a = X::splat(*$base.add($j * row_stride));
+                                let a = X::splat(*$base.wrapping_add($j * row_stride));
                                 for v in 0..V {
                                     acc[$i][v] = acc[$i][v].add_product(a, b[v]);
                                 }
@@ -283,7 +283,7 @@ impl Product {
             if columns == V * X::LANES {
                 for i in 0..R {
                     for v in 0..V {
-                        let out = out.add(i * n + v * X::LANES);
+                        let out = out.wrapping_add(i * n + v * X::LANES);
                         match mode {
                             Out::Set => acc[i][v].store(out),
                             Out::Add => acc[i][v].plus(X::load(out)).store(out),
@@ -294,10 +294,10 @@ impl Product {
                 for i in 0..R {
                     let mut tile = [0f32; WIDTH];
                     for v in 0..V {
-                        acc[i][v].store(tile.as_mut_ptr().add(v * X::LANES));
+                        acc[i][v].store(tile.as_mut_ptr().wrapping_add(v * X::LANES));
                     }
                     for (j, x) in tile[..columns].iter().enumerate() {
-                        let out = out.add(i * n + j);
+                        let out = out.wrapping_add(i * n + j);
                         *out = match mode {
                             Out::Set => *x,
                             Out::Add => *out + *x,

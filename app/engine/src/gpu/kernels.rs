@@ -1,0 +1,134 @@
+//! Launches the kernels of `kernels.cu`.
+
+use candle_core::{CpuStorage, DType, Device, Result, Shape, Storage, Tensor, bail};
+
+/// Fewest and most threads of a block; the most as `kernels.cu` has it.
+const WARP: usize = 32;
+const MAX_THREADS: usize = 256;
+
+/// The one argument of every kernel: pointers, sizes and factors, as `kernels.cu` has them.
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+pub struct Args {
+    p: [u64; 10],
+    n: [i64; 6],
+    x: [f32; 10],
+}
+
+/// Runs a kernel of `kernels.cu` and gives its outputs, every number of which it writes.
+///
+/// `blocks`, one a row in most kernels, whose threads share `width` numbers out among themselves.
+/// `inputs` are contiguous tensors of one device, missing where the kernel can do without; `n` are
+/// sizes, `x` factors.
+pub fn launch<const OUTPUTS: usize, S: Into<Shape>>(
+    name: &'static str,
+    (blocks, width): (usize, usize),
+    outputs: [(S, DType); OUTPUTS],
+    inputs: &[Option<&Tensor>],
+    n: &[usize],
+    x: &[f32],
+) -> Result<[Tensor; OUTPUTS]> {
+    let Some(device) = inputs.iter().flatten().next().map(|x| x.device()) else {
+        bail!("{name} has no input");
+    };
+    let mut args = Args::default();
+    for (n, given) in args.n.iter_mut().zip(n) {
+        *n = *given as i64;
+    }
+    args.x[..x.len()].copy_from_slice(x);
+    let mut made = Vec::with_capacity(OUTPUTS);
+    for (shape, dtype) in outputs {
+        // SAFETY: the kernel writes every number before anybody reads one.
+        made.push(unsafe { Tensor::empty(shape, dtype, device)? });
+    }
+    let given = made.iter().map(Some).chain(inputs.iter().copied());
+    for (p, tensor) in args.p.iter_mut().zip(given) {
+        *p = tensor.map_or(Ok(0), address)?;
+    }
+    let threads = width.next_power_of_two().clamp(WARP, MAX_THREADS);
+    match device {
+        _ if blocks == 0 => {}
+        #[cfg(feature = "cuda")]
+        Device::Cuda(device) => cuda::run(device, name, blocks, threads, args)?,
+        #[cfg(test)]
+        Device::Cpu => super::tests::on_cpu::run(name, blocks, args),
+        _ => bail!("{name} does not run with {threads} threads on {device:?}"),
+    }
+    match made.try_into() {
+        Ok(made) => Ok(made),
+        Err(_) => unreachable!("as many tensors as outputs"),
+    }
+}
+
+/// Where a tensor's numbers stand in its device's memory.
+fn address(tensor: &Tensor) -> Result<u64> {
+    if !tensor.is_contiguous() {
+        bail!("kernels take contiguous tensors");
+    }
+    let (storage, layout) = tensor.storage_and_layout();
+    let start = match &*storage {
+        Storage::Cpu(CpuStorage::F32(x)) => x.as_ptr() as u64,
+        Storage::Cpu(CpuStorage::BF16(x)) => x.as_ptr() as u64,
+        Storage::Cpu(CpuStorage::U32(x)) => x.as_ptr() as u64,
+        Storage::Cuda(x) => on_gpu(x)?,
+        _ => bail!("kernels take f32, bf16 and u32"),
+    };
+    Ok(start + (layout.start_offset() * tensor.dtype().size_in_bytes()) as u64)
+}
+
+#[cfg(not(feature = "cuda"))]
+fn on_gpu(_: &candle_core::CudaStorage) -> Result<u64> {
+    bail!("built without CUDA")
+}
+
+#[cfg(feature = "cuda")]
+use cuda::address as on_gpu;
+
+#[cfg(feature = "cuda")]
+mod cuda {
+    use candle_core::cuda::cudarc::driver::{
+        CudaSlice, DevicePtr, DeviceRepr, LaunchConfig, PushKernelArg,
+    };
+    use candle_core::cuda::{CudaDevice, CudaStorageSlice as S, WrapErr};
+    use candle_core::{CudaStorage, Result, bail};
+
+    use super::Args;
+
+    const PTX: &str = include_str!(concat!(env!("OUT_DIR"), "/kernels.ptx"));
+
+    // SAFETY: it is the struct of `kernels.cu`, field by field, and any bits of it are valid.
+    unsafe impl DeviceRepr for Args {}
+
+    pub(super) fn run(
+        device: &CudaDevice,
+        name: &str,
+        blocks: usize,
+        threads: usize,
+        args: Args,
+    ) -> Result<()> {
+        let kernel = device.get_or_load_custom_func(name, "forgetlab", PTX)?;
+        let mut launch = kernel.builder();
+        launch.arg(&args);
+        let config = LaunchConfig {
+            grid_dim: (blocks as u32, 1, 1),
+            block_dim: (threads as u32, 1, 1),
+            shared_mem_bytes: 0,
+        };
+        // SAFETY: the pointers are of live tensors of the sizes that `ops` states for the kernel; all
+        // work of a device goes through its one stream, so they are freed after it.
+        unsafe { launch.launch(config) }.w()?;
+        Ok(())
+    }
+
+    pub(super) fn address(storage: &CudaStorage) -> Result<u64> {
+        fn of<T>(slice: &CudaSlice<T>) -> u64 {
+            slice.device_ptr(slice.stream()).0
+        }
+        Ok(match &storage.slice {
+            S::F32(x) => of(x),
+            S::BF16(x) => of(x),
+            S::U32(x) => of(x),
+            _ => bail!("kernels take f32, bf16 and u32"),
+        })
+    }
+}
