@@ -28,6 +28,9 @@ const STEP: f64 = 3e-5;
 
 /// Blocks whose derivatives are taken; the entries of one are moved together, up or down by chance.
 const BLOCKS: usize = 64;
+/// The same where a difference is dear: a failing block is halved until the entry is found, anyway.
+const LONG: usize = 1 << 16;
+const BLOCKS_OF_LONG: usize = 6;
 
 /// Runs `body` once for each level of this CPU.
 pub(crate) fn each_level(mut body: impl FnMut(Level)) {
@@ -103,7 +106,7 @@ impl<F: Fn(&[f64]) -> f64> Differences<F> {
             blocks: Vec::new(),
         };
         let len = new.at.len();
-        let count = len.min(BLOCKS);
+        let count = len.min(if len < LONG { BLOCKS } else { BLOCKS_OF_LONG });
         new.blocks = (0..count)
             .map(|i| i * len / count..(i + 1) * len / count)
             .map(|range| (range.clone(), new.along(range)))
