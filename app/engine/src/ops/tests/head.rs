@@ -172,6 +172,20 @@ fn losses_and_gradients_follow_their_formulas() {
     }
 }
 
+/// A real vocabulary is scored in chunks of positions: here 3, 3 and 1, and then one position each.
+#[test]
+fn chunks_of_a_large_vocabulary_are_all_scored() {
+    let mut scratch = Scratch::default();
+    for sizes in [[7, 70_001, 2], [2, 262_145, 1]] {
+        Case {
+            sizes,
+            ntp: true,
+            kl: true,
+        }
+        .run(&mut scratch);
+    }
+}
+
 /// Accuracy counts what greedy decoding would write: among equal logits the lowest id.
 #[test]
 fn the_lowest_of_equal_tokens_counts_as_correct() {
