@@ -10,6 +10,8 @@ mod forward;
 mod packed;
 mod params;
 mod reference_layout;
+#[cfg(test)]
+mod tests;
 
 pub use activations::Activations;
 pub use backward::backward;

@@ -13,5 +13,7 @@ pub mod norm;
 mod precision;
 pub mod rope;
 pub mod simd;
+#[cfg(test)]
+pub(crate) mod tests;
 
 pub use precision::Precision;

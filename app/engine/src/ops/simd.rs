@@ -16,6 +16,10 @@ pub enum Level {
 impl Level {
     /// The best this CPU has.
     pub fn detect() -> Self {
+        #[cfg(test)]
+        if let Some(level) = FORCED.get() {
+            return level;
+        }
         static LEVEL: OnceLock<Level> = OnceLock::new();
         *LEVEL.get_or_init(|| {
             #[cfg(target_arch = "x86_64")]
@@ -44,6 +48,30 @@ impl Level {
             Level::Avx2 => "avx2",
             Level::Baseline => "baseline",
         }
+    }
+}
+
+#[cfg(test)]
+thread_local! {
+    /// The level a test holds this thread to: one the CPU has, see [`Level::force`].
+    static FORCED: std::cell::Cell<Option<Level>> = const { std::cell::Cell::new(None) };
+}
+
+#[cfg(test)]
+impl Level {
+    /// The levels this CPU has, best first.
+    pub(crate) fn available() -> Vec<Self> {
+        let levels = [Level::Avx512, Level::Avx2, Level::Baseline];
+        let forced = FORCED.replace(None);
+        let best = Level::detect();
+        FORCED.set(forced);
+        levels.into_iter().skip_while(|&l| l != best).collect()
+    }
+
+    /// Holds the calling thread to one of the [`Self::available`] levels, or lets it go.
+    pub(crate) fn force(level: Option<Self>) {
+        assert!(level.is_none_or(|l| Self::available().contains(&l)));
+        FORCED.set(level);
     }
 }
 
