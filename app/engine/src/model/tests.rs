@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::{Layout, ModelConfig, Params};
+use crate::ops::Precision;
 use crate::ops::simd::Level;
 use crate::ops::tests::UNIT;
 use crate::train::{AdamW, AdamWConfig, Engine, LossBatch, LossReport, Stream};
@@ -73,7 +74,7 @@ impl Lab {
 
     /// An engine whose threads, and the calling one, are held to a level.
     fn engine(&self, threads: usize, level: Level) -> Engine {
-        let engine = Engine::new(&self.layout, threads).unwrap();
+        let engine = Engine::new(&self.layout, threads, Precision::F32).unwrap();
         engine.pool().broadcast(|_| Level::force(Some(level)));
         engine
     }

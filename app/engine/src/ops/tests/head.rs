@@ -1,6 +1,7 @@
 //! The vocabulary projection with cross entropy and KL.
 
 use super::{Differences, check_values, dot, each_level, exact, normals};
+use crate::ops::Precision;
 use crate::ops::head::{self, Backward, PositionLoss, Positions, Scratch};
 use crate::ops::linear::Linear;
 use crate::ops::simd::LANES;
@@ -101,10 +102,10 @@ impl Case {
                 "head M, V, D = {:?}, (NTP, KL) = {on:?}, {level:?}",
                 self.sizes
             );
-            let mut student = Linear::default();
+            let mut student = Linear::new(Precision::F32);
             student.pack(&embed, [v, d], true);
             let reference = reference.as_ref().map(|(hidden, embed)| {
-                let mut packed = Linear::default();
+                let mut packed = Linear::new(Precision::F32);
                 packed.pack(embed, [v, d], false);
                 (hidden, packed)
             });
@@ -197,7 +198,7 @@ fn the_lowest_of_equal_tokens_counts_as_correct() {
             embed[token * d..][..d].copy_from_slice(&hidden);
         }
         each_level(|level| {
-            let mut packed = Linear::default();
+            let mut packed = Linear::new(Precision::F32);
             packed.pack(&embed, [v, d], false);
             let correct = |target: usize| {
                 let targets = [target as u32];
@@ -231,7 +232,7 @@ fn large_logits_keep_finite_losses() {
     let mut embed = vec![0.0f32; v];
     embed[3] = 1.0;
     each_level(|level| {
-        let mut packed = Linear::default();
+        let mut packed = Linear::new(Precision::F32);
         packed.pack(&embed, [v, d], true);
         for scale in [1e2, 1e4, 1e6] {
             let hidden = [scale, scale];

@@ -1,8 +1,9 @@
 //! Linear layers: the packed matrix products.
 
 use super::{UNIT, each_level, exact, normals};
+use crate::ops::Precision;
 use crate::ops::linear::Linear;
-use crate::ops::matmul::{Out, Scratch};
+use crate::ops::matmul::Out;
 
 /// `Σ_l a(i, l) b(j, l)` for all `i, j`, and the most that f32 may err, however it orders the sum:
 /// `(K + 2) · UNIT · Σ |a b|` (Higham, Accuracy and Stability, 3.1), two more for what it is added to.
@@ -68,8 +69,8 @@ const SIZES: [[usize; 3]; 16] = [
 /// other factor, exactly, whatever the step: that is what the gradients are compared with.
 #[test]
 fn linear_layers_follow_their_formula() {
-    // One layer and one scratch for all, as in a run: nothing of the size before may be seen.
-    let (mut linear, mut scratch) = (Linear::default(), Scratch::default());
+    // One layer for all, as in a run: nothing of the size before may be seen.
+    let mut linear = Linear::new(Precision::F32);
     for sizes @ [m, n, k] in SIZES {
         let (x, w, dy) = (
             normals("x", m * k),
@@ -103,7 +104,7 @@ fn linear_layers_follow_their_formula() {
             linear.backward(&mut dx, &dy);
             check(&format!("{what}: gradient of the input"), &dx, k, &input);
             let mut dw = dw0.clone();
-            linear.backward_weights(&mut dw, &dy, &x, &mut scratch);
+            linear.backward_weights(&mut dw, &dy, &x);
             check(
                 &format!("{what}: gradient of the weights"),
                 &dw,
@@ -119,7 +120,7 @@ fn linear_layers_follow_their_formula() {
 fn a_rows_bits_do_not_depend_on_the_rows_beside_it() {
     let [m, n, k] = [29, 33, 300];
     let (x, w) = (normals("x", m * k), normals("w", n * k));
-    let mut linear = Linear::default();
+    let mut linear = Linear::new(Precision::F32);
     each_level(|level| {
         linear.pack(&w, [n, k], false);
         let mut all = vec![0.0; m * n];
