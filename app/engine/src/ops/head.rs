@@ -51,6 +51,24 @@ pub struct Scratch {
     matmul: matmul::Scratch,
 }
 
+impl Scratch {
+    /// Numbers it holds for up to `m` positions.
+    pub fn len([v, d]: [usize; 2], m: usize, reference: bool, backward: bool) -> usize {
+        let chunk = chunk(v, m);
+        let gradient = if backward {
+            matmul::Scratch::len(chunk, v, d)
+        } else {
+            0
+        };
+        chunk * v * (1 + usize::from(reference)) + gradient
+    }
+}
+
+/// Positions of a chunk.
+fn chunk(v: usize, m: usize) -> usize {
+    (CHUNK_LOGITS / v).clamp(1, m.max(1))
+}
+
 /// Scores every position against the output embedding; with `backward`, also adds up the gradients.
 pub fn run(
     positions: &Positions,
@@ -61,7 +79,7 @@ pub fn run(
 ) {
     let [v, d] = embed.shape();
     let m = positions.targets.len();
-    let chunk = (CHUNK_LOGITS / v).clamp(1, m.max(1));
+    let chunk = chunk(v, m);
     let Scratch {
         logits,
         reference,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::model::{Layout, ModelConfig};
 use crate::sample::Sampler;
 
-use super::Engine;
+use super::{Batching, Engine};
 
 /// Engine and sampler on the same threads.
 pub struct Compute {
@@ -30,6 +30,11 @@ impl Compute {
             engine,
             sampler,
         })
+    }
+
+    /// Chooses how batches are worked through from now on.
+    pub fn set_batching(&mut self, batching: Batching) {
+        self.engine.set_batching(batching);
     }
 
     /// Layout of the weights.

@@ -23,7 +23,7 @@ mod services;
 pub use adamw::{AdamW, AdamWConfig};
 pub use compute::Compute;
 pub use device::{DeviceError, check_device, probe_cuda};
-pub use engine::{Engine, LossBatch, LossReport, RowLoss};
+pub use engine::{Batching, Engine, LossBatch, LossReport, RowLoss};
 pub use journal::Listener;
 pub use learner::{Learner, NotFinite, Place};
 pub use memory::{available_memory, peak_memory};

@@ -12,12 +12,12 @@ use crate::run::{
     RunError, RunLock,
 };
 
-use super::Compute;
 use super::arm::{ArmError, ArmRun, Shared};
 use super::first_phase::{self, FirstPhase};
 use super::journal::{Journal, Listener};
 use super::pace::Pace;
 use super::prepare::{NUMERICS, offered};
+use super::{Batching, Compute};
 
 /// What a worker is to do.
 pub struct RunOptions<'a> {
@@ -144,7 +144,8 @@ pub fn run(options: RunOptions) -> Result<Outcome, TrainError> {
         ..
     } = options;
     let suite = Suite::new(config)?;
-    let compute = Compute::new(suite.model(config), config.threads)?;
+    let mut compute = Compute::new(suite.model(config), config.threads)?;
+    compute.set_batching(Batching::of(config));
     let arms = expand(config);
     let plugins = arms
         .iter()

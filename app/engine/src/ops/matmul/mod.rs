@@ -61,6 +61,11 @@ impl Panels {
         }
     }
 
+    /// Numbers that a factor `[K, N]` takes.
+    pub fn len(k: usize, n: usize) -> usize {
+        k * n.next_multiple_of(WIDTH)
+    }
+
     /// `[N, K]`.
     pub(super) fn shape_transposed(&self) -> [usize; 2] {
         [self.n, self.k]
@@ -68,7 +73,7 @@ impl Panels {
 
     fn resize(&mut self, k: usize, n: usize) {
         (self.k, self.n) = (k, n);
-        let len = k * n.next_multiple_of(WIDTH);
+        let len = Self::len(k, n);
         if self.data.len() != len {
             self.data.clear();
             self.data.resize(len, 0.0);
@@ -163,6 +168,13 @@ pub struct Scratch {
     rhs: Panels,
     /// `lhsᵀ` in tiles of rows, each `[K, R]`: read where it lies, its long stride would defeat the caches.
     lhs: Vec<f32>,
+}
+
+impl Scratch {
+    /// Numbers that a product of `lhs [K, M]` and `rhs [K, N]` leaves in it.
+    pub fn len(k: usize, m: usize, n: usize) -> usize {
+        Panels::len(k, n) + m * k
+    }
 }
 
 /// `out [M, N] (+)= lhsᵀ · rhs` for `lhs [K, M]`, `rhs [K, N]`: a linear layer's gradient to its weights.
