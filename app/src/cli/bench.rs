@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::ValueEnum;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use forgetlab_engine::bench::{Bench, Measured, SHAPES, Shape, Work, gemm_peak};
-use forgetlab_engine::train::peak_memory;
+use forgetlab_engine::train::{Batching, human_bytes, peak_memory, reset_peak_memory};
 
 /// Arguments of `bench`.
 #[derive(clap::Args)]
@@ -27,6 +27,12 @@ pub struct Args {
     /// Replayed rows a step, instead of the shape's own
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65536))]
     replay_rows: Option<u32>,
+    /// Rows of a micro-batch; 0 lets the engine choose
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    micro_batch: u32,
+    /// Keep only the blocks' inputs for the backward, and compute the blocks again
+    #[arg(long)]
+    recompute: bool,
     /// CPU threads of the engine
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..))]
     threads: u16,
@@ -50,6 +56,15 @@ enum Replay {
     None,
     Ntp,
     Kl,
+}
+
+impl Args {
+    fn batching(&self) -> Batching {
+        Batching {
+            micro_batch: self.micro_batch as usize,
+            recompute: self.recompute,
+        }
+    }
 }
 
 /// Finds a shape by its name.
@@ -104,24 +119,38 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
 }
 
 fn measure(shape: Shape, work: Work, args: &Args) -> anyhow::Result<()> {
-    let mut bench = Bench::new(shape, work, args.threads.into())?;
+    let (threads, batching) = (args.threads.into(), args.batching());
+    let predicted = Bench::demand(shape, work, threads, batching)
+        .memory()
+        .total();
+    reset_peak_memory();
+    let mut bench = Bench::new(shape, work, threads, batching)?;
     let time = Duration::from_secs_f64(args.seconds);
     // The first steps grow the buffers.
     bench.run(time.mul_f64(0.1));
+    // Before the matrices of the peak are made.
+    let memory = [Some(predicted), peak_memory()];
     let peak_time = Duration::from_millis(100);
     let before = gemm_peak(bench.pool(), peak_time);
     let measured = bench.run(time);
     let peak = before.max(gemm_peak(bench.pool(), peak_time));
     let mut out = io::stdout().lock();
     if args.json {
-        writeln!(out, "{}", json(shape, work, args, measured, peak))?;
+        writeln!(out, "{}", json(shape, work, args, measured, peak, memory))?;
     } else {
-        show(&mut out, shape, work, args, measured, peak)?;
+        show(&mut out, shape, work, args, measured, peak, memory)?;
     }
     Ok(())
 }
 
-fn json(shape: Shape, work: Work, args: &Args, m: Measured, peak: f64) -> serde_json::Value {
+fn json(
+    shape: Shape,
+    work: Work,
+    args: &Args,
+    m: Measured,
+    peak: f64,
+    [predicted, resident]: [Option<f64>; 2],
+) -> serde_json::Value {
     serde_json::json!({
         "config": shape.name,
         "work": name(work),
@@ -131,7 +160,8 @@ fn json(shape: Shape, work: Work, args: &Args, m: Measured, peak: f64) -> serde_
         "tokens_per_second": m.tokens as f64 / m.seconds,
         "steps": m.steps,
         "seconds": m.seconds,
-        "peak_rss_bytes": peak_memory(),
+        "peak_rss_bytes": resident,
+        "predicted_bytes": predicted,
         "gemm_peak_flops": peak,
         "gemm_share": m.flops / m.seconds / peak,
     })
@@ -144,6 +174,7 @@ fn show(
     args: &Args,
     m: Measured,
     peak: f64,
+    [predicted, resident]: [Option<f64>; 2],
 ) -> io::Result<()> {
     let c = shape.model;
     writeln!(
@@ -177,8 +208,8 @@ fn show(
         flops / 1e9,
         peak / 1e9
     )?;
-    if let Some(bytes) = peak_memory() {
-        writeln!(out, "  {:.0} MiB at most", bytes / f64::from(1 << 20))?;
+    if let [Some(predicted), Some(resident)] = [predicted, resident].map(|b| b.map(human_bytes)) {
+        writeln!(out, "  {resident} of memory at most, {predicted} predicted")?;
     }
     Ok(())
 }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use crate::model::{ModelConfig, Params};
 use crate::sample::{Request, Sampling};
-use crate::train::{AdamW, AdamWConfig, Compute, LossBatch, Stream};
+use crate::train::{AdamW, AdamWConfig, Batching, Compute, Demand, LossBatch, Stream};
 
 pub use peak::gemm_peak;
 
@@ -116,6 +116,30 @@ pub struct Bench {
 }
 
 impl Bench {
+    /// What the work will do, for a prediction of its memory.
+    pub fn demand(shape: Shape, work: Work, threads: usize, batching: Batching) -> Demand {
+        let (new, replayed) = (shape.batch_size, shape.replay_rows);
+        let (batches, scored, generated) = match work {
+            Work::Train => (vec![new], 0, 0),
+            Work::TrainNtp | Work::TrainKl => (vec![new, replayed], 0, GENERATED.max(replayed)),
+            Work::Generate => (Vec::new(), 0, GENERATED),
+            Work::Evaluate => (Vec::new(), new, 0),
+        };
+        Demand {
+            model: shape.model,
+            threads,
+            batching,
+            seq_len: shape.seq_len,
+            learners: 1,
+            batches,
+            scored,
+            reference: work == Work::TrainKl,
+            generated,
+            buffers: 0,
+            held_out: 0,
+        }
+    }
+
     /// Sets the work up.
     ///
     /// # Errors
@@ -124,8 +148,10 @@ impl Bench {
         shape: Shape,
         work: Work,
         threads: usize,
+        batching: Batching,
     ) -> Result<Self, rayon::ThreadPoolBuildError> {
-        let compute = Compute::new(shape.model, threads)?;
+        let mut compute = Compute::new(shape.model, threads)?;
+        compute.set_batching(batching);
         let student = Params::init(compute.layout(), &Stream::new(0, "weights"));
         let config = AdamWConfig {
             beta1: 0.9,

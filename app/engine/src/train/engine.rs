@@ -304,7 +304,8 @@ impl Batching {
         }
     }
 
-    fn keep(self) -> Keep {
+    /// What forwards of training keep.
+    pub(super) fn keep(self) -> Keep {
         match self.recompute {
             true => Keep::Inputs,
             false => Keep::Blocks,
@@ -312,7 +313,7 @@ impl Batching {
     }
 
     /// Number of micro-batches that `rows` of `seq_len` are cut into.
-    fn count(self, rows: usize, seq_len: usize) -> usize {
+    pub(super) fn count(self, rows: usize, seq_len: usize) -> usize {
         let most = match self.micro_batch {
             0 => (MICRO_POSITIONS / seq_len.max(1)).max(1),
             rows => rows,
@@ -473,16 +474,13 @@ mod tests {
         });
         let mut student = Params::init(&layout, &Stream::new(1, "student"));
         let reference = Params::init(&layout, &Stream::new(2, "reference"));
-        let random = |rows: usize, seq_len: usize| {
+        let random = |rows: usize, seq_len: usize| -> (Vec<u32>, Vec<f32>) {
             let mut random = Stream::new(3, "rows").at(rows as u64);
-            let tokens: Vec<u32> = (0..rows * seq_len)
-                .map(|_| random.below(37) as u32)
-                .collect();
-            let weights = tokens.iter().map(|&t| t as f32 / 1000.0).collect();
-            (tokens, weights)
+            let tokens = (0..rows * seq_len).map(|_| random.below(37) as u32);
+            tokens.map(|t| (t, t as f32 / 1000.0)).unzip()
         };
-        let ((new, ntp), (replay, kl)): ((Vec<u32>, Vec<f32>), (Vec<u32>, Vec<f32>)) =
-            (random(13, 7), random(6, 11));
+        let (new, ntp) = random(13, 7);
+        let (replay, kl) = random(6, 11);
         let zeros = vec![0.0; new.len()];
         let batches = [
             LossBatch {

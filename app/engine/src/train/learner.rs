@@ -100,9 +100,10 @@ impl Learner {
     }
 
     /// Begins the next phase: the student becomes the reference, the optimizer forgets.
-    pub fn start_next_phase(&mut self, config: &RunConfig) {
-        self.reference = self.student.clone();
-        self.optimizer = optimizer(config, self.student.data.len());
+    pub fn start_next_phase(&mut self) {
+        // In place: an arm may fill the memory that is left.
+        self.reference.data.copy_from_slice(&self.student.data);
+        self.optimizer.reset();
         self.place.phase += 1;
         self.place.phase_start = self.place.step;
         self.place.updates = 0;

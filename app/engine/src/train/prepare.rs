@@ -4,12 +4,11 @@ use std::sync::Arc;
 
 use crate::data::{DataError, Suite};
 use crate::experiment::RunConfig;
-use crate::model::Layout;
 use crate::ops::simd::Level;
 use crate::replay::{Capabilities, Plugin, Registry, SettingsError, UnknownStrategy};
 use crate::run::{Environment, PluginRecord};
 
-use super::memory::available_memory;
+use super::memory::{Demand, Memory, available_memory, human_bytes, resident_memory};
 
 /// Version of the engine's numerics: goes up when the same settings give other bits.
 pub const NUMERICS: &str = "1";
@@ -41,18 +40,18 @@ pub enum PrepareError {
     },
     /// More memory than this machine has free.
     #[error(
-        "{arms} arms of {parameters} parameters need about {needed:.1} GiB, {free:.1} GiB are free; \
-         take fewer arms or seeds, a smaller model, or a machine with more memory"
+        "this run needs about {} of memory, {} are free. It needs: {memory}. {}",
+        human_bytes(memory.total()),
+        human_bytes(*free),
+        advice(fits)
     )]
     Memory {
-        /// Arms, seeds expanded.
-        arms: usize,
-        /// Parameters of the model.
-        parameters: usize,
-        /// GiB the run needs.
-        needed: f64,
-        /// GiB the system can give.
+        /// What the run needs.
+        memory: Memory,
+        /// Bytes the system can give.
         free: f64,
+        /// Changes that would make it fit.
+        fits: Vec<(String, Memory)>,
     },
     /// No such dataset.
     #[error(transparent)]
@@ -76,7 +75,6 @@ pub fn prepare(
     registry: &Registry,
 ) -> Result<Vec<Arc<Plugin>>, PrepareError> {
     let suite = Suite::new(config)?;
-    check_memory(config, &suite)?;
     let mut plugins = Vec::new();
     for arm in &mut config.arms {
         let plugin = registry.get(&arm.strategy)?;
@@ -98,25 +96,35 @@ pub fn prepare(
         }
         plugins.push(plugin.clone());
     }
+    check_memory(&Demand::of_run(config, &suite, &plugins))?;
     Ok(plugins)
 }
 
-/// Refuses a run whose weights alone do not fit: student, reference and two moments of every arm, a
-/// gradient of every lane. Activations are small beside them.
-fn check_memory(config: &RunConfig, suite: &Suite) -> Result<(), PrepareError> {
-    let parameters = Layout::new(suite.model(config)).len;
-    let arms = config.arms.len() * config.seeds.len();
-    let copies = 4 * (arms + 1) + config.threads.max(2);
-    let gib = |bytes: f64| bytes / (1u64 << 30) as f64;
-    let needed = gib(4.0 * parameters as f64 * copies as f64);
-    match available_memory().map(gib) {
-        Some(free) if needed > free => Err(PrepareError::Memory {
-            arms,
-            parameters,
-            needed,
-            free,
-        }),
-        _ => Ok(()),
+/// Refuses a run that does not fit into the memory that is free.
+fn check_memory(demand: &Demand) -> Result<(), PrepareError> {
+    let Some(available) = available_memory() else {
+        return Ok(());
+    };
+    // This process is counted in the prediction, too.
+    let free = available + resident_memory().unwrap_or(0.0);
+    let memory = demand.memory();
+    if memory.total() <= free {
+        return Ok(());
+    }
+    Err(PrepareError::Memory {
+        memory,
+        free,
+        fits: demand.that_fits(free),
+    })
+}
+
+fn advice(fits: &[(String, Memory)]) -> String {
+    let fits = fits.iter();
+    let fits = fits.map(|(what, memory)| format!("{what} ({})", human_bytes(memory.total())));
+    let fits: Vec<String> = fits.collect();
+    match fits.is_empty() {
+        true => "Not even one arm would fit: take a smaller model".into(),
+        false => format!("Any of these would fit: {}", fits.join("; ")),
     }
 }
 

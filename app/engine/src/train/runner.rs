@@ -15,6 +15,8 @@ use crate::run::{
 use super::arm::{ArmError, ArmRun, Shared};
 use super::first_phase::{self, FirstPhase};
 use super::journal::{Journal, Listener};
+use super::learner::Learner;
+use super::memory::{Demand, human_bytes};
 use super::pace::Pace;
 use super::prepare::{NUMERICS, offered};
 use super::{Batching, Compute};
@@ -189,7 +191,10 @@ pub fn run(options: RunOptions) -> Result<Outcome, TrainError> {
         shared,
         journal,
     };
+    let memory = Demand::of_run(config, &suite, options.plugins).memory();
     runner.announce(resumed, phases, options.device, options.warnings)?;
+    let memory = format!("memory: about {}", human_bytes(memory.total()));
+    runner.journal.log(LogLevel::Info, None, memory)?;
     runner.skip(options.skip_arms)?;
 
     let Some(mut active) = runner.gather(options.cache)? else {
@@ -365,9 +370,16 @@ impl Runner<'_> {
                     }
                 }
                 FirstPhase::Done(learner) => {
-                    for arm in members {
+                    let mut learner = Some(*learner);
+                    for (i, &arm) in members.iter().enumerate() {
+                        // The last takes the learner itself: no model is in memory for nothing.
+                        let own = match i + 1 < members.len() {
+                            true => learner.as_ref().map(Learner::copy),
+                            false => learner.take(),
+                        };
+                        let Some(learner) = own else { break };
                         let (info, options) = (self.arms[arm].clone(), self.options(arm));
-                        let (plugin, learner) = (&self.plugins[arm], learner.copy());
+                        let plugin = &self.plugins[arm];
                         let step = learner.place.step;
                         let run =
                             ArmRun::new(arm, &info, plugin, options, learner, &mut self.shared);
