@@ -103,7 +103,7 @@ pub struct TrainingSpec {
     #[serde(default)]
     pub micro_batch: usize,
     /// Keeps only the blocks' inputs for the backward, which computes each block again: less memory,
-    /// a third more time, the same bits.
+    /// more time, the same bits.
     #[serde(default)]
     pub recompute: bool,
 }

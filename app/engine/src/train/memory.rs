@@ -47,26 +47,25 @@ pub struct Demand {
 pub struct Memory(pub Vec<(&'static str, f64)>);
 
 /// The program itself: code, libraries, threads, and what the heap holds unused (measured).
-const PROCESS: f64 = 12.0 * MIB;
+const PROCESS: f64 = 22.0 * MIB;
 const MIB: f64 = 1024.0 * 1024.0;
 
 impl Demand {
     /// What a run will do, with the strategy of each arm of its configuration.
     pub fn of_run(config: &RunConfig, suite: &Suite, plugins: &[Arc<Plugin>]) -> Self {
         let replay = config.replay.batch_size;
-        let samples = |(arm, plugin): (_, &Arc<Plugin>)| {
-            let arm: &crate::experiment::ArmSpec = arm;
+        // Nobody buffers beyond the end of a phase.
+        let longest = config.phases.iter().map(|phase| phase.steps).max();
+        let longest = longest.unwrap_or(0) as usize;
+        let generating = config.arms.iter().zip(plugins);
+        let generating =
+            generating.filter(|(_, plugin)| plugin.capabilities.contains(Capabilities::GENERATION));
+        let samples = generating.map(|(arm, _)| {
             let batches = arm.settings.get("buffer_batches");
             let batches = batches.and_then(toml::Value::as_integer).unwrap_or(1);
-            let generates = plugin.capabilities.contains(Capabilities::GENERATION);
-            generates.then(|| replay.saturating_mul(batches.max(1) as usize))
-        };
-        let samples: Vec<usize> = config
-            .arms
-            .iter()
-            .zip(plugins)
-            .filter_map(samples)
-            .collect();
+            replay * (batches.max(1) as usize).min(longest)
+        });
+        let samples: Vec<usize> = samples.collect();
         let mut batches = vec![config.training.batch_size];
         let replays = |objective| matches!(objective, Some(Objective::Kl | Objective::Ntp));
         if config.arms.iter().any(|arm| replays(arm.objective)) {
