@@ -3,6 +3,7 @@
 mod bad_input;
 mod broken_files;
 mod kill_and_resume;
+mod memory;
 mod misbehaving_strategies;
 mod processes;
 mod run_and_compare;

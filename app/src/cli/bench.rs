@@ -8,7 +8,9 @@ use clap::ValueEnum;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use forgetlab_engine::bench::{Bench, Measured, SHAPES, Shape, Work, gemm_peak};
 use forgetlab_engine::ops::Precision;
-use forgetlab_engine::train::{Hardware, check_device, peak_memory};
+use forgetlab_engine::train::{
+    Batching, Hardware, check_device, human_bytes, peak_memory, reset_peak_memory,
+};
 
 /// Arguments of `bench`.
 #[derive(clap::Args)]
@@ -31,6 +33,12 @@ pub struct Args {
     /// cpu, cuda or cuda:N
     #[arg(long, default_value = "cpu")]
     device: String,
+    /// Rows of a micro-batch; 0 lets the engine choose
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    micro_batch: u32,
+    /// Keep only the blocks' inputs for the backward, and compute the blocks again
+    #[arg(long)]
+    recompute: bool,
     /// CPU threads of the engine
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..))]
     threads: u16,
@@ -72,6 +80,15 @@ enum Replay {
     None,
     Ntp,
     Kl,
+}
+
+impl Args {
+    fn batching(&self) -> Batching {
+        Batching {
+            micro_batch: self.micro_batch as usize,
+            recompute: self.recompute,
+        }
+    }
 }
 
 /// Finds a shape by its name.
@@ -132,10 +149,16 @@ fn measure(shape: Shape, work: Work, args: &Args) -> anyhow::Result<()> {
         precision: args.dtype.into(),
     };
     let on_cpu = check_device(&args.device)?.is_none();
-    let mut bench = Bench::new(shape, work, &hardware)?;
+    let batching = args.batching();
+    let predicted = Bench::demand(shape, work, hardware.threads, batching);
+    let predicted = predicted.memory().total();
+    reset_peak_memory();
+    let mut bench = Bench::new(shape, work, &hardware, batching)?;
     let time = Duration::from_secs_f64(args.seconds);
     // The first steps grow the buffers.
     bench.run(time.mul_f64(0.1))?;
+    // Before the matrices of the peak are made.
+    let memory = [Some(predicted).filter(|_| on_cpu), peak_memory()];
     // The peak is the CPU's: on a GPU there is nothing to compare with.
     let peak = || match on_cpu {
         true => gemm_peak(args.threads.into(), Duration::from_millis(100)),
@@ -146,14 +169,21 @@ fn measure(shape: Shape, work: Work, args: &Args) -> anyhow::Result<()> {
     let peak = before.max(peak());
     let mut out = io::stdout().lock();
     if args.json {
-        writeln!(out, "{}", json(shape, work, args, measured, peak))?;
+        writeln!(out, "{}", json(shape, work, args, measured, peak, memory))?;
     } else {
-        show(&mut out, shape, work, args, measured, peak)?;
+        show(&mut out, shape, work, args, measured, peak, memory)?;
     }
     Ok(())
 }
 
-fn json(shape: Shape, work: Work, args: &Args, m: Measured, peak: f64) -> serde_json::Value {
+fn json(
+    shape: Shape,
+    work: Work,
+    args: &Args,
+    m: Measured,
+    peak: f64,
+    [predicted, resident]: [Option<f64>; 2],
+) -> serde_json::Value {
     serde_json::json!({
         "config": shape.name,
         "work": name(work),
@@ -164,7 +194,8 @@ fn json(shape: Shape, work: Work, args: &Args, m: Measured, peak: f64) -> serde_
         "tokens_per_second": m.tokens as f64 / m.seconds,
         "steps": m.steps,
         "seconds": m.seconds,
-        "peak_rss_bytes": peak_memory(),
+        "peak_rss_bytes": resident,
+        "predicted_bytes": predicted,
         "gemm_peak_flops": peak,
         "gemm_share": m.flops / m.seconds / peak,
     })
@@ -177,6 +208,7 @@ fn show(
     args: &Args,
     m: Measured,
     peak: f64,
+    [predicted, resident]: [Option<f64>; 2],
 ) -> io::Result<()> {
     let c = shape.model;
     writeln!(
@@ -214,8 +246,8 @@ fn show(
     } else {
         writeln!(out, "  {:.0} GFLOP/s", flops / 1e9)?;
     }
-    if let Some(bytes) = peak_memory() {
-        writeln!(out, "  {:.0} MiB at most", bytes / f64::from(1 << 20))?;
+    if let [Some(predicted), Some(resident)] = [predicted, resident].map(|b| b.map(human_bytes)) {
+        writeln!(out, "  {resident} of memory at most, {predicted} predicted")?;
     }
     Ok(())
 }

@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 use crate::model::{ModelConfig, Params};
 use crate::sample::{Request, Sampling};
 use crate::train::{
-    AdamW, AdamWConfig, Compute, ComputeError, Hardware, LossBatch, Optimizer, Stream, Weights,
+    AdamW, AdamWConfig, Batching, Compute, ComputeError, Demand, Hardware, LossBatch, Optimizer,
+    Stream, Weights,
 };
 
 pub use peak::gemm_peak;
@@ -118,12 +119,43 @@ pub struct Bench {
 }
 
 impl Bench {
+    /// What the work will do, for a prediction of its memory.
+    pub fn demand(shape: Shape, work: Work, threads: usize, batching: Batching) -> Demand {
+        let (new, replayed) = (shape.batch_size, shape.replay_rows);
+        let (batches, scored, generated) = match work {
+            Work::Train => (vec![new], 0, 0),
+            Work::TrainNtp | Work::TrainKl => (vec![new, replayed], 0, GENERATED.max(replayed)),
+            Work::Generate => (Vec::new(), 0, GENERATED),
+            Work::Evaluate => (Vec::new(), new, 0),
+        };
+        Demand {
+            model: shape.model,
+            threads,
+            batching,
+            seq_len: shape.seq_len,
+            learners: 1,
+            batches,
+            scored,
+            reference: work == Work::TrainKl,
+            generated,
+            buffers: 0,
+            held_out: 0,
+            program: crate::train::memory::BENCH,
+        }
+    }
+
     /// Sets the work up.
     ///
     /// # Errors
     /// When the device cannot be used or the system refuses the threads.
-    pub fn new(shape: Shape, work: Work, hardware: &Hardware) -> Result<Self, ComputeError> {
-        let compute = Compute::new(shape.model, hardware)?;
+    pub fn new(
+        shape: Shape,
+        work: Work,
+        hardware: &Hardware,
+        batching: Batching,
+    ) -> Result<Self, ComputeError> {
+        let mut compute = Compute::new(shape.model, hardware)?;
+        compute.set_batching(batching);
         let params = Params::init(compute.layout(), &Stream::new(0, "weights"));
         let config = AdamWConfig {
             beta1: 0.9,

@@ -9,7 +9,7 @@ use super::{PhaseSpec, RunConfig};
 /// the instruction set.
 pub fn first_phase_hash(config: &RunConfig, seed: u64, numerics: &str) -> String {
     // Every dataset is evaluated in the first phase, so their names belong to it; when a
-    // checkpoint is written does not.
+    // checkpoint is written does not, nor whether activations are kept or computed again.
     let RunConfig {
         model,
         data,
@@ -30,6 +30,7 @@ pub fn first_phase_hash(config: &RunConfig, seed: u64, numerics: &str) -> String
         "data": data,
         "optimizer": optimizer,
         "batch_size": training.batch_size,
+        "micro_batch": training.micro_batch,
         "eval_every": training.eval_every,
         "eval_rows": training.eval_rows,
         "first": phases.first(),
@@ -67,11 +68,13 @@ mod tests {
         assert!(changed(|c| c.threads += 1));
         assert!(changed(|c| c.precision = Precision::Bf16));
         assert!(changed(|c| c.training.eval_rows += 1));
+        assert!(changed(|c| c.training.micro_batch = 1));
         assert_ne!(first_phase_hash(&config, 1, "1"), hash);
         assert_ne!(first_phase_hash(&config, 0, "2"), hash);
         assert!(!changed(|c| c.phases[3].steps += 1));
         assert!(!changed(|c| c.arms.truncate(1)));
         assert!(!changed(|c| c.replay.coeff = 1.0));
         assert!(!changed(|c| c.training.checkpoint_seconds = 1.0));
+        assert!(!changed(|c| c.training.recompute = true));
     }
 }

@@ -104,6 +104,13 @@ pub struct TrainingSpec {
     pub eval_rows: usize,
     /// Wall-clock seconds between checkpoints, rounded up to an evaluation. Phases always end with one.
     pub checkpoint_seconds: f64,
+    /// Rows of a micro-batch, whose gradients are added up to the batch's; 0 lets the engine choose.
+    #[serde(default)]
+    pub micro_batch: usize,
+    /// Keeps only the blocks' inputs for the backward, which computes each block again: less memory,
+    /// more time, the same bits.
+    #[serde(default)]
+    pub recompute: bool,
 }
 
 /// What holds for the replay of every arm.

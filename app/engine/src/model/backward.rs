@@ -2,12 +2,13 @@
 
 use crate::ops::{attention, gelu, norm, rope};
 
-use super::{Activations, Layout, Packed};
+use super::forward::shape;
+use super::{Activations, Keep, Layout, Packed};
 
 /// Adds to `grads` the gradient of every weight but `embed_out`, whose gradient the head computes.
 ///
 /// Takes the gradient of the final hidden states from [`Activations::d_hidden`] and what
-/// [`super::forward`] kept for the same `tokens [B, T]`.
+/// [`super::forward`] kept for the same `tokens [B, T]`, which is gone afterwards.
 pub fn backward(
     layout: &Layout,
     packed: &Packed,
@@ -16,15 +17,11 @@ pub fn backward(
     acts: &mut Activations,
     grads: &mut [f32],
 ) {
+    assert_ne!(acts.kept, Keep::Nothing, "a forward that is for a backward");
     let config = acts.config;
     let (d, f, n) = (config.d_model, config.d_ff(), config.n_heads());
     let m = tokens.len();
-    let shape = attention::Shape {
-        rows: m / seq_len,
-        seq_len,
-        n_heads: n,
-        head_dim: config.head_dim,
-    };
+    let shape = shape(acts, m, seq_len);
 
     let dh = &mut acts.residual[..m * d];
     let d_normed = &mut acts.d_normed[..m * d];
@@ -38,8 +35,17 @@ pub fn backward(
         &acts.hidden_inv_rms[..m],
         d,
     );
-    for (l, [w_qkv, w_out, w_up, w_down]) in packed.blocks.iter().enumerate().rev() {
-        let block = &acts.blocks[l];
+    for (l, linears) in packed.blocks.iter().enumerate().rev() {
+        let block = match acts.kept {
+            Keep::Blocks => &acts.blocks[l],
+            _ => {
+                // The input is spent with it.
+                let (block, h) = (&mut acts.blocks[0], &mut acts.inputs[l][..m * d]);
+                block.forward(h, linears, shape, true, &acts.rope, &mut acts.attention);
+                block
+            }
+        };
+        let [w_qkv, w_out, w_up, w_down] = linears;
         let [g_qkv, g_out, g_up, g_down] = layout.block(l);
 
         w_down.backward_weights(&mut grads[g_down], dh, &block.gelu[..m * f]);

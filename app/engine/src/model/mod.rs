@@ -13,10 +13,10 @@ mod reference_layout;
 #[cfg(test)]
 mod tests;
 
-pub use activations::Activations;
+pub use activations::{Activations, Keep};
 pub use backward::backward;
 pub(crate) use forward::embed;
-pub use forward::{forward, forward_inference};
+pub use forward::forward;
 pub use packed::Packed;
 pub use params::{Entry, Layout, ModelConfig, Params};
 pub use reference_layout::{LayoutError, from_reference_layout, to_reference_layout};

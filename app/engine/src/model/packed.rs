@@ -27,6 +27,12 @@ impl Packed {
         }
     }
 
+    /// Numbers that the packed weights of a layout take.
+    pub fn len(layout: &Layout, backward: bool) -> usize {
+        let layers = layout.entries[1..].iter();
+        layers.map(|entry| Linear::len(entry.shape, backward)).sum()
+    }
+
     /// Packs `params`, for the backward too where it is wanted. Call it inside the pool that shall do the work.
     pub fn pack(&mut self, params: &Params, backward: bool) {
         let entries = &params.layout.entries[1..];

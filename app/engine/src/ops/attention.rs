@@ -30,6 +30,18 @@ pub struct Scratch {
     dp: Vec<f32>,
 }
 
+impl Scratch {
+    /// Numbers it holds for sequences of `seq_len`, after a backward or only forwards.
+    pub fn len(seq_len: usize, head_dim: usize, backward: bool) -> usize {
+        let (tp, hp) = (
+            seq_len.next_multiple_of(LANES),
+            head_dim.next_multiple_of(LANES),
+        );
+        let (heads, tiles) = if backward { (8, 2) } else { (5, 1) };
+        heads * tp * hp + tiles * TILE * tp
+    }
+}
+
 /// Sizes of one attention call.
 #[derive(Clone, Copy)]
 pub struct Shape {

@@ -4,7 +4,7 @@
 //! the gradient of its logits in place and multiplied back before the next one starts.
 
 use super::linear::Linear;
-use super::matmul::Out;
+use super::matmul::{self, Out};
 use super::simd::{LANES, exp, fold, maximum, multiversion};
 
 /// Logits of one chunk, at most (1 MiB).
@@ -50,6 +50,24 @@ pub struct Scratch {
     reference: Vec<f32>,
 }
 
+impl Scratch {
+    /// Numbers it holds for up to `m` positions.
+    pub fn len([v, d]: [usize; 2], m: usize, reference: bool, backward: bool) -> usize {
+        let chunk = chunk(v, m);
+        let gradient = if backward {
+            matmul::scratch_len(chunk, v, d)
+        } else {
+            0
+        };
+        chunk * v * (1 + usize::from(reference)) + gradient
+    }
+}
+
+/// Positions of a chunk.
+fn chunk(v: usize, m: usize) -> usize {
+    (CHUNK_LOGITS / v).clamp(1, m.max(1))
+}
+
 /// Scores every position against the output embedding; with `backward`, also adds up the gradients.
 pub fn run(
     positions: &Positions,
@@ -60,7 +78,7 @@ pub fn run(
 ) {
     let [v, d] = embed.shape();
     let m = positions.targets.len();
-    let chunk = (CHUNK_LOGITS / v).clamp(1, m.max(1));
+    let chunk = chunk(v, m);
     let Scratch { logits, reference } = scratch;
     logits.resize(logits.len().max(chunk * v), 0.0);
     if positions.reference.is_some() {

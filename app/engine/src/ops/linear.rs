@@ -28,6 +28,12 @@ impl Linear {
         }
     }
 
+    /// Numbers that weights `[N, K]` take.
+    pub fn len([n, k]: [usize; 2], backward: bool) -> usize {
+        let backward = if backward { Panels::len(n, k) } else { 0 };
+        Panels::len(k, n) + backward
+    }
+
     /// `[N, K]`.
     pub fn shape(&self) -> [usize; 2] {
         self.forward.shape_transposed()

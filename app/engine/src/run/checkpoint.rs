@@ -114,19 +114,21 @@ pub struct Checkpoint {
 impl Checkpoint {
     /// Shape and values of an f32 tensor.
     pub fn f32(&self, name: &str) -> Result<(Vec<usize>, Vec<f32>), RunError> {
-        let (shape, bytes) = self.raw(name, Dtype::F32)?;
-        Ok((shape, words(&bytes).map(f32::from_le_bytes).collect()))
+        self.read(name, Dtype::F32, |data| {
+            words(data).map(f32::from_le_bytes).collect()
+        })
     }
 
     /// Shape and values of a u32 tensor.
     pub fn u32(&self, name: &str) -> Result<(Vec<usize>, Vec<u32>), RunError> {
-        let (shape, bytes) = self.raw(name, Dtype::U32)?;
-        Ok((shape, words(&bytes).map(u32::from_le_bytes).collect()))
+        self.read(name, Dtype::U32, |data| {
+            words(data).map(u32::from_le_bytes).collect()
+        })
     }
 
     /// Opaque bytes.
     pub fn bytes(&self, name: &str) -> Result<Vec<u8>, RunError> {
-        Ok(self.raw(name, Dtype::U8)?.1)
+        Ok(self.read(name, Dtype::U8, <[u8]>::to_vec)?.1)
     }
 
     /// The trainer's part of the JSON as a type of the trainer's.
@@ -134,7 +136,12 @@ impl Checkpoint {
         T::deserialize(&self.info.state).map_err(|error| self.bad(format!("state: {error}")))
     }
 
-    fn raw(&self, name: &str, dtype: Dtype) -> Result<(Vec<usize>, Vec<u8>), RunError> {
+    fn read<T>(
+        &self,
+        name: &str,
+        dtype: Dtype,
+        values: impl FnOnce(&[u8]) -> Vec<T>,
+    ) -> Result<(Vec<usize>, Vec<T>), RunError> {
         let tensors = self.tensors()?;
         let tensor = tensors
             .tensor(name)
@@ -145,7 +152,7 @@ impl Checkpoint {
                 tensor.dtype()
             )));
         }
-        Ok((tensor.shape().to_vec(), tensor.data().to_vec()))
+        Ok((tensor.shape().to_vec(), values(tensor.data())))
     }
 
     fn tensors(&self) -> Result<SafeTensors<'_>, RunError> {

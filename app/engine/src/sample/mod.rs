@@ -68,6 +68,15 @@ impl Sampler {
         }
     }
 
+    /// Numbers in caches and buffers after `rows` of `length` were generated.
+    pub fn len(config: &ModelConfig, threads: usize, rows: usize, length: usize) -> usize {
+        let chunk = chunk_rows(config, length, rows, threads);
+        let capacity = length.next_multiple_of(CACHE_STEP);
+        let row =
+            2 * config.n_layers * config.d_model * capacity + widths(config).iter().sum::<usize>();
+        threads.min(rows.div_ceil(chunk)) * chunk * row
+    }
+
     /// Generates every row of the request by ancestral sampling from `params`.
     ///
     /// Prompts must be non-empty, no longer than `length`, their ids below the vocabulary's size.
@@ -129,6 +138,12 @@ struct Lane {
     current: Vec<u32>,
 }
 
+/// Numbers a row takes in each buffer of a lane, from `residual` to `logits`.
+fn widths(c: &ModelConfig) -> [usize; 8] {
+    let (d, n) = (c.d_model, c.n_heads());
+    [d, d, 1, 3 * d, 2 * n, d, c.d_ff(), c.vocab_size]
+}
+
 impl Lane {
     fn new(config: ModelConfig) -> Self {
         Self {
@@ -151,7 +166,7 @@ impl Lane {
     /// Makes room; returns the capacity of the caches.
     fn reserve(&mut self, rows: usize, length: usize) -> usize {
         let c = self.config;
-        let (d, n) = (c.d_model, c.n_heads());
+        let d = c.d_model;
         if self.rope.seq_len() < length {
             self.rope = RopeTable::new(length, c.head_dim, ModelConfig::ROPE_BASE);
         }
@@ -160,16 +175,17 @@ impl Lane {
             keys.resize(keys.len().max(rows * d * capacity), 0.0);
             values.resize(values.len().max(rows * d * capacity), 0.0);
         }
-        for (buffer, width) in [
-            (&mut self.residual, d),
-            (&mut self.normed, d),
-            (&mut self.inv_rms, 1),
-            (&mut self.qkv, 3 * d),
-            (&mut self.qk_inv_rms, 2 * n),
-            (&mut self.attended, d),
-            (&mut self.mlp, c.d_ff()),
-            (&mut self.logits, c.vocab_size),
-        ] {
+        let buffers = [
+            &mut self.residual,
+            &mut self.normed,
+            &mut self.inv_rms,
+            &mut self.qkv,
+            &mut self.qk_inv_rms,
+            &mut self.attended,
+            &mut self.mlp,
+            &mut self.logits,
+        ];
+        for (buffer, width) in buffers.into_iter().zip(widths(&c)) {
             buffer.resize(buffer.len().max(rows * width), 0.0);
         }
         self.current.resize(rows, 0);

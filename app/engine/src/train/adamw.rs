@@ -80,6 +80,13 @@ impl AdamW {
         }
     }
 
+    /// Back to a fresh state.
+    pub fn reset(&mut self) {
+        self.updates = 0;
+        self.m.fill(0.0);
+        self.v.fill(0.0);
+    }
+
     /// One update of `weights` with the sum of `grads` (each as long as the weights); returns the norm of that sum.
     ///
     /// `θ −= lr · (m̂ / (√v̂ + eps) + weight_decay · θ)`. Call it inside the pool that shall do the work.

@@ -199,8 +199,7 @@ impl ArmRun {
 
     /// Begins the next phase.
     pub(super) fn start_next_phase(&mut self, shared: &mut Shared) -> Result<(), ArmError> {
-        self.learner
-            .start_next_phase(shared.config, &shared.compute)?;
+        self.learner.start_next_phase(&shared.compute)?;
         let phase = self.phase_context(shared);
         let start = Instant::now();
         let done = with_services!(self, shared, None, |strategy, services| strategy

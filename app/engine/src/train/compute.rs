@@ -16,7 +16,7 @@ use crate::run::RunError;
 use crate::sample::{Generated, Request, Sampler};
 
 use super::device::check_device;
-use super::{AdamW, DeviceError, Engine, Hardware, LossBatch, LossReport};
+use super::{AdamW, Batching, DeviceError, Engine, Hardware, LossBatch, LossReport};
 
 /// Engine and sampler for models of one layout.
 pub struct Compute {
@@ -147,6 +147,15 @@ impl Compute {
         }
     }
 
+    /// Chooses how batches are worked through from now on; a GPU's engine chooses by itself.
+    pub fn set_batching(&mut self, batching: Batching) {
+        match &mut self.on {
+            On::Cpu { engine, .. } => engine.set_batching(batching),
+            #[cfg(any(feature = "cuda", test))]
+            On::Gpu { .. } => {}
+        }
+    }
+
     /// Layout of the weights.
     pub fn layout(&self) -> &Arc<Layout> {
         &self.layout
@@ -181,6 +190,22 @@ impl Compute {
             #[cfg(any(feature = "cuda", test))]
             On::Gpu { device, .. } => Optimizer::Gpu(gpu::AdamW::upload(&optimizer, device)?),
         })
+    }
+
+    /// Brings an optimizer back to a fresh state: in place, since an arm may fill the memory that is left.
+    ///
+    /// # Errors
+    /// When there is no room for its moments.
+    pub fn reset(&self, optimizer: &mut Optimizer) -> Result<(), ComputeError> {
+        match optimizer {
+            Optimizer::Cpu(adamw) => adamw.reset(),
+            #[cfg(any(feature = "cuda", test))]
+            Optimizer::Gpu(adamw) => {
+                let fresh = AdamW::new(adamw.config, self.layout.len);
+                *optimizer = self.optimizer(fresh)?;
+            }
+        }
+        Ok(())
     }
 
     /// Computes losses and, kept in the engine, the gradient of their weighted sum with respect to
@@ -315,6 +340,16 @@ impl Weights {
             #[cfg(any(feature = "cuda", test))]
             Self::Gpu(params) => Cow::Owned(params.download()?),
         })
+    }
+
+    /// Takes the values of `other`: in place, since an arm may fill the memory that is left.
+    pub fn copy_from(&mut self, other: &Self) {
+        match (self, other) {
+            (Self::Cpu(to), Self::Cpu(from)) => to.data.copy_from_slice(&from.data),
+            // A GPU's tensors are never written to: both may be the same.
+            #[cfg(any(feature = "cuda", test))]
+            (to, from) => to.clone_from(from),
+        }
     }
 
     fn cpu(&self) -> Result<&Params, ComputeError> {

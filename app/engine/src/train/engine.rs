@@ -11,7 +11,8 @@ use std::time::Instant;
 
 use rayon::prelude::*;
 
-use crate::model::{Activations, Layout, Packed, Params, backward, forward, forward_inference};
+use crate::experiment::RunConfig;
+use crate::model::{Activations, Keep, Layout, Packed, Params, backward, forward};
 use crate::ops::Precision;
 use crate::ops::head::{self, PositionLoss};
 use crate::ops::matmul::Out;
@@ -20,6 +21,15 @@ use super::AdamW;
 
 /// Positions a micro-batch aims at: enough for the matrix products, few enough for the cache.
 const MICRO_POSITIONS: usize = 192;
+
+/// How a batch is worked through: memory for time, the losses the same.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Batching {
+    /// Rows of a micro-batch; 0: as many as suit the caches.
+    pub micro_batch: usize,
+    /// Keeps only the blocks' inputs for the backward, which computes each block again.
+    pub recompute: bool,
+}
 
 /// Rows whose losses enter the total.
 #[derive(Clone, Copy)]
@@ -61,6 +71,7 @@ pub struct Engine {
     threads: usize,
     student: Packed,
     reference: Packed,
+    batching: Batching,
     lanes: Vec<Lane>,
     /// Lanes that had a share of the last batch; the others' gradients are stale.
     busy: usize,
@@ -68,7 +79,8 @@ pub struct Engine {
 
 struct Lane {
     acts: Activations,
-    reference_acts: Activations,
+    /// Final hidden states of the reference `[M, D]`.
+    reference: Vec<f32>,
     head: head::Scratch,
     targets: Vec<u32>,
     losses: Vec<PositionLoss>,
@@ -87,6 +99,12 @@ impl<'a> Model<'a> {
     fn pack(params: &'a Params, packed: &'a mut Packed, backward: bool) -> Self {
         packed.pack(params, backward);
         Self { params, packed }
+    }
+
+    /// A forward that is for no backward.
+    fn infer(self, tokens: &[u32], seq_len: usize, acts: &mut Activations) {
+        let Self { params, packed } = self;
+        forward(params, packed, tokens, seq_len, Keep::Nothing, acts);
     }
 }
 
@@ -112,10 +130,10 @@ impl Engine {
             .num_threads(threads)
             .thread_name(|i| format!("engine-{i}"))
             .build()?;
-        let lanes = (0..threads.max(2))
+        let lanes = (0..Self::lanes(threads))
             .map(|_| Lane {
                 acts: Activations::new(layout.config),
-                reference_acts: Activations::new(layout.config),
+                reference: Vec::new(),
                 head: head::Scratch::default(),
                 targets: Vec::new(),
                 losses: Vec::new(),
@@ -128,9 +146,20 @@ impl Engine {
             threads,
             student: Packed::new(layout, precision),
             reference: Packed::new(layout, precision),
+            batching: Batching::default(),
             lanes,
             busy: 0,
         })
+    }
+
+    /// Lanes of an engine of so many threads.
+    pub fn lanes(threads: usize) -> usize {
+        threads.max(2)
+    }
+
+    /// Chooses how batches are worked through from now on.
+    pub fn set_batching(&mut self, batching: Batching) {
+        self.batching = batching;
     }
 
     /// The threads, for other work on the same cores.
@@ -152,7 +181,9 @@ impl Engine {
         reference: Option<&Params>,
         batches: &[LossBatch],
     ) -> LossReport {
+        let batching = self.batching;
         let micros = micro_batches(
+            batching,
             batches.iter().map(|b| (b.tokens.len(), b.seq_len)),
             self.lanes.len(),
         );
@@ -180,7 +211,8 @@ impl Engine {
                         .map(|micro| {
                             let start = Instant::now();
                             let batch = batches[micro.batch].rows(micro.first, micro.rows);
-                            let (total, rows) = lane.train(student, reference, batch);
+                            let (total, rows) =
+                                lane.train(student, reference, batch, batching.keep());
                             (total, rows, start.elapsed().as_secs_f64())
                         })
                         .collect()
@@ -230,7 +262,8 @@ impl Engine {
         tokens: &[u32],
         seq_len: usize,
     ) -> Vec<PositionLoss> {
-        let micros = micro_batches([(tokens.len(), seq_len)].into_iter(), self.lanes.len());
+        let batch = [(tokens.len(), seq_len)].into_iter();
+        let micros = micro_batches(self.batching, batch, self.lanes.len());
         let n_lanes = self.lanes.len();
         let results: Vec<Vec<Vec<PositionLoss>>> = self.pool.install(|| {
             let student = Model::pack(student, &mut self.student, false);
@@ -261,7 +294,7 @@ impl Engine {
         let packed = &mut self.student;
         self.pool.install(|| packed.pack(student, false));
         let acts = &mut self.lanes[0].acts;
-        forward_inference(student, packed, tokens, seq_len, acts);
+        forward(student, packed, tokens, seq_len, Keep::Nothing, acts);
         let mut logits = vec![0.0; tokens.len() * self.layout.config.vocab_size];
         let hidden = acts.hidden(tokens.len());
         packed.embed_out.forward(&mut logits, hidden, Out::Set);
@@ -269,14 +302,45 @@ impl Engine {
     }
 }
 
-/// Cuts batches of `(tokens, seq_len)` into micro-batches, as many for each lane where the rows suffice.
-fn micro_batches(batches: impl Iterator<Item = (usize, usize)>, lanes: usize) -> Vec<Micro> {
+impl Batching {
+    /// What a configuration asks for.
+    pub fn of(config: &RunConfig) -> Self {
+        Self {
+            micro_batch: config.training.micro_batch,
+            recompute: config.training.recompute,
+        }
+    }
+
+    /// What forwards of training keep.
+    pub(super) fn keep(self) -> Keep {
+        match self.recompute {
+            true => Keep::Inputs,
+            false => Keep::Blocks,
+        }
+    }
+
+    /// Number of micro-batches that `rows` of `seq_len` are cut into.
+    pub(super) fn count(self, rows: usize, seq_len: usize, lanes: usize) -> usize {
+        let most = match self.micro_batch {
+            0 => (MICRO_POSITIONS / seq_len.max(1)).max(1),
+            rows => rows,
+        };
+        // As many for each lane, where the rows suffice.
+        rows.div_ceil(most).next_multiple_of(lanes).min(rows)
+    }
+}
+
+/// Cuts batches of `(tokens, seq_len)` into micro-batches.
+fn micro_batches(
+    batching: Batching,
+    batches: impl Iterator<Item = (usize, usize)>,
+    lanes: usize,
+) -> Vec<Micro> {
     let mut micros = Vec::new();
     for (batch, (tokens, seq_len)) in batches.enumerate() {
         let rows = tokens / seq_len.max(1);
-        let most = (MICRO_POSITIONS / seq_len.max(1)).max(1);
         // As even as can be: the last one should not be a stump.
-        let count = rows.div_ceil(most).next_multiple_of(lanes).min(rows);
+        let count = batching.count(rows, seq_len, lanes);
         for i in 0..count {
             let (first, end) = (i * rows / count, (i + 1) * rows / count);
             micros.push(Micro {
@@ -309,32 +373,24 @@ impl Lane {
         student: Model,
         reference: Option<Model>,
         batch: LossBatch,
+        keep: Keep,
     ) -> (f64, Vec<RowLoss>) {
         let (tokens, seq_len) = (batch.tokens, batch.seq_len);
         let m = tokens.len();
         let layout = &student.params.layout;
         self.prepare(tokens, seq_len);
         let reference = reference.filter(|_| batch.kl_weights.iter().any(|&w| w != 0.0));
+        let acts = &mut self.acts;
         if let Some(reference) = reference {
-            forward_inference(
-                reference.params,
-                reference.packed,
-                tokens,
-                seq_len,
-                &mut self.reference_acts,
-            );
+            reference.infer(tokens, seq_len, acts);
+            acts.swap_hidden(&mut self.reference);
         }
-        forward(
-            student.params,
-            student.packed,
-            tokens,
-            seq_len,
-            &mut self.acts,
-        );
-        let (hidden, d_hidden) = self.acts.hidden_and_gradient(m);
+        let Model { params, packed } = student;
+        forward(params, packed, tokens, seq_len, keep, acts);
+        let (hidden, d_hidden) = acts.hidden_and_gradient(m);
         let positions = head::Positions {
             hidden,
-            reference: reference.map(|r| (self.reference_acts.hidden(m), &r.packed.embed_out)),
+            reference: reference.map(|r| (&self.reference[..hidden.len()], &r.packed.embed_out)),
             targets: &self.targets,
         };
         let grads = head::Backward {
@@ -343,23 +399,14 @@ impl Lane {
             d_hidden,
             d_embed: &mut self.grads[layout.embed_out()],
         };
-        let embed = &student.packed.embed_out;
         head::run(
             &positions,
-            embed,
+            &packed.embed_out,
             Some(grads),
             &mut self.losses,
             &mut self.head,
         );
-        let grads = &mut self.grads;
-        backward(
-            layout,
-            student.packed,
-            tokens,
-            seq_len,
-            &mut self.acts,
-            grads,
-        );
+        backward(layout, packed, tokens, seq_len, acts, &mut self.grads);
         clear_last_positions(&mut self.losses, seq_len);
 
         let weights = batch.ntp_weights.iter().zip(batch.kl_weights);
@@ -387,25 +434,16 @@ impl Lane {
     ) -> &[PositionLoss] {
         let m = tokens.len();
         self.prepare(tokens, seq_len);
-        forward_inference(
-            student.params,
-            student.packed,
-            tokens,
-            seq_len,
-            &mut self.acts,
-        );
+        let acts = &mut self.acts;
         if let Some(reference) = reference {
-            forward_inference(
-                reference.params,
-                reference.packed,
-                tokens,
-                seq_len,
-                &mut self.reference_acts,
-            );
+            reference.infer(tokens, seq_len, acts);
+            acts.swap_hidden(&mut self.reference);
         }
+        student.infer(tokens, seq_len, acts);
+        let hidden = acts.hidden(m);
         let positions = head::Positions {
-            hidden: self.acts.hidden(m),
-            reference: reference.map(|r| (self.reference_acts.hidden(m), &r.packed.embed_out)),
+            hidden,
+            reference: reference.map(|r| (&self.reference[..hidden.len()], &r.packed.embed_out)),
             targets: &self.targets,
         };
         let embed = &student.packed.embed_out;
@@ -429,5 +467,102 @@ impl Lane {
 fn clear_last_positions(losses: &mut [PositionLoss], seq_len: usize) {
     for row in losses.chunks_exact_mut(seq_len) {
         row[seq_len - 1] = PositionLoss::default();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::ModelConfig;
+    use crate::train::{AdamWConfig, Stream};
+
+    /// Losses, gradients and weights after two steps on new and replayed rows of different lengths.
+    fn train(batching: Batching, threads: usize) -> (LossReport, Params, Params) {
+        let layout = Layout::new(ModelConfig {
+            d_model: 24,
+            n_layers: 3,
+            head_dim: 8,
+            vocab_size: 37,
+        });
+        let mut student = Params::init(&layout, &Stream::new(1, "student"));
+        let reference = Params::init(&layout, &Stream::new(2, "reference"));
+        let random = |rows: usize, seq_len: usize| -> (Vec<u32>, Vec<f32>) {
+            let mut random = Stream::new(3, "rows").at(rows as u64);
+            let tokens = (0..rows * seq_len).map(|_| random.below(37) as u32);
+            tokens.map(|t| (t, t as f32 / 1000.0)).unzip()
+        };
+        let (new, ntp) = random(13, 7);
+        let (replay, kl) = random(6, 11);
+        let zeros = vec![0.0; new.len()];
+        let batches = [
+            LossBatch {
+                tokens: &new,
+                seq_len: 7,
+                ntp_weights: &ntp,
+                kl_weights: &zeros,
+            },
+            LossBatch {
+                tokens: &replay,
+                seq_len: 11,
+                ntp_weights: &zeros[..replay.len()],
+                kl_weights: &kl,
+            },
+        ];
+        let config = AdamWConfig {
+            beta1: 0.9,
+            beta2: 0.99,
+            eps: 1e-8,
+            weight_decay: 0.01,
+        };
+        let mut optimizer = AdamW::new(config, layout.len);
+        let mut engine = Engine::new(&layout, threads).unwrap();
+        engine.set_batching(batching);
+        engine.forward_backward(&student, Some(&reference), &batches);
+        engine.update(&mut student, &mut optimizer, 1e-2);
+        let report = engine.forward_backward(&student, Some(&reference), &batches);
+        (report, engine.gradients(), student)
+    }
+
+    /// Else less memory would mean another experiment.
+    #[test]
+    fn computing_blocks_again_gives_the_same_bits() {
+        for micro_batch in [0, 1, 4] {
+            let with = |recompute| {
+                let batching = Batching {
+                    micro_batch,
+                    recompute,
+                };
+                let (report, gradients, student) = train(batching, 2);
+                (report.total, report.rows, gradients, student)
+            };
+            assert_eq!(with(true), with(false), "micro-batches of {micro_batch}");
+        }
+    }
+
+    /// Else a smaller micro-batch would weigh rows otherwise: the divisor is the batch's, not its own.
+    #[test]
+    fn micro_batches_of_any_size_give_the_same_losses_and_gradients() {
+        let (whole, gradients, _) = train(Batching::default(), 1);
+        let largest = gradients.data.iter().fold(0f32, |a, x| a.max(x.abs()));
+        assert!(whole.total > 0.0 && largest > 0.0);
+        // One row, a divisor of neither batch, one more than half, larger than both.
+        for micro_batch in [1, 4, 7, 1000] {
+            let batching = Batching {
+                micro_batch,
+                recompute: false,
+            };
+            let (report, found, _) = train(batching, 3);
+            let close = |a: f64, b: f64| (a - b).abs() < 1e-5 * b.abs().max(1.0);
+            assert!(close(report.total, whole.total), "{micro_batch}");
+            for (batch, (rows, expected)) in report.rows.iter().zip(&whole.rows).enumerate() {
+                assert_eq!(rows.len(), [13, 6][batch]);
+                for (a, b) in rows.iter().zip(expected) {
+                    assert!(close(a.ntp, b.ntp) && close(a.kl, b.kl), "{micro_batch}");
+                }
+            }
+            for (a, b) in found.data.iter().zip(&gradients.data) {
+                assert!((a - b).abs() < 1e-5 * largest, "{micro_batch}: {a}, {b}");
+            }
+        }
     }
 }

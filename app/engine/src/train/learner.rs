@@ -138,14 +138,10 @@ impl Learner {
     /// Begins the next phase: the student becomes the reference, the optimizer forgets.
     ///
     /// # Errors
-    /// When the device has no room for it.
-    pub fn start_next_phase(
-        &mut self,
-        config: &RunConfig,
-        compute: &Compute,
-    ) -> Result<(), ComputeError> {
-        self.optimizer = fresh_optimizer(config, compute)?;
-        self.reference = self.student.clone();
+    /// When the device fails.
+    pub fn start_next_phase(&mut self, compute: &Compute) -> Result<(), ComputeError> {
+        self.reference.copy_from(&self.student);
+        compute.reset(&mut self.optimizer)?;
         self.place.phase += 1;
         self.place.phase_start = self.place.step;
         self.place.updates = 0;

@@ -9,8 +9,8 @@ use crate::ops::simd::Level;
 use crate::replay::{Capabilities, Plugin, Registry, SettingsError, UnknownStrategy};
 use crate::run::{Environment, PluginRecord};
 
-use super::check_device;
-use super::memory::available_memory;
+use super::memory::{Demand, Memory, available_memory, human_bytes, resident_memory};
+use super::{Batching, check_device};
 
 /// Version of the engine's numerics: goes up when the same settings give other bits.
 pub const NUMERICS: &str = "2";
@@ -40,20 +40,25 @@ pub enum PrepareError {
         /// What is wrong.
         what: String,
     },
+    /// A GPU's engine chooses by itself.
+    #[error(
+        "training.micro_batch and training.recompute are for the CPU; on a GPU leave them at 0 and false"
+    )]
+    CpuBatching,
     /// More memory than the device has free.
     #[error(
-        "{arms} arms of {parameters} parameters need about {needed:.1} GiB, {free:.1} GiB are free; \
-         take fewer arms or seeds, a smaller model, or a machine with more memory"
+        "this run needs about {} of memory, {} are free. It needs: {memory}. {}",
+        human_bytes(memory.total()),
+        human_bytes(*free),
+        advice(fits)
     )]
     Memory {
-        /// Arms, seeds expanded.
-        arms: usize,
-        /// Parameters of the model.
-        parameters: usize,
-        /// GiB the run needs.
-        needed: f64,
-        /// GiB the system can give.
+        /// What the run needs.
+        memory: Memory,
+        /// Bytes the system can give.
         free: f64,
+        /// Changes that would make it fit.
+        fits: Vec<(String, Memory)>,
     },
     /// No such dataset.
     #[error(transparent)]
@@ -77,7 +82,6 @@ pub fn prepare(
     registry: &Registry,
 ) -> Result<Vec<Arc<Plugin>>, PrepareError> {
     let suite = Suite::new(config)?;
-    check_memory(config, &suite)?;
     let mut plugins = Vec::new();
     for arm in &mut config.arms {
         let plugin = registry.get(&arm.strategy)?;
@@ -99,31 +103,64 @@ pub fn prepare(
         }
         plugins.push(plugin.clone());
     }
+    check_memory(config, &Demand::of_run(config, &suite, &plugins))?;
     Ok(plugins)
 }
 
-/// Refuses a run whose weights alone do not fit: student, reference and two moments of every arm, a
-/// gradient of every lane (on a GPU one, and what replaces weights and moments in an update).
-/// Activations are small beside them.
-fn check_memory(config: &RunConfig, suite: &Suite) -> Result<(), PrepareError> {
-    let parameters = Layout::new(suite.model(config)).len;
-    let arms = config.arms.len() * config.seeds.len();
-    let gpu = check_device(&config.device).ok().flatten();
-    let (passing, free) = match gpu {
-        Some(gpu) => (4, Some(gpu.free as f64)),
-        None => (config.threads.max(2), available_memory()),
+/// Refuses a run that does not fit into the memory that is free.
+///
+/// Of a GPU's memory only the weights are known: student, reference and two moments of every learner, a
+/// gradient and what replaces weights and moments in an update.
+fn check_memory(config: &RunConfig, demand: &Demand) -> Result<(), PrepareError> {
+    if let Some(gpu) = check_device(&config.device).ok().flatten() {
+        if Batching::of(config) != Batching::default() {
+            return Err(PrepareError::CpuBatching);
+        }
+        let weights = 4.0 * Layout::new(demand.model).len as f64;
+        let memory = Memory(vec![
+            (
+                "weights and references",
+                2.0 * weights * demand.learners as f64,
+            ),
+            (
+                "moments of the optimizer",
+                2.0 * weights * demand.learners as f64,
+            ),
+            ("gradients and updates", 4.0 * weights),
+        ]);
+        let free = gpu.free as f64;
+        return match memory.total() <= free {
+            true => Ok(()),
+            false => Err(PrepareError::Memory {
+                memory,
+                free,
+                fits: Vec::new(),
+            }),
+        };
+    }
+    let Some(available) = available_memory() else {
+        return Ok(());
     };
-    let copies = 4 * (arms + 1) + passing;
-    let gib = |bytes: f64| bytes / (1u64 << 30) as f64;
-    let needed = gib(4.0 * parameters as f64 * copies as f64);
-    match free.map(gib) {
-        Some(free) if needed > free => Err(PrepareError::Memory {
-            arms,
-            parameters,
-            needed,
-            free,
-        }),
-        _ => Ok(()),
+    // This process is counted in the prediction, too.
+    let free = available + resident_memory().unwrap_or(0.0);
+    let memory = demand.memory();
+    if memory.total() <= free {
+        return Ok(());
+    }
+    Err(PrepareError::Memory {
+        memory,
+        free,
+        fits: demand.that_fits(free),
+    })
+}
+
+fn advice(fits: &[(String, Memory)]) -> String {
+    let fits = fits.iter();
+    let fits = fits.map(|(what, memory)| format!("{what} ({})", human_bytes(memory.total())));
+    let fits: Vec<String> = fits.collect();
+    match fits.is_empty() {
+        true => "Not even one arm would fit: take a smaller model".into(),
+        false => format!("Any of these would fit: {}", fits.join("; ")),
     }
 }
 

@@ -14,10 +14,11 @@ use crate::run::{
 use super::arm::{ArmError, ArmRun, Shared};
 use super::first_phase::{self, FirstPhase};
 use super::journal::{Journal, Listener};
-use super::learner;
+use super::learner::{self, Learner};
+use super::memory::{Demand, human_bytes};
 use super::pace::Pace;
 use super::prepare::{NUMERICS, offered};
-use super::{Compute, ComputeError, Hardware};
+use super::{Batching, Compute, ComputeError, Hardware};
 
 /// What a worker is to do.
 pub struct RunOptions<'a> {
@@ -144,7 +145,8 @@ pub fn run(options: RunOptions) -> Result<Outcome, TrainError> {
         ..
     } = options;
     let suite = Suite::new(config)?;
-    let compute = Compute::new(suite.model(config), &Hardware::of(config))?;
+    let mut compute = Compute::new(suite.model(config), &Hardware::of(config))?;
+    compute.set_batching(Batching::of(config));
     let arms = expand(config);
     let plugins = arms
         .iter()
@@ -190,7 +192,10 @@ pub fn run(options: RunOptions) -> Result<Outcome, TrainError> {
     };
     // Other bits come from other versions, instruction sets and GPUs.
     let numerics = format!("{NUMERICS}, {}", options.device);
+    let memory = Demand::of_run(config, &suite, options.plugins).memory();
     runner.announce(resumed, phases, options.device, options.warnings)?;
+    let memory = format!("memory: about {}", human_bytes(memory.total()));
+    runner.journal.log(LogLevel::Info, None, memory)?;
     runner.skip(options.skip_arms)?;
 
     let Some(mut active) = runner.gather(options.cache, &numerics)? else {
@@ -370,9 +375,16 @@ impl Runner<'_> {
                     }
                 }
                 FirstPhase::Done(learner) => {
-                    for arm in members {
+                    let mut learner = Some(*learner);
+                    for (i, &arm) in members.iter().enumerate() {
+                        // The last takes the learner itself: no model is in memory for nothing.
+                        let own = match i + 1 < members.len() {
+                            true => learner.as_ref().map(Learner::copy),
+                            false => learner.take(),
+                        };
+                        let Some(learner) = own else { break };
                         let (info, options) = (self.arms[arm].clone(), self.options(arm));
-                        let (plugin, learner) = (&self.plugins[arm], learner.copy());
+                        let plugin = &self.plugins[arm];
                         let step = learner.place.step;
                         let run =
                             ArmRun::new(arm, &info, plugin, options, learner, &mut self.shared);

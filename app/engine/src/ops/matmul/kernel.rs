@@ -199,7 +199,7 @@ impl Product {
             // The rows that are left, in smaller tiles.
             macro_rules! rest {
                 ($($r:literal)*) => {$(
-                    if R > $r && row + $r <= bottom {
+                    if R > $r && bottom - row >= $r {
                         self.tile::<X, $r, V>(lhs(row), (rhs, rhs_step), row, tile, (ahead, 0));
                         row += $r;
                     }

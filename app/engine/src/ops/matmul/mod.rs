@@ -81,6 +81,11 @@ impl Panels {
         self.format.convert(&mut self.data, k, WIDTH);
     }
 
+    /// Numbers that a factor `[K, N]` takes.
+    pub fn len(k: usize, n: usize) -> usize {
+        k * n.next_multiple_of(WIDTH)
+    }
+
     /// `[N, K]`.
     pub(super) fn shape_transposed(&self) -> [usize; 2] {
         [self.n, self.k]
@@ -88,7 +93,7 @@ impl Panels {
 
     fn resize(&mut self, k: usize, n: usize) {
         (self.k, self.n) = (k, n);
-        let len = k * n.next_multiple_of(WIDTH);
+        let len = Self::len(k, n);
         if self.data.len() != len {
             self.data.clear();
             self.data.resize(len, 0.0);
@@ -256,6 +261,11 @@ fn product_transposed_as(
             unsafe { product.run() }
         },
     );
+}
+
+/// Numbers that a thread keeps for a product of `lhs [K, M]ᵀ` and `rhs [K, N]`.
+pub fn scratch_len(k: usize, m: usize, n: usize) -> usize {
+    Panels::len(k, n) + m * k
 }
 
 multiversion! {
