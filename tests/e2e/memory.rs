@@ -89,7 +89,7 @@ fn a_run_that_cannot_fit_is_refused_with_its_items_and_what_would_fit() {
     let lab = Lab::new();
     let refused = |set: &[&str], texts: &[&str]| {
         let done = lab.forgetlab(&[SMOKE, set].concat());
-        done.exits(1).says(texts);
+        done.exits(2).says(texts);
         assert!(lab.runs().is_empty());
     };
     // A terabyte of activations at a time, which need not be.
