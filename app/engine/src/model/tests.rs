@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::{Layout, ModelConfig, Params};
 use crate::ops::Precision;
+use crate::ops::head::PositionLoss;
 use crate::ops::simd::Level;
 use crate::ops::tests::UNIT;
 use crate::train::{AdamW, AdamWConfig, Engine, LossBatch, LossReport, Stream};
@@ -144,6 +145,50 @@ fn gradients_of_every_tensor_are_differences_of_the_loss() {
                 "a token that is not there learnt"
             );
         }
+    }
+}
+
+/// What a step minimises is what an evaluation shows: a term left out of both the loss and its
+/// gradient would pass every difference.
+#[test]
+fn training_losses_are_those_of_evaluation() {
+    let lab = Lab::new();
+    let study = [
+        Batch::new(3, 7, 0.7, 1.5),
+        Batch::new(2, 12, 1.0, 0.0),
+        Batch::new(5, 29, 0.0, 1.0),
+    ];
+    for level in Level::available() {
+        let mut engine = lab.engine(2, level);
+        let report = lab.run(&mut engine, &lab.student, &study);
+        let mut total = 0.0;
+        for (i, batch) in study.iter().enumerate() {
+            let reference = Some(&lab.reference);
+            let losses = engine.evaluate(&lab.student, reference, &batch.tokens, batch.seq_len);
+            let weights = batch.ntp_weights.iter().zip(&batch.kl_weights);
+            for (loss, (&ntp, &kl)) in losses.iter().zip(weights) {
+                assert!(
+                    loss.kl > 0.0 || ntp + kl == 0.0,
+                    "{loss:?}: no KL to speak of"
+                );
+                total += f64::from(ntp) * f64::from(loss.ntp) + f64::from(kl) * f64::from(loss.kl);
+            }
+            for (row, losses) in report.rows[i].iter().zip(losses.chunks(batch.seq_len)) {
+                let sum = |f: fn(&PositionLoss) -> f32| -> f64 {
+                    losses.iter().map(|l| f64::from(f(l))).sum()
+                };
+                let what = format!("batch {i}, {level:?}: {row:?}");
+                assert!((row.ntp - sum(|l| l.ntp)).abs() < 1e-5 * row.ntp, "{what}");
+                // A batch without KL weights has no KL taken.
+                let kl = if i == 1 { 0.0 } else { sum(|l| l.kl) };
+                assert!((row.kl - kl).abs() <= 1e-5 * kl, "{what}");
+            }
+        }
+        assert!(
+            (report.total - total).abs() < 1e-6 * total,
+            "{level:?}: {} {total}",
+            report.total
+        );
     }
 }
 
