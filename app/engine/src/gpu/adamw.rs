@@ -13,7 +13,8 @@ const STRETCH: usize = 4096;
 /// Counterpart of [`train::AdamW`].
 #[derive(Clone, Debug)]
 pub struct AdamW {
-    config: AdamWConfig,
+    /// Settings.
+    pub config: AdamWConfig,
     /// Updates so far.
     pub updates: u64,
     m: Tensor,

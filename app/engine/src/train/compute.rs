@@ -25,6 +25,8 @@ pub struct Compute {
     on: On,
 }
 
+// A run has one of it: its size does not matter.
+#[allow(clippy::large_enum_variant)]
 enum On {
     Cpu {
         engine: Engine,

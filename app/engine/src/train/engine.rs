@@ -515,7 +515,7 @@ mod tests {
             weight_decay: 0.01,
         };
         let mut optimizer = AdamW::new(config, layout.len);
-        let mut engine = Engine::new(&layout, threads).unwrap();
+        let mut engine = Engine::new(&layout, threads, Precision::F32).unwrap();
         engine.set_batching(batching);
         engine.forward_backward(&student, Some(&reference), &batches);
         engine.update(&mut student, &mut optimizer, 1e-2);
