@@ -191,10 +191,16 @@ impl Product {
                 }
             };
             let mut row = top;
-            while row + R <= bottom {
+            // One register wide there is room for a row more: a lone one would take as long as many.
+            let room = V == 1 && R == ROWS_AVX512 && matches!(self.lhs_layout, Lhs::Strided { .. });
+            while row + R <= bottom && !(room && bottom - row == R + 1) {
                 self.tile::<X, R, V>(lhs(row), (rhs, rhs_step), row, tile, (ahead, lines));
                 ahead = ahead.wrapping_add(chunks * lines * LINE);
                 row += R;
+            }
+            if room && bottom - row == R + 1 {
+                self.tile::<X, 15, V>(lhs(row), (rhs, rhs_step), row, tile, (ahead, 0));
+                row = bottom;
             }
             // The rows that are left, in smaller tiles.
             macro_rules! rest {
@@ -230,7 +236,7 @@ impl Product {
         // SAFETY: as the caller says.
         unsafe {
             let out = self.out.wrapping_add(row * n + column);
-            let mut acc = [[X::splat(0.0); V]; 14];
+            let mut acc = [[X::splat(0.0); V]; 15];
             // Every third row has a pointer of its own; the others are reached by an index register.
             let mut p0 = lhs;
             let mut p1 = lhs.wrapping_add(3 * row_stride);
@@ -270,7 +276,7 @@ impl Product {
                         )*};
                     }
                     rows!(0: p0 0  1: p0 1  2: p0 2  3: p1 0  4: p1 1  5: p1 2  6: p2 0  7: p2 1
-                        8: p2 2  9: p3 0  10: p3 1  11: p3 2  12: p4 0  13: p4 1);
+                        8: p2 2  9: p3 0  10: p3 1  11: p3 2  12: p4 0  13: p4 1  14: p4 2);
                     p0 = p0.wrapping_add(step);
                     p1 = p1.wrapping_add(step);
                     p2 = p2.wrapping_add(step);
