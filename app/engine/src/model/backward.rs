@@ -7,7 +7,7 @@ use super::{Activations, Keep, Layout, Packed};
 
 /// Adds to `grads` the gradient of every weight but `embed_out`, whose gradient the head computes.
 ///
-/// Takes the gradient of the final hidden states from [`Activations::d_hidden`] and what
+/// Takes the gradient of the final hidden states from [`Activations::hidden_and_gradient`] and what
 /// [`super::forward`] kept for the same `tokens [B, T]`, which is gone afterwards.
 pub fn backward(
     layout: &Layout,
