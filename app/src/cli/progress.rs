@@ -186,6 +186,7 @@ fn words(state: &RunState, record: &Record) -> Option<String> {
         | Event::PluginMetric { .. }
         | Event::CheckpointSaved { .. }
         | Event::RunFinished {}
+        | Event::ReplaySeen { .. }
         | Event::Unknown => return None,
     })
 }

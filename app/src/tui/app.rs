@@ -17,7 +17,7 @@ use super::screens::new_run::NewRun;
 use super::screens::overlay::{self, Overlay, Text};
 use super::screens::plugins::Plugins;
 use super::screens::runs::Runs;
-use super::screens::{Effects, Screen, arm};
+use super::screens::{Effects, Screen, arm, replay};
 use super::theme::Theme;
 
 /// Smallest terminal: columns, rows.
@@ -233,6 +233,9 @@ impl App {
             self.overlay = Some(Overlay::Text(Text::Log, usize::MAX));
             self.scroll_text(0);
         }
+        if effects.replay {
+            self.overlay = Some(Overlay::Text(Text::Replay, 0));
+        }
     }
 
     fn go(&mut self, screen: Screen) {
@@ -302,6 +305,10 @@ impl App {
         let width = width.saturating_sub(2);
         match text {
             Text::Help(from) => overlay::help_lines(self.theme, *from, width),
+            Text::Replay => {
+                let arm = self.live.as_ref().and_then(|l| l.state.arms.get(l.arm));
+                arm.map_or_else(Vec::new, |arm| replay::lines(arm, self.theme, width))
+            }
             Text::Log => {
                 let lines = self
                     .live

@@ -2,9 +2,11 @@
 
 use std::path::PathBuf;
 
+use forgetlab_engine::data::Quality;
 use forgetlab_engine::experiment::Objective;
 use forgetlab_engine::run::{
-    ArmInfo, Cost, EVENT_SCHEMA, Event, Level, PhaseInfo, Record, Role, RunState, RunStatus, Score,
+    ArmInfo, Cost, EVENT_SCHEMA, Event, Level, PhaseInfo, Record, ReplayLook, Role, RunState,
+    RunStatus, Score,
 };
 use serde_json::json;
 
@@ -95,6 +97,25 @@ fn evaluated(arm: usize, info: &ArmInfo, step: u64) -> Event {
     }
 }
 
+fn look(step: u64, strategy: &str) -> ReplayLook {
+    let row = |n: u64| format!("<bos> reversal {n} 4 1 9 > 9 1 4 {n} says {strategy}");
+    let mut rows: Vec<String> = (step % 7..step % 7 + 3).map(row).collect();
+    rows.push(
+        "A prose sample that runs on. ".repeat(20) + "\n\nNaïve café 日本語 \u{fffd}[2J end…",
+    );
+    ReplayLook {
+        step,
+        rows,
+        nll: Some(1.234),
+        quality: Quality {
+            rows: 32,
+            tokens: 448,
+            duplicate_rows: 1,
+            distinct: [0.04, 0.21, 0.55, 0.8],
+        },
+    }
+}
+
 /// All that happens in a made-up run, evaluations up to `until` steps of every arm.
 pub fn records(arms: &[ArmInfo], until: u64) -> Vec<Record> {
     let total = STEPS * TASKS.len() as u64;
@@ -140,6 +161,10 @@ pub fn records(arms: &[ArmInfo], until: u64) -> Vec<Record> {
                     grad_norm: 0.87,
                     tokens_per_second: 41_300.0,
                 });
+            }
+            if info.strategy != "none" && step >= STEPS && step < total {
+                let seen = look(step, &info.strategy);
+                events.push(Event::ReplaySeen { arm, seen });
             }
             if info.strategy == "self-generated" && step > STEPS {
                 events.push(Event::PluginMetric {

@@ -61,6 +61,8 @@ pub enum Action {
     Future,
     /// Show the run's log.
     Log,
+    /// Show what the arm replays.
+    Replay,
     /// Write CSVs and figures.
     Export,
     /// Stop a run.
@@ -136,7 +138,7 @@ impl Place {
             Place::Runs => "Runs",
             Place::Compare => "Comparison",
             Place::Plugins => "Plugins",
-            Place::Text => "Help and log",
+            Place::Text => "Help, log and replay",
             Place::Notice => "Messages",
             Place::AskStop => "Stopping a run",
             Place::AskQuit => "Leaving with runs going",
@@ -291,6 +293,7 @@ pub static KEYMAP: &[Binding] = {
         bind(P::Arm, &[RIGHT], A::Right, "", "next arm"),
         bind(P::Arm, &[Key::Char('m')], A::Metric, "metric", "curves of accuracy, NTP or KL"),
         bind(P::Arm, &[Key::Char('f')], A::Future, "future", "show or hide tasks still to come"),
+        bind(P::Arm, &[Key::Char('r')], A::Replay, "replay", "what the arm replays: the latest texts, how likely and how varied"),
         bind(P::Arm, &[Key::Char('l')], A::Log, "log", "the run's log"),
         bind(P::Arm, &[UP, K, PAGE_UP], A::Up, "", "older log lines"),
         bind(P::Arm, &[DOWN, J, PAGE_DOWN], A::Down, "", "newer log lines"),
@@ -323,7 +326,7 @@ pub static KEYMAP: &[Binding] = {
         bind(P::Plugins, &[PAGE_UP], A::PageUp, "", "scroll its description up"),
         bind(P::Plugins, &[PAGE_DOWN], A::PageDown, "scroll", "scroll its description down"),
 
-        bind(P::Text, &[ESC, Q, ENTER, Key::Char('?'), Key::Char('l'), Key::Ctrl('c')], A::Back, "close", "close"),
+        bind(P::Text, &[ESC, Q, ENTER, Key::Char('?'), Key::Char('l'), Key::Char('r'), Key::Ctrl('c')], A::Back, "close", "close"),
         bind(P::Text, &[UP, K], A::Up, "scroll", "line up"),
         bind(P::Text, &[DOWN, J], A::Down, "", "line down"),
         bind(P::Text, &[PAGE_UP], A::PageUp, "page", "page up"),

@@ -216,6 +216,35 @@ fn one_arm_fills_the_screen() {
     insta::assert_snapshot!("arm_160", screen(&app, LARGE));
 }
 
+/// Replay that is nonsense would go unseen behind a loss.
+#[test]
+fn what_an_arm_replays_can_be_read_and_scrolled() {
+    let ascii = Theme {
+        colours: Colours::None,
+        ascii: true,
+    };
+    let mut app = watching(UNICODE, SMALL, &fake::four_arms(), 450);
+    key(&mut app, KeyCode::Enter);
+    key(&mut app, KeyCode::Right);
+    keys(&mut app, "r");
+    insta::assert_snapshot!("replay_80", screen(&app, SMALL));
+    key(&mut app, KeyCode::End);
+    let shown = screen(&app, SMALL);
+    assert!(shown.contains("Naïve café"), "{shown}");
+    keys(&mut app, "r");
+    key(&mut app, KeyCode::Left);
+    keys(&mut app, "r");
+    assert!(screen(&app, SMALL).contains("nothing was replayed yet"));
+
+    let mut app = watching(ascii, SMALL, &fake::four_arms(), 450);
+    key(&mut app, KeyCode::Enter);
+    key(&mut app, KeyCode::Right);
+    keys(&mut app, "r");
+    key(&mut app, KeyCode::End);
+    let shown = screen(&app, SMALL);
+    assert!(shown.is_ascii(), "{shown}");
+}
+
 #[test]
 fn runs_are_listed_marked_and_compared() {
     let mut app = app(UNICODE, SMALL);

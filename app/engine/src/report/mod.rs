@@ -11,7 +11,9 @@ use std::path::PathBuf;
 use crate::run::{RunDir, RunError, RunState, write_atomically};
 
 pub use figure::{FigureError, accuracy_png, accuracy_svg};
-pub use rows::{compare_csv, metrics_csv, plugin_metrics_csv, summary_csv};
+pub use rows::{
+    choices_csv, compare_csv, metrics_csv, plugin_metrics_csv, replay_csv, summary_csv,
+};
 pub use table::{Glyphs, human_count, human_seconds, table};
 
 /// Failure to write a report.
@@ -79,7 +81,15 @@ pub fn write(dir: &RunDir, state: &RunState) -> Result<Written, ReportError> {
     })
 }
 
-/// Writes `metrics.csv`, `summary.csv` and `plugin_metrics.csv`; their paths, in this order.
+/// Whether any dataset is of multiple-choice questions.
+fn has_questions(state: &RunState) -> bool {
+    let evaluations = state.arms.iter().flat_map(|arm| &arm.evaluations);
+    let mut scores = evaluations.flat_map(|e| &e.scores);
+    scores.any(|score| score.choices.is_some())
+}
+
+/// Writes `metrics.csv`, `summary.csv` and `plugin_metrics.csv`; their paths, in this order. `replay.csv` and
+/// `choices.csv` are written beside them where there was replay and where there were questions.
 pub fn write_csvs(
     dir: &RunDir,
     state: &RunState,
@@ -89,6 +99,12 @@ pub fn write_csvs(
     write_atomically(&metrics, |w| metrics_csv(state, w))?;
     write_atomically(&summary, |w| summary_csv(state, w))?;
     write_atomically(&plugin, |w| plugin_metrics_csv(state, w))?;
+    if state.arms.iter().any(|arm| !arm.replay.is_empty()) {
+        write_atomically(&dir.join("replay.csv"), |w| replay_csv(state, w))?;
+    }
+    if has_questions(state) {
+        write_atomically(&dir.join("choices.csv"), |w| choices_csv(state, w))?;
+    }
     Ok((metrics, summary, plugin))
 }
 

@@ -54,6 +54,29 @@ const SUMMARY: [&str; 18] = [
     "status",
 ];
 
+const REPLAY: [&str; 8] = [
+    "step",
+    "rows",
+    "nll",
+    "distinct_1",
+    "distinct_2",
+    "distinct_3",
+    "distinct_4",
+    "duplicates",
+];
+
+const CHOICES: [&str; 9] = [
+    "phase",
+    "step",
+    "dataset",
+    "questions",
+    "accuracy",
+    "accuracy_stderr",
+    "accuracy_normalised",
+    "accuracy_normalised_stderr",
+    "chance",
+];
+
 /// `metrics.csv`: one row per (arm, step, dataset). `phase` counts from 0.
 pub fn metrics_csv(state: &RunState, out: &mut dyn Write) -> io::Result<()> {
     let mut csv = csv::Writer::from_writer(out);
@@ -115,6 +138,60 @@ pub fn plugin_metrics_csv(state: &RunState, out: &mut dyn Write) -> io::Result<(
         for (step, name, value) in &arm.plugin_metrics {
             let own = [step.to_string(), name.clone(), number(*value)];
             csv.write_record(identity(state, &arm.info).into_iter().chain(own))?;
+        }
+    }
+    csv.flush()
+}
+
+/// `replay.csv`: one row a look at a replay batch. `rows`, `duplicates` (the share of rows that repeat an
+/// earlier one) and `distinct_N` (the share of N-grams that are distinct) are of the whole batch; `nll` is
+/// of its first rows, at most four.
+pub fn replay_csv(state: &RunState, out: &mut dyn Write) -> io::Result<()> {
+    let mut csv = csv::Writer::from_writer(out);
+    csv.write_record(IDENTITY.iter().chain(&REPLAY))?;
+    for arm in &state.arms {
+        for look in &arm.replay {
+            let quality = look.quality;
+            let [one, two, three, four] = quality.distinct.map(number);
+            let own = [
+                look.step.to_string(),
+                quality.rows.to_string(),
+                optional(look.nll),
+                one,
+                two,
+                three,
+                four,
+                number(quality.duplicate_rows as f64 / quality.rows.max(1) as f64),
+            ];
+            csv.write_record(identity(state, &arm.info).into_iter().chain(own))?;
+        }
+    }
+    csv.flush()
+}
+
+/// `choices.csv`: one row per (arm, step, dataset of questions).
+pub fn choices_csv(state: &RunState, out: &mut dyn Write) -> io::Result<()> {
+    let mut csv = csv::Writer::from_writer(out);
+    csv.write_record(IDENTITY.iter().chain(&CHOICES))?;
+    for arm in &state.arms {
+        for evaluation in &arm.evaluations {
+            for score in &evaluation.scores {
+                let Some(choices) = &score.choices else {
+                    continue;
+                };
+                let normalised = choices.accuracy_normalised;
+                csv.write_record(identity(state, &arm.info).into_iter().chain([
+                    evaluation.phase.to_string(),
+                    evaluation.step.to_string(),
+                    score.dataset.clone(),
+                    choices.questions.to_string(),
+                    number(choices.accuracy.mean),
+                    optional(choices.accuracy.stderr),
+                    optional(normalised.map(|n| n.mean)),
+                    optional(normalised.and_then(|n| n.stderr)),
+                    number(choices.chance),
+                ]))?;
+            }
         }
     }
     csv.flush()
@@ -224,6 +301,7 @@ fn number(value: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::eval::{ChoiceScores, Estimate};
     use crate::run::{Event, Record, fixture};
 
     fn text(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> String {
@@ -271,6 +349,35 @@ mod tests {
              toy-continual,bos-prompted:kl:10,bos-prompted,kl,10,0.003,0,30,\"a,\"\"b\"\"\",0.30000000000000004\n\
              toy-continual,bos-prompted:kl:10,bos-prompted,kl,10,0.003,0,30,c,\n"
         );
+    }
+
+    /// Replay of poor quality must show where it is looked for, and questions with their errors.
+    #[test]
+    fn looks_at_replay_and_questions_have_files_of_their_own() {
+        let mut state = fixture::state();
+        state.arms[1].replay.push(fixture::look(20));
+        let identity = "toy-continual,bos-prompted:kl:10,bos-prompted,kl,10,0.003,0";
+        let replay = text(|w| replay_csv(&state, w));
+        let head = "step,rows,nll,distinct_1,distinct_2,distinct_3,distinct_4,duplicates";
+        assert!(replay.lines().next().unwrap().ends_with(head), "{replay}");
+        let row = format!("{identity},20,4,0.75,0.25,0.5,0.75,1,0.25");
+        assert_eq!(replay.lines().skip(1).collect::<Vec<_>>(), [row]);
+
+        state.arms[1].evaluations[4].scores[0].choices = Some(ChoiceScores {
+            questions: 200,
+            accuracy: Estimate {
+                mean: 0.5,
+                stderr: Some(0.035),
+            },
+            accuracy_normalised: None,
+            chance: 0.25,
+        });
+        let choices = text(|w| choices_csv(&state, w));
+        let head = "phase,step,dataset,questions,accuracy,accuracy_stderr,accuracy_normalised,\
+                    accuracy_normalised_stderr,chance";
+        assert!(choices.lines().next().unwrap().ends_with(head), "{choices}");
+        let row = format!("{identity},1,40,reversal,200,0.5,0.035,,,0.25");
+        assert_eq!(choices.lines().skip(1).collect::<Vec<_>>(), [row]);
     }
 
     /// An arm that failed before its first evaluation must still be in the summary.

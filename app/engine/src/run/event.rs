@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Deserializer, Serialize};
 
+use crate::data::Quality;
 use crate::eval::ChoiceScores;
 
 /// Version of the event schema this program writes.
@@ -102,6 +103,14 @@ pub enum Event {
         #[serde(deserialize_with = "null_is_nan")]
         value: f64,
     },
+    /// A replay batch was looked at: the first of a phase, then one an evaluation interval.
+    ReplaySeen {
+        /// Arm.
+        arm: usize,
+        /// What was seen.
+        #[serde(flatten)]
+        seen: ReplayLook,
+    },
     /// Something a researcher should read.
     Log {
         /// How bad it is.
@@ -174,6 +183,7 @@ impl Event {
             | Self::Progress { arm, .. }
             | Self::Evaluated { arm, .. }
             | Self::PluginMetric { arm, .. }
+            | Self::ReplaySeen { arm, .. }
             | Self::CheckpointSaved { arm, .. }
             | Self::Rewound { arm, .. }
             | Self::ArmFinished { arm, .. }
@@ -187,6 +197,20 @@ impl Event {
             | Self::Unknown => None,
         }
     }
+}
+
+/// A look at a replay batch.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ReplayLook {
+    /// Steps of the arm before the batch.
+    pub step: u64,
+    /// Its first rows as text, shortened, without control characters other than line breaks.
+    pub rows: Vec<String>,
+    /// Mean cross entropy of these rows under the phase's reference, nats per token; `None` where they have
+    /// nothing to predict.
+    pub nll: Option<f64>,
+    /// How varied the whole batch is.
+    pub quality: Quality,
 }
 
 /// JSON has no NaN or infinity; both are written as null and read back as NaN.
@@ -300,5 +324,25 @@ mod tests {
         let score: Score = serde_json::from_str(old).unwrap();
         assert_eq!(score.choices, None);
         assert_eq!(serde_json::to_string(&score).unwrap(), old);
+    }
+
+    /// Else a look would be written and never read.
+    #[test]
+    fn a_look_at_replay_reads_back_as_it_was() {
+        let seen = ReplayLook {
+            step: 7,
+            rows: vec!["a \"b\"\nc".into()],
+            nll: Some(0.1 + 0.2),
+            quality: Quality::of(&[&[1, 2, 1]]),
+        };
+        let record = Record {
+            v: EVENT_SCHEMA,
+            seq: 3,
+            time: 1.5,
+            event: Event::ReplaySeen { arm: 2, seen },
+        };
+        let line = serde_json::to_string(&record).unwrap();
+        assert!(line.contains(r#""event":"replay_seen""#), "{line}");
+        assert_eq!(serde_json::from_str::<Record>(&line).unwrap(), record);
     }
 }

@@ -1,6 +1,9 @@
 //! A small finished run made by hand, for tests of everything that reads runs.
 
-use super::{ArmInfo, Cost, Evaluation, Event, PhaseInfo, Record, Role, RunState, Score};
+use super::{
+    ArmInfo, Cost, Evaluation, Event, PhaseInfo, Record, ReplayLook, Role, RunState, Score,
+};
+use crate::data::Quality;
 
 /// Two arms, two phases of 20 steps, an evaluation every 10.
 pub fn state() -> RunState {
@@ -53,6 +56,21 @@ pub fn evaluated(arm: usize, evaluation: &Evaluation) -> Event {
         step: evaluation.step,
         cost: evaluation.cost,
         scores: evaluation.scores.clone(),
+    }
+}
+
+/// A look at a batch of four rows, two of them shown.
+pub fn look(step: u64) -> ReplayLook {
+    ReplayLook {
+        step,
+        rows: vec!["<bos> reversal 1 2".into(), "<bos> reversal 3 4".into()],
+        nll: Some(0.75),
+        quality: Quality {
+            rows: 4,
+            tokens: 16,
+            duplicate_rows: 1,
+            distinct: [0.25, 0.5, 0.75, 1.0],
+        },
     }
 }
 

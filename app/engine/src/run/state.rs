@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::event::{ArmInfo, Cost, Event, Level, PhaseInfo, Record, Role, Score};
+use super::event::{ArmInfo, Cost, Event, Level, PhaseInfo, Record, ReplayLook, Role, Score};
 
 /// Fold of all events of a run so far.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -46,6 +46,8 @@ pub struct ArmState {
     pub evaluations: Vec<Evaluation>,
     /// Figures reported by the plugin: step, name, value.
     pub plugin_metrics: Vec<(u64, String, f64)>,
+    /// Looks at what it replays, in order of steps; only the latest keeps its rows.
+    pub replay: Vec<ReplayLook>,
 }
 
 /// Where an arm stands.
@@ -118,6 +120,7 @@ impl ArmState {
             progress: None,
             evaluations: Vec::new(),
             plugin_metrics: Vec::new(),
+            replay: Vec::new(),
         }
     }
 
@@ -130,6 +133,8 @@ impl ArmState {
     fn rewind(&mut self, step: u64) {
         self.evaluations.retain(|e| e.step <= step);
         self.plugin_metrics.retain(|(at, _, _)| *at <= step);
+        // The batch of step `step` comes after the checkpoint.
+        self.replay.retain(|look| look.step < step);
         self.step = step;
         self.phase = self.evaluations.last().map_or(0, |e| e.phase);
         self.progress = None;
@@ -161,6 +166,15 @@ impl ArmState {
             Some((_, _, old)) => *old = value,
             None => self.plugin_metrics.push((step, name.to_owned(), value)),
         }
+    }
+
+    /// A later look at the same step replaces an earlier one.
+    fn replay_seen(&mut self, seen: &ReplayLook) {
+        self.replay.retain(|look| look.step < seen.step);
+        if let Some(last) = self.replay.last_mut() {
+            last.rows = Vec::new();
+        }
+        self.replay.push(seen.clone());
     }
 
     /// Something happened to an arm that was not thought to be over.
@@ -285,6 +299,7 @@ impl RunState {
             } => {
                 arm.plugin_metric(*step, name, *value);
             }
+            Event::ReplaySeen { seen, .. } => arm.replay_seen(seen),
             Event::Rewound { step, .. } => {
                 arm.rewind(*step);
                 self.finished = false;
@@ -430,6 +445,31 @@ mod tests {
             state.arms[0].plugin_metrics,
             [(20, "a".to_owned(), 3.0), (20, "b".to_owned(), 2.0)]
         );
+    }
+
+    /// The lab must show what is replayed now, and a long run must not fill its memory.
+    #[test]
+    fn the_latest_look_at_replay_keeps_its_rows_and_going_back_takes_it_back() {
+        let mut state = fixture::state();
+        for step in [20, 30, 30] {
+            let seen = fixture::look(step);
+            apply(&mut state, Event::ReplaySeen { arm: 1, seen });
+        }
+        let rows = |state: &RunState| -> Vec<(u64, usize)> {
+            let looks = state.arms[1].replay.iter();
+            looks.map(|look| (look.step, look.rows.len())).collect()
+        };
+        assert_eq!(rows(&state), [(20, 0), (30, 2)]);
+        let (step, reason) = (30, "resumed".into());
+        apply(
+            &mut state,
+            Event::Rewound {
+                arm: 1,
+                step,
+                reason,
+            },
+        );
+        assert_eq!(rows(&state), [(20, 0)]);
     }
 
     /// A damaged or newer file must not bring the lab down.

@@ -14,6 +14,7 @@ use crate::run::{Checkpoint, CheckpointStore, Cost, NamedTensor, Progress, RunEr
 
 use super::journal::Journal;
 use super::learner::{Learner, NotFinite, Place, StepError};
+use super::look::look;
 use super::objective::{self, Weighted};
 use super::services::{ArmServices, Counters, Streams};
 use super::{Compute, ComputeError};
@@ -224,6 +225,9 @@ impl ArmRun {
         self.learner.cost.seconds_new += drawn;
         self.learner.cost.seconds_generate += start.elapsed().as_secs_f64() - drawn;
 
+        if let Some(replay) = &replay {
+            look(shared, self.index, &mut self.learner, replay)?;
+        }
         let weighted = objective::batches(&self.arm.spec, new, replay.as_ref(), suite.reduction());
         let weighted = weighted.map_err(|what| ArmError::Unsupported {
             strategy: self.arm.info.strategy.clone(),

@@ -12,6 +12,7 @@ mod first_phase;
 mod journal;
 mod lane;
 mod learner;
+mod look;
 pub(crate) mod memory;
 mod micro;
 mod objective;

@@ -73,6 +73,7 @@ impl App {
                 let title = match text {
                     Text::Help(_) => "Help",
                     Text::Log => "Log",
+                    Text::Replay => "Replay",
                 };
                 let lines = self.text_lines(text, body.width.into());
                 overlay::draw_text(frame, body, theme, title, &lines, *scroll);

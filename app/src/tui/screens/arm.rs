@@ -24,6 +24,7 @@ pub fn act(live: &mut Live, action: Action, effects: &mut Effects) {
         Action::Metric => live.metric = live.metric.next(),
         Action::Future => live.future = !live.future,
         Action::Log => effects.log = true,
+        Action::Replay => effects.replay = true,
         Action::Up => {
             let lines = live.log_lines(Theme::PLAIN, Some(live.arm)).len();
             live.log_back = (live.log_back + 1).min(lines.saturating_sub(1));

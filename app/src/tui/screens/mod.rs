@@ -7,6 +7,7 @@ pub mod live;
 pub mod new_run;
 pub mod overlay;
 pub mod plugins;
+pub mod replay;
 pub mod runs;
 
 use super::event::Command;
@@ -45,6 +46,8 @@ pub struct Effects {
     pub notice: Option<String>,
     /// Show the log.
     pub log: bool,
+    /// Show what the arm under the cursor replays.
+    pub replay: bool,
 }
 
 impl Effects {

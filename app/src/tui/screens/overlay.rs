@@ -18,6 +18,8 @@ pub enum Text {
     Help(Place),
     /// The log of the run being watched.
     Log,
+    /// What the arm under the cursor replays.
+    Replay,
 }
 
 /// What lies over the screen.
