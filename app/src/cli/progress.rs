@@ -305,6 +305,7 @@ mod tests {
                     ntp: Some(1.0 - accuracy),
                     kl: None,
                     accuracy: Some(accuracy),
+                    choices: None,
                 })
                 .collect();
             tell(Event::Evaluated {

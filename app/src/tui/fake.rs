@@ -69,6 +69,7 @@ fn score(task: usize, phase: usize, step_in_phase: u64, strategy: &str) -> Score
         ntp: Some(2.4 - 1.9 * accuracy),
         kl: Some((1.0 - accuracy) * if role == Role::Old { 1.2 } else { 0.1 }),
         accuracy: Some(accuracy),
+        choices: None,
     }
 }
 

@@ -139,6 +139,7 @@ fn summary_row(state: &RunState, arm: &ArmState, dataset: &str) -> [String; 18] 
         ntp: None,
         kl: None,
         accuracy: None,
+        choices: None,
     };
     let last = arm.evaluations.last();
     let now = last.and_then(|e| e.score(dataset)).unwrap_or(&empty);

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Deserializer, Serialize};
 
+use crate::eval::ChoiceScores;
+
 /// Version of the event schema this program writes.
 pub const EVENT_SCHEMA: u32 = 1;
 
@@ -279,6 +281,24 @@ pub struct Score {
     pub ntp: Option<f64>,
     /// KL(reference || student) against the phase's reference, nats per token.
     pub kl: Option<f64>,
-    /// Share of rows answered exactly, 0 to 1.
+    /// Share of rows answered exactly, 0 to 1; of questions, those answered rightly (length-normalised
+    /// where they are asked in plain text).
     pub accuracy: Option<f64>,
+    /// Multiple choice: the accuracies with their standard errors.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub choices: Option<ChoiceScores>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Else runs from before there were questions could not be read any more.
+    #[test]
+    fn scores_of_older_runs_have_no_questions() {
+        let old = r#"{"dataset":"add","role":"old","ntp":1.5,"kl":null,"accuracy":0.5}"#;
+        let score: Score = serde_json::from_str(old).unwrap();
+        assert_eq!(score.choices, None);
+        assert_eq!(serde_json::to_string(&score).unwrap(), old);
+    }
 }

@@ -95,6 +95,7 @@ fn evaluations(arm: usize) -> Vec<Evaluation> {
         ntp: Some(ntp),
         kl,
         accuracy: Some(accuracy),
+        choices: None,
     };
     shared
         .into_iter()

@@ -243,6 +243,7 @@ impl Learner {
                 ntp: finite(figures.ntp),
                 kl: finite(figures.kl),
                 accuracy: finite(figures.accuracy),
+                choices: None,
             });
         }
         self.cost.seconds_eval += start.elapsed().as_secs_f64();
