@@ -180,6 +180,7 @@ fn demand(
         seq_len,
         // A student and its reference; who only samples has one copy of the weights, added below.
         learners: usize::from(training),
+        shared_references: None,
         batches: trained.into_iter().collect(),
         scored: trained.unwrap_or(0),
         reference: training,

@@ -153,6 +153,7 @@ impl Bench {
             gpu: None,
             seq_len: shape.seq_len,
             learners: 1,
+            shared_references: None,
             batches,
             scored,
             reference: work == Work::TrainKl,

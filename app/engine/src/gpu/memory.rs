@@ -151,9 +151,13 @@ pub fn predict(demand: &Demand, precision: Precision) -> Memory {
     let (config, dtype, t) = (&demand.model, super::dtype(precision), demand.seq_len);
     let (layout, w) = (Layout::new(*config), Widths::new(config, dtype));
     let (n, recompute) = (demand.learners * layout.len, demand.batching.recompute);
+    let references = demand.references() * layout.len;
     let training = !demand.batches.is_empty();
     let micro = |rows: usize| rows.div_ceil(micro_batches(demand, precision, rows).max(1));
-    let mut items = vec![("weights", n * (4 + w.copy)), ("references", n * w.rounded)];
+    let mut items = vec![
+        ("weights", n * (4 + w.copy)),
+        ("references", references * w.rounded),
+    ];
     // Of what comes one after another, the most.
     let mut turns = Vec::new();
     if training {
@@ -218,6 +222,7 @@ mod tests {
             batching: Batching::default(),
             seq_len: 512,
             learners: 1,
+            shared_references: None,
             batches: vec![128, 32],
             scored: 256,
             reference: true,
@@ -276,21 +281,15 @@ mod tests {
         }
         assert_eq!(human_bytes(memory.total()), "31.8 GiB", "{memory}");
 
-        // Four arms at once are too many: what is offered instead must fit.
-        let four = Demand {
-            learners: 4,
+        // Arms share the reference; four at once are still too many.
+        let arms = |learners| Demand {
+            learners,
+            shared_references: Some(1),
             ..demand()
         };
         let card = 79e9;
-        assert!(four.memory().total() > card);
-        let offered = four.that_fits(card);
-        assert!(
-            offered
-                .iter()
-                .any(|(what, _)| what.starts_with("3 of the 4 arms")),
-            "{offered:?}"
-        );
-        assert!(offered.iter().all(|(_, memory)| memory.total() <= card));
+        assert!(arms(4).memory().total() > card);
+        assert!(arms(3).memory().total() <= card);
     }
 
     /// What is set to save memory must save it.

@@ -12,6 +12,7 @@ use crate::gpu;
 use crate::model::{Layout, ModelConfig, Params};
 use crate::ops::Precision;
 use crate::ops::head::PositionLoss;
+use crate::pretrained::PretrainedError;
 use crate::run::RunError;
 use crate::sample::{Generated, Request, Sampler};
 
@@ -69,6 +70,9 @@ pub enum ComputeError {
     /// The system refused the threads.
     #[error("cannot start the engine's threads: {0}")]
     Threads(#[from] rayon::ThreadPoolBuildError),
+    /// The pretrained weights cannot be read.
+    #[error(transparent)]
+    Pretrained(#[from] Box<PretrainedError>),
     /// The GPU has no room left.
     #[error(
         "the GPU's memory is full; set training.micro_batch or training.recompute=true, take fewer arms or \

@@ -270,6 +270,18 @@ fn is_held_out(hash: &blake3::Hash, share: f64) -> bool {
     ((u64::from_le_bytes(first) >> 11) as f64) < share * (1_u64 << 53) as f64
 }
 
+/// Hash of files and folders together.
+pub(crate) fn hash_files(paths: &[PathBuf]) -> Result<String, SourceError> {
+    let hashes = paths.iter().map(|path| hash(path));
+    let hashes = hashes.collect::<Result<Vec<_>, _>>()?;
+    Ok(match &hashes[..] {
+        [one] => one.clone(),
+        several => blake3::hash(several.concat().as_bytes())
+            .to_hex()
+            .to_string(),
+    })
+}
+
 /// Hash of a file, or of the files of a folder.
 fn hash(path: &Path) -> Result<String, SourceError> {
     let mut hasher = blake3::Hasher::new();
