@@ -198,18 +198,6 @@ mod tests {
 
     /// `meta-llama/Llama-3.2-1B-Instruct`.
     const LLAMA_1B: ModelConfig = ModelConfig {
-        d_model: 2048,
-        n_layers: 16,
-        n_heads: 32,
-        n_kv_heads: 8,
-        head_dim: 64,
-        d_ff: 8192,
-        vocab_size: 128_256,
-        mlp: Mlp::SwiGlu,
-        qk_norm: false,
-        norm_gains: true,
-        norm_eps: 1e-5,
-        tied_embeddings: true,
         rope: Rope {
             base: 500_000.0,
             scaling: Some(RopeScaling {
@@ -219,6 +207,7 @@ mod tests {
                 original_max_positions: 8192.0,
             }),
         },
+        ..ModelConfig::llama(2048, 16, [32, 8, 64], 8192, 128_256)
     };
 
     fn demand() -> Demand {

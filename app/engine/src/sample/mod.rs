@@ -127,21 +127,12 @@ fn row_cache(config: &ModelConfig, length: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Mlp;
     use crate::train::Engine;
 
     /// The paper's small model, and one of the Llama family.
     fn setups() -> [(Arc<Layout>, Params); 2] {
         let mini = ModelConfig::mini(32, 2, 8, 23);
-        let llama = ModelConfig {
-            n_kv_heads: 2,
-            d_ff: 45,
-            mlp: Mlp::SwiGlu,
-            qk_norm: false,
-            norm_gains: true,
-            tied_embeddings: true,
-            ..mini
-        };
+        let llama = ModelConfig::llama(32, 2, [4, 2, 8], 45, 23);
         [mini, llama].map(|config| {
             let layout = Layout::new(config);
             let mut params = Params::init(&layout, &Stream::new(7, "test"));

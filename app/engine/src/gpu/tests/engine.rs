@@ -18,12 +18,7 @@ use crate::train::{
 const FIXTURE: &[u8] = include_bytes!("../../../../../tests/fixtures/mini-parity.safetensors");
 
 fn on_cpu(config: ModelConfig) -> Compute {
-    let hardware = Hardware {
-        device: "cpu".into(),
-        threads: 2,
-        precision: Precision::F32,
-    };
-    Compute::new(config, &hardware).unwrap()
+    Compute::new(config, &Hardware::cpu(2)).unwrap()
 }
 
 fn on_device(config: ModelConfig, precision: Precision, device: &Device) -> Compute {

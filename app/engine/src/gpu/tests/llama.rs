@@ -13,7 +13,7 @@ use super::super::model::{Keep, forward};
 use super::super::ops::upload_ids;
 use super::{devices, error};
 use crate::gpu::{AdamW, Engine, Params, Sampler};
-use crate::model::{self, Layout, Mlp, ModelConfig, from_hugging_face};
+use crate::model::{self, Layout, ModelConfig, from_hugging_face};
 use crate::ops::Precision;
 use crate::ops::rope::{Rope, RopeScaling};
 use crate::sample::{Request, Sampling};
@@ -28,17 +28,6 @@ fn tiny(tied_embeddings: bool) -> ModelConfig {
         original_max_positions: 64.0,
     };
     ModelConfig {
-        d_model: 64,
-        n_layers: 3,
-        n_heads: 4,
-        n_kv_heads: 2,
-        head_dim: 16,
-        d_ff: 160,
-        vocab_size: 320,
-        mlp: Mlp::SwiGlu,
-        qk_norm: false,
-        norm_gains: true,
-        norm_eps: 1e-5,
         tied_embeddings,
         rope: match tied_embeddings {
             true => Rope {
@@ -50,6 +39,7 @@ fn tiny(tied_embeddings: bool) -> ModelConfig {
                 scaling: None,
             },
         },
+        ..ModelConfig::llama(64, 3, [4, 2, 16], 160, 320)
     }
 }
 
@@ -224,16 +214,7 @@ fn a_llama_computes_and_trains_as_in_pytorch() {
 /// Small models with all parts in some combination.
 fn mixtures() -> [ModelConfig; 3] {
     let mini = ModelConfig::mini(24, 2, 6, 23);
-    let llama = ModelConfig {
-        n_kv_heads: 2,
-        d_ff: 20,
-        mlp: Mlp::SwiGlu,
-        qk_norm: false,
-        norm_gains: true,
-        norm_eps: 1e-5,
-        tied_embeddings: true,
-        ..mini
-    };
+    let llama = ModelConfig::llama(24, 2, [4, 2, 6], 20, 23);
     let odd = ModelConfig {
         n_heads: 6,
         n_kv_heads: 1,
@@ -451,11 +432,6 @@ fn log_probs_are_those_of_the_logits() {
 /// Else an arm would learn another thing on a GPU.
 #[test]
 fn every_mixture_computes_as_on_the_cpu() {
-    let hardware = Hardware {
-        device: "cpu".into(),
-        threads: 2,
-        precision: Precision::F32,
-    };
     let ((tokens, ntp), prompts) = (rows(), [vec![1, 2, 3], vec![4]]);
     let query = |position, candidates: &[u32]| Query {
         position,
@@ -492,7 +468,7 @@ fn every_mixture_computes_as_on_the_cpu() {
                 compute.generate(&student, request).unwrap().tokens,
             )
         };
-        let expected = run(Compute::new(config, &hardware).unwrap());
+        let expected = run(Compute::new(config, &Hardware::cpu(2)).unwrap());
         let found = run(Compute::on(&layout, Precision::F32, device));
         assert!((found.0 - expected.0).abs() < 1e-5 * expected.0, "{name}");
         for ((tensor, _, found), (_, _, expected)) in found.1.tensors().zip(expected.1.tensors()) {
