@@ -2,9 +2,6 @@
 
 use super::simd::{dot, multiversion};
 
-/// What the paper's small model adds to the mean square.
-pub const EPS: f32 = 1e-6;
-
 multiversion! {
     /// Normalises each row of `x [M, D]` into `y [M, D]`; keeps `1/rms` in `inv_rms [M]`.
     pub fn forward(x: &[f32], y: &mut [f32], inv_rms: &mut [f32], d: usize, eps: f32) {
