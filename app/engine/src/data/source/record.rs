@@ -5,6 +5,8 @@ use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::sync::Arc;
 
+use parquet::basic::Compression;
+use parquet::file::metadata::ParquetMetaData;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::Field;
 use serde_json::{Map, Value};
@@ -153,6 +155,15 @@ fn parquet_rows(
     })?;
     let file: Arc<Path> = path.into();
     let reader = SerializedFileReader::new(opened).map_err(malformed)?;
+    if let Some(other) = unread_compression(reader.metadata()) {
+        return Err(SourceError::Malformed {
+            path: path.into(),
+            problem: format!(
+                "its columns are compressed as {other}; read are SNAPPY, as most of the hub's sets have \
+                 it, and UNCOMPRESSED: write it anew with one of these"
+            ),
+        });
+    }
     let rows = reader.get_row_iter(None).map_err(malformed)?;
     for (row, number) in rows.zip(1..) {
         let row = row.map_err(malformed)?;
@@ -166,6 +177,17 @@ fn parquet_rows(
         })?;
     }
     Ok(())
+}
+
+/// A compression among a file's columns that is not read here.
+fn unread_compression(file: &ParquetMetaData) -> Option<String> {
+    let columns = file.row_groups().iter().flat_map(|group| group.columns());
+    let read = [Compression::SNAPPY, Compression::UNCOMPRESSED];
+    columns
+        .map(|column| column.compression())
+        .find(|compression| !read.contains(compression))
+        // Without its level: `ZSTD(ZstdLevel(1))`.
+        .map(|c| c.to_string().split('(').next().unwrap_or_default().into())
 }
 
 fn object<'a>(columns: impl Iterator<Item = (&'a String, &'a Field)>) -> Map<String, Value> {
