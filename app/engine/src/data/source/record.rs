@@ -1,7 +1,7 @@
 //! Records of a file: named fields of a JSON line, a row of CSV or a row of Parquet.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader};
+use std::io::BufRead;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -12,6 +12,7 @@ use parquet::record::Field;
 use serde_json::{Map, Value};
 
 use super::{Place, SourceError};
+use crate::pretrained::builtin;
 
 /// Endings of the files that are read.
 pub(in crate::data) const KINDS: [&str; 5] = ["txt", "jsonl", "ndjson", "csv", "parquet"];
@@ -53,7 +54,7 @@ pub(super) fn lines(
         source,
     };
     let file: Arc<Path> = path.into();
-    let mut reader = BufReader::new(File::open(path).map_err(failed)?);
+    let mut reader = builtin::open(path).map_err(failed)?;
     let mut line = Vec::new();
     for number in 1.. {
         line.clear();

@@ -1,7 +1,6 @@
 //! Rows from documents.
 
 use std::collections::HashSet;
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
@@ -12,6 +11,7 @@ use super::{
 };
 use crate::data::source::files;
 use crate::data::{Chat, Content, Document, Example, Fields, SourceError, Tokenizer, read};
+use crate::pretrained::builtin;
 
 impl TokenSet {
     /// Reads files or folders and makes rows of their documents.
@@ -286,7 +286,8 @@ pub(crate) fn hash_files(paths: &[PathBuf]) -> Result<String, SourceError> {
 fn hash(path: &Path) -> Result<String, SourceError> {
     let mut hasher = blake3::Hasher::new();
     for file in files(path)? {
-        let bytes = fs::read(&file).map_err(|source| SourceError::Io { path: file, source })?;
+        let bytes =
+            builtin::read(&file).map_err(|source| SourceError::Io { path: file, source })?;
         hasher.update(&(bytes.len() as u64).to_le_bytes());
         hasher.update(&bytes);
     }
