@@ -56,7 +56,10 @@ const EXPERIMENTS: &[Experiment] = &[
         name: "instruct",
         summary: "finetune an instruction-tuned Llama; replay decides what it still knows",
         default_preset: "smollm2",
-        presets: &[("smollm2", include_str!("presets/instruct/smollm2.toml"))],
+        presets: &[
+            ("smollm2", include_str!("presets/instruct/smollm2.toml")),
+            ("smoke", include_str!("presets/instruct/smoke.toml")),
+        ],
     },
 ];
 
