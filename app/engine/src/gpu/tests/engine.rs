@@ -17,7 +17,7 @@ use crate::train::{
 
 const FIXTURE: &[u8] = include_bytes!("../../../../../tests/fixtures/mini-parity.safetensors");
 
-fn on_cpu(config: ModelConfig) -> Compute {
+pub(super) fn on_cpu(config: ModelConfig) -> Compute {
     let hardware = Hardware {
         device: "cpu".into(),
         threads: 2,
@@ -26,7 +26,7 @@ fn on_cpu(config: ModelConfig) -> Compute {
     Compute::new(config, &hardware).unwrap()
 }
 
-fn on_device(config: ModelConfig, precision: Precision, device: &Device) -> Compute {
+pub(super) fn on_device(config: ModelConfig, precision: Precision, device: &Device) -> Compute {
     Compute::on(&Layout::new(config), precision, device.clone())
 }
 
