@@ -143,6 +143,16 @@ impl LoraLayout {
         self.gradient_len
     }
 
+    /// Numbers that the adapters take, packed for a backward.
+    pub fn packed_len(&self) -> usize {
+        let linears = self.linears.iter();
+        let each = linears.map(|linear| {
+            let [out, width] = linear.shape;
+            Panels::len(width, linear.rank) + Panels::len(out, linear.rank)
+        });
+        each.sum()
+    }
+
     /// A `[P r, in]` and, times `scale`, the block-diagonal B `[out, P r]` of linear layer `i`, from a flat
     /// buffer.
     #[cfg(any(feature = "cuda", test))]
