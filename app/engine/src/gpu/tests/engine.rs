@@ -17,11 +17,11 @@ use crate::train::{
 
 const FIXTURE: &[u8] = include_bytes!("../../../../../tests/fixtures/mini-parity.safetensors");
 
-fn on_cpu(config: ModelConfig) -> Compute {
+pub(super) fn on_cpu(config: ModelConfig) -> Compute {
     Compute::new(config, &Hardware::cpu(2)).unwrap()
 }
 
-fn on_device(config: ModelConfig, precision: Precision, device: &Device) -> Compute {
+pub(super) fn on_device(config: ModelConfig, precision: Precision, device: &Device) -> Compute {
     Compute::on(&Layout::new(config), precision, device.clone())
 }
 

@@ -43,14 +43,14 @@ fn tiny(tied_embeddings: bool) -> ModelConfig {
     }
 }
 
-struct Fixture {
+pub(super) struct Fixture {
     tensors: BTreeMap<String, Tensor>,
     json: serde_json::Value,
     layout: std::sync::Arc<Layout>,
 }
 
 impl Fixture {
-    fn read(tied: bool) -> Self {
+    pub(super) fn read(tied: bool) -> Self {
         let name = if tied { "tied" } else { "untied" };
         let dir = Path::new(env!("CARGO_MANIFEST_DIR"))
             .join(format!("../../tests/fixtures/llama-tiny-{name}"));
@@ -66,7 +66,7 @@ impl Fixture {
         }
     }
 
-    fn params(&self, prefix: &str) -> model::Params {
+    pub(super) fn params(&self, prefix: &str) -> model::Params {
         let tensor = |name: &str, shape: &[usize]| -> Result<Vec<f32>, Infallible> {
             let tensor = &self.tensors[&format!("{prefix}.{name}")];
             assert_eq!(tensor.dims(), shape, "{name}");
@@ -80,7 +80,7 @@ impl Fixture {
         self.tensors[name].flatten_all().unwrap().to_vec1().unwrap()
     }
 
-    fn ids(&self, name: &str) -> Vec<u32> {
+    pub(super) fn ids(&self, name: &str) -> Vec<u32> {
         let ids = self.tensors[name].flatten_all().unwrap();
         let ids = ids.to_dtype(candle_core::DType::U32).unwrap();
         ids.to_vec1().unwrap()
@@ -88,7 +88,7 @@ impl Fixture {
 }
 
 /// Weights of a mean over targets that the mask, shifted with them, leaves in.
-fn mean_weights(mask: &[bool], seq_len: usize) -> Vec<f32> {
+pub(super) fn mean_weights(mask: &[bool], seq_len: usize) -> Vec<f32> {
     let is_scored = |i: usize| !(i + 1).is_multiple_of(seq_len) && mask[i + 1];
     let scored: Vec<bool> = (0..mask.len()).map(is_scored).collect();
     let weight = 1.0 / scored.iter().filter(|&&scored| scored).count() as f32;
@@ -212,7 +212,7 @@ fn a_llama_computes_and_trains_as_in_pytorch() {
 }
 
 /// Small models with all parts in some combination.
-fn mixtures() -> [ModelConfig; 3] {
+pub(super) fn mixtures() -> [ModelConfig; 3] {
     let mini = ModelConfig::mini(24, 2, 6, 23);
     let llama = ModelConfig::llama(24, 2, [4, 2, 6], 20, 23);
     let odd = ModelConfig {
@@ -225,7 +225,7 @@ fn mixtures() -> [ModelConfig; 3] {
 }
 
 /// Weights whose gains differ from 1.
-fn weights(config: ModelConfig, purpose: &str) -> model::Params {
+pub(super) fn weights(config: ModelConfig, purpose: &str) -> model::Params {
     let mut params = model::Params::init(&Layout::new(config), &Stream::new(7, purpose));
     let mut random = Stream::new(8, purpose).at(0);
     params
@@ -235,10 +235,10 @@ fn weights(config: ModelConfig, purpose: &str) -> model::Params {
     params
 }
 
-const SEQ_LEN: usize = 7;
+pub(super) const SEQ_LEN: usize = 7;
 
 /// Rows, and weights of some of their positions.
-fn rows() -> (Vec<u32>, Vec<f32>) {
+pub(super) fn rows() -> (Vec<u32>, Vec<f32>) {
     let mut random = Stream::new(9, "tokens").at(0);
     let tokens: Vec<u32> = (0..5 * SEQ_LEN).map(|_| random.below(23) as u32).collect();
     let mask = (0..tokens.len()).map(|i| i % 3 != 0 && i > SEQ_LEN);
