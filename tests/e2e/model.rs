@@ -55,6 +55,39 @@ fn a_model_is_described() {
     ]);
 }
 
+/// What a first look without network begins with.
+#[test]
+fn the_built_in_model_is_described_sampled_and_exported() {
+    let (lab, model) = (Lab::new(), "builtin:tiny-llama");
+    inspect(&lab, model).exits(0).says(&[
+        "source         built in",
+        "random, drawn when loaded",
+        "bos 1 <|im_start|>, eos 2 <|im_end|>, pad 2 <|im_end|>",
+        "chat template  yes",
+    ]);
+    inspect(&lab, "builtin:llama")
+        .exits(1)
+        .says(&["`builtin:llama` is not a model that is built in"]);
+    lab.forgetlab(&["sample", model, "--rows", "1", "--length", "16"])
+        .exits(0)
+        .says(&["<|im_start|>▸", "1 text, 15 tokens"]);
+    let verilog = [
+        "data",
+        "preview",
+        "builtin:verilog.jsonl",
+        "--tokenizer",
+        model,
+    ];
+    lab.forgetlab(&verilog)
+        .exits(0)
+        .says(&["two-input and gate", "[endmodule]"]);
+    lab.forgetlab(&["model", "export", model, "--to", "out"])
+        .exits(0)
+        .says(&["tokenizer.json, tokenizer_config.json"]);
+    let storage = "419 KiB on disk, 20 tensors F32";
+    inspect(&lab, "out").exits(0).says(&[storage]);
+}
+
 #[test]
 fn what_is_wrong_with_a_model_is_said() {
     let lab = lab_with_model();

@@ -48,10 +48,10 @@ enum Command {
 /// What rows are made from, and how.
 #[derive(Args)]
 struct Make {
-    /// Files in txt, jsonl, csv or parquet, or folders of them
+    /// Files in txt, jsonl, csv or parquet, folders of them, or built-in files (builtin:verilog.jsonl)
     #[arg(required = true, value_name = "SOURCE")]
     sources: Vec<PathBuf>,
-    /// Model folder, .gguf file or tokenizer.json
+    /// Model folder, .gguf file, tokenizer.json or builtin:tiny-llama
     #[arg(long, value_name = "MODEL")]
     tokenizer: PathBuf,
     /// The most tokens of a row

@@ -6,7 +6,6 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use forgetlab_engine::eval::verify_mini;
-use forgetlab_engine::ops::Precision;
 use forgetlab_engine::ops::simd::Level;
 use forgetlab_engine::report::Glyphs;
 use forgetlab_engine::run::Results;
@@ -117,12 +116,7 @@ fn cuda() -> Line {
 }
 
 fn numerics() -> Line {
-    let hardware = Hardware {
-        device: "cpu".into(),
-        threads: 2,
-        precision: Precision::F32,
-    };
-    let compute = |config| Compute::new(config, &hardware);
+    let compute = |config| Compute::new(config, &Hardware::cpu(2));
     match verify_mini(super::verify::FIXTURE, compute) {
         Ok(checks) if checks.iter().all(|check| check.passed()) => {
             let text = format!(

@@ -3,7 +3,9 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use forgetlab_engine::experiment::{Experiment, Preset, experiment, experiments};
+use forgetlab_engine::experiment::{
+    Experiment, MiniSpec, ModelSpec, Preset, experiment, experiments,
+};
 
 /// Arguments of `experiments`.
 #[derive(clap::Args)]
@@ -63,8 +65,10 @@ fn show(experiment: &Experiment, out: &mut dyn Write) -> anyhow::Result<()> {
         writeln!(out, "  arms: {}", arms.join(", "))?;
         writeln!(
             out,
-            "  model: width {}, {} layers, heads of {}; batch {}, learning rate {}",
-            model.d_model, model.n_layers, model.head_dim, training.batch_size, optimizer.lr
+            "  model: {}; batch {}, learning rate {}",
+            sizes(&model),
+            training.batch_size,
+            optimizer.lr
         )?;
     }
     writeln!(
@@ -73,6 +77,17 @@ fn show(experiment: &Experiment, out: &mut dyn Write) -> anyhow::Result<()> {
         experiment.name, experiment.default_preset
     )?;
     Ok(())
+}
+
+fn sizes(model: &ModelSpec) -> String {
+    match model {
+        ModelSpec::Mini(MiniSpec {
+            d_model,
+            n_layers,
+            head_dim,
+        }) => format!("width {d_model}, {n_layers} layers, heads of {head_dim}"),
+        ModelSpec::Pretrained(model) => model.pretrained.clone(),
+    }
 }
 
 /// Indented, at most 80 columns.

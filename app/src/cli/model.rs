@@ -9,7 +9,9 @@ use anyhow::{Context, bail};
 use clap::ValueEnum;
 use forgetlab_engine::data::Tokenizer;
 use forgetlab_engine::model::{Layout, ModelConfig};
-use forgetlab_engine::pretrained::{self, Export, Hub, Pretrained, PretrainedError, Source};
+use forgetlab_engine::pretrained::{
+    self, Export, Hub, Pretrained, PretrainedError, Source, builtin,
+};
 use forgetlab_engine::run::{Results, RunError};
 use forgetlab_engine::train::{Batching, Demand, available_memory, human_bytes};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -32,7 +34,7 @@ enum Command {
 
 #[derive(clap::Args)]
 struct Inspect {
-    /// Folder, .gguf file, or hub id (ORG/NAME, ORG/NAME@REVISION)
+    /// Folder, .gguf file, hub id (ORG/NAME, ORG/NAME@REVISION), or builtin:tiny-llama
     model: String,
     /// Rows of a batch, for the prediction of memory
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=65536))]
@@ -47,7 +49,7 @@ struct Inspect {
 
 #[derive(clap::Args)]
 struct ExportArgs {
-    /// An arm of a run (RUN/ARM), or a model: folder, .gguf file, hub id
+    /// An arm of a run (RUN/ARM), or a model: folder, .gguf file, hub id, builtin:tiny-llama
     #[arg(value_name = "RUN/ARM|MODEL")]
     model: String,
     /// Folder to write, which must not hold anything
@@ -86,6 +88,7 @@ fn inspect(args: &Inspect) -> anyhow::Result<()> {
         match &model.source {
             Source::Folder(_) => "Hugging Face folder".into(),
             Source::Gguf(_) => "GGUF file".into(),
+            Source::Builtin => "built in".into(),
             Source::Hub(snapshot) => {
                 let (revision, commit) = (&snapshot.revision, &snapshot.commit);
                 format!("hub, revision {revision}, commit {commit}")
@@ -97,12 +100,13 @@ fn inspect(args: &Inspect) -> anyhow::Result<()> {
         .iter()
         .map(|(dtype, n)| format!("{n} tensors {dtype}"));
     let dtypes: Vec<String> = dtypes.collect();
-    let stored = match dtypes.is_empty() {
-        true => "not fetched yet".into(),
-        false => dtypes.join(", "),
-    };
     let size = human_bytes(storage.bytes as f64);
-    line("weights", format!("{size} on disk, {stored}"))?;
+    let stored = match (&model.source, dtypes.is_empty()) {
+        (Source::Builtin, _) => "random, drawn when loaded, the same every time".into(),
+        (_, true) => format!("{size} on disk, not fetched yet"),
+        (_, false) => format!("{size} on disk, {}", dtypes.join(", ")),
+    };
+    line("weights", stored)?;
     line("architecture", "llama".into())?;
     let sizes = format!(
         "width {}, {} blocks, {} query heads on {} key/value heads of {}, MLP {}",
@@ -180,6 +184,7 @@ fn demand(
         seq_len,
         // A student and its reference; who only samples has one copy of the weights, added below.
         learners: usize::from(training),
+        shared_references: None,
         batches: trained.into_iter().collect(),
         scored: trained.unwrap_or(0),
         reference: training,
@@ -224,7 +229,7 @@ fn special_tokens(model: &Pretrained) -> String {
 }
 
 fn tokenizer_config(model: &Pretrained) -> Option<Value> {
-    let text = std::fs::read(model.folder()?.join("tokenizer_config.json")).ok()?;
+    let text = builtin::read(&model.folder()?.join("tokenizer_config.json")).ok()?;
     serde_json::from_slice(&text).ok()
 }
 

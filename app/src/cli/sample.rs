@@ -18,7 +18,7 @@ use super::model::Downloads;
 /// Arguments of `sample`.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Folder, .gguf file, or hub id (ORG/NAME, ORG/NAME@REVISION)
+    /// Folder, .gguf file, hub id (ORG/NAME, ORG/NAME@REVISION), or builtin:tiny-llama
     model: String,
     /// Text to go on with, after the first token
     #[arg(long, value_name = "TEXT")]

@@ -9,7 +9,7 @@ mod peak;
 
 use std::time::{Duration, Instant};
 
-use crate::model::{Mlp, ModelConfig, Params};
+use crate::model::{ModelConfig, Params};
 use crate::ops::rope::Rope;
 use crate::sample::{Request, Sampling};
 use crate::train::{
@@ -53,19 +53,11 @@ pub const SHAPES: [Shape; 4] = [
 
 /// The sizes of SmolLM2-135M, a model of the Llama family.
 const LLAMA_135M: ModelConfig = ModelConfig {
-    n_heads: 9,
-    n_kv_heads: 3,
-    d_ff: 1536,
-    mlp: Mlp::SwiGlu,
-    qk_norm: false,
-    norm_gains: true,
-    norm_eps: 1e-5,
-    tied_embeddings: true,
     rope: Rope {
         base: 100_000.0,
         scaling: None,
     },
-    ..ModelConfig::mini(576, 30, 64, 49_152)
+    ..ModelConfig::llama(576, 30, [9, 3, 64], 1536, 49_152)
 };
 
 const fn shape(
@@ -161,6 +153,7 @@ impl Bench {
             gpu: None,
             seq_len: shape.seq_len,
             learners: 1,
+            shared_references: None,
             batches,
             scored,
             reference: work == Work::TrainKl,

@@ -10,6 +10,7 @@ mod quality;
 mod questions;
 mod source;
 mod suite;
+mod texts;
 mod token_set;
 mod tokenizer;
 
@@ -21,6 +22,8 @@ pub use quality::Quality;
 pub use questions::{Question, letter, read_questions};
 pub use source::{Content, Document, Fields, Place, SourceError, read};
 pub use suite::{DataError, Suite};
+pub use texts::Choices;
+pub(crate) use token_set::hash_files;
 pub use token_set::{
     Batch, Counts, Provenance, Rows, Separator, Shuffle, Source, TextRows, TokenSet, TokenSetError,
     TokenSetSettings, TooLong,

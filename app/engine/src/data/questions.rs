@@ -31,7 +31,7 @@ pub fn letter(choice: usize) -> char {
 /// More choices than there are letters make no sense.
 const MOST_CHOICES: usize = 26;
 
-/// The questions of a file, or of every file in a folder.
+/// The questions of a file, built in or on disk, or of every file in a folder.
 ///
 /// # Errors
 /// [`SourceError`] names file, line and field, e.g. where an answer is none of the choices.

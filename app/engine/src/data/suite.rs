@@ -1,16 +1,18 @@
 //! The datasets of one experiment.
 
 use crate::eval::HeldOut;
-use crate::experiment::{DataSpec, RunConfig};
+use crate::experiment::{DataSpec, ModelSpec, PretrainedSpec, RunConfig, When};
 use crate::model::ModelConfig;
+use crate::pretrained::{Pretrained, PretrainedError};
 use crate::replay::{SpecialTokens, Task};
 use crate::run::Role;
 use crate::train::{Random, Reduction, Stream};
 
 use super::digits::{Digits, TASKS, token};
-use super::{Batch, Rows};
+use super::texts::{Choices, Texts};
+use super::{Batch, Rows, Shuffle, SourceError, TokenSetError, TokenizerError};
 
-/// A dataset an experiment names and there is not.
+/// Datasets that cannot be had.
 #[derive(Debug, thiserror::Error)]
 pub enum DataError {
     /// Unknown name.
@@ -34,31 +36,100 @@ pub enum DataError {
     /// Text that is no row of tokens.
     #[error("`{0}` is not a token; write tokens separated by spaces, e.g. `<bos> reversal 1 2 3`")]
     Text(String),
+    /// The pretrained model cannot be opened.
+    #[error(transparent)]
+    Pretrained(#[from] PretrainedError),
+    /// Its tokenizer cannot be had, or cannot do what is asked.
+    #[error(transparent)]
+    Tokenizer(#[from] TokenizerError),
+    /// Documents that do not become rows.
+    #[error("dataset `{name}`: {source}")]
+    Rows {
+        /// Dataset.
+        name: String,
+        /// What is wrong.
+        #[source]
+        source: TokenSetError,
+    },
+    /// Questions that cannot be read.
+    #[error("questions `{name}`: {source}")]
+    Questions {
+        /// Dataset.
+        name: String,
+        /// What is wrong.
+        #[source]
+        source: SourceError,
+    },
+    /// Questions that cannot be asked.
+    #[error("questions `{name}`: {source}")]
+    Choices {
+        /// Dataset.
+        name: String,
+        /// What is wrong.
+        #[source]
+        source: crate::eval::ChoiceError,
+    },
+    /// A file that says something else than when the run was made.
+    #[error(
+        "`{name}`: its files were changed since the run was made; bring them back as they were, or \
+         start a new run"
+    )]
+    Changed {
+        /// Dataset, or the model.
+        name: String,
+    },
+    /// Rows the model was not made for.
+    #[error(
+        "data.rows.seq_len = {seq_len}, but {model} was made for rows of at most {most} tokens"
+    )]
+    TooLong {
+        /// Tokens of a row.
+        seq_len: usize,
+        /// The model.
+        model: String,
+        /// What it can read.
+        most: usize,
+    },
 }
 
-/// Every dataset of an experiment, in order of its first phase.
-#[derive(Clone, Debug)]
+/// Every dataset of an experiment: those of its phases in order, then what is only measured.
+#[derive(Debug)]
 pub struct Suite {
-    datasets: Vec<Digits>,
+    datasets: Datasets,
     held_out: Vec<HeldOut>,
     /// Dataset of each phase.
     phases: Vec<usize>,
+}
+
+/// Datasets by their kind, and what speaks their language.
+#[derive(Debug)]
+enum Datasets {
+    Digits(Vec<Digits>),
+    Texts(Box<Texts>),
 }
 
 impl Suite {
     /// The datasets of a configuration.
     ///
     /// # Errors
-    /// [`DataError`] where a phase names none of them, or one has no rows to train or evaluate on.
+    /// [`DataError`] where a phase names none of them, a file cannot be read or was changed, or one has
+    /// no rows to train or evaluate on.
     pub fn new(config: &RunConfig) -> Result<Self, DataError> {
-        let DataSpec::Digits { n_digits, held_out } = config.data;
-        let mut suite = Self {
-            datasets: Vec::new(),
-            held_out: Vec::new(),
-            phases: Vec::new(),
-        };
+        match (&config.data, &config.model) {
+            (DataSpec::Text(text), ModelSpec::Pretrained(model)) => {
+                Self::texts(config, Texts::open(text, model)?)
+            }
+            (DataSpec::Text(_), ModelSpec::Mini(_)) => Err(DataError::Unknown("text".into())),
+            (DataSpec::Digits { n_digits, held_out }, _) => {
+                Self::digits(config, *n_digits, *held_out)
+            }
+        }
+    }
+
+    fn digits(config: &RunConfig, n_digits: usize, held_out: f64) -> Result<Self, DataError> {
+        let (mut datasets, mut phases) = (Vec::<Digits>::new(), Vec::new());
         for phase in &config.phases {
-            let known = suite.datasets.iter().position(|d| d.name == phase.dataset);
+            let known = datasets.iter().position(|d| d.name == phase.dataset);
             let index = match known {
                 Some(index) => index,
                 None => {
@@ -73,36 +144,82 @@ impl Suite {
                             what,
                         });
                     }
-                    suite
-                        .held_out
-                        .push(dataset.held_out(config.training.eval_rows));
-                    suite.datasets.push(dataset);
-                    suite.datasets.len() - 1
+                    datasets.push(dataset);
+                    datasets.len() - 1
                 }
             };
-            suite.phases.push(index);
+            phases.push(index);
         }
-        Ok(suite)
+        let rows = config.training.eval_rows;
+        Ok(Self {
+            held_out: datasets.iter().map(|d| d.held_out(rows)).collect(),
+            datasets: Datasets::Digits(datasets),
+            phases,
+        })
+    }
+
+    fn texts(config: &RunConfig, mut texts: Texts) -> Result<Self, DataError> {
+        // In the order of their first phase, which is the order of the screen and the CSVs.
+        let first = |name: &str| config.phases.iter().position(|p| p.dataset == name);
+        texts
+            .sets
+            .sort_by_key(|set| first(&set.name).unwrap_or(usize::MAX));
+        let phases = config.phases.iter().map(|phase| {
+            let found = texts.sets.iter().position(|set| set.name == phase.dataset);
+            found.ok_or_else(|| DataError::Unknown(phase.dataset.clone()))
+        });
+        let phases = phases.collect::<Result<_, _>>()?;
+        let rows = config.training.eval_rows;
+        Ok(Self {
+            held_out: texts
+                .sets
+                .iter()
+                .map(|s| s.held_out(rows, texts.pad))
+                .collect(),
+            datasets: Datasets::Texts(Box::new(texts)),
+            phases,
+        })
     }
 
     /// Sizes of a configuration's model on these datasets.
     pub fn model(&self, config: &RunConfig) -> ModelConfig {
-        ModelConfig::mini(
-            config.model.d_model,
-            config.model.n_layers,
-            config.model.head_dim,
-            self.vocab_size(),
-        )
+        match (&self.datasets, &config.model) {
+            (Datasets::Texts(texts), _) => texts.pretrained.config,
+            (Datasets::Digits(_), ModelSpec::Mini(model)) => ModelConfig::mini(
+                model.d_model,
+                model.n_layers,
+                model.head_dim,
+                token::VOCAB_SIZE,
+            ),
+            // Digits have no other model; configurations are checked.
+            (Datasets::Digits(_), ModelSpec::Pretrained(PretrainedSpec { .. })) => {
+                ModelConfig::mini(2, 1, 2, token::VOCAB_SIZE)
+            }
+        }
+    }
+
+    /// The pretrained model that the student begins as, where it does.
+    pub fn pretrained(&self) -> Option<&Pretrained> {
+        match &self.datasets {
+            Datasets::Digits(_) => None,
+            Datasets::Texts(texts) => Some(&texts.pretrained),
+        }
     }
 
     /// Size of the vocabulary.
     pub fn vocab_size(&self) -> usize {
-        token::VOCAB_SIZE
+        match &self.datasets {
+            Datasets::Digits(_) => token::VOCAB_SIZE,
+            Datasets::Texts(texts) => texts.pretrained.config.vocab_size,
+        }
     }
 
-    /// Tokens of a row, the same in every dataset.
+    /// Tokens of a row, at most; of the digit tasks, of every row.
     pub fn seq_len(&self) -> usize {
-        self.datasets.first().map_or(0, Digits::seq_len)
+        match &self.datasets {
+            Datasets::Digits(digits) => digits.first().map_or(0, Digits::seq_len),
+            Datasets::Texts(texts) => texts.seq_len,
+        }
     }
 
     /// Held-out rows of every dataset.
@@ -110,20 +227,32 @@ impl Suite {
         &self.held_out
     }
 
-    /// Part of dataset number `index` in a phase.
+    /// Multiple-choice questions: all, or those asked at every evaluation.
+    pub fn choices(&self, all: bool) -> impl Iterator<Item = &Choices> {
+        let choices: &[Choices] = match &self.datasets {
+            Datasets::Digits(_) => &[],
+            Datasets::Texts(texts) => &texts.choices,
+        };
+        let wanted = move |choices: &&Choices| all || choices.when == When::Always;
+        choices.iter().filter(wanted)
+    }
+
+    /// Part of dataset number `index` in a phase; what no phase trains is what the model began with.
     pub fn role(&self, index: usize, phase: usize) -> Role {
         if self.phases[phase] == index {
             Role::New
-        } else if self.phases[..phase].contains(&index) {
+        } else if self.phases[..phase].contains(&index) || !self.phases.contains(&index) {
             Role::Old
         } else {
             Role::Future
         }
     }
 
-    /// Datasets that are old in a phase.
+    /// Datasets of the phases before one.
     pub fn old(&self, phase: usize) -> Vec<usize> {
-        (0..self.datasets.len())
+        let trained = |index: &usize| self.phases[..phase].contains(index);
+        (0..self.held_out.len())
+            .filter(trained)
             .filter(|&i| self.role(i, phase) == Role::Old)
             .collect()
     }
@@ -135,50 +264,89 @@ impl Suite {
 
     /// A dataset as strategies see it.
     pub fn task(&self, index: usize) -> Task {
-        let dataset = &self.datasets[index];
-        Task {
-            name: dataset.name.into(),
-            markers: dataset.markers().to_vec(),
-            sequences: dataset.inputs(),
+        match &self.datasets {
+            Datasets::Digits(digits) => {
+                let dataset = &digits[index];
+                Task {
+                    name: dataset.name.into(),
+                    markers: dataset.markers().to_vec(),
+                    sequences: dataset.inputs(),
+                }
+            }
+            Datasets::Texts(texts) => {
+                let set = &texts.sets[index];
+                Task {
+                    name: set.name.clone(),
+                    markers: texts.markers.clone(),
+                    sequences: set.train.len() as u64,
+                }
+            }
         }
     }
 
     /// Appends `rows` training rows of dataset `index`, drawn at random.
     pub fn draw(&self, index: usize, random: &mut Random, rows: usize, out: &mut Rows) {
-        self.datasets[index].draw(random, rows, out);
+        match &self.datasets {
+            Datasets::Digits(digits) => digits[index].draw(random, rows, out),
+            Datasets::Texts(texts) => texts.sets[index].draw(random, rows, out),
+        }
     }
 
     /// The batch of training rows for a step of dataset `index`, counted from the start of the phase.
+    ///
+    /// Digit tasks draw with replacement from inputs without end; of text every row comes once before
+    /// any comes again.
     pub fn batch(&self, index: usize, stream: &Stream, step: u64, rows: usize) -> Batch {
-        let mut drawn = Rows::default();
-        self.draw(index, &mut stream.at(step), rows, &mut drawn);
-        drawn.all(self.pad())
+        match &self.datasets {
+            Datasets::Digits(_) => {
+                let mut drawn = Rows::default();
+                self.draw(index, &mut stream.at(step), rows, &mut drawn);
+                drawn.all(self.pad())
+            }
+            Datasets::Texts(texts) => {
+                let train = &texts.sets[index].train;
+                let mut order = Shuffle::of(stream.clone(), train.len());
+                train.batch(&order.draw(step * rows as u64, rows), texts.pad)
+            }
+        }
     }
 
     /// What a loss is divided by.
     pub fn reduction(&self) -> Reduction {
-        Reduction::Positions
+        match &self.datasets {
+            Datasets::Digits(_) => Reduction::Positions,
+            Datasets::Texts(_) => Reduction::Targets,
+        }
     }
 
     /// What rows are padded with.
     pub fn pad(&self) -> u32 {
-        token::PAD
+        match &self.datasets {
+            Datasets::Digits(_) => token::PAD,
+            Datasets::Texts(texts) => texts.pad,
+        }
     }
 
     /// Ids of the special tokens.
     pub fn special_tokens(&self) -> SpecialTokens {
-        SpecialTokens {
-            bos: Some(token::BOS),
-            eos: Some(token::EOS),
-            pad: Some(token::PAD),
+        match &self.datasets {
+            Datasets::Digits(_) => SpecialTokens {
+                bos: Some(token::BOS),
+                eos: Some(token::EOS),
+                pad: Some(token::PAD),
+            },
+            Datasets::Texts(texts) => texts.special_tokens(),
         }
     }
 
-    /// Token ids of text: token names separated by spaces.
+    /// Token ids of text; of the digit tasks, token names separated by spaces.
     ///
     /// # Errors
     /// [`DataError::Text`] names the first word that is no token.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>, DataError> {
+        if let Datasets::Texts(texts) = &self.datasets {
+            return Ok(texts.tokenizer.encode(text)?);
+        }
         let names: Vec<String> = (0..token::VOCAB_SIZE as u32).map(token::name).collect();
         text.split_whitespace()
             .map(|word| match names.iter().position(|name| name == word) {
@@ -188,12 +356,15 @@ impl Suite {
             .collect()
     }
 
-    /// Names of tokens, separated by spaces.
-    pub fn decode(&self, tokens: &[u32]) -> String {
-        tokens
-            .iter()
-            .map(|&id| token::name(id))
-            .collect::<Vec<_>>()
-            .join(" ")
+    /// Text of tokens; of the digit tasks, their names, separated by spaces.
+    ///
+    /// # Errors
+    /// Ids that the tokenizer does not know.
+    pub fn decode(&self, tokens: &[u32]) -> Result<String, DataError> {
+        if let Datasets::Texts(texts) = &self.datasets {
+            return Ok(texts.tokenizer.decode(tokens)?);
+        }
+        let names: Vec<String> = tokens.iter().map(|&id| token::name(id)).collect();
+        Ok(names.join(" "))
     }
 }

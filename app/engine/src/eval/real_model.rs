@@ -5,7 +5,6 @@ use std::path::Path;
 use serde_json::Value;
 
 use crate::data::{Chat, ChatSettings, Message, Tokenizer};
-use crate::ops::Precision;
 use crate::pretrained::{self, Hub};
 use crate::sample::{Request, Sampling};
 use crate::train::{Compute, Hardware, Stream, Weights};
@@ -17,12 +16,7 @@ fn smollm2() -> Option<(Compute, Weights, Tokenizer)> {
         return None;
     };
     let model = pretrained::open(&path, &Hub::from_env(), &()).unwrap();
-    let hardware = Hardware {
-        device: "cpu".into(),
-        threads: 2,
-        precision: Precision::F32,
-    };
-    let compute = Compute::new(model.config, &hardware).unwrap();
+    let compute = Compute::new(model.config, &Hardware::cpu(2)).unwrap();
     let weights = compute.weights(model.load(&()).unwrap()).unwrap();
     Some((compute, weights, Tokenizer::open(Path::new(&path)).unwrap()))
 }

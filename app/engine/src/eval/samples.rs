@@ -81,18 +81,13 @@ pub fn summarise(samples: &[Sample]) -> (Option<f64>, Quality) {
 mod tests {
     use super::*;
     use crate::model::{ModelConfig, Params};
-    use crate::ops::Precision;
     use crate::train::Hardware;
 
     /// Else replay that the model finds unlikely would be taken for its own voice.
     #[test]
     fn what_was_written_is_scored_and_nothing_else() {
-        let hardware = Hardware {
-            device: "cpu".into(),
-            threads: 2,
-            precision: Precision::F32,
-        };
-        let mut compute = Compute::new(ModelConfig::mini(32, 2, 8, 23), &hardware).unwrap();
+        let config = ModelConfig::mini(32, 2, 8, 23);
+        let mut compute = Compute::new(config, &Hardware::cpu(2)).unwrap();
         let params = Params::init(compute.layout(), &Stream::new(7, "test"));
         let weights = compute.weights(params).unwrap();
         let prompts = vec![vec![1], vec![2, 3, 4], vec![5; 12]];

@@ -41,16 +41,27 @@ pub struct Preset {
     pub phases: Vec<PhaseSpec>,
 }
 
-const EXPERIMENTS: &[Experiment] = &[Experiment {
-    name: "toy-continual",
-    summary: "learn digit tasks one after another; replay decides what is left of the first",
-    default_preset: "cpu",
-    presets: &[
-        ("cpu", include_str!("presets/toy-continual/cpu.toml")),
-        ("paper", include_str!("presets/toy-continual/paper.toml")),
-        ("smoke", include_str!("presets/toy-continual/smoke.toml")),
-    ],
-}];
+const EXPERIMENTS: &[Experiment] = &[
+    Experiment {
+        name: "toy-continual",
+        summary: "learn digit tasks one after another; replay decides what is left of the first",
+        default_preset: "cpu",
+        presets: &[
+            ("cpu", include_str!("presets/toy-continual/cpu.toml")),
+            ("paper", include_str!("presets/toy-continual/paper.toml")),
+            ("smoke", include_str!("presets/toy-continual/smoke.toml")),
+        ],
+    },
+    Experiment {
+        name: "instruct",
+        summary: "finetune an instruction-tuned Llama; replay decides what it still knows",
+        default_preset: "smollm2",
+        presets: &[
+            ("smollm2", include_str!("presets/instruct/smollm2.toml")),
+            ("smoke", include_str!("presets/instruct/smoke.toml")),
+        ],
+    },
+];
 
 /// Every experiment.
 pub fn experiments() -> &'static [Experiment] {

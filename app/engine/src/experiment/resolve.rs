@@ -202,14 +202,12 @@ fn targets<'a>(value: &'a mut Value, path: &[&str]) -> Option<Vec<&'a mut Value>
             if let Ok(index) = first.parse::<usize>() {
                 return targets(items.get_mut(index)?, rest);
             }
-            let named = items
-                .iter()
-                .any(|item| item.get("dataset").and_then(Value::as_str) == Some(*first));
+            let named = items.iter().any(|item| name_of(item) == Some(*first));
             let mut found = Vec::new();
             for item in items {
                 if !named {
                     found.extend(targets(item, path)?);
-                } else if item.get("dataset").and_then(Value::as_str) == Some(*first) {
+                } else if name_of(item) == Some(*first) {
                     found.extend(targets(item, rest)?);
                 }
             }
@@ -217,6 +215,12 @@ fn targets<'a>(value: &'a mut Value, path: &[&str]) -> Option<Vec<&'a mut Value>
         }
         _ => None,
     }
+}
+
+/// What an item of an array is called: a phase by its dataset, a dataset by its name.
+fn name_of(item: &Value) -> Option<&str> {
+    let names = ["dataset", "name"].into_iter();
+    names.filter_map(|key| item.get(key)?.as_str()).next()
 }
 
 /// Every key `--set` takes; the phases once for all and once by the dataset's name.
@@ -232,8 +236,8 @@ fn known_keys(config: &RunConfig) -> Vec<String> {
             Value::Array(items) if items.first().is_some_and(Value::is_table) => {
                 walk(prefix, &items[0], keys);
                 for item in items {
-                    if let Some(name) = item.get("dataset").and_then(Value::as_str) {
-                        keys.push(format!("{prefix}.{name}.steps"));
+                    if let Some(name) = name_of(item) {
+                        walk(&format!("{prefix}.{name}"), item, keys);
                     }
                 }
             }

@@ -1,7 +1,10 @@
 //! The fully resolved description of a run, as it stands in a run's `config.toml`.
 
+use std::path::PathBuf;
+
 use serde::{Deserialize, Serialize};
 
+use crate::data::TokenSetSettings;
 use crate::ops::Precision;
 
 /// A run's `config.toml`: everything that decides its numbers, nothing else.
@@ -37,16 +40,104 @@ pub struct RunConfig {
     pub arms: Vec<ArmSpec>,
 }
 
-/// The small transformer of arXiv 2605.26097.
+/// The student: a small transformer trained from random weights, or a pretrained model.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ModelSpec {
+#[serde(try_from = "ModelTable", into = "ModelTable")]
+pub enum ModelSpec {
+    /// The small transformer of arXiv 2605.26097.
+    Mini(MiniSpec),
+    /// A model of the Llama family.
+    Pretrained(PretrainedSpec),
+}
+
+/// Sizes of the small transformer of arXiv 2605.26097.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MiniSpec {
     /// Width D of the residual stream.
     pub d_model: usize,
     /// Number of blocks L.
     pub n_layers: usize,
     /// Head size H; there are `d_model / head_dim` heads.
     pub head_dim: usize,
+}
+
+/// A model that was trained by others.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PretrainedSpec {
+    /// Folder, `.gguf` file or hub id, as [`crate::pretrained::open`] takes them.
+    pub pretrained: String,
+}
+
+/// `[model]` as a file has it.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ModelTable {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pretrained: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    d_model: Option<usize>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    n_layers: Option<usize>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    head_dim: Option<usize>,
+}
+
+impl TryFrom<ModelTable> for ModelSpec {
+    type Error = String;
+
+    fn try_from(table: ModelTable) -> Result<Self, String> {
+        let ModelTable {
+            pretrained,
+            d_model,
+            n_layers,
+            head_dim,
+        } = table;
+        let sizes = [
+            ("d_model", d_model),
+            ("n_layers", n_layers),
+            ("head_dim", head_dim),
+        ];
+        if let Some(pretrained) = pretrained {
+            return match sizes.iter().find(|(_, size)| size.is_some()) {
+                Some((key, _)) => Err(format!("model.{key} is what model.pretrained says it is")),
+                None => Ok(Self::Pretrained(PretrainedSpec { pretrained })),
+            };
+        }
+        let size = |(key, size): (&str, Option<usize>)| {
+            size.ok_or_else(|| format!("missing field `{key}` (or `pretrained` alone)"))
+        };
+        Ok(Self::Mini(MiniSpec {
+            d_model: size(sizes[0])?,
+            n_layers: size(sizes[1])?,
+            head_dim: size(sizes[2])?,
+        }))
+    }
+}
+
+impl From<ModelSpec> for ModelTable {
+    fn from(model: ModelSpec) -> Self {
+        let mut table = Self {
+            pretrained: None,
+            d_model: None,
+            n_layers: None,
+            head_dim: None,
+        };
+        match model {
+            ModelSpec::Mini(MiniSpec {
+                d_model,
+                n_layers,
+                head_dim,
+            }) => {
+                table.d_model = Some(d_model);
+                table.n_layers = Some(n_layers);
+                table.head_dim = Some(head_dim);
+            }
+            ModelSpec::Pretrained(PretrainedSpec { pretrained }) => {
+                table.pretrained = Some(pretrained);
+            }
+        }
+        table
+    }
 }
 
 /// Source of an experiment's datasets.
@@ -60,6 +151,73 @@ pub enum DataSpec {
         /// Share of all inputs held out for evaluation, chosen by hash.
         held_out: f64,
     },
+    /// Texts, conversations and multiple-choice questions from files, for a pretrained model.
+    Text(TextSpec),
+}
+
+/// Texts, conversations and multiple-choice questions.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TextSpec {
+    /// How documents become rows of tokens.
+    pub rows: TokenSetSettings,
+    /// What is trained on, and what else losses are measured on.
+    pub datasets: Vec<DatasetSpec>,
+    /// What accuracy is measured on alone.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub questions: Vec<QuestionsSpec>,
+}
+
+/// A dataset of text or conversations.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DatasetSpec {
+    /// Its name in the CSVs.
+    pub name: String,
+    /// Files or folders: txt, jsonl, csv, parquet.
+    pub files: Vec<PathBuf>,
+    /// What the files said when the run was made; filled in then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hash: Option<String>,
+}
+
+/// A set of multiple-choice questions.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct QuestionsSpec {
+    /// Its name in the CSVs.
+    pub name: String,
+    /// File or folder of questions.
+    pub file: PathBuf,
+    /// How they are asked.
+    pub style: QuestionStyle,
+    /// Questions asked, at most: the first of an order drawn once and for all.
+    pub most: usize,
+    /// When they are asked.
+    pub when: When,
+    /// What the file said when the run was made; filled in then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hash: Option<String>,
+}
+
+/// How multiple-choice questions are asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum QuestionStyle {
+    /// In a conversation, for `ANSWER: X`.
+    Chat,
+    /// In plain text, each choice scored in context.
+    Plain,
+}
+
+/// When something is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum When {
+    /// At every evaluation.
+    Always,
+    /// Before the first step and after the last one of each phase.
+    PhaseEnds,
 }
 
 /// AdamW and its schedule.
@@ -111,6 +269,9 @@ pub struct TrainingSpec {
     /// more time, the same bits.
     #[serde(default)]
     pub recompute: bool,
+    /// Arms in memory at a time, at most; 0: as many as fit. The others wait.
+    #[serde(default)]
+    pub concurrent_arms: usize,
 }
 
 /// What holds for the replay of every arm.

@@ -2,7 +2,7 @@
 
 use crate::data::TASKS;
 
-use super::{DataSpec, Objective, RunConfig, SpecError};
+use super::{DataSpec, MiniSpec, ModelSpec, Objective, RunConfig, SpecError, TextSpec};
 
 /// Parameters of a student, at most.
 const MOST_PARAMETERS: u64 = 8_000_000_000;
@@ -22,35 +22,36 @@ pub fn validate(config: &RunConfig) -> Result<(), SpecError> {
     device(&c.device)?;
     at_least_one("threads", c.threads)?;
 
-    at_least_one("model.d_model", c.model.d_model)?;
-    at_least_one("model.n_layers", c.model.n_layers)?;
-    at_least_one("model.head_dim", c.model.head_dim)?;
-    demand("model.head_dim", c.model.head_dim.is_multiple_of(2), || {
-        format!(
-            "{} must be even: rotary embeddings pair its halves",
-            c.model.head_dim
-        )
-    })?;
-    demand(
-        "model.d_model",
-        c.model.d_model.is_multiple_of(c.model.head_dim),
-        || {
-            format!(
-                "{} must be a multiple of model.head_dim = {}",
-                c.model.d_model, c.model.head_dim
-            )
-        },
-    )?;
-
     sizes(c)?;
-
-    let DataSpec::Digits { n_digits, held_out } = &c.data;
-    demand("data.n_digits", (1..=6).contains(n_digits), || {
-        format!("{n_digits} must be 1 to 6")
-    })?;
-    demand("data.held_out", *held_out > 0.0 && *held_out < 1.0, || {
-        format!("{held_out} must be a share between 0 and 1")
-    })?;
+    match &c.model {
+        ModelSpec::Mini(model) => mini(model)?,
+        ModelSpec::Pretrained(model) => {
+            demand("model.pretrained", !model.pretrained.is_empty(), || {
+                "must name a folder, a .gguf file or a hub id".into()
+            })?
+        }
+    }
+    match (&c.data, &c.model) {
+        (DataSpec::Digits { n_digits, held_out }, ModelSpec::Mini(_)) => {
+            demand("data.n_digits", (1..=6).contains(n_digits), || {
+                format!("{n_digits} must be 1 to 6")
+            })?;
+            share("data.held_out", *held_out)?;
+        }
+        (DataSpec::Text(text), ModelSpec::Pretrained(_)) => texts(text)?,
+        (DataSpec::Digits { .. }, ModelSpec::Pretrained(_)) => {
+            return Err(SpecError::value(
+                "model.pretrained",
+                "goes with data.kind = text: the digit tasks have tokens of their own",
+            ));
+        }
+        (DataSpec::Text(_), ModelSpec::Mini(_)) => {
+            return Err(SpecError::value(
+                "data.kind",
+                "text needs model.pretrained, whose tokenizer makes tokens of it",
+            ));
+        }
+    }
 
     let o = &c.optimizer;
     positive("optimizer.lr", o.lr)?;
@@ -77,13 +78,21 @@ pub fn validate(config: &RunConfig) -> Result<(), SpecError> {
     )?;
 
     at_least_one("phases", c.phases.len())?;
+    let datasets: Vec<&str> = match &c.data {
+        DataSpec::Digits { .. } => TASKS.to_vec(),
+        DataSpec::Text(text) => text.datasets.iter().map(|d| d.name.as_str()).collect(),
+    };
+    let pretrained = matches!(c.model, ModelSpec::Pretrained(_));
     for (i, phase) in c.phases.iter().enumerate() {
-        if !TASKS.contains(&phase.dataset.as_str()) {
-            return Err(SpecError::unknown("dataset", &phase.dataset, TASKS));
+        if !datasets.contains(&phase.dataset.as_str()) {
+            return Err(SpecError::unknown("dataset", &phase.dataset, datasets));
         }
-        demand(&format!("phases.{i}.steps"), phase.steps > 0, || {
-            "must be at least 1".into()
-        })?;
+        let untouched = i == 0 && pretrained;
+        demand(
+            &format!("phases.{i}.steps"),
+            phase.steps > 0 || untouched,
+            || "must be at least 1".into(),
+        )?;
     }
     at_least_one("arms", c.arms.len())?;
     for (i, arm) in c.arms.iter().enumerate() {
@@ -116,26 +125,68 @@ pub fn validate(config: &RunConfig) -> Result<(), SpecError> {
 fn sizes(c: &RunConfig) -> Result<(), SpecError> {
     for (key, value, most) in [
         ("threads", c.threads, 4096),
-        ("model.d_model", c.model.d_model, 1 << 16),
-        ("model.n_layers", c.model.n_layers, 1 << 10),
         ("training.batch_size", c.training.batch_size, 1 << 20),
         ("training.eval_rows", c.training.eval_rows, 1 << 24),
         ("replay.batch_size", c.replay.batch_size, 1 << 20),
     ] {
-        demand(key, value <= most, || {
-            format!("{value} must be at most {most}")
-        })?;
+        at_most(key, value, most)?;
     }
-    let (d, l) = (c.model.d_model as u64, c.model.n_layers as u64);
-    let parameters = 12 * d * d * l;
+    Ok(())
+}
+
+fn mini(model: &MiniSpec) -> Result<(), SpecError> {
+    let MiniSpec {
+        d_model,
+        n_layers,
+        head_dim,
+    } = *model;
+    at_least_one("model.d_model", d_model)?;
+    at_least_one("model.n_layers", n_layers)?;
+    at_least_one("model.head_dim", head_dim)?;
+    at_most("model.d_model", d_model, 1 << 16)?;
+    at_most("model.n_layers", n_layers, 1 << 10)?;
+    demand("model.head_dim", head_dim.is_multiple_of(2), || {
+        format!("{head_dim} must be even: rotary embeddings pair its halves")
+    })?;
+    demand("model.d_model", d_model.is_multiple_of(head_dim), || {
+        format!("{d_model} must be a multiple of model.head_dim = {head_dim}")
+    })?;
+    let parameters = 12 * (d_model * d_model * n_layers) as u64;
     demand("model.d_model", parameters <= MOST_PARAMETERS, || {
         format!(
-            "with model.n_layers = {l} the model has {:.0} billion parameters; it must have at \
-             most {:.0} billion",
+            "with model.n_layers = {n_layers} the model has {:.0} billion parameters; it must have \
+             at most {:.0} billion",
             parameters as f64 / 1e9,
             MOST_PARAMETERS as f64 / 1e9
         )
     })
+}
+
+fn texts(text: &TextSpec) -> Result<(), SpecError> {
+    demand(
+        "data.rows.seq_len",
+        (2..=1 << 20).contains(&text.rows.seq_len),
+        || format!("{} must be 2 to 1048576", text.rows.seq_len),
+    )?;
+    share("data.rows.held_out", text.rows.held_out)?;
+    at_least_one("data.datasets", text.datasets.len())?;
+    let datasets = text.datasets.iter().map(|d| ("data.datasets", &d.name));
+    let questions = text.questions.iter().map(|q| ("data.questions", &q.name));
+    let names: Vec<_> = datasets.chain(questions).collect();
+    for (i, (key, name)) in names.iter().enumerate() {
+        demand(key, !name.trim().is_empty(), || "needs a name".into())?;
+        let twice = names[..i].iter().any(|(_, other)| other == name);
+        demand(key, !twice, || format!("`{name}` is the name of two"))?;
+    }
+    for dataset in &text.datasets {
+        let key = format!("data.datasets.{}.files", dataset.name);
+        at_least_one(&key, dataset.files.len())?;
+    }
+    for questions in &text.questions {
+        let key = format!("data.questions.{}.most", questions.name);
+        at_least_one(&key, questions.most)?;
+    }
+    Ok(())
 }
 
 fn device(device: &str) -> Result<(), SpecError> {
@@ -146,6 +197,18 @@ fn device(device: &str) -> Result<(), SpecError> {
             .is_some_and(|n| n.parse::<u32>().is_ok());
     demand("device", known, || {
         format!("`{device}` must be cpu, cuda or cuda:N")
+    })
+}
+
+fn share(key: &str, value: f64) -> Result<(), SpecError> {
+    demand(key, value > 0.0 && value < 1.0, || {
+        format!("{value} must be a share between 0 and 1")
+    })
+}
+
+fn at_most(key: &str, value: usize, most: usize) -> Result<(), SpecError> {
+    demand(key, value <= most, || {
+        format!("{value} must be at most {most}")
     })
 }
 

@@ -1,11 +1,14 @@
 //! AdamW with its moments on the device.
 
+use std::sync::Arc;
+
 use candle_core::{DType, Device, Result, Tensor};
 
-use crate::model::Layout;
+use crate::model::{Layout, Lora, LoraLayout};
 use crate::train::{self, AdamWConfig};
 
 use super::kernels::launch;
+use super::lora;
 use super::{Params, download};
 
 /// Numbers that a block updates, and whose gradients' squares it adds up.
@@ -18,8 +21,10 @@ pub struct AdamW {
     pub config: AdamWConfig,
     /// Updates so far.
     pub updates: u64,
-    /// First and second moments, a pair for each entry of the layout.
+    /// First and second moments, a pair for each tensor that is trained.
     moments: Vec<[Tensor; 2]>,
+    /// Of the adapters, if these are trained.
+    lora: Option<Arc<LoraLayout>>,
 }
 
 impl AdamW {
@@ -37,6 +42,28 @@ impl AdamW {
             config: adamw.config,
             updates: adamw.updates,
             moments: moments.collect::<Result<_>>()?,
+            lora: None,
+        })
+    }
+
+    /// Copies an optimizer of the adapters of `params` to a device.
+    ///
+    /// # Errors
+    /// When the device has no memory for it, or there are no adapters.
+    pub fn upload_adapters(adamw: &train::AdamW, params: &Params, device: &Device) -> Result<Self> {
+        let Some(layout) = params.lora() else {
+            candle_core::bail!("these weights have no adapters");
+        };
+        let tensors = |data: &[f32]| {
+            let (layout, data) = (layout.clone(), data.to_vec());
+            lora::upload(&Lora { layout, data }, device)
+        };
+        let pairs = tensors(&adamw.m)?.into_iter().zip(tensors(&adamw.v)?);
+        Ok(Self {
+            config: adamw.config,
+            updates: adamw.updates,
+            moments: pairs.map(|(m, v)| [m, v]).collect(),
+            lora: Some(layout.clone()),
         })
     }
 
@@ -58,8 +85,11 @@ impl AdamW {
     /// When the device fails.
     pub fn download(&self) -> Result<train::AdamW> {
         let all = |i: usize| -> Result<Vec<f32>> {
-            let each = self.moments.iter().map(|moments| download(&moments[i]));
-            Ok(each.collect::<Result<Vec<_>>>()?.concat())
+            let each = self.moments.iter().map(|moments| &moments[i]);
+            if let Some(layout) = &self.lora {
+                return Ok(lora::gather(layout, each)?.data);
+            }
+            Ok(each.map(download).collect::<Result<Vec<_>>>()?.concat())
         };
         Ok(train::AdamW {
             config: self.config,
@@ -69,7 +99,8 @@ impl AdamW {
         })
     }
 
-    /// One update of `params` with a gradient for each of its tensors; returns the gradient's norm.
+    /// One update of `params`, or of its adapters, with a gradient for each of the tensors that are trained;
+    /// returns the gradient's norm.
     ///
     /// Goes tensor by tensor, so that old and new numbers of one exist together, not of all.
     pub(super) fn update(
@@ -127,6 +158,7 @@ impl AdamW {
             squares.push(sums);
         }
         self.updates += 1;
+        params.round_merged()?;
         let squares = download(&Tensor::cat(&squares, 0)?)?;
         Ok(squares.iter().map(|&x| f64::from(x)).sum::<f64>().sqrt())
     }

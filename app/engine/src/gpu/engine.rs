@@ -5,12 +5,13 @@ use std::time::Instant;
 
 use candle_core::{DType, Device, Result, Tensor};
 
-use crate::model::{self, Layout};
+use crate::model::{self, Layout, Lora};
 use crate::ops::head::PositionLoss;
 use crate::train::{Batching, LossBatch, LossReport};
 
 use super::head::{self, Backward};
 use super::heads::Heads;
+use super::lora;
 use super::matmul::matmul_nt;
 use super::model::{Keep, backward, forward};
 use super::ops::upload_ids;
@@ -24,8 +25,8 @@ pub struct Engine {
     pub(super) batching: Batching,
     pub(super) chunk_logits: usize,
     heads: Option<Heads>,
-    /// Of the last [`Self::forward_backward`], one an entry of the layout; none where nothing had a
-    /// weight.
+    /// Of the last [`Self::forward_backward`], one an entry of the layout, or two a linear layer with
+    /// adapters; none where nothing had a weight.
     gradients: Vec<Option<Tensor>>,
 }
 
@@ -62,7 +63,8 @@ impl Engine {
         self.batching = batching;
     }
 
-    /// Computes losses and, on the device, the gradient of their weighted sum with respect to `student`.
+    /// Computes losses and, on the device, the gradient of their weighted sum with respect to `student`, or
+    /// to its adapters where it has some.
     ///
     /// Only positions with a weight pass through the head. `reference` is needed where a batch has KL
     /// weights.
@@ -78,7 +80,11 @@ impl Engine {
         let mut report = LossReport::default();
         // The last ones' memory first.
         self.gradients.clear();
-        let mut grads: Vec<Option<Tensor>> = vec![None; self.layout.entries.len()];
+        let tensors = match &student.adapters {
+            Some(adapters) => adapters.master.len(),
+            None => self.layout.entries.len(),
+        };
+        let mut grads: Vec<Option<Tensor>> = vec![None; tensors];
         for batch in batches {
             let start = Instant::now();
             let reference = reference.filter(|_| batch.kl_weights.iter().any(|&w| w != 0.0));
@@ -98,8 +104,14 @@ impl Engine {
         if let Some(i) = missing
             && grads.iter().any(Option::is_some)
         {
-            let name = &self.layout.entries[i].name;
+            let name = match &student.adapters {
+                Some(_) => format!("adapter {i}"),
+                None => self.layout.entries[i].name.clone(),
+            };
             candle_core::bail!("the backward left `{name}` without a gradient");
+        }
+        if let Some(adapters) = &student.adapters {
+            adapters.finish(&mut grads)?;
         }
         self.gradients = grads;
         Ok(report)
@@ -125,6 +137,18 @@ impl Engine {
             }
         }
         Ok(gradients)
+    }
+
+    /// The gradient of the adapters of `student`, on the host.
+    ///
+    /// # Errors
+    /// When the device fails, or there is no such gradient.
+    pub fn adapter_gradients(&self, student: &Params) -> Result<Lora> {
+        let Some(layout) = student.lora() else {
+            candle_core::bail!("these weights have no adapters");
+        };
+        let gradient = self.gradient()?.iter().flatten();
+        lora::gather(layout, gradient)
     }
 
     pub(super) fn gradient(&self) -> Result<&[Option<Tensor>]> {
@@ -250,7 +274,10 @@ impl Engine {
         let backward_of_head = Backward {
             ntp_weights: &weights(batch.ntp_weights)?,
             kl_weights: &weights(batch.kl_weights)?,
-            d_embed: &mut grads[embed_out(&self.layout)],
+            d_embed: match student.adapters {
+                Some(_) => None,
+                None => Some(&mut grads[embed_out(&self.layout)]),
+            },
         };
         let (losses, d_scored) = head::run(&positions, Some(backward_of_head), self.chunk_logits)?;
         if let Some(d_scored) = d_scored {

@@ -23,8 +23,8 @@ pub struct Backward<'a> {
     pub ntp_weights: &'a Tensor,
     /// Weights of the KLs.
     pub kl_weights: &'a Tensor,
-    /// Gradient of the output embedding, f32 `[V, D]`.
-    pub d_embed: &'a mut Option<Tensor>,
+    /// Gradient of the output embedding, f32 `[V, D]`, where it is trained.
+    pub d_embed: Option<&'a mut Option<Tensor>>,
 }
 
 /// Losses of all positions, `[M, 3]`: cross entropy, KL (0 without a reference), and whether the
@@ -67,7 +67,9 @@ pub fn run(
         let [scores, d_logits] = launch("score", work, outputs, &inputs, &sizes, &[])?;
         losses.push(scores);
         d_hidden.push(matmul_nn(&d_logits, embed)?);
-        add_matmul_tn(backward.d_embed, &d_logits, &hidden)?;
+        if let Some(d_embed) = &mut backward.d_embed {
+            add_matmul_tn(d_embed, &d_logits, &hidden)?;
+        }
     }
     let d_hidden = match d_hidden.is_empty() {
         true => None,

@@ -151,9 +151,13 @@ pub fn predict(demand: &Demand, precision: Precision) -> Memory {
     let (config, dtype, t) = (&demand.model, super::dtype(precision), demand.seq_len);
     let (layout, w) = (Layout::new(*config), Widths::new(config, dtype));
     let (n, recompute) = (demand.learners * layout.len, demand.batching.recompute);
+    let references = demand.references() * layout.len;
     let training = !demand.batches.is_empty();
     let micro = |rows: usize| rows.div_ceil(micro_batches(demand, precision, rows).max(1));
-    let mut items = vec![("weights", n * (4 + w.copy)), ("references", n * w.rounded)];
+    let mut items = vec![
+        ("weights", n * (4 + w.copy)),
+        ("references", references * w.rounded),
+    ];
     // Of what comes one after another, the most.
     let mut turns = Vec::new();
     if training {
@@ -198,18 +202,6 @@ mod tests {
 
     /// `meta-llama/Llama-3.2-1B-Instruct`.
     const LLAMA_1B: ModelConfig = ModelConfig {
-        d_model: 2048,
-        n_layers: 16,
-        n_heads: 32,
-        n_kv_heads: 8,
-        head_dim: 64,
-        d_ff: 8192,
-        vocab_size: 128_256,
-        mlp: Mlp::SwiGlu,
-        qk_norm: false,
-        norm_gains: true,
-        norm_eps: 1e-5,
-        tied_embeddings: true,
         rope: Rope {
             base: 500_000.0,
             scaling: Some(RopeScaling {
@@ -219,6 +211,7 @@ mod tests {
                 original_max_positions: 8192.0,
             }),
         },
+        ..ModelConfig::llama(2048, 16, [32, 8, 64], 8192, 128_256)
     };
 
     fn demand() -> Demand {
@@ -229,6 +222,7 @@ mod tests {
             batching: Batching::default(),
             seq_len: 512,
             learners: 1,
+            shared_references: None,
             batches: vec![128, 32],
             scored: 256,
             reference: true,
@@ -287,21 +281,15 @@ mod tests {
         }
         assert_eq!(human_bytes(memory.total()), "31.8 GiB", "{memory}");
 
-        // Four arms at once are too many: what is offered instead must fit.
-        let four = Demand {
-            learners: 4,
+        // Arms share the reference; four at once are still too many.
+        let arms = |learners| Demand {
+            learners,
+            shared_references: Some(1),
             ..demand()
         };
         let card = 79e9;
-        assert!(four.memory().total() > card);
-        let offered = four.that_fits(card);
-        assert!(
-            offered
-                .iter()
-                .any(|(what, _)| what.starts_with("3 of the 4 arms")),
-            "{offered:?}"
-        );
-        assert!(offered.iter().all(|(_, memory)| memory.total() <= card));
+        assert!(arms(4).memory().total() > card);
+        assert!(arms(3).memory().total() <= card);
     }
 
     /// What is set to save memory must save it.

@@ -14,6 +14,7 @@ mod engine;
 mod head;
 mod heads;
 mod kernels;
+mod lora;
 mod matmul;
 pub(crate) mod memory;
 mod model;

@@ -75,7 +75,7 @@ pub fn forward(
 }
 
 /// Adds to `grads`, one a tensor of the layout, the gradients of all but what the head computes, from
-/// that of the final hidden states.
+/// that of the final hidden states; where there are adapters, those of these alone, two a linear layer.
 pub fn backward(
     params: &Params,
     tokens: &[u32],
@@ -87,7 +87,8 @@ pub fn backward(
 ) -> Result<()> {
     let layout = &params.layout;
     let mut dh = acts.normed.backward(None, d_hidden, params.final_norm())?;
-    if params.final_norm().is_some() {
+    let all = params.adapters.is_none();
+    if all && params.final_norm().is_some() {
         let last = layout.first_of_block(layout.config.n_layers);
         acts.normed.gain_backward(&mut grads[last], d_hidden)?;
     }
@@ -97,8 +98,14 @@ pub fn backward(
             Kept::Block(block) => block,
             Kept::Input(h) => block_forward(params, l, &h, seq_len, heads, None)?.1,
         };
-        let grads = &mut grads[layout.first_of_block(l)..layout.first_of_block(l + 1)];
+        let grads = match all {
+            true => &mut grads[layout.first_of_block(l)..layout.first_of_block(l + 1)],
+            false => &mut grads[8 * l..8 * (l + 1)],
+        };
         dh = block_backward(params, l, &block, dh, heads, grads)?;
+    }
+    if !all {
+        return Ok(());
     }
     ops::embed_backward(&mut grads[0], layout.config.vocab_size, tokens, &dh)
 }
@@ -162,35 +169,38 @@ fn block_backward(
     grads: &mut [Option<Tensor>],
 ) -> Result<Tensor> {
     let (mlp, dtype, w) = (params.layout.config.mlp, params.dtype(), params.block(l));
-    let [g_qkv, g_out, g_up, g_down, g_norms @ ..] = grads else {
-        unreachable!("every block has four matrices");
-    };
+    let add =
+        |i: usize, grads: &mut [Option<Tensor>], dy: &Tensor, x: &Tensor| match &params.adapters {
+            Some(adapters) => adapters.backward(&mut grads[2 * i..2 * i + 2], 4 * l + i, dy, x),
+            None => add_matmul_tn(&mut grads[i], dy, x),
+        };
+    let gains = params.adapters.is_none() && w.mlp_norm.is_some();
 
     let dy = dh.to_dtype(dtype)?;
     let (d_up, activated) = ops::mlp_backward(mlp, &matmul_nn(&dy, w.down)?, &block.up, dtype)?;
-    add_matmul_tn(g_down, &dy, &activated)?;
-    add_matmul_tn(g_up, &d_up, &block.mlp_normed.gained(w.mlp_norm)?)?;
+    add(3, grads, &dy, &activated)?;
+    add(2, grads, &d_up, &block.mlp_normed.gained(w.mlp_norm)?)?;
     let d_normed = matmul_nn(&d_up, w.up)?;
     let dh = block
         .mlp_normed
         .backward(Some(&dh), &d_normed, w.mlp_norm)?;
-    if let [_, g_norm] = g_norms {
-        block.mlp_normed.gain_backward(g_norm, &d_normed)?;
+    if gains {
+        block.mlp_normed.gain_backward(&mut grads[5], &d_normed)?;
     }
 
     let dy = dh.to_dtype(dtype)?;
-    add_matmul_tn(g_out, &dy, &block.attended)?;
+    add(1, grads, &dy, &block.attended)?;
     let seq_len = block.qkv.k.dim(2)?;
     let d_out = heads.split_heads(&matmul_nn(&dy, w.out)?, seq_len, dtype)?;
     let d = heads.attention_backward(&d_out, &block.qkv, &block.lse)?;
     let d_qkv = heads.split_backward(&d, &block.qkv)?;
-    add_matmul_tn(g_qkv, &d_qkv, &block.normed.gained(w.attention_norm)?)?;
+    add(0, grads, &d_qkv, &block.normed.gained(w.attention_norm)?)?;
     let d_normed = matmul_nn(&d_qkv, w.qkv)?;
     let dh = block
         .normed
         .backward(Some(&dh), &d_normed, w.attention_norm)?;
-    if let [g_norm, _] = g_norms {
-        block.normed.gain_backward(g_norm, &d_normed)?;
+    if gains {
+        block.normed.gain_backward(&mut grads[4], &d_normed)?;
     }
     Ok(dh)
 }

@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use candle_core::{DType, Device, Error, Result, Tensor};
 
-use crate::model::{self, Layout};
+use crate::model::{self, Layout, Lora, LoraLayout};
 use crate::ops::Precision;
 
+use super::lora::Adapters;
 use super::{download, dtype};
 
 /// Counterpart of [`model::Params`]. A clone shares the numbers, which no operation changes in
@@ -16,10 +17,12 @@ pub struct Params {
     /// Where each tensor stands.
     pub layout: Arc<Layout>,
     /// Weights in the precision of the matrix products, one tensor an entry of the layout; all that
-    /// computes anything reads these.
+    /// computes anything reads these. Where there are adapters, merged with them.
     pub(super) rounded: Vec<Tensor>,
-    /// Master weights in f32, which updates change; none where weights are frozen.
+    /// Master weights in f32, which updates change; none where weights are frozen. Where there are
+    /// adapters, these are trained, and the master weights stay.
     master: Option<Vec<Tensor>>,
+    pub(super) adapters: Option<Adapters>,
 }
 
 /// Rounded weights of a block, each `[out, in]`, and gains of its norms `[1, D]`.
@@ -47,13 +50,81 @@ impl Params {
             layout: params.layout.clone(),
             rounded: rounded.collect::<Result<_>>()?,
             master: Some(master),
+            adapters: None,
         })
+    }
+
+    /// Puts adapters on the weights, which have been merged with those already there.
+    ///
+    /// # Errors
+    /// When the device has no memory for them, or the weights are frozen.
+    pub fn adapt(self, lora: &Lora) -> Result<Self> {
+        let Some(master) = self.merged()? else {
+            candle_core::bail!("frozen weights take no adapters");
+        };
+        let dtype = self.dtype();
+        let rounded = master.iter().map(|x| x.to_dtype(dtype));
+        let adapters = Adapters::upload(lora, dtype, self.embed_in().device())?;
+        let mut adapted = Self {
+            rounded: rounded.collect::<Result<_>>()?,
+            master: Some(master),
+            adapters: Some(adapters),
+            ..self
+        };
+        adapted.round_merged()?;
+        Ok(adapted)
+    }
+
+    /// Layout of the adapters, if there are some.
+    pub fn lora(&self) -> Option<&Arc<LoraLayout>> {
+        self.adapters.as_ref().map(|adapters| &adapters.layout)
+    }
+
+    /// Copies the adapters to the host, if there are some.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn download_adapters(&self) -> Result<Option<Lora>> {
+        let adapters = self.adapters.as_ref();
+        adapters.map(|adapters| adapters.download()).transpose()
+    }
+
+    /// Master weights with what adapters add to them; none where weights are frozen.
+    fn merged(&self) -> Result<Option<Vec<Tensor>>> {
+        let (Some(master), Some(adapters)) = (&self.master, &self.adapters) else {
+            return Ok(self.master.clone());
+        };
+        let mut merged = master.clone();
+        for (i, place) in self.linears().enumerate() {
+            merged[place] = adapters.merge(i, &master[place])?;
+        }
+        Ok(Some(merged))
+    }
+
+    /// Makes the rounded weights anew from the master weights and the adapters, one at a time.
+    pub(super) fn round_merged(&mut self) -> Result<()> {
+        let (Some(master), Some(adapters)) = (&self.master, &self.adapters) else {
+            return Ok(());
+        };
+        let (dtype, linears) = (self.dtype(), self.linears().collect::<Vec<_>>());
+        for (i, place) in linears.into_iter().enumerate() {
+            self.rounded[place] = adapters.merge(i, &master[place])?.to_dtype(dtype)?;
+        }
+        Ok(())
+    }
+
+    /// Numbers of the blocks' linear layers among the entries of the layout.
+    fn linears(&self) -> impl Iterator<Item = usize> + use<> {
+        let layout = self.layout.clone();
+        let first = move |l| layout.first_of_block(l);
+        (0..self.layout.config.n_layers).flat_map(move |l| first(l)..first(l) + 4)
     }
 
     /// Weights that will not be updated: what they compute with is all that is kept of them.
     pub fn frozen(self) -> Self {
         Self {
             master: None,
+            adapters: None,
             ..self
         }
     }
@@ -64,7 +135,7 @@ impl Params {
     /// When the device fails.
     pub fn download(&self) -> Result<model::Params> {
         let mut data = Vec::with_capacity(self.layout.len);
-        for tensor in self.master.as_ref().unwrap_or(&self.rounded) {
+        for tensor in self.merged()?.as_ref().unwrap_or(&self.rounded) {
             data.extend(download(&tensor.to_dtype(DType::F32)?)?);
         }
         Ok(model::Params {
@@ -73,11 +144,12 @@ impl Params {
         })
     }
 
-    /// Master weights and rounded ones, for an update.
+    /// Master weights and rounded ones of what is trained, for an update.
     pub(super) fn for_update(&mut self) -> Result<(&mut [Tensor], &mut [Tensor])> {
-        match &mut self.master {
-            Some(master) => Ok((master, &mut self.rounded)),
-            None => Err(Error::msg("frozen weights are not trained")),
+        match (&mut self.adapters, &mut self.master) {
+            (Some(adapters), _) => Ok((&mut adapters.master, &mut adapters.rounded)),
+            (None, Some(master)) => Ok((master, &mut self.rounded)),
+            (None, None) => Err(Error::msg("frozen weights are not trained")),
         }
     }
 

@@ -7,7 +7,8 @@ use crate::ops::{attention, norm};
 use super::forward::shape;
 use super::{Activations, Keep, Layer, Packed, Params, final_norm};
 
-/// Adds to `grads` the gradient of every weight but `embed_out`, whose gradient the head computes.
+/// Adds to `grads` the gradient of every weight but `embed_out`, whose gradient the head computes; where
+/// adapters were packed, that of the adapters instead, in the layout of a lane.
 ///
 /// Takes the gradient of the final hidden states from [`Activations::hidden_and_gradient`] and what
 /// [`super::forward`] kept for the same `tokens [B, T]`, which is gone afterwards.
@@ -23,6 +24,7 @@ pub fn backward(
     let (config, layout) = (acts.config, &params.layout);
     let (d, f) = (config.d_model, config.d_ff);
     let m = tokens.len();
+    let all = !packed.trains_adapters();
     let shape = shape(acts, m, seq_len);
 
     let dh = &mut acts.residual[..m * d];
@@ -34,7 +36,7 @@ pub fn backward(
         true => &acts.hidden_normed[..m * d],
         false => &acts.hidden[..m * d],
     };
-    let gains = of(grads, layout.final_gains());
+    let gains = of(grads, layout.final_gains().filter(|_| all));
     final_norm(params).backward(d_hidden, normed, gains);
     norm::backward_add(dh, d_hidden, normed, &acts.hidden_inv_rms[..m], d);
     for l in (0..config.n_layers).rev() {
@@ -49,21 +51,21 @@ pub fn backward(
                 block
             }
         };
-        let [g_qkv, g_out, g_up, g_down] = layout.block(l);
-        let [g_attention_norm, g_mlp_norm] = match layout.gains(l) {
+        let add = |i: usize, grads: &mut [f32], dy: &[f32], x: &[f32]| {
+            packed.backward_weights(layout, (l, i), grads, dy, x);
+        };
+        let [g_attention_norm, g_mlp_norm] = match layout.gains(l).filter(|_| all) {
             Some(gains) => gains.map(Some),
             None => [None, None],
         };
 
         let activated = &block.activated[..m * f];
-        layer
-            .down
-            .backward_weights(&mut grads[g_down], dh, activated);
+        add(3, grads, dh, activated);
         layer.down.backward(d_mlp, dh);
         let d_up = layer.activate_back(d_mlp, &mut block.slope);
         let (normed, inv_rms) = (&block.mlp_normed[..m * d], &block.mlp_inv_rms[..m]);
         let x = layer.mlp_norm.output(normed, &mut acts.scaled);
-        layer.up.backward_weights(&mut grads[g_up], d_up, x);
+        add(2, grads, d_up, x);
         let d_normed = &mut acts.d_normed[..m * d];
         layer.up.backward(d_normed, d_up);
         layer
@@ -72,7 +74,7 @@ pub fn backward(
         norm::backward_add(dh, d_normed, normed, inv_rms, d);
 
         let attended = &block.attended[..m * config.q_width()];
-        layer.out.backward_weights(&mut grads[g_out], dh, attended);
+        add(1, grads, dh, attended);
         let d_attended = &mut acts.d_normed[..m * config.q_width()];
         layer.out.backward(d_attended, dh);
         let qkv = &block.qkv[..m * config.qkv_width()];
@@ -82,12 +84,15 @@ pub fn backward(
         layer.rotate_back(d_qkv, qkv, &block.qk_inv_rms, &acts.rope, seq_len);
         let (normed, inv_rms) = (&block.normed[..m * d], &block.inv_rms[..m]);
         let x = layer.attention_norm.output(normed, &mut acts.scaled);
-        layer.qkv.backward_weights(&mut grads[g_qkv], d_qkv, x);
+        add(0, grads, d_qkv, x);
         let d_normed = &mut acts.d_normed[..m * d];
         layer.qkv.backward(d_normed, d_qkv);
         let gains = of(grads, g_attention_norm);
         layer.attention_norm.backward(d_normed, normed, gains);
         norm::backward_add(dh, d_normed, normed, inv_rms, d);
+    }
+    if !all {
+        return;
     }
     let d_embed = &mut grads[layout.embed_in()];
     for (dh, &token) in dh.chunks_exact(d).zip(tokens) {

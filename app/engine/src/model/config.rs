@@ -105,4 +105,27 @@ impl ModelConfig {
             },
         }
     }
+
+    /// One of the Llama family, `heads` being N, K and H: SwiGLU, gains, tied embeddings, plain RoPE of
+    /// base 10 000, eps 1e-5.
+    pub const fn llama(
+        d_model: usize,
+        n_layers: usize,
+        heads: [usize; 3],
+        d_ff: usize,
+        vocab_size: usize,
+    ) -> Self {
+        let [n_heads, n_kv_heads, head_dim] = heads;
+        Self {
+            n_heads,
+            n_kv_heads,
+            d_ff,
+            mlp: Mlp::SwiGlu,
+            qk_norm: false,
+            norm_gains: true,
+            norm_eps: 1e-5,
+            tied_embeddings: true,
+            ..Self::mini(d_model, n_layers, head_dim, vocab_size)
+        }
+    }
 }

@@ -123,14 +123,8 @@ mod tests {
 
     fn config(tied_embeddings: bool) -> ModelConfig {
         ModelConfig {
-            n_heads: 4,
-            n_kv_heads: 2,
-            d_ff: 20,
-            mlp: Mlp::SwiGlu,
-            qk_norm: false,
-            norm_gains: true,
             tied_embeddings,
-            ..ModelConfig::mini(12, 2, 6, 9)
+            ..ModelConfig::llama(12, 2, [4, 2, 6], 20, 9)
         }
     }
 

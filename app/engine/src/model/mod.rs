@@ -11,6 +11,7 @@ mod config;
 mod forward;
 mod hugging_face;
 mod layer;
+mod lora;
 mod packed;
 mod params;
 mod reference_layout;
@@ -26,6 +27,7 @@ pub use hugging_face::{
     from_hugging_face, hugging_face_tensors, hugging_face_views, is_llama, to_hugging_face,
 };
 pub(crate) use layer::{Layer, final_norm};
+pub use lora::{Lora, LoraConfig, LoraLayout, ModelRef};
 pub use packed::Packed;
 pub use params::{Entry, Layout, Params};
 pub use reference_layout::{LayoutError, from_reference_layout, to_reference_layout};

@@ -14,14 +14,6 @@ const MINI: ModelConfig = ModelConfig::mini(8, 2, 4, 11);
 
 /// The Llama family's parts, in sizes that are multiples of nothing.
 const LLAMA: ModelConfig = ModelConfig {
-    n_heads: 6,
-    n_kv_heads: 2,
-    d_ff: 13,
-    mlp: Mlp::SwiGlu,
-    qk_norm: false,
-    norm_gains: true,
-    norm_eps: 1e-5,
-    tied_embeddings: true,
     rope: Rope {
         base: 500.0,
         scaling: Some(RopeScaling {
@@ -31,7 +23,7 @@ const LLAMA: ModelConfig = ModelConfig {
             original_max_positions: 16.0,
         }),
     },
-    ..ModelConfig::mini(7, 2, 4, 11)
+    ..ModelConfig::llama(7, 2, [6, 2, 4], 13, 11)
 };
 
 /// A part here, a part there: each is chosen by itself.

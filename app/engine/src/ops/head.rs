@@ -43,8 +43,8 @@ pub struct Backward<'a> {
     pub kl_weights: &'a [f32],
     /// Gradient of the hidden states `[M, D]`, overwritten.
     pub d_hidden: &'a mut [f32],
-    /// Gradient of the output embedding `[V, D]`, added to.
-    pub d_embed: &'a mut [f32],
+    /// Gradient of the output embedding `[V, D]`, added to where it is trained.
+    pub d_embed: Option<&'a mut [f32]>,
 }
 
 /// One thread's working memory.
@@ -122,7 +122,9 @@ pub fn run(
         if let Some(b) = &mut backward {
             let d_hidden = &mut b.d_hidden[first * d..][..n * d];
             embed.backward(d_hidden, logits);
-            embed.backward_weights(b.d_embed, logits, hidden);
+            if let Some(d_embed) = &mut b.d_embed {
+                embed.backward_weights(d_embed, logits, hidden);
+            }
         }
     }
 }

@@ -2,9 +2,6 @@
 
 use super::simd::{dot, multiversion};
 
-/// What the paper's small model adds to the mean square.
-pub const EPS: f32 = 1e-6;
-
 multiversion! {
     /// Normalises each row of `x [M, D]` into `y [M, D]`; keeps `1/rms` in `inv_rms [M]`.
     pub fn forward(x: &[f32], y: &mut [f32], inv_rms: &mut [f32], d: usize, eps: f32) {
@@ -63,10 +60,13 @@ impl Norm<'_> {
         &scaled[..y.len()]
     }
 
-    /// Turns the gradient `dy [M, D]` of [`Self::output`] into that of `y`; adds up `d_gains`.
+    /// Turns the gradient `dy [M, D]` of [`Self::output`] into that of `y`; adds up `d_gains` where gains
+    /// are trained.
     pub fn backward(self, dy: &mut [f32], y: &[f32], d_gains: Option<&mut [f32]>) {
-        if let (Some(gains), Some(d_gains)) = (self.gains, d_gains) {
-            scale_backward(dy, y, gains, d_gains);
+        match (self.gains, d_gains) {
+            (Some(gains), Some(d_gains)) => scale_backward(dy, y, gains, d_gains),
+            (Some(gains), None) => scale_in_place(dy, gains),
+            (None, _) => {}
         }
     }
 }
@@ -78,6 +78,18 @@ multiversion! {
         for (y, scaled) in y.chunks_exact(d).zip(scaled.chunks_exact_mut(d)) {
             for i in 0..d {
                 scaled[i] = y[i] * gains[i];
+            }
+        }
+    }
+}
+
+multiversion! {
+    /// `y [M, D] = y ⊙ gains`.
+    fn scale_in_place(y: &mut [f32], gains: &[f32]) {
+        let d = gains.len();
+        for y in y.chunks_exact_mut(d) {
+            for i in 0..d {
+                y[i] *= gains[i];
             }
         }
     }

@@ -11,7 +11,8 @@ use super::hub::HubError;
 pub enum PretrainedError {
     /// A name that names nothing.
     #[error(
-        "`{name}` {why}; a model is a folder, a .gguf file or a hub id (ORG/NAME or ORG/NAME@REVISION)"
+        "`{name}` {why}; a model is a folder, a .gguf file, a hub id (ORG/NAME or ORG/NAME@REVISION) or \
+         builtin:tiny-llama"
     )]
     Name {
         /// As it was given.

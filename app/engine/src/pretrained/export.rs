@@ -13,7 +13,7 @@ use crate::model::{Params, hugging_face_views, is_llama};
 
 use super::checkpoint::{INDEX, SINGLE};
 use super::config::{Description, to_json};
-use super::{CONFIG, Pretrained, PretrainedError, Source, SpecialIds, read_json};
+use super::{CONFIG, Pretrained, PretrainedError, Source, SpecialIds, builtin, read_json};
 
 /// What is exported, beside the weights.
 #[derive(Clone, Copy, Debug)]
@@ -100,7 +100,11 @@ pub fn export(params: &Params, what: &Export, dir: &Path) -> Result<Exported, Pr
         let Some(name) = file.file_name() else {
             continue;
         };
-        fs::copy(&file, folder.join(name)).map_err(write_error)?;
+        let bytes = builtin::read(&file).map_err(|source| PretrainedError::Read {
+            path: file.clone(),
+            source,
+        })?;
+        fs::write(folder.join(name), bytes).map_err(write_error)?;
     }
     if let Some(Source::Gguf(gguf)) = what.source.map(|source| &source.source) {
         write_json(

@@ -1,8 +1,10 @@
-//! Pretrained models of the Llama family: a Hugging Face folder, a GGUF file, or a model on the hub.
+//! Pretrained models of the Llama family: a Hugging Face folder, a GGUF file, a model on the hub, or the
+//! tiny random one that is built in.
 //!
 //! [`open`] reads what describes a model; [`Pretrained::load`] reads its weights, tensor by tensor, so
 //! that the peak is the weights and one tensor. [`export`] writes a folder that transformers loads.
 
+pub mod builtin;
 mod checkpoint;
 mod config;
 mod error;
@@ -13,13 +15,12 @@ mod hub;
 mod tests;
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::BufReader;
 use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
 
 use crate::model::{Layout, ModelConfig, Params, from_hugging_face};
+use crate::train::Stream;
 
 pub use checkpoint::Checkpoint;
 pub use config::{Description, SpecialIds};
@@ -66,18 +67,21 @@ pub enum Source {
     Gguf(Gguf),
     /// A model on the hub, at the commit that its revision stood for.
     Hub(Snapshot),
+    /// The tiny random one: its weights are drawn when they are loaded, the same every time.
+    Builtin,
 }
 
 /// Weights on disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Storage {
-    /// Bytes of their files.
+    /// Bytes of their files; of weights that are in none, 0.
     pub bytes: u64,
-    /// Kinds of numbers, with how many tensors are stored as each; none while nothing is fetched.
+    /// Kinds of numbers, with how many tensors are stored as each; none while no file is there.
     pub dtypes: BTreeMap<String, usize>,
 }
 
-/// Opens a model named by a folder, a `.gguf` file, or a hub id, `ORG/NAME` or `ORG/NAME@REVISION`.
+/// Opens a model named by a folder, a `.gguf` file, or a hub id, `ORG/NAME` or `ORG/NAME@REVISION`; or
+/// the built-in one, `builtin:tiny-llama`.
 ///
 /// Of a model on the hub the small files are fetched, the weights only by [`Pretrained::load`].
 ///
@@ -85,6 +89,9 @@ pub struct Storage {
 /// [`PretrainedError`]
 pub fn open(name: &str, hub: &Hub, progress: &dyn Progress) -> Result<Pretrained, PretrainedError> {
     let path = Path::new(name);
+    if name == builtin::MODEL {
+        return describe(name, path, Source::Builtin);
+    }
     let is_gguf = path
         .extension()
         .is_some_and(|e| e.eq_ignore_ascii_case("gguf"));
@@ -100,6 +107,9 @@ pub fn open(name: &str, hub: &Hub, progress: &dyn Progress) -> Result<Pretrained
         name: name.into(),
         why,
     };
+    if builtin::is_builtin(path) {
+        return Err(wrong("is not a model that is built in"));
+    }
     if path.is_file() {
         return Err(wrong("is a file, but no .gguf"));
     }
@@ -138,7 +148,7 @@ fn describe(name: &str, folder: &Path, source: Source) -> Result<Pretrained, Pre
     let mut description = config::read(&folder.join(CONFIG))?;
     // Where a model ends its turns is often said here alone.
     let generation = folder.join("generation_config.json");
-    if generation.exists() {
+    if builtin::exists(&generation) {
         #[derive(serde::Deserialize)]
         struct Generation {
             eos_token_id: Option<config::Ids>,
@@ -164,12 +174,13 @@ impl Pretrained {
         }
     }
 
-    /// The folder of its files; none for a GGUF file, which holds all.
+    /// The folder of its files; none for a GGUF file, which holds all. Read them with [`builtin::read`].
     pub fn folder(&self) -> Option<PathBuf> {
         match &self.source {
             Source::Folder(folder) => Some(folder.clone()),
             Source::Gguf(_) => None,
             Source::Hub(snapshot) => Some(snapshot.folder()),
+            Source::Builtin => Some(builtin::MODEL.into()),
         }
     }
 
@@ -179,7 +190,7 @@ impl Pretrained {
         let files = TOKENIZER_FILES
             .iter()
             .filter_map(|file| Some(folder.as_ref()?.join(file)));
-        files.filter(|file| file.exists()).collect()
+        files.filter(|file| builtin::exists(file)).collect()
     }
 
     /// How its weights are stored; of a model on the hub, as far as it is known without fetching them.
@@ -217,6 +228,10 @@ impl Pretrained {
                     dtypes: BTreeMap::new(),
                 })
             }
+            Source::Builtin => Ok(Storage {
+                bytes: 0,
+                dtypes: BTreeMap::new(),
+            }),
         }
     }
 
@@ -227,6 +242,7 @@ impl Pretrained {
     pub fn load(&self, progress: &dyn Progress) -> Result<Params, PretrainedError> {
         let layout = Layout::new(self.config);
         let folder = match &self.source {
+            Source::Builtin => return Ok(Params::init(&layout, &Stream::new(0, builtin::MODEL))),
             Source::Gguf(gguf) => {
                 gguf.check(&self.config)?;
                 return from_hugging_face(&layout, |name, _| gguf.read(name, self.config.head_dim));
@@ -257,11 +273,11 @@ fn is_hub_id(id: &str) -> bool {
 
 /// Reads a JSON file.
 fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, PretrainedError> {
-    let file = File::open(path).map_err(|source| PretrainedError::Read {
+    let bytes = builtin::read(path).map_err(|source| PretrainedError::Read {
         path: path.into(),
         source,
     })?;
-    serde_json::from_reader(BufReader::new(file)).map_err(|error| PretrainedError::Format {
+    serde_json::from_slice(&bytes).map_err(|error| PretrainedError::Format {
         path: path.into(),
         expected: "the JSON it should be",
         why: error.to_string(),

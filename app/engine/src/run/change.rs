@@ -1,13 +1,13 @@
 //! Learning and forgetting, defined once for CSVs, tables, figures and screens.
 //!
 //! - **Forgetting** of an old dataset compares its score now with its score at the end of the last
-//!   phase that trained it. In nats: NTP now − NTP then. In accuracy: then − now. It is positive
+//!   phase that trained it; what no phase trains, with the untouched model at step 0. In nats: NTP now − NTP then. In accuracy: then − now. It is positive
 //!   when something was lost, and exists only while the dataset's role is `old`.
 //! - **Learning** of the new dataset compares its score now with the last evaluation before its
 //!   phase (the end of the phase before, or step 0), with the signs turned: positive when
 //!   something was gained. It exists only while the role is `new`.
 //! - The **start** of a dataset at an evaluation is the evaluation it is compared with: for an old
-//!   one, the end of the last phase that trained it; for a new or a future one, the last
+//!   one, the end of the last phase that trained it (or step 0); for a new or a future one, the last
 //!   evaluation before the current phase.
 //! - **Best** is the best score from the start (inclusive) to the last evaluation.
 //!
@@ -63,11 +63,11 @@ impl ArmState {
     ) -> Option<&Evaluation> {
         let before = |phase| self.evaluations.iter().rfind(move |e| e.phase < phase);
         if now.score(dataset)?.role == Role::Old {
-            let trained = phases
-                .iter()
-                .take(now.phase)
-                .rposition(|p| p.dataset == dataset)?;
-            return self.evaluations.iter().rfind(|e| e.phase == trained);
+            let mut trained = phases.iter().take(now.phase);
+            return match trained.rposition(|p| p.dataset == dataset) {
+                Some(trained) => self.evaluations.iter().rfind(|e| e.phase == trained),
+                None => self.evaluations.iter().find(|e| e.score(dataset).is_some()),
+            };
         }
         before(now.phase).or_else(|| self.evaluations.first())
     }

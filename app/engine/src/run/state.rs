@@ -331,6 +331,12 @@ impl RunState {
                 names.push(&phase.dataset);
             }
         }
+        let evaluations = self.arms.iter().flat_map(|arm| &arm.evaluations);
+        for score in evaluations.flat_map(|evaluation| &evaluation.scores) {
+            if !names.contains(&score.dataset.as_str()) {
+                names.push(&score.dataset);
+            }
+        }
         names
     }
 
@@ -338,10 +344,13 @@ impl RunState {
     pub fn role(&self, dataset: &str, phase: usize) -> Role {
         if self.phases.get(phase).is_some_and(|p| p.dataset == dataset) {
             Role::New
-        } else if self.phases.iter().take(phase).any(|p| p.dataset == dataset) {
-            Role::Old
+        } else if self.phases.iter().skip(phase).any(|p| p.dataset == dataset) {
+            match self.phases.iter().take(phase).any(|p| p.dataset == dataset) {
+                true => Role::Old,
+                false => Role::Future,
+            }
         } else {
-            Role::Future
+            Role::Old
         }
     }
 }

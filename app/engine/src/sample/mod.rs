@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use rayon::prelude::*;
 
-use crate::model::{Layout, ModelConfig, Packed, Params};
+use crate::model::{Layout, ModelConfig, ModelRef, Packed};
 use crate::ops::Precision;
 use crate::train::Stream;
 
@@ -75,10 +75,12 @@ impl Sampler {
         threads.min(rows.div_ceil(chunk)) * chunk * row
     }
 
-    /// Generates every row of the request by ancestral sampling from `params`.
+    /// Generates every row of the request by ancestral sampling from `model`.
     ///
     /// Prompts must be non-empty, no longer than `length`, their ids below the vocabulary's size.
-    pub fn generate(&mut self, params: &Params, request: Request) -> Generated {
+    pub fn generate<'a>(&mut self, model: impl Into<ModelRef<'a>>, request: Request) -> Generated {
+        let model = model.into();
+        let params = model.params;
         debug_assert_eq!(params.layout, self.layout);
         let rows = request.prompts.len();
         let mut out = Generated {
@@ -95,7 +97,7 @@ impl Sampler {
             shares[i % n_lanes].push((i * chunk_rows, chunk));
         }
         self.pool.install(|| {
-            self.packed.pack(params, false);
+            self.packed.pack(model, false);
             let packed = &self.packed;
             self.lanes
                 .par_iter_mut()
@@ -127,21 +129,13 @@ fn row_cache(config: &ModelConfig, length: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Mlp;
+    use crate::model::Params;
     use crate::train::Engine;
 
     /// The paper's small model, and one of the Llama family.
     fn setups() -> [(Arc<Layout>, Params); 2] {
         let mini = ModelConfig::mini(32, 2, 8, 23);
-        let llama = ModelConfig {
-            n_kv_heads: 2,
-            d_ff: 45,
-            mlp: Mlp::SwiGlu,
-            qk_norm: false,
-            norm_gains: true,
-            tied_embeddings: true,
-            ..mini
-        };
+        let llama = ModelConfig::llama(32, 2, [4, 2, 8], 45, 23);
         [mini, llama].map(|config| {
             let layout = Layout::new(config);
             let mut params = Params::init(&layout, &Stream::new(7, "test"));

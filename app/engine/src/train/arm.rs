@@ -17,7 +17,7 @@ use super::learner::{Learner, NotFinite, Place, StepError};
 use super::look::look;
 use super::objective::{self, Weighted};
 use super::services::{ArmServices, Counters, Streams};
-use super::{Compute, ComputeError};
+use super::{Compute, ComputeError, Weights};
 
 /// Rows a strategy may replay in a step, at most, in batches of the usual size.
 const MAX_REPLAY: usize = 4;
@@ -167,7 +167,7 @@ impl ArmRun {
         arm: &Arm,
         plugin: &Arc<Plugin>,
         options: InstanceOptions,
-        (checkpoint, reference): (&Checkpoint, Option<&Checkpoint>),
+        (checkpoint, reference): (&Checkpoint, Option<Arc<Weights>>),
         shared: &mut Shared,
     ) -> Result<Result<Self, ArmError>, RunError> {
         let saved: Saved = checkpoint.state()?;

@@ -4,19 +4,22 @@
 //! both. Weights, moments and gradients live where the engine works; they come to the host for
 //! checkpoints and checks.
 
-use std::borrow::Cow;
 use std::sync::Arc;
 
 #[cfg(any(feature = "cuda", test))]
 use crate::gpu;
-use crate::model::{Layout, ModelConfig, Params};
+use crate::model::{Layout, Lora, ModelConfig, Params};
 use crate::ops::Precision;
 use crate::ops::head::PositionLoss;
+use crate::pretrained::PretrainedError;
 use crate::run::RunError;
 use crate::sample::{Generated, Request, Sampler};
 
 use super::device::check_device;
-use super::{AdamW, Batching, DeviceError, Engine, Hardware, LossBatch, LossReport, Query};
+use super::{
+    AdamW, Batching, DeviceError, Engine, Hardware, LossBatch, LossReport, Optimizer, Query,
+    Weights,
+};
 
 /// Engine and sampler for models of one layout.
 pub struct Compute {
@@ -40,26 +43,6 @@ enum On {
     },
 }
 
-/// Weights where the engine works with them.
-#[derive(Clone, Debug)]
-pub enum Weights {
-    /// In the machine's memory.
-    Cpu(Params),
-    /// In a GPU's.
-    #[cfg(any(feature = "cuda", test))]
-    Gpu(gpu::Params),
-}
-
-/// AdamW with its moments where the weights are.
-#[derive(Clone, Debug)]
-pub enum Optimizer {
-    /// In the machine's memory.
-    Cpu(AdamW),
-    /// In a GPU's.
-    #[cfg(any(feature = "cuda", test))]
-    Gpu(gpu::AdamW),
-}
-
 /// Why a computation did not happen.
 #[derive(Debug, thiserror::Error)]
 pub enum ComputeError {
@@ -69,6 +52,9 @@ pub enum ComputeError {
     /// The system refused the threads.
     #[error("cannot start the engine's threads: {0}")]
     Threads(#[from] rayon::ThreadPoolBuildError),
+    /// The pretrained weights cannot be read.
+    #[error(transparent)]
+    Pretrained(#[from] Box<PretrainedError>),
     /// The GPU has no room left.
     #[error(
         "the GPU's memory is full; set training.micro_batch or training.recompute=true, take fewer arms or \
@@ -81,6 +67,9 @@ pub enum ComputeError {
     /// Weights or moments that are on another device than the engine.
     #[error("weights of one device were given to the engine of another")]
     Elsewhere,
+    /// A reference that is still in training.
+    #[error("a reference with adapters was given to the engine, which takes frozen ones")]
+    Adapted,
 }
 
 impl From<ComputeError> for RunError {
@@ -174,7 +163,7 @@ impl Compute {
     /// When there is no room for them.
     pub fn weights(&self, params: Params) -> Result<Weights, ComputeError> {
         Ok(match &self.on {
-            On::Cpu { .. } => Weights::Cpu(params),
+            On::Cpu { .. } => Weights::Cpu(Arc::new(params), None),
             #[cfg(any(feature = "cuda", test))]
             On::Gpu { device, .. } => {
                 Weights::Gpu(gpu::Params::upload(&params, self.precision, device)?)
@@ -182,7 +171,27 @@ impl Compute {
         })
     }
 
-    /// Brings an optimizer to where the engine works.
+    /// Puts adapters on weights, which stay as they are from now on; adapters already there are merged
+    /// into them before. Other clones of the weights share them.
+    ///
+    /// # Errors
+    /// When there is no room for them, the weights are of another device, or, on a GPU,
+    /// [frozen](Weights::frozen).
+    pub fn adapt(&self, weights: Weights, lora: Lora) -> Result<Weights, ComputeError> {
+        match (&self.on, weights) {
+            (On::Cpu { .. }, weights @ Weights::Cpu(..)) => match weights.frozen() {
+                Weights::Cpu(params, _) => Ok(Weights::Cpu(params, Some(lora))),
+                #[cfg(any(feature = "cuda", test))]
+                Weights::Gpu(_) => Err(ComputeError::Elsewhere),
+            },
+            #[cfg(any(feature = "cuda", test))]
+            (On::Gpu { .. }, Weights::Gpu(params)) => Ok(Weights::Gpu(params.adapt(&lora)?)),
+            #[cfg(any(feature = "cuda", test))]
+            _ => Err(ComputeError::Elsewhere),
+        }
+    }
+
+    /// Brings an optimizer of all weights to where the engine works.
     ///
     /// # Errors
     /// When there is no room for its moments.
@@ -194,6 +203,26 @@ impl Compute {
                 Optimizer::Gpu(gpu::AdamW::upload(&optimizer, &self.layout, device)?)
             }
         })
+    }
+
+    /// Brings an optimizer of what is trained of the `student`, [`Weights::trained_len`] numbers, to where
+    /// the engine works: of its adapters, or of all weights where it has none.
+    ///
+    /// # Errors
+    /// When there is no room for its moments.
+    pub fn optimizer_of(
+        &self,
+        student: &Weights,
+        optimizer: AdamW,
+    ) -> Result<Optimizer, ComputeError> {
+        match (&self.on, student) {
+            #[cfg(any(feature = "cuda", test))]
+            (On::Gpu { device, .. }, Weights::Gpu(params)) if params.lora().is_some() => {
+                let adamw = gpu::AdamW::upload_adapters(&optimizer, params, device)?;
+                Ok(Optimizer::Gpu(adamw))
+            }
+            _ => self.optimizer(optimizer),
+        }
     }
 
     /// Brings an optimizer back to a fresh state: in place, since an arm may fill the memory that is left.
@@ -210,7 +239,7 @@ impl Compute {
     }
 
     /// Computes losses and, kept in the engine, the gradient of their weighted sum with respect to
-    /// `student`.
+    /// `student`, or to its adapters where it has some.
     ///
     /// `reference` is needed where a batch has KL weights.
     ///
@@ -224,7 +253,7 @@ impl Compute {
     ) -> Result<LossReport, ComputeError> {
         match &mut self.on {
             On::Cpu { engine, .. } => {
-                let reference = reference.map(Weights::cpu).transpose()?;
+                let reference = reference.map(Weights::frozen_cpu).transpose()?;
                 Ok(engine.forward_backward(student.cpu()?, reference, batches))
             }
             #[cfg(any(feature = "cuda", test))]
@@ -235,7 +264,8 @@ impl Compute {
         }
     }
 
-    /// Updates `student` with the gradient of the last [`Self::forward_backward`]; returns its norm.
+    /// Updates `student`, or its adapters where it has some, with the gradient of the last
+    /// [`Self::forward_backward`]; returns its norm. The optimizer is [`Self::optimizer_of`] the student.
     ///
     /// # Errors
     /// When the GPU fails.
@@ -246,8 +276,11 @@ impl Compute {
         lr: f64,
     ) -> Result<f64, ComputeError> {
         match (&mut self.on, student, optimizer) {
-            (On::Cpu { engine, .. }, Weights::Cpu(student), Optimizer::Cpu(optimizer)) => {
-                Ok(engine.update(student, optimizer, lr))
+            (On::Cpu { engine, .. }, Weights::Cpu(student, lora), Optimizer::Cpu(optimizer)) => {
+                Ok(match lora {
+                    Some(lora) => engine.update_adapters(lora, optimizer, lr),
+                    None => engine.update(Arc::make_mut(student), optimizer, lr),
+                })
             }
             #[cfg(any(feature = "cuda", test))]
             (On::Gpu { engine, .. }, Weights::Gpu(student), Optimizer::Gpu(optimizer)) => {
@@ -267,6 +300,21 @@ impl Compute {
             On::Cpu { engine, .. } => Ok(engine.gradients()),
             #[cfg(any(feature = "cuda", test))]
             On::Gpu { engine, .. } => Ok(engine.gradients()?),
+        }
+    }
+
+    /// The gradient of the last [`Self::forward_backward`] of a `student` with adapters, in their layout.
+    ///
+    /// # Errors
+    /// When the GPU fails, or the student has no adapters.
+    pub fn adapter_gradients(&self, student: &Weights) -> Result<Lora, ComputeError> {
+        match (&self.on, student) {
+            (On::Cpu { engine, .. }, Weights::Cpu(_, Some(lora))) => {
+                Ok(engine.adapter_gradients(&lora.layout))
+            }
+            #[cfg(any(feature = "cuda", test))]
+            (On::Gpu { engine, .. }, Weights::Gpu(params)) => Ok(engine.adapter_gradients(params)?),
+            _ => Err(ComputeError::Elsewhere),
         }
     }
 
@@ -298,7 +346,7 @@ impl Compute {
     ) -> Result<Vec<PositionLoss>, ComputeError> {
         match &mut self.on {
             On::Cpu { engine, .. } => {
-                let reference = reference.map(Weights::cpu).transpose()?;
+                let reference = reference.map(Weights::frozen_cpu).transpose()?;
                 Ok(engine.evaluate(student.cpu()?, reference, tokens, seq_len, wanted))
             }
             #[cfg(any(feature = "cuda", test))]
@@ -370,78 +418,5 @@ impl Compute {
             #[cfg(any(feature = "cuda", test))]
             On::Gpu { sampler, .. } => Ok(sampler.generate(weights.gpu()?, request)?),
         }
-    }
-}
-
-impl Weights {
-    /// The weights in the machine's memory.
-    ///
-    /// # Errors
-    /// When the GPU fails.
-    pub fn on_host(&self) -> Result<Cow<'_, Params>, ComputeError> {
-        Ok(match self {
-            Self::Cpu(params) => Cow::Borrowed(params),
-            #[cfg(any(feature = "cuda", test))]
-            Self::Gpu(params) => Cow::Owned(params.download()?),
-        })
-    }
-
-    /// Weights that will not be updated; on a GPU, only what they compute with.
-    #[must_use]
-    pub fn frozen(self) -> Self {
-        match self {
-            Self::Cpu(params) => Self::Cpu(params),
-            #[cfg(any(feature = "cuda", test))]
-            Self::Gpu(params) => Self::Gpu(params.frozen()),
-        }
-    }
-
-    /// Takes the values of `other`, frozen: in place, since an arm may fill the memory that is left.
-    pub fn copy_from(&mut self, other: &Self) {
-        match (self, other) {
-            (Self::Cpu(to), Self::Cpu(from)) => to.data.copy_from_slice(&from.data),
-            // A GPU's tensors are never written to: both may be the same.
-            #[cfg(any(feature = "cuda", test))]
-            (to, from) => *to = from.clone().frozen(),
-        }
-    }
-
-    fn cpu(&self) -> Result<&Params, ComputeError> {
-        match self {
-            Self::Cpu(params) => Ok(params),
-            #[cfg(any(feature = "cuda", test))]
-            Self::Gpu(_) => Err(ComputeError::Elsewhere),
-        }
-    }
-
-    #[cfg(any(feature = "cuda", test))]
-    fn gpu(&self) -> Result<&gpu::Params, ComputeError> {
-        match self {
-            Self::Gpu(params) => Ok(params),
-            Self::Cpu(_) => Err(ComputeError::Elsewhere),
-        }
-    }
-}
-
-impl Optimizer {
-    /// Updates since it was made or reset.
-    pub fn updates(&self) -> u64 {
-        match self {
-            Self::Cpu(adamw) => adamw.updates,
-            #[cfg(any(feature = "cuda", test))]
-            Self::Gpu(adamw) => adamw.updates,
-        }
-    }
-
-    /// The optimizer in the machine's memory.
-    ///
-    /// # Errors
-    /// When the GPU fails.
-    pub fn on_host(&self) -> Result<Cow<'_, AdamW>, ComputeError> {
-        Ok(match self {
-            Self::Cpu(adamw) => Cow::Borrowed(adamw),
-            #[cfg(any(feature = "cuda", test))]
-            Self::Gpu(adamw) => Cow::Owned(adamw.download()?),
-        })
     }
 }

@@ -53,6 +53,15 @@ pub struct Gpu {
 }
 
 impl Hardware {
+    /// The CPU, in f32.
+    pub fn cpu(threads: usize) -> Self {
+        Self {
+            device: "cpu".into(),
+            threads,
+            precision: Precision::F32,
+        }
+    }
+
     /// What a configuration asks for.
     pub fn of(config: &RunConfig) -> Self {
         Self {

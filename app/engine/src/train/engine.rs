@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use rayon::prelude::*;
 
-use crate::model::{Layout, Packed, Params};
+use crate::model::{Layout, Lora, LoraLayout, ModelRef, Packed, Params};
 use crate::ops::Precision;
 use crate::ops::head::PositionLoss;
 
@@ -123,19 +123,24 @@ impl Engine {
         self.threads
     }
 
-    /// Computes losses and, in the lanes, the gradient of their weighted sum with respect to `student`.
+    /// Computes losses and, in the lanes, the gradient of their weighted sum with respect to `student`, or
+    /// to its adapters where it has some.
     ///
     /// `reference` is needed where a batch has KL weights.
-    pub fn forward_backward(
+    pub fn forward_backward<'a>(
         &mut self,
-        student: &Params,
+        student: impl Into<ModelRef<'a>>,
         reference: Option<&Params>,
         batches: &[LossBatch],
     ) -> LossReport {
+        let student = student.into();
         let batching = self.batching;
         let micros = self.micro_batches(batches.iter().map(|b| (b.tokens.len(), b.seq_len)));
         self.busy = self.lanes.len().min(micros.len());
-        let len = self.layout.len;
+        let len = match student.lora {
+            Some(lora) => lora.layout.gradient_len(),
+            None => self.layout.len,
+        };
         let reference = reference.filter(|_| {
             batches
                 .iter()
@@ -143,7 +148,7 @@ impl Engine {
         });
         let results = self.pool.install(|| {
             let student = Model::pack(student, &mut self.student, true);
-            let reference = reference.map(|r| Model::pack(r, &mut self.reference, false));
+            let reference = reference.map(|r| Model::pack(r.into(), &mut self.reference, false));
             let lanes = &mut self.lanes[..self.busy];
             lanes
                 .par_iter_mut()
@@ -170,12 +175,26 @@ impl Engine {
 
     /// Updates `student` with the gradients of the last [`Self::forward_backward`]; returns their norm.
     pub fn update(&mut self, student: &mut Params, optimizer: &mut AdamW, lr: f64) -> f64 {
-        let grads: Vec<&[f32]> = self.lanes[..self.busy]
-            .iter()
-            .map(|lane| &lane.grads[..])
-            .collect();
+        let grads: Vec<&[f32]> = self.lane_gradients().collect();
         self.pool
             .install(|| optimizer.update(&mut student.data, &grads, lr))
+    }
+
+    /// The same for the adapters of the model that the gradients are of.
+    pub fn update_adapters(&mut self, lora: &mut Lora, optimizer: &mut AdamW, lr: f64) -> f64 {
+        let gradient = self.adapter_gradients(&lora.layout);
+        self.pool
+            .install(|| optimizer.update(&mut lora.data, &[&gradient.data], lr))
+    }
+
+    /// The gradient of the last [`Self::forward_backward`], of a model with adapters of this layout.
+    pub fn adapter_gradients(&self, layout: &Arc<LoraLayout>) -> Lora {
+        let lanes: Vec<&[f32]> = self.lane_gradients().collect();
+        layout.gather(&lanes, layout.config.scale())
+    }
+
+    fn lane_gradients(&self) -> impl Iterator<Item = &[f32]> {
+        self.lanes[..self.busy].iter().map(|lane| &lane.grads[..])
     }
 
     /// The gradient of the last [`Self::forward_backward`], in the layout of the weights.
@@ -191,18 +210,19 @@ impl Engine {
 
     /// Scores positions of `tokens [B, T]` without gradients, `[B, T]`: those that are `wanted`, or all;
     /// the others, and last positions, are zero.
-    pub fn evaluate(
+    pub fn evaluate<'a>(
         &mut self,
-        student: &Params,
+        student: impl Into<ModelRef<'a>>,
         reference: Option<&Params>,
         tokens: &[u32],
         seq_len: usize,
         wanted: Option<&[bool]>,
     ) -> Vec<PositionLoss> {
+        let student = student.into();
         let micros = self.micro_batches([(tokens.len(), seq_len)].into_iter());
         self.pool.install(|| {
             let student = Model::pack(student, &mut self.student, false);
-            let reference = reference.map(|r| Model::pack(r, &mut self.reference, false));
+            let reference = reference.map(|r| Model::pack(r.into(), &mut self.reference, false));
             let results = share(&mut self.lanes, &micros, |lane, micro| {
                 let range = micro.positions(seq_len);
                 let wanted = wanted.map(|wanted| &wanted[range.clone()]);
@@ -215,13 +235,14 @@ impl Engine {
 
     /// Log-probabilities of candidates for the tokens behind some positions of `tokens [B, T]`, a row of
     /// them a query; no other position passes through the head.
-    pub fn log_probs(
+    pub fn log_probs<'a>(
         &mut self,
-        student: &Params,
+        student: impl Into<ModelRef<'a>>,
         tokens: &[u32],
         seq_len: usize,
         queries: &[Query],
     ) -> Vec<Vec<f32>> {
+        let student = student.into();
         let micros = self.micro_batches([(tokens.len(), seq_len)].into_iter());
         let mut found = vec![Vec::new(); queries.len()];
         let results = self.pool.install(|| {
@@ -246,7 +267,13 @@ impl Engine {
     }
 
     /// Logits of every position of `tokens [B, T]`, whole: `[B, T, V]`. For checks, not for training.
-    pub fn logits(&mut self, student: &Params, tokens: &[u32], seq_len: usize) -> Vec<f32> {
+    pub fn logits<'a>(
+        &mut self,
+        student: impl Into<ModelRef<'a>>,
+        tokens: &[u32],
+        seq_len: usize,
+    ) -> Vec<f32> {
+        let student = student.into();
         let (packed, lane) = (&mut self.student, &mut self.lanes[0]);
         self.pool.install(|| {
             let student = Model::pack(student, packed, false);

@@ -1,5 +1,6 @@
 //! The first phase: trained once a seed, shared by its arms, kept in the cache.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
@@ -12,7 +13,7 @@ use crate::run::{
 
 use super::arm::Shared;
 use super::journal::Journal;
-use super::learner::{Learner, NotFinite, Place, StepError};
+use super::learner::{Learner, NotFinite, Place, StepError, starting_weights};
 use super::objective;
 use super::pace::Pace;
 
@@ -77,7 +78,7 @@ pub(super) fn run(
     }
     let (mut learner, mut evaluations) = match found {
         Some(found) => found,
-        None => (Learner::new(config, &shared.compute, seed)?, Vec::new()),
+        None => start(shared, journal, seed)?,
     };
     for &arm in members {
         catch_up(journal, arm, &learner, &evaluations)?;
@@ -125,7 +126,8 @@ pub(super) fn run(
             saved = Instant::now();
         }
     }
-    if trained || store.steps()?.last() != Some(&steps) {
+    // A model that stays what it was is kept where it came from.
+    if trained || (steps > 0 && store.steps()?.last() != Some(&steps)) {
         save(&learner, &evaluations)?;
     }
     if trained && let Some(cache) = cache {
@@ -139,6 +141,25 @@ pub(super) fn run(
     Ok(FirstPhase::Done(Box::new(learner)))
 }
 
+/// A learner at the very start. What an untouched pretrained model knows is asked once a run.
+fn start(
+    shared: &Shared,
+    journal: &Journal,
+    seed: u64,
+) -> Result<(Learner, Vec<Evaluation>), RunError> {
+    let config = shared.config;
+    let mut learner = Learner::new(config, shared.suite, &shared.compute, seed)?;
+    let asked = journal.state(|state| {
+        let mut arms = state.arms.iter();
+        arms.find_map(|arm| arm.evaluations.first().filter(|e| e.step == 0).cloned())
+    });
+    let known = asked.filter(|_| config.phases[0].steps == 0);
+    if let Some(evaluation) = &known {
+        learner.cost = evaluation.cost;
+    }
+    Ok((learner, known.into_iter().collect()))
+}
+
 /// A checkpoint of the first phase; `None`, with a warning, where it is none of this configuration.
 fn restore(
     shared: &Shared,
@@ -150,9 +171,11 @@ fn restore(
     let read = || {
         let saved: Saved = checkpoint.state()?;
         let (place, cost) = (saved.place, saved.cost);
-        let mut learner = Learner::restore(config, &shared.compute, checkpoint, None, place, cost)?;
-        // The reference of the first phase are the initial weights.
-        learner.reference = Learner::new(config, &shared.compute, seed)?.reference;
+        let compute = &shared.compute;
+        let mut learner = Learner::restore(config, compute, checkpoint, None, place, cost)?;
+        // The reference of the first phase are the weights it started from.
+        let reference = starting_weights(shared.suite, compute, seed)?.frozen();
+        learner.reference = Arc::new(reference);
         Ok::<_, RunError>((learner, saved.evaluations))
     };
     match read() {
@@ -215,7 +238,7 @@ fn evaluate(
     evaluations: &mut Vec<Evaluation>,
     members: &[usize],
 ) -> Result<(), RunError> {
-    let scores = learner.evaluate(shared.suite, &mut shared.compute)?;
+    let scores = learner.evaluate(shared.config, shared.suite, &mut shared.compute)?;
     let Place { step, phase, .. } = learner.place;
     let evaluation = Evaluation {
         phase,

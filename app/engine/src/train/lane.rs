@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
-use crate::model::{Activations, Keep, ModelConfig, Packed, Params, backward, forward};
+use crate::model::{Activations, Keep, ModelConfig, ModelRef, Packed, Params, backward, forward};
 use crate::ops::head::{self, PositionLoss};
 use crate::ops::matmul::Out;
 
@@ -17,6 +17,7 @@ pub(super) struct Lane {
     head: head::Scratch,
     targets: Vec<u32>,
     losses: Vec<PositionLoss>,
+    /// In the layout of the model, or of what its adapters have lanes add up.
     pub grads: Vec<f32>,
 }
 
@@ -29,9 +30,12 @@ pub(super) struct Model<'a> {
 
 impl<'a> Model<'a> {
     /// Packs the weights; call it inside the pool.
-    pub fn pack(params: &'a Params, packed: &'a mut Packed, backward: bool) -> Self {
-        packed.pack(params, backward);
-        Self { params, packed }
+    pub fn pack(model: ModelRef<'a>, packed: &'a mut Packed, backward: bool) -> Self {
+        packed.pack(model, backward);
+        Self {
+            params: model.params,
+            packed,
+        }
     }
 
     /// A forward that is for no backward.
@@ -83,7 +87,10 @@ impl Lane {
             ntp_weights: &picked.of(batch.ntp_weights, 1),
             kl_weights: &picked.of(batch.kl_weights, 1),
             d_hidden: &mut d_hidden[..hidden.len()],
-            d_embed: &mut self.grads[params.layout.embed_out()],
+            d_embed: match packed.trains_adapters() {
+                true => None,
+                false => Some(&mut self.grads[params.layout.embed_out()]),
+            },
         };
         let positions = head::Positions {
             hidden: &hidden,

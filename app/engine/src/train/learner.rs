@@ -1,6 +1,7 @@
 //! One model being trained through the phases of an experiment.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
@@ -9,7 +10,7 @@ use crate::data::{Batch, Suite};
 use crate::eval;
 use crate::experiment::RunConfig;
 use crate::model::Params;
-use crate::run::{Checkpoint, Cost, NamedTensor, RunError, Score};
+use crate::run::{Checkpoint, Cost, NamedTensor, Role, RunError, Score};
 
 use super::{
     AdamW, AdamWConfig, Compute, ComputeError, LossBatch, LossReport, Optimizer, Stream, Weights,
@@ -20,8 +21,10 @@ use super::{
 pub struct Learner {
     /// Weights in training θ.
     pub student: Weights,
-    /// Frozen copy at the start of the phase π.
-    pub reference: Weights,
+    /// Frozen copy at the start of the phase π; arms share that of the phase after the first.
+    pub reference: Arc<Weights>,
+    /// Whether the reference is that of the next phase already.
+    ready: bool,
     optimizer: Optimizer,
     /// Where it stands.
     pub place: Place,
@@ -93,15 +96,20 @@ impl OnHost<'_> {
 }
 
 impl Learner {
-    /// A freshly initialised model at the start of the first phase.
+    /// A pretrained or freshly initialised model at the start of the first phase.
     ///
     /// # Errors
-    /// When the device has no room for it.
-    pub fn new(config: &RunConfig, compute: &Compute, seed: u64) -> Result<Self, ComputeError> {
-        let student = Params::init(compute.layout(), &Stream::new(seed, "initial weights"));
-        let student = compute.weights(student)?;
+    /// When the pretrained weights cannot be read, or the device has no room for them.
+    pub fn new(
+        config: &RunConfig,
+        suite: &Suite,
+        compute: &Compute,
+        seed: u64,
+    ) -> Result<Self, ComputeError> {
+        let student = starting_weights(suite, compute, seed)?;
         Ok(Self {
-            reference: student.clone().frozen(),
+            reference: Arc::new(student.clone().frozen()),
+            ready: false,
             optimizer: fresh_optimizer(config, compute)?,
             student,
             place: Place {
@@ -119,10 +127,22 @@ impl Learner {
         Self {
             student: self.student.clone(),
             reference: self.reference.clone(),
+            ready: self.ready,
             optimizer: self.optimizer.clone(),
             place: self.place,
             cost: self.cost,
         }
+    }
+
+    /// At the end of a phase: takes the reference of the next one, which copies will share.
+    pub(super) fn take_next_reference(&mut self, shared: Option<Arc<Weights>>) {
+        match (shared, Arc::get_mut(&mut self.reference)) {
+            (Some(shared), _) => self.reference = shared,
+            // In place, since an arm may fill the memory that is left.
+            (None, Some(own)) => own.copy_from(&self.student),
+            (None, None) => self.reference = Arc::new(self.student.clone().frozen()),
+        }
+        self.ready = true;
     }
 
     /// Whether the phase has had all its steps.
@@ -140,7 +160,10 @@ impl Learner {
     /// # Errors
     /// When the device fails.
     pub fn start_next_phase(&mut self, compute: &Compute) -> Result<(), ComputeError> {
-        self.reference.copy_from(&self.student);
+        if !self.ready {
+            self.take_next_reference(None);
+        }
+        self.ready = false;
         compute.reset(&mut self.optimizer)?;
         self.place.phase += 1;
         self.place.phase_start = self.place.step;
@@ -222,20 +245,24 @@ impl Learner {
         })
     }
 
-    /// Held-out figures of every dataset.
+    /// Held-out figures of every dataset; questions that are asked at the ends of phases alone, then.
     ///
     /// # Errors
     /// When the device fails.
     pub fn evaluate(
         &mut self,
+        config: &RunConfig,
         suite: &Suite,
         compute: &mut Compute,
     ) -> Result<Vec<Score>, ComputeError> {
         let start = Instant::now();
         let finite = |x: f64| x.is_finite().then_some(x);
+        let untouched = self.place.step == 0 && suite.pretrained().is_some();
         let mut scores = Vec::new();
         for (i, data) in suite.held_out().iter().enumerate() {
-            let (student, reference) = (&self.student, &self.reference);
+            // The untouched model is its own reference.
+            let reference = (!untouched).then_some(&*self.reference);
+            let student = &self.student;
             let figures = eval::evaluate(compute, student, reference, data, suite.reduction())?;
             scores.push(Score {
                 dataset: data.dataset.clone(),
@@ -244,6 +271,19 @@ impl Learner {
                 kl: finite(figures.kl),
                 accuracy: finite(figures.accuracy),
                 choices: None,
+            });
+        }
+        let ends = self.place.step == 0 || self.phase_is_over(config);
+        for choices in suite.choices(ends) {
+            let found = choices.ask(compute, &self.student)?;
+            let accuracy = found.map(|c| c.accuracy_normalised.unwrap_or(c.accuracy).mean);
+            scores.push(Score {
+                dataset: choices.name.clone(),
+                role: Role::Old,
+                ntp: None,
+                kl: None,
+                accuracy,
+                choices: found,
             });
         }
         self.cost.seconds_eval += start.elapsed().as_secs_f64();
@@ -261,7 +301,7 @@ impl Learner {
         })
     }
 
-    /// Takes a learner back from a checkpoint; `reference` where the phase is not over.
+    /// Takes a learner back from a checkpoint; with its reference where the phase is not over.
     ///
     /// # Errors
     /// [`RunError`] where a tensor is missing or of another size, or the device has no room for it.
@@ -269,16 +309,16 @@ impl Learner {
         config: &RunConfig,
         compute: &Compute,
         checkpoint: &Checkpoint,
-        reference: Option<&Checkpoint>,
+        reference: Option<Arc<Weights>>,
         place: Place,
         cost: Cost,
     ) -> Result<Self, RunError> {
         let student = read_weights("student", compute, checkpoint)?;
         let over = place.step == place.phase_start + config.phases[place.phase].steps;
         let reference = match reference {
-            Some(checkpoint) => read_weights("reference", compute, checkpoint)?.frozen(),
+            Some(reference) => reference,
             // The first phase makes its own; at the end of a phase the next one replaces it.
-            None if over || place.phase == 0 => student.clone().frozen(),
+            None if over || place.phase == 0 => Arc::new(student.clone().frozen()),
             None => {
                 return Err(RunError::BadCheckpoint {
                     path: checkpoint.path.clone(),
@@ -296,6 +336,7 @@ impl Learner {
         Ok(Self {
             student,
             reference,
+            ready: false,
             optimizer: compute.optimizer(optimizer)?,
             place,
             cost,
@@ -325,7 +366,23 @@ pub fn named<'a>(prefix: &str, params: &'a Params) -> Vec<NamedTensor<'a>> {
         .collect()
 }
 
-fn read_weights(
+/// What the first phase starts from.
+///
+/// # Errors
+/// When the pretrained weights cannot be read, or the device has no room for them.
+pub(super) fn starting_weights(
+    suite: &Suite,
+    compute: &Compute,
+    seed: u64,
+) -> Result<Weights, ComputeError> {
+    let params = match suite.pretrained() {
+        Some(pretrained) => pretrained.load(&()).map_err(Box::new)?,
+        None => Params::init(compute.layout(), &Stream::new(seed, "initial weights")),
+    };
+    compute.weights(params)
+}
+
+pub(super) fn read_weights(
     prefix: &str,
     compute: &Compute,
     checkpoint: &Checkpoint,

@@ -60,12 +60,13 @@ pub(super) fn look(
         .zip(&batch.lengths)
         .map(|(row, &len)| &row[..len as usize])
         .collect();
-    let texts = all[..rows]
-        .iter()
-        .map(|row| harmless(&shared.suite.decode(row)));
+    let text = |row: &&[u32]| match shared.suite.decode(row) {
+        Ok(text) => harmless(&text),
+        Err(error) => format!("({error})"),
+    };
     let seen = ReplayLook {
         step: place.step,
-        rows: texts.collect(),
+        rows: all[..rows].iter().map(text).collect(),
         nll: nll.filter(|nll| nll.is_finite()),
         quality: Quality::of(&all),
     };

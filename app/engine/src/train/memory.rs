@@ -28,8 +28,10 @@ pub struct Demand {
     pub batching: Batching,
     /// Tokens of a row.
     pub seq_len: usize,
-    /// Students, each with a reference.
+    /// Students in memory at a time.
     pub learners: usize,
+    /// References in memory at a time, where every student shares one with others; else each has its own.
+    pub shared_references: Option<usize>,
     /// Rows of each batch of a step; none where nothing is trained.
     pub batches: Vec<usize>,
     /// Rows scored at a time without gradients.
@@ -77,6 +79,11 @@ impl Demand {
         if config.arms.iter().any(|arm| replays(arm.objective)) {
             batches.push(replay);
         }
+        let all = config.arms.len() * config.seeds.len();
+        let learners = match config.training.concurrent_arms {
+            0 => all,
+            most => most.min(all),
+        };
         let held_out = suite.held_out().iter().map(|data| data.batch.tokens.len());
         Self {
             model: suite.model(config),
@@ -84,7 +91,12 @@ impl Demand {
             gpu: (config.device != "cpu").then_some(config.precision),
             batching: Batching::of(config),
             seq_len: suite.seq_len(),
-            learners: config.arms.len() * config.seeds.len(),
+            learners,
+            // Only the phase after the first begins with the same weights for several.
+            shared_references: (config.phases.len() <= 2).then(|| match suite.pretrained() {
+                Some(_) if config.phases[0].steps == 0 => 1,
+                _ => config.seeds.len().min(learners),
+            }),
             batches,
             scored: held_out.clone().max().unwrap_or(0) / suite.seq_len().max(1),
             reference: true,
@@ -123,7 +135,10 @@ impl Demand {
         let samples = self.generated * t;
 
         let numbers = [
-            ("weights and references", 2 * self.learners * weights),
+            (
+                "weights and references",
+                (self.learners + self.references()) * weights,
+            ),
             (
                 "moments of the optimizer",
                 2 * self.learners * weights * usize::from(training),
@@ -164,6 +179,20 @@ impl Demand {
         Memory(items)
     }
 
+    /// References in memory at a time.
+    pub fn references(&self) -> usize {
+        self.shared_references
+            .map_or(self.learners, |shared| shared.min(self.learners))
+    }
+
+    /// The same with another number of students at a time.
+    pub fn with_learners(&self, learners: usize) -> Self {
+        Self {
+            learners,
+            ..self.clone()
+        }
+    }
+
     fn micro_batches(&self, rows: usize) -> usize {
         #[cfg(any(feature = "cuda", test))]
         if let Some(precision) = self.gpu {
@@ -176,9 +205,8 @@ impl Demand {
 
     /// Changes that make it fit into so many bytes, each with what it takes then.
     pub fn that_fits(&self, bytes: f64) -> Vec<(String, Memory)> {
-        let with = |batching: Batching, learners: usize| Self {
+        let with = |batching: Batching| Self {
             batching,
-            learners,
             ..self.clone()
         };
         let largest = self.batches.iter().max().copied().unwrap_or(1);
@@ -200,25 +228,20 @@ impl Demand {
         };
         let recompute = "training.recompute=true";
         let size = |rows| format!("training.micro_batch={rows}");
-        let n = self.learners;
         let any = smaller().any(|rows| {
             let batching = micro(rows, self.batching.recompute);
-            offer(size(rows), with(batching, n))
+            offer(size(rows), with(batching))
         });
         if !self.batching.recompute {
             let same = micro(self.batching.micro_batch, true);
-            let alone = offer(recompute.into(), with(same, n));
+            let alone = offer(recompute.into(), with(same));
             if !any && !alone {
                 smaller().any(|rows| {
                     let both = format!("{recompute} with {}", size(rows));
-                    offer(both, with(micro(rows, true), n))
+                    offer(both, with(micro(rows, true)))
                 });
             }
         }
-        (1..n).rev().any(|learners| {
-            let fewer = format!("{learners} of the {n} arms and seeds at a time");
-            offer(fewer, with(self.batching, learners))
-        });
         found
     }
 }
@@ -305,6 +328,7 @@ mod tests {
             },
             seq_len: 512,
             learners: 4,
+            shared_references: None,
             batches: vec![64, 64],
             scored: 64,
             reference: true,
@@ -329,12 +353,11 @@ mod tests {
             let fits = demand().that_fits(share * all);
             fits.into_iter().map(|(change, _)| change).collect()
         };
-        let [micro, recompute, arms] = &names(0.9)[..] else {
+        let [micro, recompute] = &names(0.9)[..] else {
             panic!("{:?}", names(0.9))
         };
         assert_eq!(micro, "training.micro_batch=4");
         assert_eq!(recompute, "training.recompute=true");
-        assert_eq!(arms, "3 of the 4 arms and seeds at a time");
     }
 
     #[test]

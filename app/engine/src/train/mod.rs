@@ -22,9 +22,10 @@ mod random;
 mod runner;
 mod schedule;
 mod services;
+mod weights;
 
 pub use adamw::{AdamW, AdamWConfig};
-pub use compute::{Compute, ComputeError, Optimizer, Weights};
+pub use compute::{Compute, ComputeError};
 pub use device::{DeviceError, Gpu, Hardware, check_device, probe_cuda};
 pub use engine::{Engine, LossBatch, LossReport, Query, RowLoss};
 pub use journal::Listener;
@@ -36,3 +37,4 @@ pub use prepare::{NUMERICS, PrepareError, device_in_words, environment, prepare}
 pub use random::{Random, Stream};
 pub use runner::{BREADCRUMB, Outcome, RunOptions, TrainError, run};
 pub use schedule::learning_rate;
+pub use weights::{Optimizer, Weights};

@@ -1,9 +1,10 @@
 //! Checks of a configuration before anything is written or trained.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::data::{DataError, Suite};
-use crate::experiment::RunConfig;
+use crate::data::{DataError, Suite, hash_files};
+use crate::experiment::{DataSpec, ModelSpec, RunConfig};
 use crate::ops::matmul::instruction_set;
 use crate::replay::{Capabilities, Plugin, Registry, SettingsError, UnknownStrategy};
 use crate::run::{Environment, PluginRecord};
@@ -97,16 +98,71 @@ pub fn prepare(
         }
         plugins.push(plugin.clone());
     }
-    check_memory(config, &Demand::of_run(config, &suite, &plugins))?;
+    check_memory(config, &demand_here(config, &suite, &plugins))?;
+    fill_in(config)?;
     Ok(plugins)
 }
 
-/// Refuses a run that does not fit into the memory that is free, the GPU's if it is to run on one.
-fn check_memory(config: &RunConfig, demand: &Demand) -> Result<(), PrepareError> {
+/// Makes paths absolute, so that a run can be resumed from anywhere, and notes what the files say.
+fn fill_in(config: &mut RunConfig) -> Result<(), DataError> {
+    let absolute = |path: &mut PathBuf| {
+        let builtin = path.starts_with("builtin:");
+        if !builtin && let Ok(whole) = std::path::absolute(&*path) {
+            *path = whole;
+        }
+    };
+    if let ModelSpec::Pretrained(model) = &mut config.model
+        && Path::new(&model.pretrained).exists()
+    {
+        let mut path = PathBuf::from(&model.pretrained);
+        absolute(&mut path);
+        model.pretrained = path.to_string_lossy().into_owned();
+    }
+    let DataSpec::Text(text) = &mut config.data else {
+        return Ok(());
+    };
+    for dataset in &mut text.datasets {
+        dataset.files.iter_mut().for_each(absolute);
+        let hash = hash_files(&dataset.files).map_err(|source| DataError::Rows {
+            name: dataset.name.clone(),
+            source: source.into(),
+        })?;
+        dataset.hash = Some(hash);
+    }
+    for questions in &mut text.questions {
+        absolute(&mut questions.file);
+        let file = std::slice::from_ref(&questions.file);
+        let hash = hash_files(file).map_err(|source| DataError::Questions {
+            name: questions.name.clone(),
+            source,
+        })?;
+        questions.hash = Some(hash);
+    }
+    Ok(())
+}
+
+/// What a run demands with as many arms at a time as are wanted, and as there is room for.
+pub(super) fn demand_here(config: &RunConfig, suite: &Suite, plugins: &[Arc<Plugin>]) -> Demand {
+    let mut demand = Demand::of_run(config, suite, plugins);
+    if let Some(free) = free_memory(config) {
+        while demand.learners > 1 && demand.memory().total() > free {
+            demand = demand.with_learners(demand.learners - 1);
+        }
+    }
+    demand
+}
+
+/// Bytes a run can have: of the GPU if it is to run on one.
+fn free_memory(config: &RunConfig) -> Option<f64> {
     let gpu = check_device(&config.device).ok().flatten();
     // This process is counted in the prediction, too.
     let on_host = || Some(available_memory()? + resident_memory().unwrap_or(0.0));
-    let Some(free) = gpu.map(|gpu| gpu.free as f64).or_else(on_host) else {
+    gpu.map(|gpu| gpu.free as f64).or_else(on_host)
+}
+
+/// Refuses a run that does not fit into the memory that is free, not even one arm at a time.
+fn check_memory(config: &RunConfig, demand: &Demand) -> Result<(), PrepareError> {
+    let Some(free) = free_memory(config) else {
         return Ok(());
     };
     let memory = demand.memory();

@@ -1,6 +1,8 @@
 //! Takes a run directory to its end.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::fmt::Write;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use crate::data::{DataError, Suite};
@@ -15,10 +17,10 @@ use super::arm::{ArmError, ArmRun, Shared};
 use super::first_phase::{self, FirstPhase};
 use super::journal::{Journal, Listener};
 use super::learner::{self, Learner};
-use super::memory::{Demand, human_bytes};
+use super::memory::human_bytes;
 use super::pace::Pace;
-use super::prepare::{NUMERICS, offered};
-use super::{Batching, Compute, ComputeError, Hardware};
+use super::prepare::{NUMERICS, demand_here, offered};
+use super::{Batching, Compute, ComputeError, Hardware, Weights};
 
 /// What a worker is to do.
 pub struct RunOptions<'a> {
@@ -129,6 +131,10 @@ struct Runner<'a> {
     plugins: Vec<Arc<Plugin>>,
     shared: Shared<'a>,
     journal: Journal,
+    /// Arms in memory at a time, at most.
+    most_active: usize,
+    /// References of the phase after the first, by who shares them.
+    references: HashMap<u64, Weak<Weights>>,
 }
 
 /// Trains every arm of a run from where it stands to its end, or until it is to stop.
@@ -176,6 +182,7 @@ pub fn run(options: RunOptions) -> Result<Outcome, TrainError> {
     }
     let journal = Journal::new(writer, state, options.listener);
     let stop_now = || stop().is_some();
+    let demand = demand_here(config, &suite, options.plugins);
     let shared = Shared {
         config,
         suite: &suite,
@@ -189,27 +196,41 @@ pub fn run(options: RunOptions) -> Result<Outcome, TrainError> {
         plugins,
         shared,
         journal,
+        most_active: demand.learners,
+        references: HashMap::new(),
     };
     // Other bits come from other versions, instruction sets and GPUs.
     let numerics = format!("{NUMERICS}, {}", options.device);
-    let memory = Demand::of_run(config, &suite, options.plugins).memory();
     runner.announce(resumed, phases, options.device, options.warnings)?;
-    let memory = format!("memory: about {}", human_bytes(memory.total()));
+    let mut memory = format!("memory: about {}", human_bytes(demand.memory().total()));
+    if demand.learners < runner.arms.len() {
+        let _ = write!(
+            memory,
+            "; {} of the {} arms at a time",
+            demand.learners,
+            runner.arms.len()
+        );
+    }
     runner.journal.log(LogLevel::Info, None, memory)?;
     runner.skip(options.skip_arms)?;
 
-    let Some(mut active) = runner.gather(options.cache, &numerics)? else {
-        return runner.interrupted(stop);
-    };
-    while !active.is_empty() {
+    let mut active = Vec::new();
+    loop {
+        if !runner.gather(&mut active, options.cache, &numerics)? {
+            return runner.interrupted(stop);
+        }
+        if active.is_empty() {
+            break;
+        }
         let mut i = 0;
         while i < active.len() {
             match runner.turn(&mut active[i])? {
                 Turn::Paused => i += 1,
                 Turn::Finished => {
-                    let run = active.remove(i).run;
+                    let Active { run, store, .. } = active.remove(i);
                     let (arm, step) = (run.index, run.learner.place.step);
                     runner.journal.emit(Event::ArmFinished { arm, step })?;
+                    store.prune(1)?;
                 }
                 Turn::Failed(error) => {
                     let run = active.remove(i).run;
@@ -329,22 +350,25 @@ impl Runner<'_> {
         })
     }
 
-    /// Brings every arm that is not over to a point from which it can take turns: its own last
-    /// checkpoint, or the end of the first phase. `None`: the run is to stop.
+    /// Brings arms that are not over to a point from which they can take turns, as many as there is
+    /// room for: an arm's own last checkpoint, or the end of the first phase. `false`: the run is to stop.
     fn gather(
         &mut self,
+        active: &mut Vec<Active>,
         cache: Option<&PhaseCache>,
         numerics: &str,
-    ) -> Result<Option<Vec<Active>>, TrainError> {
-        let mut active: Vec<Active> = Vec::new();
-        let mut fresh = Vec::new();
+    ) -> Result<bool, TrainError> {
+        let mut chosen = Vec::new();
         for arm in 0..self.arms.len() {
-            if self.is_over(arm) {
+            if active.len() + chosen.len() >= self.most_active {
+                break;
+            }
+            if self.is_over(arm) || active.iter().any(|active| active.run.index == arm) {
                 continue;
             }
             match self.restore(arm)? {
                 Some(Ok(restored)) => active.push(restored),
-                Some(Err(ArmError::Cancelled)) => return Ok(None),
+                Some(Err(ArmError::Cancelled)) => return Ok(false),
                 Some(Err(ArmError::Device(error))) => return Err(error.into()),
                 Some(Err(error)) => {
                     return Err(TrainError::CannotGoOn {
@@ -352,54 +376,129 @@ impl Runner<'_> {
                         reason: error.to_string(),
                     });
                 }
-                None => fresh.push(arm),
+                None => chosen.push(arm),
             }
         }
         for seed in self.shared.config.seeds.clone() {
-            let members: Vec<usize> = fresh
-                .iter()
-                .copied()
-                .filter(|&arm| self.arms[arm].info.seed == seed)
-                .collect();
-            if members.is_empty() {
-                continue;
+            let of_seed = |arm: &usize| self.arms[*arm].info.seed == seed;
+            let chosen: Vec<usize> = chosen.iter().copied().filter(of_seed).collect();
+            if !chosen.is_empty() && !self.start_arms(seed, &chosen, active, cache, numerics)? {
+                return Ok(false);
             }
-            let store = self.dir.checkpoints(&format!("first-phase-seed-{seed}"));
-            let what = (seed, &members[..]);
-            let shared = &mut self.shared;
+        }
+        active.sort_by_key(|active| active.run.index);
+        Ok(true)
+    }
+
+    /// Takes arms of a seed to the end of the first phase. `false`: the run is to stop.
+    fn start_arms(
+        &mut self,
+        seed: u64,
+        chosen: &[usize],
+        active: &mut Vec<Active>,
+        cache: Option<&PhaseCache>,
+        numerics: &str,
+    ) -> Result<bool, TrainError> {
+        // Arms that wait for room are told of the phase, too.
+        let mut members = Vec::new();
+        for arm in 0..self.arms.len() {
+            let slug = &self.arms[arm].info.slug;
+            if self.arms[arm].info.seed == seed
+                && !self.is_over(arm)
+                && !active.iter().any(|active| active.run.index == arm)
+                && self.dir.checkpoints(slug).steps()?.is_empty()
+            {
+                members.push(arm);
+            }
+        }
+        let store = self.dir.checkpoints(&format!("first-phase-seed-{seed}"));
+        let what = (seed, &members[..]);
+        let shared = &mut self.shared;
+        let mut learner =
             match first_phase::run(shared, &self.journal, &store, cache, numerics, what)? {
-                FirstPhase::Stopped => return Ok(None),
+                FirstPhase::Stopped => return Ok(false),
                 FirstPhase::Failed(error, step) => {
                     for arm in members {
                         self.fail(arm, step, &error)?;
                     }
+                    return Ok(true);
                 }
-                FirstPhase::Done(learner) => {
-                    let mut learner = Some(*learner);
-                    for (i, &arm) in members.iter().enumerate() {
-                        // The last takes the learner itself: no model is in memory for nothing.
-                        let own = match i + 1 < members.len() {
-                            true => learner.as_ref().map(Learner::copy),
-                            false => learner.take(),
-                        };
-                        let Some(learner) = own else { break };
-                        let (info, options) = (self.arms[arm].clone(), self.options(arm));
-                        let plugin = &self.plugins[arm];
-                        let step = learner.place.step;
-                        let run =
-                            ArmRun::new(arm, &info, plugin, options, learner, &mut self.shared);
-                        match run {
-                            Ok(run) => active.push(self.activate(run)),
-                            Err(ArmError::Cancelled) => return Ok(None),
-                            Err(ArmError::Device(error)) => return Err(error.into()),
-                            Err(error) => self.fail(arm, step, &error)?,
-                        }
-                    }
-                }
+                FirstPhase::Done(learner) => *learner,
+            };
+        let known = self.shared_reference(seed);
+        learner.take_next_reference(known);
+        self.share_reference(seed, &learner.reference);
+        let mut learner = Some(learner);
+        for (i, &arm) in chosen.iter().enumerate() {
+            // The last takes the learner itself: no model is in memory for nothing.
+            let own = match i + 1 < chosen.len() {
+                true => learner.as_ref().map(Learner::copy),
+                false => learner.take(),
+            };
+            let Some(learner) = own else { break };
+            let (info, options) = (self.arms[arm].clone(), self.options(arm));
+            let plugin = &self.plugins[arm];
+            let step = learner.place.step;
+            match ArmRun::new(arm, &info, plugin, options, learner, &mut self.shared) {
+                Ok(run) => active.push(self.activate(run)),
+                Err(ArmError::Cancelled) => return Ok(false),
+                Err(ArmError::Device(error)) => return Err(error.into()),
+                Err(error) => self.fail(arm, step, &error)?,
             }
         }
-        active.sort_by_key(|active| active.run.index);
-        Ok(Some(active))
+        Ok(true)
+    }
+
+    /// Whose arms share the reference of the phase after the first: a seed's, or, of a pretrained model
+    /// that nothing was trained before, everyone's.
+    fn sharers(&self, seed: u64) -> u64 {
+        match self.is_untouched() {
+            true => 0,
+            false => seed,
+        }
+    }
+
+    /// Whether the second phase starts from a pretrained model as it was.
+    fn is_untouched(&self) -> bool {
+        let Shared { config, suite, .. } = &self.shared;
+        suite.pretrained().is_some() && config.phases[0].steps == 0
+    }
+
+    fn shared_reference(&self, seed: u64) -> Option<Arc<Weights>> {
+        self.references.get(&self.sharers(seed))?.upgrade()
+    }
+
+    fn share_reference(&mut self, seed: u64, reference: &Arc<Weights>) {
+        let sharers = self.sharers(seed);
+        self.references.insert(sharers, Arc::downgrade(reference));
+    }
+
+    /// The reference of an arm in a phase, from memory, the arm's folder, or the pretrained model.
+    fn reference(
+        &mut self,
+        arm: usize,
+        phase: usize,
+        store: &CheckpointStore,
+    ) -> Result<Option<Arc<Weights>>, RunError> {
+        let seed = self.arms[arm].info.seed;
+        if phase == 1
+            && let Some(shared) = self.shared_reference(seed)
+        {
+            return Ok(Some(shared));
+        }
+        let Shared { suite, compute, .. } = &self.shared;
+        let reference = match store.reference(phase)? {
+            Some(checkpoint) => learner::read_weights("reference", compute, &checkpoint)?,
+            None if phase == 1 && self.is_untouched() => {
+                learner::starting_weights(suite, compute, seed)?
+            }
+            None => return Ok(None),
+        };
+        let reference = Arc::new(reference.frozen());
+        if phase == 1 {
+            self.share_reference(seed, &reference);
+        }
+        Ok(Some(reference))
     }
 
     fn options(&self, arm: usize) -> InstanceOptions {
@@ -437,14 +536,13 @@ impl Runner<'_> {
                 return Ok(None);
             };
             let step = checkpoint.info.step;
-            let restored = store
-                .reference(checkpoint.info.phase)
-                .and_then(|reference| {
-                    let options = self.options(arm);
-                    let (info, plugin) = (&self.arms[arm], &self.plugins[arm]);
-                    let found = (&checkpoint, reference.as_ref());
-                    ArmRun::restore(arm, info, plugin, options, found, &mut self.shared)
-                });
+            let reference = self.reference(arm, checkpoint.info.phase, &store);
+            let restored = reference.and_then(|reference| {
+                let options = self.options(arm);
+                let (info, plugin) = (&self.arms[arm], &self.plugins[arm]);
+                let found = (&checkpoint, reference);
+                ArmRun::restore(arm, info, plugin, options, found, &mut self.shared)
+            });
             let restored = match restored {
                 Ok(restored) => restored,
                 Err(error) if error.is_unreadable() => return Err(error),
@@ -503,7 +601,7 @@ impl Runner<'_> {
             }
         }
         let learner = &mut active.run.learner;
-        let scores = learner.evaluate(self.shared.suite, &mut self.shared.compute)?;
+        let scores = learner.evaluate(config, self.shared.suite, &mut self.shared.compute)?;
         let (place, cost) = (active.run.learner.place, active.run.learner.cost);
         self.journal.emit(Event::Evaluated {
             arm,
@@ -539,12 +637,15 @@ impl Runner<'_> {
             return Ok(Err(error));
         }
         let place = active.run.learner.place;
-        let reference = active.run.learner.reference.on_host()?;
-        active.store.save_reference(
-            place.phase,
-            place.step,
-            &learner::named("reference", &reference),
-        )?;
+        // A pretrained model is kept where it came from.
+        if place.phase > 1 || !self.is_untouched() {
+            let reference = active.run.learner.reference.on_host()?;
+            active.store.save_reference(
+                place.phase,
+                place.step,
+                &learner::named("reference", &reference),
+            )?;
+        }
         // The two checkpoints kept are of the phase before, or the end of the one before that.
         if let Some(spent) = place.phase.checked_sub(2) {
             active.store.remove_reference(spent)?;
@@ -572,7 +673,7 @@ impl Runner<'_> {
     /// Writes a checkpoint, unless the last one is of this very step.
     fn save(&self, active: &mut Active) -> Result<Result<(), ArmError>, RunError> {
         let (arm, place) = (active.run.index, active.run.learner.place);
-        if active.saved_step == Some(place.step) {
+        if active.saved_step == Some(place.step) || place.step == 0 {
             return Ok(Ok(()));
         }
         self.journal.sync()?;

@@ -219,7 +219,9 @@ impl Services for ArmServices<'_> {
     }
 
     fn decode(&mut self, tokens: &[u32]) -> Result<String, ServiceError> {
-        Ok(self.suite.decode(tokens))
+        self.suite
+            .decode(tokens)
+            .map_err(|error| ServiceError::Failed(error.to_string()))
     }
 
     fn special_tokens(&self) -> SpecialTokens {

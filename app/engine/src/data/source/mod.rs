@@ -16,6 +16,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::Message;
+use crate::pretrained::builtin;
 pub(super) use record::{KINDS, Record, records};
 
 /// What a document says.
@@ -125,7 +126,8 @@ impl SourceError {
     }
 }
 
-/// The documents of a file, or of every file of a known kind in a folder and those below it.
+/// The documents of a file, built in or on disk, or of every file of a known kind in a folder and those
+/// below it.
 ///
 /// # Errors
 /// [`SourceError`] names the file, the line and the field. An empty source is an error.
@@ -158,6 +160,10 @@ pub(super) fn files(path: &Path) -> Result<Vec<PathBuf>, SourceError> {
         path: path.into(),
         source,
     };
+    if builtin::is_builtin(path) {
+        builtin::read(path).map_err(failed)?;
+        return Ok(vec![path.into()]);
+    }
     if !fs::metadata(path).map_err(failed)?.is_dir() {
         return match record::kind(path) {
             Some(_) => Ok(vec![path.into()]),

@@ -1,15 +1,18 @@
 //! Records of a file: named fields of a JSON line, a row of CSV or a row of Parquet.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader};
+use std::io::BufRead;
 use std::path::Path;
 use std::sync::Arc;
 
+use parquet::basic::Compression;
+use parquet::file::metadata::ParquetMetaData;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::Field;
 use serde_json::{Map, Value};
 
 use super::{Place, SourceError};
+use crate::pretrained::builtin;
 
 /// Endings of the files that are read.
 pub(in crate::data) const KINDS: [&str; 5] = ["txt", "jsonl", "ndjson", "csv", "parquet"];
@@ -51,7 +54,7 @@ pub(super) fn lines(
         source,
     };
     let file: Arc<Path> = path.into();
-    let mut reader = BufReader::new(File::open(path).map_err(failed)?);
+    let mut reader = builtin::open(path).map_err(failed)?;
     let mut line = Vec::new();
     for number in 1.. {
         line.clear();
@@ -153,6 +156,15 @@ fn parquet_rows(
     })?;
     let file: Arc<Path> = path.into();
     let reader = SerializedFileReader::new(opened).map_err(malformed)?;
+    if let Some(other) = unread_compression(reader.metadata()) {
+        return Err(SourceError::Malformed {
+            path: path.into(),
+            problem: format!(
+                "its columns are compressed as {other}; read are SNAPPY, as most of the hub's sets have \
+                 it, and UNCOMPRESSED: write it anew with one of these"
+            ),
+        });
+    }
     let rows = reader.get_row_iter(None).map_err(malformed)?;
     for (row, number) in rows.zip(1..) {
         let row = row.map_err(malformed)?;
@@ -166,6 +178,17 @@ fn parquet_rows(
         })?;
     }
     Ok(())
+}
+
+/// A compression among a file's columns that is not read here.
+fn unread_compression(file: &ParquetMetaData) -> Option<String> {
+    let columns = file.row_groups().iter().flat_map(|group| group.columns());
+    let read = [Compression::SNAPPY, Compression::UNCOMPRESSED];
+    columns
+        .map(|column| column.compression())
+        .find(|compression| !read.contains(compression))
+        // Without its level: `ZSTD(ZstdLevel(1))`.
+        .map(|c| c.to_string().split('(').next().unwrap_or_default().into())
 }
 
 fn object<'a>(columns: impl Iterator<Item = (&'a String, &'a Field)>) -> Map<String, Value> {

@@ -83,7 +83,7 @@ fn the_usual_fields_are_found_and_others_can_be_named() {
     assert_eq!(all(csv, "x.csv", &fields), ["a\nb"]);
 }
 
-/// Sets downloaded from the hub are Parquet, compressed in two ways.
+/// Sets downloaded from the hub are Parquet.
 #[test]
 fn parquet_is_read_as_the_hub_has_it() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/parquet");
@@ -103,6 +103,17 @@ fn parquet_is_read_as_the_hub_has_it() {
         assert_eq!((questions[0].answer, questions[1].answer), (0, 3), "{name}");
         assert_eq!(questions[0].choices.len(), choices);
         assert_eq!(questions[0].choices[..2], ["apple", "stone"]);
+    }
+}
+
+/// Else a user would be told of a compile-time feature of some library.
+#[test]
+fn parquet_in_another_compression_is_told_with_what_to_do() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/parquet");
+    let error = crate::data::read_questions(&folder.join("zstd.parquet")).unwrap_err();
+    let error = error.to_string();
+    for text in ["zstd.parquet", "compressed as ZSTD", "SNAPPY"] {
+        assert!(error.contains(text), "{text} in {error}");
     }
 }
 

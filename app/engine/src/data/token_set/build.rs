@@ -1,7 +1,6 @@
 //! Rows from documents.
 
 use std::collections::HashSet;
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
@@ -12,6 +11,7 @@ use super::{
 };
 use crate::data::source::files;
 use crate::data::{Chat, Content, Document, Example, Fields, SourceError, Tokenizer, read};
+use crate::pretrained::builtin;
 
 impl TokenSet {
     /// Reads files or folders and makes rows of their documents.
@@ -270,11 +270,24 @@ fn is_held_out(hash: &blake3::Hash, share: f64) -> bool {
     ((u64::from_le_bytes(first) >> 11) as f64) < share * (1_u64 << 53) as f64
 }
 
+/// Hash of files and folders together.
+pub(crate) fn hash_files(paths: &[PathBuf]) -> Result<String, SourceError> {
+    let hashes = paths.iter().map(|path| hash(path));
+    let hashes = hashes.collect::<Result<Vec<_>, _>>()?;
+    Ok(match &hashes[..] {
+        [one] => one.clone(),
+        several => blake3::hash(several.concat().as_bytes())
+            .to_hex()
+            .to_string(),
+    })
+}
+
 /// Hash of a file, or of the files of a folder.
 fn hash(path: &Path) -> Result<String, SourceError> {
     let mut hasher = blake3::Hasher::new();
     for file in files(path)? {
-        let bytes = fs::read(&file).map_err(|source| SourceError::Io { path: file, source })?;
+        let bytes =
+            builtin::read(&file).map_err(|source| SourceError::Io { path: file, source })?;
         hasher.update(&(bytes.len() as u64).to_le_bytes());
         hasher.update(&bytes);
     }

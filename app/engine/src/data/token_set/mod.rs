@@ -17,6 +17,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::{ChatError, ChatSettings, Place, SourceError, TokenizerError};
+pub(crate) use build::hash_files;
 pub use rows::{Batch, Rows, Shuffle};
 
 /// Rows of tokens to train on and to evaluate on.

@@ -147,10 +147,18 @@ impl Shuffle {
     /// # Panics
     /// With no rows, or more than 2³².
     pub fn new(seed: u64, purpose: &str, rows: usize) -> Self {
+        Self::of(Stream::new(seed, purpose), rows)
+    }
+
+    /// The order of `rows` rows that a stream decides.
+    ///
+    /// # Panics
+    /// With no rows, or more than 2³².
+    pub fn of(stream: Stream, rows: usize) -> Self {
         assert!(rows > 0, "nothing to draw from");
         assert!(u32::try_from(rows).is_ok(), "at most 2³² rows");
         let mut shuffle = Self {
-            stream: Stream::new(seed, purpose),
+            stream,
             rows: rows as u64,
             epoch: 0,
             order: Vec::new(),

@@ -3,26 +3,20 @@
 //! `tokenizer.json` holds the tokenizer itself; which tokens are BOS, EOS and padding, and the chat
 //! template, stand in files beside it that differ with the age of the model.
 
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
+use crate::pretrained::builtin;
 use crate::replay::SpecialTokens;
 
 use super::{Parts, TokenizerError};
 
 pub(super) fn open(path: &Path) -> Result<Parts, TokenizerError> {
-    let folder = if path.is_dir() {
-        path
-    } else {
-        path.parent().unwrap_or(Path::new("."))
-    };
-    let main = if path.is_dir() {
-        path.join("tokenizer.json")
-    } else {
-        path.to_owned()
+    let (folder, main) = match builtin::is_dir(path) {
+        true => (path, path.join("tokenizer.json")),
+        false => (path.parent().unwrap_or(Path::new(".")), path.to_owned()),
     };
     let Some(bytes) = read(&main)? else {
         return Err(TokenizerError::NotFound { path: path.into() });
@@ -177,8 +171,8 @@ fn json(path: &Path) -> Result<Json, TokenizerError> {
 
 /// The bytes of a file, if there is one.
 fn read(path: &Path) -> Result<Option<Vec<u8>>, TokenizerError> {
-    match fs::read(path) {
-        Ok(bytes) => Ok(Some(bytes)),
+    match builtin::read(path) {
+        Ok(bytes) => Ok(Some(bytes.into_owned())),
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(source) => Err(TokenizerError::Io {
             path: path.into(),

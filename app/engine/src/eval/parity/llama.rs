@@ -232,8 +232,7 @@ impl Objective {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Layout, Mlp};
-    use crate::ops::Precision;
+    use crate::model::Layout;
     use crate::ops::rope::{Rope, RopeScaling};
     use crate::train::Hardware;
 
@@ -253,16 +252,9 @@ mod tests {
 
     fn files() -> [Files; 2] {
         let config = |tied_embeddings, rope| ModelConfig {
-            n_heads: 4,
-            n_kv_heads: 2,
-            d_ff: 160,
-            mlp: Mlp::SwiGlu,
-            qk_norm: false,
-            norm_gains: true,
-            norm_eps: 1e-5,
             tied_embeddings,
             rope,
-            ..ModelConfig::mini(64, 3, 16, 320)
+            ..ModelConfig::llama(64, 3, [4, 2, 16], 160, 320)
         };
         let plain = Rope {
             base: 10_000.0,
@@ -304,12 +296,7 @@ mod tests {
     }
 
     fn on_cpu(threads: usize) -> impl FnOnce(ModelConfig) -> Result<Compute, ComputeError> {
-        let hardware = Hardware {
-            device: "cpu".into(),
-            threads,
-            precision: Precision::F32,
-        };
-        move |config| Compute::new(config, &hardware)
+        move |config| Compute::new(config, &Hardware::cpu(threads))
     }
 
     /// A checkpoint of the Llama family must be the model here that it is in PyTorch, and learn as there.

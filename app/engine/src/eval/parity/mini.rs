@@ -271,18 +271,12 @@ impl<'a> Objective<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ops::Precision;
     use crate::train::Hardware;
 
     const FIXTURE: &[u8] = include_bytes!("../../../../../tests/fixtures/mini-parity.safetensors");
 
     fn on_cpu(threads: usize) -> impl FnOnce(ModelConfig) -> Result<Compute, ComputeError> {
-        let hardware = Hardware {
-            device: "cpu".into(),
-            threads,
-            precision: Precision::F32,
-        };
-        move |config| Compute::new(config, &hardware)
+        move |config| Compute::new(config, &Hardware::cpu(threads))
     }
 
     #[test]

@@ -17,16 +17,11 @@ use crate::train::{
 
 const FIXTURE: &[u8] = include_bytes!("../../../../../tests/fixtures/mini-parity.safetensors");
 
-fn on_cpu(config: ModelConfig) -> Compute {
-    let hardware = Hardware {
-        device: "cpu".into(),
-        threads: 2,
-        precision: Precision::F32,
-    };
-    Compute::new(config, &hardware).unwrap()
+pub(super) fn on_cpu(config: ModelConfig) -> Compute {
+    Compute::new(config, &Hardware::cpu(2)).unwrap()
 }
 
-fn on_device(config: ModelConfig, precision: Precision, device: &Device) -> Compute {
+pub(super) fn on_device(config: ModelConfig, precision: Precision, device: &Device) -> Compute {
     Compute::on(&Layout::new(config), precision, device.clone())
 }
 
@@ -342,9 +337,9 @@ fn a_learner_trains_and_scores_as_on_the_cpu() {
     let suite = Suite::new(&config).unwrap();
     let model = suite.model(&config);
     let run = |mut compute: Compute| {
-        let mut learner = Learner::new(&config, &compute, 0).unwrap();
+        let mut learner = Learner::new(&config, &suite, &compute, 0).unwrap();
         train(&config, &mut compute, &mut learner, 4);
-        learner.evaluate(&suite, &mut compute).unwrap()
+        learner.evaluate(&config, &suite, &mut compute).unwrap()
     };
     let expected = run(on_cpu(model));
     for (name, device) in devices() {
@@ -361,11 +356,12 @@ fn a_learner_trains_and_scores_as_on_the_cpu() {
 #[test]
 fn a_learner_comes_back_from_its_checkpoint_as_it_was() {
     let config = smoke();
-    let model = Suite::new(&config).unwrap().model(&config);
+    let suite = Suite::new(&config).unwrap();
+    let model = suite.model(&config);
     for (_, device) in devices() {
         for precision in [Precision::F32, Precision::Bf16] {
             let mut compute = on_device(model, precision, &device);
-            let mut learner = Learner::new(&config, &compute, 0).unwrap();
+            let mut learner = Learner::new(&config, &suite, &compute, 0).unwrap();
             train(&config, &mut compute, &mut learner, 3);
 
             let dir = tempfile::tempdir().unwrap();

@@ -13,7 +13,7 @@ use super::super::model::{Keep, forward};
 use super::super::ops::upload_ids;
 use super::{devices, error};
 use crate::gpu::{AdamW, Engine, Params, Sampler};
-use crate::model::{self, Layout, Mlp, ModelConfig, from_hugging_face};
+use crate::model::{self, Layout, ModelConfig, from_hugging_face};
 use crate::ops::Precision;
 use crate::ops::rope::{Rope, RopeScaling};
 use crate::sample::{Request, Sampling};
@@ -28,17 +28,6 @@ fn tiny(tied_embeddings: bool) -> ModelConfig {
         original_max_positions: 64.0,
     };
     ModelConfig {
-        d_model: 64,
-        n_layers: 3,
-        n_heads: 4,
-        n_kv_heads: 2,
-        head_dim: 16,
-        d_ff: 160,
-        vocab_size: 320,
-        mlp: Mlp::SwiGlu,
-        qk_norm: false,
-        norm_gains: true,
-        norm_eps: 1e-5,
         tied_embeddings,
         rope: match tied_embeddings {
             true => Rope {
@@ -50,17 +39,18 @@ fn tiny(tied_embeddings: bool) -> ModelConfig {
                 scaling: None,
             },
         },
+        ..ModelConfig::llama(64, 3, [4, 2, 16], 160, 320)
     }
 }
 
-struct Fixture {
+pub(super) struct Fixture {
     tensors: BTreeMap<String, Tensor>,
     json: serde_json::Value,
     layout: std::sync::Arc<Layout>,
 }
 
 impl Fixture {
-    fn read(tied: bool) -> Self {
+    pub(super) fn read(tied: bool) -> Self {
         let name = if tied { "tied" } else { "untied" };
         let dir = Path::new(env!("CARGO_MANIFEST_DIR"))
             .join(format!("../../tests/fixtures/llama-tiny-{name}"));
@@ -76,7 +66,7 @@ impl Fixture {
         }
     }
 
-    fn params(&self, prefix: &str) -> model::Params {
+    pub(super) fn params(&self, prefix: &str) -> model::Params {
         let tensor = |name: &str, shape: &[usize]| -> Result<Vec<f32>, Infallible> {
             let tensor = &self.tensors[&format!("{prefix}.{name}")];
             assert_eq!(tensor.dims(), shape, "{name}");
@@ -90,7 +80,7 @@ impl Fixture {
         self.tensors[name].flatten_all().unwrap().to_vec1().unwrap()
     }
 
-    fn ids(&self, name: &str) -> Vec<u32> {
+    pub(super) fn ids(&self, name: &str) -> Vec<u32> {
         let ids = self.tensors[name].flatten_all().unwrap();
         let ids = ids.to_dtype(candle_core::DType::U32).unwrap();
         ids.to_vec1().unwrap()
@@ -98,7 +88,7 @@ impl Fixture {
 }
 
 /// Weights of a mean over targets that the mask, shifted with them, leaves in.
-fn mean_weights(mask: &[bool], seq_len: usize) -> Vec<f32> {
+pub(super) fn mean_weights(mask: &[bool], seq_len: usize) -> Vec<f32> {
     let is_scored = |i: usize| !(i + 1).is_multiple_of(seq_len) && mask[i + 1];
     let scored: Vec<bool> = (0..mask.len()).map(is_scored).collect();
     let weight = 1.0 / scored.iter().filter(|&&scored| scored).count() as f32;
@@ -222,18 +212,9 @@ fn a_llama_computes_and_trains_as_in_pytorch() {
 }
 
 /// Small models with all parts in some combination.
-fn mixtures() -> [ModelConfig; 3] {
+pub(super) fn mixtures() -> [ModelConfig; 3] {
     let mini = ModelConfig::mini(24, 2, 6, 23);
-    let llama = ModelConfig {
-        n_kv_heads: 2,
-        d_ff: 20,
-        mlp: Mlp::SwiGlu,
-        qk_norm: false,
-        norm_gains: true,
-        norm_eps: 1e-5,
-        tied_embeddings: true,
-        ..mini
-    };
+    let llama = ModelConfig::llama(24, 2, [4, 2, 6], 20, 23);
     let odd = ModelConfig {
         n_heads: 6,
         n_kv_heads: 1,
@@ -244,7 +225,7 @@ fn mixtures() -> [ModelConfig; 3] {
 }
 
 /// Weights whose gains differ from 1.
-fn weights(config: ModelConfig, purpose: &str) -> model::Params {
+pub(super) fn weights(config: ModelConfig, purpose: &str) -> model::Params {
     let mut params = model::Params::init(&Layout::new(config), &Stream::new(7, purpose));
     let mut random = Stream::new(8, purpose).at(0);
     params
@@ -254,10 +235,10 @@ fn weights(config: ModelConfig, purpose: &str) -> model::Params {
     params
 }
 
-const SEQ_LEN: usize = 7;
+pub(super) const SEQ_LEN: usize = 7;
 
 /// Rows, and weights of some of their positions.
-fn rows() -> (Vec<u32>, Vec<f32>) {
+pub(super) fn rows() -> (Vec<u32>, Vec<f32>) {
     let mut random = Stream::new(9, "tokens").at(0);
     let tokens: Vec<u32> = (0..5 * SEQ_LEN).map(|_| random.below(23) as u32).collect();
     let mask = (0..tokens.len()).map(|i| i % 3 != 0 && i > SEQ_LEN);
@@ -451,11 +432,6 @@ fn log_probs_are_those_of_the_logits() {
 /// Else an arm would learn another thing on a GPU.
 #[test]
 fn every_mixture_computes_as_on_the_cpu() {
-    let hardware = Hardware {
-        device: "cpu".into(),
-        threads: 2,
-        precision: Precision::F32,
-    };
     let ((tokens, ntp), prompts) = (rows(), [vec![1, 2, 3], vec![4]]);
     let query = |position, candidates: &[u32]| Query {
         position,
@@ -492,7 +468,7 @@ fn every_mixture_computes_as_on_the_cpu() {
                 compute.generate(&student, request).unwrap().tokens,
             )
         };
-        let expected = run(Compute::new(config, &hardware).unwrap());
+        let expected = run(Compute::new(config, &Hardware::cpu(2)).unwrap());
         let found = run(Compute::on(&layout, Precision::F32, device));
         assert!((found.0 - expected.0).abs() < 1e-5 * expected.0, "{name}");
         for ((tensor, _, found), (_, _, expected)) in found.1.tensors().zip(expected.1.tensors()) {

@@ -2,6 +2,7 @@
 
 mod engine;
 mod llama;
+mod lora;
 pub(super) mod on_cpu;
 mod ops;
 

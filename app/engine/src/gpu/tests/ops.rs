@@ -443,7 +443,7 @@ fn head_gradients_are_derivatives_whatever_the_chunks() {
                         let backward = Backward {
                             ntp_weights: &ntp,
                             kl_weights: &kl,
-                            d_embed: &mut d_embed,
+                            d_embed: Some(&mut d_embed),
                         };
                         let d_hidden = run(&x, Some(backward))?.1;
                         Ok(vec![d_hidden.unwrap(), d_embed.unwrap()])

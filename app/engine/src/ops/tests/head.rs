@@ -122,7 +122,7 @@ impl Case {
                 ntp_weights: &ntp_weights,
                 kl_weights: &kl_weights,
                 d_hidden: &mut d_hidden,
-                d_embed: &mut d_embed,
+                d_embed: Some(&mut d_embed),
             };
             head::run(&positions, &student, Some(backward), &mut found, scratch);
             let part = |f: fn(&PositionLoss) -> f32| found.iter().map(f).collect::<Vec<_>>();
@@ -137,7 +137,7 @@ impl Case {
                 ntp_weights: &ntp_weights,
                 kl_weights: &kl_weights,
                 d_hidden: &mut d_hidden,
-                d_embed: &mut sum,
+                d_embed: Some(&mut sum),
             };
             head::run(&positions, &student, Some(backward), &mut found, scratch);
             let both = before.iter().zip(&d_embed).map(|(a, b)| f64::from(a + b));
@@ -247,7 +247,7 @@ fn large_logits_keep_finite_losses() {
                 ntp_weights: &[1.0, 1.0],
                 kl_weights: &[0.0, 0.0],
                 d_hidden: &mut d_hidden,
-                d_embed: &mut d_embed,
+                d_embed: Some(&mut d_embed),
             };
             head::run(
                 &positions,

@@ -3,7 +3,6 @@
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use serde_json::json;
 
-use crate::model::Mlp;
 use crate::ops::rope::{Rope, RopeScaling};
 
 use super::*;
@@ -18,22 +17,12 @@ fn sizes(kind: &str) -> ModelConfig {
         original_max_positions: 64.0,
     };
     ModelConfig {
-        d_model: 64,
-        n_layers: 3,
-        n_heads: 4,
-        n_kv_heads: 2,
-        head_dim: 16,
-        d_ff: 160,
-        vocab_size: 320,
-        mlp: Mlp::SwiGlu,
-        qk_norm: false,
-        norm_gains: true,
-        norm_eps: 1e-5,
         tied_embeddings: tied,
         rope: Rope {
             base: if tied { 500_000.0 } else { 10_000.0 },
             scaling: tied.then_some(scaling),
         },
+        ..ModelConfig::llama(64, 3, [4, 2, 16], 160, 320)
     }
 }
 

@@ -302,20 +302,11 @@ fn smollm2_is_read_whole() {
     };
     let model = open_path(Path::new(&path)).expect("opens");
     let expected = ModelConfig {
-        n_heads: 9,
-        n_kv_heads: 3,
-        head_dim: 64,
-        d_ff: 1536,
-        mlp: crate::model::Mlp::SwiGlu,
-        qk_norm: false,
-        norm_gains: true,
-        norm_eps: 1e-5,
-        tied_embeddings: true,
         rope: crate::ops::rope::Rope {
             base: 100_000.0,
             scaling: None,
         },
-        ..ModelConfig::mini(576, 30, 64, 49152)
+        ..ModelConfig::llama(576, 30, [9, 3, 64], 1536, 49_152)
     };
     assert_eq!(model.config, expected);
     assert_eq!((model.ids.bos, &model.ids.eos[..]), (Some(1), &[2][..]));

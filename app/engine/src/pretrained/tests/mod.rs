@@ -1,5 +1,6 @@
 //! Pretrained models as their users have them: right ones, and every kind of wrong one.
 
+mod builtin;
 mod export;
 mod fake_hub;
 mod folder;
