@@ -1,4 +1,5 @@
-//! `figures/accuracy`: every dataset's accuracy against the step, a panel an arm.
+//! How figures are drawn, and `figures/accuracy`: every dataset's accuracy against the step, a panel an
+//! arm.
 //!
 //! A dataset is told apart by colour (Okabe-Ito, safe for colour-blind eyes), by marker and by
 //! dashes, so the figure also works in print. The font is embedded: a bare machine draws the same
@@ -24,9 +25,9 @@ pub enum FigureError {
     Png(#[from] png::EncodingError),
 }
 
-type Panel<'a, DB> = ChartContext<'a, DB, Cartesian2d<RangedCoordf64, RangedCoordf64>>;
+pub(super) type Panel<'a, DB> = ChartContext<'a, DB, Cartesian2d<RangedCoordf64, RangedCoordf64>>;
 
-const COLOURS: [RGBColor; 7] = [
+pub(super) const COLOURS: [RGBColor; 7] = [
     RGBColor(0, 114, 178),
     RGBColor(213, 94, 0),
     RGBColor(0, 158, 115),
@@ -39,8 +40,8 @@ const COLOURS: [RGBColor; 7] = [
 /// Dash and gap, in pixels; no gap is a solid line.
 const DASHES: [(u32, u32); 4] = [(1, 0), (12, 5), (3, 4), (7, 3)];
 
-const INK: RGBColor = RGBColor(40, 40, 40);
-const GREY: RGBColor = RGBColor(90, 90, 90);
+pub(super) const INK: RGBColor = RGBColor(40, 40, 40);
+pub(super) const GREY: RGBColor = RGBColor(90, 90, 90);
 const FAINT: RGBColor = RGBColor(150, 150, 150);
 const PANEL: (u32, u32) = (620, 330);
 const TITLE: u32 = 46;
@@ -48,25 +49,38 @@ const LEGEND: u32 = 40;
 /// Markers along a line, at most.
 const MARKERS: usize = 10;
 
-/// The figure as SVG.
-pub fn accuracy_svg(state: &RunState) -> Result<String, FigureError> {
+/// What can be drawn, by any backend and at any scale.
+pub(super) trait Picture {
+    /// Width and height at scale 1.
+    fn size(&self) -> (u32, u32);
+
+    /// Draws it on white ground.
+    fn draw<DB: DrawingBackend>(
+        &self,
+        root: &DrawingArea<DB, Shift>,
+        scale: u32,
+    ) -> Result<(), FigureError>;
+}
+
+/// A picture as SVG.
+pub(super) fn svg(picture: &impl Picture) -> Result<String, FigureError> {
     let mut text = String::new();
     {
-        let root = SVGBackend::with_string(&mut text, size(state)).into_drawing_area();
-        draw(&root, state, 1)?;
+        let root = SVGBackend::with_string(&mut text, picture.size()).into_drawing_area();
+        draw_on(&root, picture, 1)?;
     }
     Ok(text)
 }
 
-/// The figure as PNG, at twice the resolution of the SVG's nominal size.
-pub fn accuracy_png(state: &RunState) -> Result<Vec<u8>, FigureError> {
+/// A picture as PNG, at twice the resolution of the SVG's nominal size.
+pub(super) fn png(picture: &impl Picture) -> Result<Vec<u8>, FigureError> {
     const SCALE: u32 = 2;
-    let (width, height) = size(state);
+    let (width, height) = picture.size();
     let (width, height) = (width * SCALE, height * SCALE);
     let mut pixels = vec![0; width as usize * height as usize * 3];
     {
         let root = BitMapBackend::with_buffer(&mut pixels, (width, height)).into_drawing_area();
-        draw(&root, state, SCALE)?;
+        draw_on(&root, picture, SCALE)?;
     }
     let mut bytes = Vec::new();
     let mut encoder = png::Encoder::new(&mut bytes, width, height);
@@ -78,38 +92,52 @@ pub fn accuracy_png(state: &RunState) -> Result<Vec<u8>, FigureError> {
     Ok(bytes)
 }
 
-fn layout(state: &RunState) -> (u32, u32) {
-    let panels = state.arms.len().max(1) as u32;
-    let columns = if panels == 1 { 1 } else { 2 };
-    (columns, panels.div_ceil(columns))
-}
-
-fn size(state: &RunState) -> (u32, u32) {
-    let (columns, rows) = layout(state);
-    (columns * PANEL.0, TITLE + rows * PANEL.1 + LEGEND)
-}
-
-fn draw<DB: DrawingBackend>(
+fn draw_on<DB: DrawingBackend>(
     root: &DrawingArea<DB, Shift>,
-    state: &RunState,
+    picture: &impl Picture,
     scale: u32,
 ) -> Result<(), FigureError> {
     font()?;
     root.fill(&WHITE).map_err(refused)?;
-    let (columns, rows) = layout(state);
-    let (title, rest) = root.split_vertically(TITLE * scale);
-    let text = format!(
-        "{} ({}): accuracy of every dataset",
-        state.experiment, state.preset
-    );
-    write_text(&title, &text, (16, 14), 22, &INK, scale)?;
-    let (panels, legend) = rest.split_vertically(rows * PANEL.1 * scale);
-    let panels = panels.split_evenly((rows as usize, columns as usize));
-    for (arm, area) in state.arms.iter().zip(&panels) {
-        panel(area, state, arm, scale)?;
-    }
-    draw_legend(&legend, &state.datasets(), scale)?;
+    picture.draw(root, scale)?;
     root.present().map_err(refused)
+}
+
+/// Every dataset's accuracy against the step, a panel an arm.
+pub(super) struct Accuracy<'a>(pub &'a RunState);
+
+impl Picture for Accuracy<'_> {
+    fn size(&self) -> (u32, u32) {
+        let (columns, rows) = layout(self.0);
+        (columns * PANEL.0, TITLE + rows * PANEL.1 + LEGEND)
+    }
+
+    fn draw<DB: DrawingBackend>(
+        &self,
+        root: &DrawingArea<DB, Shift>,
+        scale: u32,
+    ) -> Result<(), FigureError> {
+        let state = self.0;
+        let (columns, rows) = layout(state);
+        let (title, rest) = root.split_vertically(TITLE * scale);
+        let text = format!(
+            "{} ({}): accuracy of every dataset",
+            state.experiment, state.preset
+        );
+        write_text(&title, &text, (16, 14), 22, &INK, scale)?;
+        let (panels, legend) = rest.split_vertically(rows * PANEL.1 * scale);
+        let panels = panels.split_evenly((rows as usize, columns as usize));
+        for (arm, area) in state.arms.iter().zip(&panels) {
+            panel(area, state, arm, scale)?;
+        }
+        draw_legend(&legend, &state.datasets(), scale)
+    }
+}
+
+fn layout(state: &RunState) -> (u32, u32) {
+    let panels = state.arms.len().max(1) as u32;
+    let columns = if panels == 1 { 1 } else { 2 };
+    (columns, panels.div_ceil(columns))
 }
 
 fn panel<DB: DrawingBackend>(
@@ -213,6 +241,24 @@ fn draw_curve<DB: DrawingBackend>(
     index: usize,
     scale: u32,
 ) -> Result<(), FigureError> {
+    draw_line(chart, points, index, scale)?;
+    // Markers of different datasets stand at different steps where there are enough.
+    let every = points.len().div_ceil(MARKERS).max(1);
+    let marked = points.iter().skip(index * every / 4 % every).step_by(every);
+    let colour = COLOURS[index % COLOURS.len()];
+    let markers =
+        marked.map(|&at| EmptyElement::at(at) + Polygon::new(marker(index, scale), colour));
+    chart.draw_series(markers).map_err(refused)?;
+    Ok(())
+}
+
+/// A line of its own colour and dashes.
+pub(super) fn draw_line<DB: DrawingBackend>(
+    chart: &mut Panel<'_, DB>,
+    points: &[(f64, f64)],
+    index: usize,
+    scale: u32,
+) -> Result<(), FigureError> {
     let line = ShapeStyle::from(COLOURS[index % COLOURS.len()]).stroke_width(2 * scale);
     let (dash, gap) = DASHES[index % DASHES.len()];
     if gap == 0 {
@@ -223,13 +269,6 @@ fn draw_curve<DB: DrawingBackend>(
         let series = DashedLineSeries::new(points.iter().copied(), dash * scale, gap * scale, line);
         chart.draw_series(series).map_err(refused)?;
     }
-    // Markers of different datasets stand at different steps where there are enough.
-    let every = points.len().div_ceil(MARKERS).max(1);
-    let marked = points.iter().skip(index * every / 4 % every).step_by(every);
-    let colour = COLOURS[index % COLOURS.len()];
-    let markers =
-        marked.map(|&at| EmptyElement::at(at) + Polygon::new(marker(index, scale), colour));
-    chart.draw_series(markers).map_err(refused)?;
     Ok(())
 }
 
@@ -268,7 +307,7 @@ fn draw_legend<DB: DrawingBackend>(
 }
 
 /// Outline of a dataset's marker in pixels: circle, triangle, square, diamond, plus.
-fn marker(index: usize, scale: u32) -> Vec<(i32, i32)> {
+pub(super) fn marker(index: usize, scale: u32) -> Vec<(i32, i32)> {
     const CIRCLE: &[(i32, i32)] = &[
         (5, 0),
         (4, 3),
@@ -307,7 +346,7 @@ fn marker(index: usize, scale: u32) -> Vec<(i32, i32)> {
         .collect()
 }
 
-fn write_text<DB: DrawingBackend>(
+pub(super) fn write_text<DB: DrawingBackend>(
     area: &DrawingArea<DB, Shift>,
     text: &str,
     (x, y): (i32, i32),
@@ -324,7 +363,7 @@ fn write_text<DB: DrawingBackend>(
     .map_err(refused)
 }
 
-fn style(height: u32, colour: &'static RGBColor, scale: u32) -> TextStyle<'static> {
+pub(super) fn style(height: u32, colour: &'static RGBColor, scale: u32) -> TextStyle<'static> {
     TextStyle::from(("sans-serif", height * scale).into_font()).color(colour)
 }
 
@@ -348,7 +387,7 @@ fn font() -> Result<(), FigureError> {
     }
 }
 
-fn refused(error: impl std::fmt::Display) -> FigureError {
+pub(super) fn refused(error: impl std::fmt::Display) -> FigureError {
     FigureError::Drawing(error.to_string())
 }
 
@@ -360,7 +399,7 @@ mod tests {
     /// A figure without its names says nothing.
     #[test]
     fn the_figure_names_arms_datasets_and_axes() {
-        let svg = accuracy_svg(&fixture::state()).unwrap();
+        let svg = svg(&Accuracy(&fixture::state())).unwrap();
         for text in [
             "toy-continual (cpu)",
             "bos-prompted:kl:10",
@@ -369,14 +408,14 @@ mod tests {
         ] {
             assert!(svg.contains(text), "{text}");
         }
-        let png = accuracy_png(&fixture::state()).unwrap();
+        let png = png(&Accuracy(&fixture::state())).unwrap();
         assert_eq!(&png[..8], b"\x89PNG\r\n\x1a\n");
     }
 
     /// A run stopped at once, or with many datasets, must still have a figure.
     #[test]
     fn odd_runs_can_be_drawn() {
-        accuracy_svg(&RunState::default()).unwrap();
+        svg(&Accuracy(&RunState::default())).unwrap();
         let mut state = fixture::state();
         for arm in &mut state.arms {
             arm.evaluations.truncate(1);
@@ -385,6 +424,6 @@ mod tests {
             dataset: format!("dataset-{i}"),
             steps: 0,
         }));
-        accuracy_png(&state).unwrap();
+        png(&Accuracy(&state)).unwrap();
     }
 }

@@ -1,7 +1,8 @@
-//! What a researcher takes away: CSVs, a table, a figure. All of it derives from the events alone
+//! What a researcher takes away: CSVs, a table, figures. All of it derives from the events alone
 //! (through [`RunState`]), so any of it can be made again from any run.
 
 mod figure;
+mod retention;
 mod rows;
 mod table;
 
@@ -9,8 +10,10 @@ use std::fs;
 use std::path::PathBuf;
 
 use crate::run::{RunDir, RunError, RunState, write_atomically};
+use figure::{Accuracy, Picture, png, svg};
+use retention::Retention;
 
-pub use figure::{FigureError, accuracy_png, accuracy_svg};
+pub use figure::FigureError;
 pub use rows::{
     choices_csv, compare_csv, metrics_csv, plugin_metrics_csv, replay_csv, summary_csv,
 };
@@ -42,7 +45,8 @@ pub struct Written {
     pub summary: PathBuf,
     /// `plugin_metrics.csv`.
     pub plugin_metrics: PathBuf,
-    /// `figures/accuracy.svg` and `.png`; empty where no dataset has an accuracy.
+    /// `figures/accuracy` and, where there were questions, `figures/retention`, each as `.svg` and
+    /// `.png`; empty where no dataset has an accuracy.
     pub figures: Vec<PathBuf>,
 }
 
@@ -57,21 +61,12 @@ pub fn write(dir: &RunDir, state: &RunState) -> Result<Written, ReportError> {
         .flat_map(|a| &a.evaluations)
         .any(|e| e.scores.iter().any(accurate))
     {
-        let folder = dir.join("figures");
-        fs::create_dir_all(&folder).map_err(RunError::io("create", &folder))?;
-        let svg = folder.join("accuracy.svg");
-        let text = accuracy_svg(state).map_err(|source| ReportError::Figure {
-            path: svg.clone(),
-            source,
-        })?;
-        write_atomically(&svg, |w| w.write_all(text.as_bytes()))?;
-        let png = folder.join("accuracy.png");
-        let bytes = accuracy_png(state).map_err(|source| ReportError::Figure {
-            path: png.clone(),
-            source,
-        })?;
-        write_atomically(&png, |w| w.write_all(&bytes))?;
-        figures.extend([svg, png]);
+        figures.extend(draw(dir, "accuracy", &Accuracy(state))?);
+    }
+    if has_questions(state)
+        && let Some(retention) = Retention::of(state)
+    {
+        figures.extend(draw(dir, "retention", &retention)?);
     }
     Ok(Written {
         metrics,
@@ -79,6 +74,22 @@ pub fn write(dir: &RunDir, state: &RunState) -> Result<Written, ReportError> {
         plugin_metrics,
         figures,
     })
+}
+
+/// Writes a picture as `figures/NAME.svg` and `.png`.
+fn draw(dir: &RunDir, name: &str, picture: &impl Picture) -> Result<[PathBuf; 2], ReportError> {
+    let folder = dir.join("figures");
+    fs::create_dir_all(&folder).map_err(RunError::io("create", &folder))?;
+    let paths = ["svg", "png"].map(|kind| folder.join(format!("{name}.{kind}")));
+    let bytes = [svg(picture).map(String::into_bytes), png(picture)];
+    for (path, bytes) in paths.iter().zip(bytes) {
+        let bytes = bytes.map_err(|source| ReportError::Figure {
+            path: path.clone(),
+            source,
+        })?;
+        write_atomically(path, |w| w.write_all(&bytes))?;
+    }
+    Ok(paths)
 }
 
 /// Whether any dataset is of multiple-choice questions.

@@ -57,14 +57,21 @@ enum Measure {
 
 impl Retention {
     pub(super) fn of(state: &RunState) -> Option<Self> {
-        let new = &state.phases.last().filter(|_| state.phases.len() > 1)?.dataset;
+        let new = &state
+            .phases
+            .last()
+            .filter(|_| state.phases.len() > 1)?
+            .dataset;
         let mut arms: Vec<(String, Vec<&ArmState>)> = Vec::new();
         for arm in &state.arms {
             let same = |other: &ArmState| {
-                other.info.name == arm.info.name && other.info.lr == arm.info.lr
+                other.info.name == arm.info.name
+                    && other.info.lr == arm.info.lr
                     && other.info.seed != arm.info.seed
             };
-            let known = arms.iter_mut().find(|(_, seeds)| seeds.iter().all(|&s| same(s)));
+            let known = arms
+                .iter_mut()
+                .find(|(_, seeds)| seeds.iter().all(|&s| same(s)));
             match known {
                 Some((_, seeds)) => seeds.push(arm),
                 None => arms.push((arm.info.name.clone(), vec![arm])),
@@ -74,7 +81,9 @@ impl Retention {
             groups(state).into_iter().map(Measure::Questions).collect();
         measures.push(Measure::Kl);
         let panels = measures.into_iter().map(|measure| {
-            let curves = arms.iter().map(|(_, seeds)| Curve::of(seeds, state, new, &measure));
+            let curves = arms
+                .iter()
+                .map(|(_, seeds)| Curve::of(seeds, state, new, &measure));
             let (title, unit) = match &measure {
                 Measure::Questions(names) => {
                     (format!("accuracy on {}", names.join(", ")), "accuracy, %")
@@ -82,12 +91,19 @@ impl Retention {
                 Measure::Kl => ("drift on old data".into(), "KL, nats per token"),
             };
             let curves = curves.collect();
-            Panel { title, unit, curves }
+            Panel {
+                title,
+                unit,
+                curves,
+            }
         });
         let drawn = |panel: &Panel| panel.curves.iter().any(|curve| curve.mean.len() > 1);
         let panels: Vec<Panel> = panels.filter(drawn).collect();
         (!panels.is_empty()).then(|| Self {
-            title: format!("{} ({}): what is kept against learning {new}", state.experiment, state.preset),
+            title: format!(
+                "{} ({}): what is kept against learning {new}",
+                state.experiment, state.preset
+            ),
             arms: arms.into_iter().map(|(name, _)| name).collect(),
             panels,
         })
@@ -144,7 +160,10 @@ impl Measure {
             }
             Self::Kl => {
                 let old = |score: &&Score| score.dataset != new && score.choices.is_none();
-                let kl: Vec<f64> = evaluation.scores.iter().filter(old)
+                let kl: Vec<f64> = evaluation
+                    .scores
+                    .iter()
+                    .filter(old)
                     .filter_map(|score| score.kl)
                     .collect();
                 (!kl.is_empty()).then(|| (kl.iter().sum::<f64>() / kl.len() as f64, None))
@@ -167,7 +186,10 @@ impl Curve {
             Some(Point { step, x, y, error })
         };
         let lines = seeds.iter().map(|arm| {
-            of_last_phase(arm, state).iter().filter_map(point).collect::<Vec<_>>()
+            of_last_phase(arm, state)
+                .iter()
+                .filter_map(point)
+                .collect::<Vec<_>>()
         });
         let lines: Vec<Vec<Point>> = lines.filter(|line| !line.is_empty()).collect();
         let Some(first) = lines.first() else {
@@ -221,11 +243,16 @@ impl Picture for Retention {
             let line = vec![(x * k, y * k), ((x + 44) * k, y * k)];
             let colour = COLOURS[i % COLOURS.len()];
             let stroke = ShapeStyle::from(colour).stroke_width(2 * scale);
-            legend.draw(&PathElement::new(line, stroke)).map_err(refused)?;
-            let outline = marker(i, scale).into_iter()
+            legend
+                .draw(&PathElement::new(line, stroke))
+                .map_err(refused)?;
+            let outline = marker(i, scale)
+                .into_iter()
                 .map(|(dx, dy)| ((x + 22) * k + dx, y * k + dy))
                 .collect::<Vec<_>>();
-            legend.draw(&Polygon::new(outline, colour)).map_err(refused)?;
+            legend
+                .draw(&Polygon::new(outline, colour))
+                .map_err(refused)?;
             write_text(&legend, name, (x + 52, y - 6), 14, &INK, scale)?;
         }
         Ok(())
@@ -252,7 +279,11 @@ impl Panel {
             self.range(|p| [p.x; 2]),
             self.range(|p| [p.y - p.error.unwrap_or(0.0), p.y + p.error.unwrap_or(0.0)]),
         );
-        let digits = if upwards.end - upwards.start < 2.0 { 2 } else { 0 };
+        let digits = if upwards.end - upwards.start < 2.0 {
+            2
+        } else {
+            0
+        };
         let mut chart = ChartBuilder::on(area)
             .caption(&self.title, style(16, &INK, scale))
             .margin(8 * scale)
@@ -278,12 +309,13 @@ impl Panel {
             .map_err(refused)?;
         for (i, curve) in self.curves.iter().enumerate() {
             let colour = COLOURS[i % COLOURS.len()];
-            let xy = |line: &[Point]| -> Vec<(f64, f64)> {
-                line.iter().map(|p| (p.x, p.y)).collect()
-            };
+            let xy =
+                |line: &[Point]| -> Vec<(f64, f64)> { line.iter().map(|p| (p.x, p.y)).collect() };
             for seed in &curve.seeds {
                 let thin = ShapeStyle::from(colour.mix(0.4)).stroke_width(scale);
-                chart.draw_series(LineSeries::new(xy(seed), thin)).map_err(refused)?;
+                chart
+                    .draw_series(LineSeries::new(xy(seed), thin))
+                    .map_err(refused)?;
             }
             draw_line(&mut chart, &xy(&curve.mean), i, scale)?;
             let every = curve.mean.len().div_ceil(MARKERS).max(1);
@@ -302,10 +334,7 @@ impl Panel {
             }
         }
         if let Some(start) = self.curves.iter().find_map(|curve| curve.mean.first()) {
-            let at = (start.x, start.y);
-            let ring = Circle::new((0, 0), 9 * scale, ShapeStyle::from(INK).stroke_width(2 * scale));
-            let text = Text::new("start", (12 * scale as i32, -16 * scale as i32), style(13, &GREY, scale));
-            let element = EmptyElement::at(at) + ring + text;
+            let element = EmptyElement::at((start.x, start.y)) + ring((0, 0), scale);
             chart.draw_series([element]).map_err(refused)?;
         }
         Ok(())
@@ -331,7 +360,9 @@ mod tests {
             phases: vec![phase("general", 0), phase("verilog", 100)],
             ..RunState::default()
         };
-        for (seed, (name, lost)) in (0..2).flat_map(|s| [(s, ("none", 0.2)), (s, ("bos-prompted:kl:1", 0.03))]) {
+        for (seed, (name, lost)) in
+            (0..2).flat_map(|s| [(s, ("none", 0.2)), (s, ("bos-prompted:kl:1", 0.03))])
+        {
             let mut arm = ArmState::new(ArmInfo {
                 name: name.into(),
                 slug: format!("{seed}-{name}").replace(':', "-"),
@@ -369,7 +400,11 @@ mod tests {
                 };
                 let mut scores = vec![
                     score("general", Some(0.4), Some(4.0 * lost * done + wiggle.abs())),
-                    score("verilog", Some(0.5 + 0.3 * done.sqrt() - lost * 0.1 * done), Some(1.0)),
+                    score(
+                        "verilog",
+                        Some(0.5 + 0.3 * done.sqrt() - lost * 0.1 * done),
+                        Some(1.0),
+                    ),
                     questions("arc_easy_200", 200, 0.55),
                     questions("csqa_200", 200, 0.45),
                 ];
@@ -409,7 +444,10 @@ mod tests {
         assert!((none.mean[0].x - 50.0).abs() < 1e-9 && (none.mean[0].y - 50.0).abs() < 1e-9);
         // √(0.55·0.45/200 + 0.45·0.55/200) / 2, in points.
         assert!((none.mean[0].error.unwrap() - 2.4875).abs() < 1e-3);
-        assert_eq!((drift.curves[0].mean[0].y, drift.curves[0].mean[0].error), (0.0, None));
+        assert_eq!(
+            (drift.curves[0].mean[0].y, drift.curves[0].mean[0].error),
+            (0.0, None)
+        );
         let last = drift.curves[0].mean[10].y;
         assert!((last - 0.8).abs() < 0.011, "{last}");
     }
@@ -419,7 +457,12 @@ mod tests {
     fn the_figure_names_arms_and_start() {
         let figure = Retention::of(&state()).unwrap();
         let text = svg(&figure).unwrap();
-        for what in ["bos-prompted:kl:1", "start", "accuracy on the new data", "KL, nats"] {
+        for what in [
+            "bos-prompted:kl:1",
+            "start",
+            "accuracy on the new data",
+            "KL, nats",
+        ] {
             assert!(text.contains(what), "{what}");
         }
         let bytes = png(&figure).unwrap();

@@ -17,7 +17,7 @@ pub fn lines(arm: &ArmState, theme: Theme, width: usize) -> Vec<(String, Style)>
     let share = quality.duplicate_rows as f64 / quality.rows.max(1) as f64;
     let distinct: Vec<String> = (1..)
         .zip(quality.distinct)
-        .map(|(n, share)| format!("{n} {}", percent(share)))
+        .map(|(n, share)| format!("{n}-grams {}", percent(share)))
         .collect();
     let nll = match look.nll {
         Some(nll) => format!(", {} nats a token under the reference", nats(nll)),
@@ -34,7 +34,7 @@ pub fn lines(arm: &ArmState, theme: Theme, width: usize) -> Vec<(String, Style)>
             plural(quality.rows, "row"),
             percent(share)
         ),
-        format!("distinct n-grams: {}", distinct.join("  ")),
+        format!("distinct: {}", distinct.join(", ")),
         read,
     ];
     let wrapped = figures.iter().flat_map(|text| wrap(text, width));
