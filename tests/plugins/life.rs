@@ -109,3 +109,70 @@ fn a_new_phase_begins_with_an_empty_buffer() {
         }
     }
 }
+
+fn file(dir: &tempfile::TempDir, name: &str, text: &str) -> String {
+    let path = dir.path().join(name);
+    std::fs::write(&path, text).expect("written");
+    format!(r#"{{"prompts": {path:?}, "buffer_batches": 2}}"#)
+}
+
+/// Else a file of prompts would be used in part, or a resumed run would begin it anew.
+#[test]
+fn prompts_of_a_file_are_used_in_turn_and_the_place_is_saved() {
+    let dir = tempfile::tempdir().expect("folder");
+    let txt = file(&dir, "a.txt", "ab\n\ncde\nf\n");
+    let json = "{\"prompt\": \"ab\"}\n{\"prompt\": \"cde\"}\n{\"prompt\": \"f\"}\n";
+    let jsonl = file(&dir, "a.jsonl", json);
+    for settings in [&txt, &jsonl] {
+        let mut lab = Lab::default();
+        batches("self-generated", settings, &mut lab);
+        let prompts = lab.generated.iter().flat_map(|request| &request.prompts);
+        let expected = [vec![1, 2], vec![3, 4, 5], vec![6]];
+        for (i, prompt) in prompts.enumerate() {
+            assert_eq!(*prompt, expected[i % 3], "{i}");
+        }
+        check(&built_in("self-generated"), settings).expect("goes on from its saved state");
+    }
+
+    let plugin = built_in("self-generated");
+    let mut lab = Lab::default();
+    let mut saved = instance(&plugin, &txt, &mut lab).expect("made");
+    saved.phase_started(&phase(1), &mut lab).expect("starts");
+    let state = saved.save().expect("saved");
+    file(&dir, "a.txt", "other\n");
+    let mut other = instance(&plugin, &txt, &mut lab).expect("made");
+    let error = other
+        .load(&state, Some(&phase(1)), &mut lab)
+        .expect_err("another file");
+    assert!(error.to_string().contains("was changed"), "{error}");
+}
+
+/// Else a researcher would hunt for a slip in a file of prompts.
+#[test]
+fn a_bad_file_of_prompts_is_named_with_its_line() {
+    let dir = tempfile::tempdir().expect("folder");
+    let plugin = built_in("self-generated");
+    let missing = r#"{"prompts": "/no/such/file.txt"}"#.to_owned();
+    for (settings, what) in [
+        (missing, "cannot read /no/such/file.txt"),
+        (file(&dir, "b.csv", "ab"), "neither a .txt nor a .jsonl"),
+        (file(&dir, "empty.txt", "\n \n"), "holds no prompt"),
+        (
+            file(&dir, "c.jsonl", "{\"prompt\": \"a\"}\n{}"),
+            "line 2: there is no text",
+        ),
+        (file(&dir, "d.jsonl", "{"), "line 1: no JSON"),
+    ] {
+        let error = instance(&plugin, &settings, &mut Lab::default()).map(|_| ());
+        let error = error.expect_err("refused").to_string();
+        assert!(error.contains(what), "{error}");
+    }
+    let mut lab = Lab::default();
+    let settings = file(&dir, "long.txt", "ab\nabcdef\n");
+    let mut long = instance(&plugin, &settings, &mut lab).expect("made");
+    let error = long
+        .phase_started(&phase(1), &mut lab)
+        .expect_err("refused");
+    let what = "line 2: the prompt has 6 tokens, a whole row has 6";
+    assert!(error.to_string().contains(what), "{error}");
+}
