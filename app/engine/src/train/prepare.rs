@@ -136,7 +136,7 @@ fn fill_in(config: &mut RunConfig) -> Result<(), DataError> {
         dataset.files.iter_mut().for_each(absolute);
         let hash = hash_files(&dataset.files).map_err(|source| DataError::Rows {
             name: dataset.name.clone(),
-            source: source.into(),
+            source: Box::new(source.into()),
         })?;
         dataset.hash = Some(hash);
     }
@@ -145,7 +145,7 @@ fn fill_in(config: &mut RunConfig) -> Result<(), DataError> {
         let file = std::slice::from_ref(&questions.file);
         let hash = hash_files(file).map_err(|source| DataError::Questions {
             name: questions.name.clone(),
-            source,
+            source: Box::new(source),
         })?;
         questions.hash = Some(hash);
     }
