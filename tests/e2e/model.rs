@@ -4,6 +4,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use forgetlab_engine::pretrained::{self, Hub};
+use forgetlab_engine::run::RunDir;
+use forgetlab_engine::train::read_student;
 use forgetlab_tests::{Done, Lab, SMOKE, root};
 
 #[path = "../../app/engine/src/pretrained/tests/fake_hub.rs"]
@@ -199,6 +202,31 @@ fn an_arm_of_the_small_model_is_not_exported_and_it_says_why() {
         .exits(1)
         .says(&["has no arm `other`; it has none"]);
     assert!(!lab.path("out").exists());
+}
+
+/// Else a run would end with figures and no model to use.
+#[test]
+fn a_trained_arm_is_exported_as_it_was_last_saved() {
+    let lab = Lab::new();
+    let run = "run instruct --preset smoke --arms none --set phases.verilog.steps=4 --out run";
+    let run: Vec<&str> = run.split(' ').collect();
+    lab.forgetlab(&run).exits(0);
+    lab.forgetlab(&["model", "export", "run/none", "--to", "out"])
+        .exits(0)
+        .says(&["wrote out", "model.safetensors", "tokenizer.json"]);
+    let load = |name: &str| {
+        let model = pretrained::open(name, &Hub::from_env(), &()).expect("open");
+        model.load(&()).expect("load")
+    };
+    let exported = load(text(&lab.path("out")));
+    let started = load("builtin:tiny-llama");
+    let dir = RunDir::open(&lab.path("run")).expect("run");
+    let slug = &dir.load_state().expect("state").arms[0].info.slug;
+    let latest = dir.checkpoints(slug).latest_valid().expect("checkpoint");
+    let checkpoint = latest.checkpoint.expect("checkpoint");
+    let student = read_student(&started.layout, &checkpoint).expect("student");
+    assert_eq!(checkpoint.info.step, 4);
+    assert!(exported.data == student.data && exported.data != started.data);
 }
 
 /// A python with torch and transformers, if one is named.

@@ -15,6 +15,7 @@ mod resume;
 mod run;
 mod sample;
 mod stop;
+mod trained_arm;
 mod verify;
 mod worker;
 
@@ -135,7 +136,7 @@ fn report(error: &anyhow::Error) -> ExitCode {
     }
     let usage = error.chain().any(|cause| {
         cause.is::<SpecError>()
-            || cause.is::<PrepareError>()
+            || cause.downcast_ref().is_some_and(PrepareError::is_usage)
             || matches!(
                 cause.downcast_ref(),
                 Some(RunError::NotFound { .. } | RunError::Ambiguous { .. })

@@ -5,17 +5,19 @@ use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use clap::ValueEnum;
 use forgetlab_engine::data::Tokenizer;
+use forgetlab_engine::experiment::ModelSpec;
 use forgetlab_engine::model::{Layout, ModelConfig};
 use forgetlab_engine::pretrained::{
     self, Export, Hub, Pretrained, PretrainedError, Source, builtin,
 };
-use forgetlab_engine::run::{Results, RunError};
 use forgetlab_engine::train::{Batching, Demand, available_memory, human_bytes};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::Value;
+
+use super::trained_arm;
 
 /// Pretrained models.
 #[derive(clap::Args)]
@@ -253,10 +255,24 @@ fn grouped(n: usize) -> String {
 }
 
 fn export(args: &ExportArgs) -> anyhow::Result<()> {
-    refuse_arm(&args.model)?;
     let progress = Downloads::default();
-    let model = pretrained::open(&args.model, &Hub::from_env(), &progress)?;
-    let params = model.load(&progress)?;
+    let hub = Hub::from_env();
+    let (model, params) = match trained_arm::find(&args.model)? {
+        None => {
+            let model = pretrained::open(&args.model, &hub, &progress)?;
+            let params = model.load(&progress)?;
+            (model, params)
+        }
+        Some(arm) => {
+            let ModelSpec::Pretrained(started) = &arm.config.model else {
+                return Err(PretrainedError::NotLlama)
+                    .with_context(|| format!("cannot export {}", args.model));
+            };
+            let model = pretrained::open(&started.pretrained, &hub, &progress)?;
+            let params = arm.student(&model)?;
+            (model, params)
+        }
+    };
     // Other kinds of models have the file, and it is copied.
     let tokenizer = match model.source {
         Source::Gguf(_) => Some(Tokenizer::of(&model)?.to_json()?),
@@ -278,37 +294,6 @@ fn export(args: &ExportArgs) -> anyhow::Result<()> {
         writeln!(out, "no tokenizer.json: {} has none to give on", model.name)?;
     }
     Ok(())
-}
-
-/// Says why an arm of a run cannot be exported, if the name is one's.
-fn refuse_arm(name: &str) -> anyhow::Result<()> {
-    let Some((run, arm)) = name.rsplit_once('/') else {
-        return Ok(());
-    };
-    let dir = match Results::from_env().find(run) {
-        Ok(dir) => dir,
-        // Then it is no run, but a folder or a hub id.
-        Err(RunError::Ambiguous { name, matches }) => {
-            return Err(RunError::Ambiguous { name, matches }.into());
-        }
-        Err(_) => return Ok(()),
-    };
-    let state = dir.load_state()?;
-    let arms: Vec<&str> = state
-        .arms
-        .iter()
-        .map(|arm| arm.info.name.as_str())
-        .collect();
-    let mut slugs = state.arms.iter().map(|arm| arm.info.slug.as_str());
-    if !arms.contains(&arm) && !slugs.any(|slug| slug == arm) {
-        bail!(
-            "{} has no arm `{arm}`; it has {}",
-            dir.name(),
-            arms.join(", ")
-        );
-    }
-    // All experiments so far train it.
-    Err(PretrainedError::NotLlama).with_context(|| format!("cannot export {name}"))
 }
 
 /// A bar a file on a terminal, a line otherwise.

@@ -1,6 +1,6 @@
 //! The datasets of one experiment.
 
-use crate::eval::HeldOut;
+use crate::eval::{ChoiceError, HeldOut};
 use crate::experiment::{DataSpec, ModelSpec, PretrainedSpec, RunConfig, When};
 use crate::model::ModelConfig;
 use crate::pretrained::{Pretrained, PretrainedError};
@@ -38,10 +38,10 @@ pub enum DataError {
     Text(String),
     /// The pretrained model cannot be opened.
     #[error(transparent)]
-    Pretrained(#[from] PretrainedError),
+    Pretrained(#[from] Box<PretrainedError>),
     /// Its tokenizer cannot be had, or cannot do what is asked.
     #[error(transparent)]
-    Tokenizer(#[from] TokenizerError),
+    Tokenizer(#[from] Box<TokenizerError>),
     /// Documents that do not become rows.
     #[error("dataset `{name}`: {source}")]
     Rows {
@@ -49,7 +49,7 @@ pub enum DataError {
         name: String,
         /// What is wrong.
         #[source]
-        source: TokenSetError,
+        source: Box<TokenSetError>,
     },
     /// Questions that cannot be read.
     #[error("questions `{name}`: {source}")]
@@ -58,7 +58,7 @@ pub enum DataError {
         name: String,
         /// What is wrong.
         #[source]
-        source: SourceError,
+        source: Box<SourceError>,
     },
     /// Questions that cannot be asked.
     #[error("questions `{name}`: {source}")]
@@ -67,7 +67,7 @@ pub enum DataError {
         name: String,
         /// What is wrong.
         #[source]
-        source: crate::eval::ChoiceError,
+        source: Box<ChoiceError>,
     },
     /// A file that says something else than when the run was made.
     #[error(
@@ -345,7 +345,7 @@ impl Suite {
     /// [`DataError::Text`] names the first word that is no token.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>, DataError> {
         if let Datasets::Texts(texts) = &self.datasets {
-            return Ok(texts.tokenizer.encode(text)?);
+            return Ok(texts.tokenizer.encode(text).map_err(Box::new)?);
         }
         let names: Vec<String> = (0..token::VOCAB_SIZE as u32).map(token::name).collect();
         text.split_whitespace()
@@ -362,7 +362,7 @@ impl Suite {
     /// Ids that the tokenizer does not know.
     pub fn decode(&self, tokens: &[u32]) -> Result<String, DataError> {
         if let Datasets::Texts(texts) = &self.datasets {
-            return Ok(texts.tokenizer.decode(tokens)?);
+            return Ok(texts.tokenizer.decode(tokens).map_err(Box::new)?);
         }
         let names: Vec<String> = tokens.iter().map(|&id| token::name(id)).collect();
         Ok(names.join(" "))

@@ -53,8 +53,8 @@ const POSITIONS: usize = 1 << 13;
 impl Texts {
     /// Opens the model and reads the files.
     pub fn open(spec: &TextSpec, model: &PretrainedSpec) -> Result<Self, DataError> {
-        let pretrained = open(&model.pretrained, &Hub::from_env(), &())?;
-        let tokenizer = Tokenizer::of(&pretrained)?;
+        let pretrained = open(&model.pretrained, &Hub::from_env(), &()).map_err(Box::new)?;
+        let tokenizer = Tokenizer::of(&pretrained).map_err(Box::new)?;
         let seq_len = spec.rows.seq_len;
         if let Some(most) = pretrained.max_positions.filter(|&most| most < seq_len) {
             return Err(DataError::TooLong {
@@ -66,7 +66,7 @@ impl Texts {
         let sets = spec.datasets.iter().map(|dataset| {
             let rows = |source| DataError::Rows {
                 name: dataset.name.clone(),
-                source,
+                source: Box::new(source),
             };
             let files = &dataset.files;
             unchanged(&dataset.name, files, dataset.hash.as_deref(), |source| {
@@ -86,7 +86,7 @@ impl Texts {
         let choices = choices.collect::<Result<_, _>>()?;
         let special = tokenizer.special_tokens();
         let bos = match &spec.rows.bos {
-            Some(token) => Some(tokenizer.token_id(token)?),
+            Some(token) => Some(tokenizer.token_id(token).map_err(Box::new)?),
             None => special.bos,
         };
         Ok(Self {
@@ -142,7 +142,7 @@ impl Choices {
     ) -> Result<Self, DataError> {
         let unread = |source| DataError::Questions {
             name: spec.name.clone(),
-            source,
+            source: Box::new(source),
         };
         let file = std::slice::from_ref(&spec.file);
         unchanged(&spec.name, file, spec.hash.as_deref(), unread)?;
@@ -163,7 +163,7 @@ impl Choices {
         };
         let task = ask().map_err(|source: ChoiceError| DataError::Choices {
             name: spec.name.clone(),
-            source,
+            source: Box::new(source),
         })?;
         Ok(Self {
             name: spec.name.clone(),
@@ -251,7 +251,7 @@ fn markers(
     let user = [Message::new("user", WORDS)];
     let rendered = Chat::new(tokenizer, &rows.chat).and_then(|chat| chat.render(&user, false));
     match rendered.as_deref().map(|text| text.split_once(WORDS)) {
-        Ok(Some((header, _))) => Ok(tokenizer.encode(header)?),
+        Ok(Some((header, _))) => Ok(tokenizer.encode(header).map_err(Box::new)?),
         _ => Ok(bos.into_iter().collect()),
     }
 }

@@ -57,6 +57,7 @@ const EXPERIMENTS: &[Experiment] = &[
         summary: "finetune an instruction-tuned Llama; replay decides what it still knows",
         default_preset: "smollm2",
         presets: &[
+            ("llama-1b", include_str!("presets/instruct/llama-1b.toml")),
             ("smollm2", include_str!("presets/instruct/smollm2.toml")),
             ("smoke", include_str!("presets/instruct/smoke.toml")),
         ],

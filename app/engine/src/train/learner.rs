@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::data::{Batch, Suite};
 use crate::eval;
 use crate::experiment::RunConfig;
-use crate::model::Params;
+use crate::model::{Layout, Params};
 use crate::run::{Checkpoint, Cost, NamedTensor, Role, RunError, Score};
 
 use super::{
@@ -387,14 +387,29 @@ pub(super) fn read_weights(
     compute: &Compute,
     checkpoint: &Checkpoint,
 ) -> Result<Weights, RunError> {
-    let mut params = Params::zeros(compute.layout());
-    let layout = params.layout.clone();
+    Ok(compute.weights(read_params(prefix, compute.layout(), checkpoint)?)?)
+}
+
+/// The student of a checkpoint.
+///
+/// # Errors
+/// [`RunError`] where a tensor is missing or of another size.
+pub fn read_student(layout: &Arc<Layout>, checkpoint: &Checkpoint) -> Result<Params, RunError> {
+    read_params("student", layout, checkpoint)
+}
+
+fn read_params(
+    prefix: &str,
+    layout: &Arc<Layout>,
+    checkpoint: &Checkpoint,
+) -> Result<Params, RunError> {
+    let mut params = Params::zeros(layout);
     for entry in &layout.entries {
         let name = format!("{prefix}.{}", entry.name);
         let data = read_tensor(&name, entry.range.len(), checkpoint)?;
         params.data[entry.range.clone()].copy_from_slice(&data);
     }
-    Ok(compute.weights(params)?)
+    Ok(params)
 }
 
 fn read_tensor(name: &str, len: usize, checkpoint: &Checkpoint) -> Result<Vec<f32>, RunError> {

@@ -53,7 +53,7 @@ pub struct Demand {
 pub struct Memory(pub Vec<(&'static str, f64)>);
 
 /// A run's program, with events, strategies and figures.
-const RUN: f64 = 22.0 * MIB;
+const RUN: f64 = 30.0 * MIB;
 /// The program of a bench.
 pub(crate) const BENCH: f64 = 7.0 * MIB;
 const MIB: f64 = 1024.0 * 1024.0;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::data::{DataError, Suite, hash_files};
 use crate::experiment::{DataSpec, ModelSpec, RunConfig};
 use crate::ops::matmul::instruction_set;
+use crate::pretrained::builtin;
 use crate::replay::{Capabilities, Plugin, Registry, SettingsError, UnknownStrategy};
 use crate::run::{Environment, PluginRecord};
 
@@ -60,7 +61,17 @@ pub enum PrepareError {
     Data(#[from] DataError),
 }
 
-/// What an experiment on digit tasks offers to strategies.
+impl PrepareError {
+    /// Whether the command line asks for something senseless; else a file or a machine is at fault.
+    pub fn is_usage(&self) -> bool {
+        match self {
+            Self::Data(error) => matches!(error, DataError::Unknown(_) | DataError::Empty { .. }),
+            _ => true,
+        }
+    }
+}
+
+/// What an experiment offers to strategies.
 pub(super) fn offered() -> Capabilities {
     Capabilities::OLD_DATA
         .and(Capabilities::GENERATION)
@@ -106,7 +117,7 @@ pub fn prepare(
 /// Makes paths absolute, so that a run can be resumed from anywhere, and notes what the files say.
 fn fill_in(config: &mut RunConfig) -> Result<(), DataError> {
     let absolute = |path: &mut PathBuf| {
-        let builtin = path.starts_with("builtin:");
+        let builtin = builtin::is_builtin(path);
         if !builtin && let Ok(whole) = std::path::absolute(&*path) {
             *path = whole;
         }
@@ -125,7 +136,7 @@ fn fill_in(config: &mut RunConfig) -> Result<(), DataError> {
         dataset.files.iter_mut().for_each(absolute);
         let hash = hash_files(&dataset.files).map_err(|source| DataError::Rows {
             name: dataset.name.clone(),
-            source: source.into(),
+            source: Box::new(source.into()),
         })?;
         dataset.hash = Some(hash);
     }
@@ -134,7 +145,7 @@ fn fill_in(config: &mut RunConfig) -> Result<(), DataError> {
         let file = std::slice::from_ref(&questions.file);
         let hash = hash_files(file).map_err(|source| DataError::Questions {
             name: questions.name.clone(),
-            source,
+            source: Box::new(source),
         })?;
         questions.hash = Some(hash);
     }
