@@ -41,7 +41,7 @@ pub(super) const COLOURS: [RGBColor; 7] = [
 const DASHES: [(u32, u32); 4] = [(1, 0), (12, 5), (3, 4), (7, 3)];
 
 pub(super) const INK: RGBColor = RGBColor(40, 40, 40);
-pub(super) const GREY: RGBColor = RGBColor(90, 90, 90);
+const GREY: RGBColor = RGBColor(90, 90, 90);
 const FAINT: RGBColor = RGBColor(150, 150, 150);
 const PANEL: (u32, u32) = (620, 330);
 const TITLE: u32 = 46;

@@ -10,13 +10,15 @@ use plotters::coord::Shift;
 use plotters::prelude::*;
 
 use super::figure::{
-    COLOURS, FigureError, GREY, INK, Picture, draw_line, marker, refused, style, write_text,
+    COLOURS, FigureError, INK, Picture, draw_line, marker, refused, style, write_text,
 };
 use crate::run::{ArmState, Evaluation, RunState, Score};
 
 const PANEL: (u32, u32) = (620, 470);
 const TITLE: u32 = 46;
 const LEGEND_ROW: u32 = 26;
+/// Length of the names in a panel's title, at most.
+const TITLE_CHARS: usize = 50;
 /// Markers, with their bars, along a curve, at most.
 const MARKERS: usize = 12;
 
@@ -85,9 +87,15 @@ impl Retention {
                 .iter()
                 .map(|(_, seeds)| Curve::of(seeds, state, new, &measure));
             let (title, unit) = match &measure {
-                Measure::Questions(names) => {
-                    (format!("accuracy on {}", names.join(", ")), "accuracy, %")
-                }
+                Measure::Questions(names) => match names.join(", ") {
+                    joined if names.len() == 1 || joined.len() <= TITLE_CHARS => {
+                        (format!("accuracy on {joined}"), "accuracy, %")
+                    }
+                    _ => (
+                        format!("mean accuracy on {} sets of questions", names.len()),
+                        "accuracy, %",
+                    ),
+                },
                 Measure::Kl => ("drift on old data".into(), "KL, nats per token"),
             };
             let curves = curves.collect();
@@ -220,7 +228,7 @@ impl Curve {
 
 impl Picture for Retention {
     fn size(&self) -> (u32, u32) {
-        let legend = self.arms.len().div_ceil(2) as u32 * LEGEND_ROW + 14;
+        let legend = (self.arms.len() + 1).div_ceil(2) as u32 * LEGEND_ROW + 14;
         (self.panels.len() as u32 * PANEL.0, TITLE + PANEL.1 + legend)
     }
 
@@ -236,10 +244,15 @@ impl Picture for Retention {
         for (panel, area) in self.panels.iter().zip(&areas) {
             panel.draw(area, scale)?;
         }
-        let width = self.size().0 as i32 / 2;
+        let (k, width) = (scale as i32, self.size().0 as i32 / 2);
+        let place = |i: usize| {
+            (
+                24 + width * (i % 2) as i32,
+                10 + LEGEND_ROW as i32 * (i / 2) as i32,
+            )
+        };
         for (i, name) in self.arms.iter().enumerate() {
-            let (x, y) = (24 + width * (i % 2) as i32, 10 + 26 * (i / 2) as i32);
-            let k = scale as i32;
+            let (x, y) = place(i);
             let line = vec![(x * k, y * k), ((x + 44) * k, y * k)];
             let colour = COLOURS[i % COLOURS.len()];
             let stroke = ShapeStyle::from(colour).stroke_width(2 * scale);
@@ -255,8 +268,24 @@ impl Picture for Retention {
                 .map_err(refused)?;
             write_text(&legend, name, (x + 52, y - 6), 14, &INK, scale)?;
         }
-        Ok(())
+        let (x, y) = place(self.arms.len());
+        legend
+            .draw(&ring(((x + 22) * k, y * k), scale))
+            .map_err(refused)?;
+        write_text(
+            &legend,
+            "start of the phase",
+            (x + 52, y - 6),
+            14,
+            &INK,
+            scale,
+        )
     }
+}
+
+/// What marks the start.
+fn ring(at: (i32, i32), scale: u32) -> Circle<(i32, i32), u32> {
+    Circle::new(at, 9 * scale, ShapeStyle::from(INK).stroke_width(2 * scale))
 }
 
 impl Panel {
@@ -459,7 +488,7 @@ mod tests {
         let text = svg(&figure).unwrap();
         for what in [
             "bos-prompted:kl:1",
-            "start",
+            "start of the phase",
             "accuracy on the new data",
             "KL, nats",
         ] {
