@@ -187,6 +187,7 @@ fn demand(
         // A student and its reference; who only samples has one copy of the weights, added below.
         learners: usize::from(training),
         shared_references: None,
+        lora: None,
         batches: trained.into_iter().collect(),
         scored: trained.unwrap_or(0),
         reference: training,

@@ -154,6 +154,7 @@ impl Bench {
             seq_len: shape.seq_len,
             learners: 1,
             shared_references: None,
+            lora: None,
             batches,
             scored,
             reference: work == Work::TrainKl,

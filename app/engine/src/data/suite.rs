@@ -1,7 +1,7 @@
 //! The datasets of one experiment.
 
 use crate::eval::{ChoiceError, HeldOut};
-use crate::experiment::{DataSpec, ModelSpec, PretrainedSpec, RunConfig, When};
+use crate::experiment::{DataSpec, ModelSpec, RunConfig, When};
 use crate::model::ModelConfig;
 use crate::pretrained::{Pretrained, PretrainedError};
 use crate::replay::{SpecialTokens, Task};
@@ -192,7 +192,7 @@ impl Suite {
                 token::VOCAB_SIZE,
             ),
             // Digits have no other model; configurations are checked.
-            (Datasets::Digits(_), ModelSpec::Pretrained(PretrainedSpec { .. })) => {
+            (Datasets::Digits(_), ModelSpec::Pretrained(_)) => {
                 ModelConfig::mini(2, 1, 2, token::VOCAB_SIZE)
             }
         }

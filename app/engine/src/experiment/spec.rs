@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::data::TokenSetSettings;
+use crate::model::LoraConfig;
 use crate::ops::Precision;
 
 /// A run's `config.toml`: everything that decides its numbers, nothing else.
@@ -50,6 +51,16 @@ pub enum ModelSpec {
     Pretrained(PretrainedSpec),
 }
 
+impl ModelSpec {
+    /// The adapters that are trained in place of the weights, if there are some.
+    pub fn lora(&self) -> Option<LoraConfig> {
+        match self {
+            Self::Pretrained(model) if model.lora.rank > 0 => Some(model.lora),
+            _ => None,
+        }
+    }
+}
+
 /// Sizes of the small transformer of arXiv 2605.26097.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MiniSpec {
@@ -62,11 +73,16 @@ pub struct MiniSpec {
 }
 
 /// A model that was trained by others.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct PretrainedSpec {
     /// Folder, `.gguf` file or hub id, as [`crate::pretrained::open`] takes them.
     pub pretrained: String,
+    /// Adapters that are trained in place of the weights; a rank of 0 trains the weights.
+    pub lora: LoraConfig,
 }
+
+/// Alpha of a model whose file names none: twice the usual rank of 16.
+const LORA_ALPHA: f64 = 32.0;
 
 /// `[model]` as a file has it.
 #[derive(Clone, Serialize, Deserialize)]
@@ -74,6 +90,10 @@ pub struct PretrainedSpec {
 struct ModelTable {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pretrained: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    lora_rank: Option<usize>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    lora_alpha: Option<f64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     d_model: Option<usize>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -88,6 +108,8 @@ impl TryFrom<ModelTable> for ModelSpec {
     fn try_from(table: ModelTable) -> Result<Self, String> {
         let ModelTable {
             pretrained,
+            lora_rank,
+            lora_alpha,
             d_model,
             n_layers,
             head_dim,
@@ -100,8 +122,17 @@ impl TryFrom<ModelTable> for ModelSpec {
         if let Some(pretrained) = pretrained {
             return match sizes.iter().find(|(_, size)| size.is_some()) {
                 Some((key, _)) => Err(format!("model.{key} is what model.pretrained says it is")),
-                None => Ok(Self::Pretrained(PretrainedSpec { pretrained })),
+                None => Ok(Self::Pretrained(PretrainedSpec {
+                    pretrained,
+                    lora: LoraConfig {
+                        rank: lora_rank.unwrap_or(0),
+                        alpha: lora_alpha.unwrap_or(LORA_ALPHA),
+                    },
+                })),
             };
+        }
+        if lora_rank.is_some() || lora_alpha.is_some() {
+            return Err("adapters (lora_rank, lora_alpha) go with model.pretrained".into());
         }
         let size = |(key, size): (&str, Option<usize>)| {
             size.ok_or_else(|| format!("missing field `{key}` (or `pretrained` alone)"))
@@ -118,6 +149,8 @@ impl From<ModelSpec> for ModelTable {
     fn from(model: ModelSpec) -> Self {
         let mut table = Self {
             pretrained: None,
+            lora_rank: None,
+            lora_alpha: None,
             d_model: None,
             n_layers: None,
             head_dim: None,
@@ -132,8 +165,10 @@ impl From<ModelSpec> for ModelTable {
                 table.n_layers = Some(n_layers);
                 table.head_dim = Some(head_dim);
             }
-            ModelSpec::Pretrained(PretrainedSpec { pretrained }) => {
+            ModelSpec::Pretrained(PretrainedSpec { pretrained, lora }) => {
                 table.pretrained = Some(pretrained);
+                table.lora_rank = Some(lora.rank);
+                table.lora_alpha = Some(lora.alpha);
             }
         }
         table

@@ -28,7 +28,9 @@ pub fn validate(config: &RunConfig) -> Result<(), SpecError> {
         ModelSpec::Pretrained(model) => {
             demand("model.pretrained", !model.pretrained.is_empty(), || {
                 "must name a folder, a .gguf file or a hub id".into()
-            })?
+            })?;
+            at_most("model.lora_rank", model.lora.rank, 1 << 12)?;
+            positive("model.lora_alpha", model.lora.alpha)?;
         }
     }
     match (&c.data, &c.model) {

@@ -7,7 +7,7 @@
 
 use candle_core::DType;
 
-use crate::model::{Layout, Mlp, ModelConfig};
+use crate::model::{Layout, LoraLayout, Mlp, ModelConfig};
 use crate::ops::Precision;
 use crate::train::{Batching, Demand, Memory};
 
@@ -152,6 +152,8 @@ pub fn predict(demand: &Demand, precision: Precision) -> Memory {
     let (layout, w) = (Layout::new(*config), Widths::new(config, dtype));
     let (n, recompute) = (demand.learners * layout.len, demand.batching.recompute);
     let references = demand.references() * layout.len;
+    let lora = demand.lora.map(|lora| LoraLayout::new(lora, &layout).len);
+    let trained = lora.unwrap_or(layout.len);
     let training = !demand.batches.is_empty();
     let micro = |rows: usize| rows.div_ceil(micro_batches(demand, precision, rows).max(1));
     let mut items = vec![
@@ -161,8 +163,8 @@ pub fn predict(demand: &Demand, precision: Precision) -> Memory {
     // Of what comes one after another, the most.
     let mut turns = Vec::new();
     if training {
-        items.push(("moments of the optimizer", n * 8));
-        items.push(("gradients", layout.len * 4));
+        items.push(("moments of the optimizer", demand.learners * trained * 8));
+        items.push(("gradients", trained * 4));
         let largest = layout.entries.iter().map(|entry| entry.range.len()).max();
         let update = largest.unwrap_or(0) * (12 + w.copy);
         turns.push(vec![("update of the largest tensor", update)]);
@@ -223,6 +225,7 @@ mod tests {
             seq_len: 512,
             learners: 1,
             shared_references: None,
+            lora: None,
             batches: vec![128, 32],
             scored: 256,
             reference: true,

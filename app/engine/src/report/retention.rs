@@ -125,9 +125,12 @@ fn of_last_phase<'a>(arm: &'a ArmState, state: &RunState) -> &'a [Evaluation] {
     &arm.evaluations[before.saturating_sub(1)..]
 }
 
+/// When a dataset is evaluated: arms, each with a step.
+type Times = Vec<(usize, u64)>;
+
 /// Datasets of questions, those together that are asked at the same steps.
 fn groups(state: &RunState) -> Vec<Vec<String>> {
-    let mut asked: Vec<(String, Vec<(usize, u64)>)> = Vec::new();
+    let mut asked: Vec<(String, Times)> = Vec::new();
     for (i, arm) in state.arms.iter().enumerate() {
         for evaluation in of_last_phase(arm, state) {
             for score in evaluation.scores.iter().filter(|s| s.choices.is_some()) {
@@ -139,7 +142,7 @@ fn groups(state: &RunState) -> Vec<Vec<String>> {
             }
         }
     }
-    let mut groups: Vec<(Vec<String>, Vec<(usize, u64)>)> = Vec::new();
+    let mut groups: Vec<(Vec<String>, Times)> = Vec::new();
     for (name, steps) in asked {
         match groups.iter_mut().find(|(_, known)| *known == steps) {
             Some((names, _)) => names.push(name),

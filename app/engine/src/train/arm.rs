@@ -13,11 +13,11 @@ use crate::replay::{
 use crate::run::{Checkpoint, CheckpointStore, Cost, NamedTensor, Progress, RunError};
 
 use super::journal::Journal;
-use super::learner::{Learner, NotFinite, Place, StepError};
+use super::learner::{Learner, NotFinite, PhaseStart, Place, StepError};
 use super::look::look;
 use super::objective::{self, Weighted};
 use super::services::{ArmServices, Counters, Streams};
-use super::{Compute, ComputeError, Weights};
+use super::{Compute, ComputeError};
 
 /// Rows a strategy may replay in a step, at most, in batches of the usual size.
 const MAX_REPLAY: usize = 4;
@@ -167,7 +167,7 @@ impl ArmRun {
         arm: &Arm,
         plugin: &Arc<Plugin>,
         options: InstanceOptions,
-        (checkpoint, reference): (&Checkpoint, Option<Arc<Weights>>),
+        (checkpoint, start): (&Checkpoint, Option<PhaseStart>),
         shared: &mut Shared,
     ) -> Result<Result<Self, ArmError>, RunError> {
         let saved: Saved = checkpoint.state()?;
@@ -176,7 +176,8 @@ impl ArmRun {
             config,
             &shared.compute,
             checkpoint,
-            reference,
+            arm.info.seed,
+            start,
             place,
             saved.cost,
         )?;
@@ -200,7 +201,8 @@ impl ArmRun {
 
     /// Begins the next phase.
     pub(super) fn start_next_phase(&mut self, shared: &mut Shared) -> Result<(), ArmError> {
-        self.learner.start_next_phase(&shared.compute)?;
+        self.learner
+            .start_next_phase(shared.config, &shared.compute)?;
         let phase = self.phase_context(shared);
         let start = Instant::now();
         let done = with_services!(self, shared, None, |strategy, services| strategy

@@ -13,7 +13,7 @@ use crate::run::{
 
 use super::arm::Shared;
 use super::journal::Journal;
-use super::learner::{Learner, NotFinite, Place, StepError, starting_weights};
+use super::learner::{Learner, NotFinite, PhaseStart, Place, StepError, starting_weights};
 use super::objective;
 use super::pace::Pace;
 
@@ -172,10 +172,13 @@ fn restore(
         let saved: Saved = checkpoint.state()?;
         let (place, cost) = (saved.place, saved.cost);
         let compute = &shared.compute;
-        let mut learner = Learner::restore(config, compute, checkpoint, None, place, cost)?;
-        // The reference of the first phase are the weights it started from.
-        let reference = starting_weights(shared.suite, compute, seed)?.frozen();
-        learner.reference = Arc::new(reference);
+        let weights = starting_weights(shared.suite, compute, seed)?;
+        let start = PhaseStart {
+            reference: Arc::new(weights.clone().frozen()),
+            weights: Some(weights),
+        };
+        let learner =
+            Learner::restore(config, compute, checkpoint, seed, Some(start), place, cost)?;
         Ok::<_, RunError>((learner, saved.evaluations))
     };
     match read() {

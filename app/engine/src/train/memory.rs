@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use crate::data::Suite;
 use crate::experiment::{Objective, RunConfig};
-use crate::model::{Activations, Keep, Layout, ModelConfig, Packed};
+use crate::model::{Activations, Keep, Layout, LoraConfig, LoraLayout, ModelConfig, Packed};
 use crate::ops::{Precision, head};
 use crate::replay::{Capabilities, Plugin};
 use crate::sample::Sampler;
@@ -24,6 +24,8 @@ pub struct Demand {
     pub threads: usize,
     /// Precision on a GPU, whose memory it then is; none on the CPU.
     pub gpu: Option<Precision>,
+    /// Adapters that are trained in place of the weights.
+    pub lora: Option<LoraConfig>,
     /// How batches are worked through.
     pub batching: Batching,
     /// Tokens of a row.
@@ -89,6 +91,7 @@ impl Demand {
             model: suite.model(config),
             threads: config.threads,
             gpu: (config.device != "cpu").then_some(config.precision),
+            lora: config.model.lora(),
             batching: Batching::of(config),
             seq_len: suite.seq_len(),
             learners,
@@ -116,6 +119,12 @@ impl Demand {
         let (model, t) = (&self.model, self.seq_len);
         let layout = Layout::new(*model);
         let weights = layout.len;
+        let lora = self.lora.map(|lora| LoraLayout::new(lora, &layout));
+        // A student and its reference share the weights below the adapters.
+        let (students, trained, gradients, adapters) = match &lora {
+            Some(lora) => (lora.len, lora.len, lora.gradient_len(), lora.packed_len()),
+            None => (weights, weights, weights, 0),
+        };
         let training = !self.batches.is_empty();
         let lanes = |rows: &[usize]| {
             let micros: usize = rows.iter().map(|&rows| self.micro_batches(rows)).sum();
@@ -137,13 +146,13 @@ impl Demand {
         let numbers = [
             (
                 "weights and references",
-                (self.learners + self.references()) * weights,
+                self.learners * students + self.references() * weights,
             ),
             (
                 "moments of the optimizer",
-                2 * self.learners * weights * usize::from(training),
+                2 * self.learners * trained * usize::from(training),
             ),
-            ("gradients", lanes(&self.batches) * weights),
+            ("gradients", lanes(&self.batches) * gradients),
             (
                 "activations",
                 busy * (Activations::len(model, m, t, keep) + hidden),
@@ -154,7 +163,7 @@ impl Demand {
             ),
             (
                 "packed weights",
-                Packed::len(&layout, training) * usize::from(busy > 0)
+                (Packed::len(&layout, training) + adapters) * usize::from(busy > 0)
                     + Packed::len(&layout, false) * usize::from(self.reference)
                     + Packed::len(&layout, false) * usize::from(self.generated > 0),
             ),
@@ -329,6 +338,7 @@ mod tests {
             seq_len: 512,
             learners: 4,
             shared_references: None,
+            lora: None,
             batches: vec![64, 64],
             scored: 64,
             reference: true,

@@ -29,7 +29,7 @@ pub use compute::{Compute, ComputeError};
 pub use device::{DeviceError, Gpu, Hardware, check_device, probe_cuda};
 pub use engine::{Engine, LossBatch, LossReport, Query, RowLoss};
 pub use journal::Listener;
-pub use learner::{Learner, NotFinite, Place, StepError, read_student};
+pub use learner::{Learner, NotFinite, PhaseStart, Place, StepError, read_student};
 pub use memory::{Demand, Memory, available_memory, human_bytes, peak_memory, reset_peak_memory};
 pub use micro::Batching;
 pub use objective::Reduction;

@@ -16,7 +16,7 @@ use crate::run::{
 use super::arm::{ArmError, ArmRun, Shared};
 use super::first_phase::{self, FirstPhase};
 use super::journal::{Journal, Listener};
-use super::learner::{self, Learner};
+use super::learner::{self, Learner, PhaseStart};
 use super::memory::human_bytes;
 use super::pace::Pace;
 use super::prepare::{NUMERICS, demand_here, offered};
@@ -473,32 +473,38 @@ impl Runner<'_> {
         self.references.insert(sharers, Arc::downgrade(reference));
     }
 
-    /// The reference of an arm in a phase, from memory, the arm's folder, or the pretrained model.
-    fn reference(
+    /// What a phase of an arm started from: from memory, the arm's folder, or the pretrained model.
+    fn phase_start(
         &mut self,
         arm: usize,
         phase: usize,
         store: &CheckpointStore,
-    ) -> Result<Option<Arc<Weights>>, RunError> {
+    ) -> Result<Option<PhaseStart>, RunError> {
         let seed = self.arms[arm].info.seed;
-        if phase == 1
-            && let Some(shared) = self.shared_reference(seed)
+        let shared = self.shared_reference(seed).filter(|_| phase == 1);
+        let below_adapters = self.shared.config.model.lora().is_some();
+        if let Some(reference) = shared.clone()
+            && !below_adapters
         {
-            return Ok(Some(shared));
+            let weights = None;
+            return Ok(Some(PhaseStart { weights, reference }));
         }
         let Shared { suite, compute, .. } = &self.shared;
-        let reference = match store.reference(phase)? {
+        let weights = match store.reference(phase)? {
             Some(checkpoint) => learner::read_weights("reference", compute, &checkpoint)?,
             None if phase == 1 && self.is_untouched() => {
                 learner::starting_weights(suite, compute, seed)?
             }
             None => return Ok(None),
         };
-        let reference = Arc::new(reference.frozen());
+        let reference = shared.unwrap_or_else(|| Arc::new(weights.clone().frozen()));
         if phase == 1 {
             self.share_reference(seed, &reference);
         }
-        Ok(Some(reference))
+        Ok(Some(PhaseStart {
+            weights: below_adapters.then_some(weights),
+            reference,
+        }))
     }
 
     fn options(&self, arm: usize) -> InstanceOptions {
@@ -536,11 +542,11 @@ impl Runner<'_> {
                 return Ok(None);
             };
             let step = checkpoint.info.step;
-            let reference = self.reference(arm, checkpoint.info.phase, &store);
-            let restored = reference.and_then(|reference| {
+            let start = self.phase_start(arm, checkpoint.info.phase, &store);
+            let restored = start.and_then(|start| {
                 let options = self.options(arm);
                 let (info, plugin) = (&self.arms[arm], &self.plugins[arm]);
-                let found = (&checkpoint, reference);
+                let found = (&checkpoint, start);
                 ArmRun::restore(arm, info, plugin, options, found, &mut self.shared)
             });
             let restored = match restored {

@@ -12,7 +12,8 @@ use crate::ops::Precision;
 use crate::run::{CheckpointStore, Cost};
 use crate::sample::{Generated, Request, Sampling};
 use crate::train::{
-    AdamW, AdamWConfig, Compute, Hardware, Learner, LossBatch, LossReport, Stream, Weights,
+    AdamW, AdamWConfig, Compute, Hardware, Learner, LossBatch, LossReport, PhaseStart, Stream,
+    Weights,
 };
 
 const FIXTURE: &[u8] = include_bytes!("../../../../../tests/fixtures/mini-parity.safetensors");
@@ -373,10 +374,13 @@ fn a_learner_comes_back_from_its_checkpoint_as_it_was() {
                 .save(place.step, 0, &tensors.tensors(), state)
                 .unwrap();
             let checkpoint = store.latest_valid().unwrap().checkpoint.unwrap();
-            let (compute_again, cost) = (&compute, Cost::default());
-            let mut again =
-                Learner::restore(&config, compute_again, &checkpoint, None, place, cost).unwrap();
-            again.reference = learner.reference.clone();
+            let start = PhaseStart {
+                weights: None,
+                reference: learner.reference.clone(),
+            };
+            let (start, cost) = (Some(start), Cost::default());
+            let again = Learner::restore(&config, &compute, &checkpoint, 0, start, place, cost);
+            let mut again = again.unwrap();
 
             for learner in [&mut learner, &mut again] {
                 train(&config, &mut compute, learner, 2);

@@ -1,5 +1,8 @@
 //! One model being trained through the phases of an experiment.
 
+#[cfg(test)]
+mod tests;
+
 use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Instant;
@@ -9,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::data::{Batch, Suite};
 use crate::eval;
 use crate::experiment::RunConfig;
-use crate::model::{Layout, Params};
+use crate::model::{Layout, Lora, LoraConfig, LoraLayout, Params};
 use crate::run::{Checkpoint, Cost, NamedTensor, Role, RunError, Score};
 
 use super::{
@@ -26,6 +29,8 @@ pub struct Learner {
     /// Whether the reference is that of the next phase already.
     ready: bool,
     optimizer: Optimizer,
+    /// Decides the adapters each phase begins with.
+    seed: u64,
     /// Where it stands.
     pub place: Place,
     /// What it has paid.
@@ -81,6 +86,7 @@ pub enum StepError {
 /// A learner's weights and moments in the machine's memory, for a checkpoint.
 pub struct OnHost<'a> {
     student: Cow<'a, Params>,
+    adapters: Option<Cow<'a, Lora>>,
     optimizer: Cow<'a, AdamW>,
 }
 
@@ -88,6 +94,9 @@ impl OnHost<'_> {
     /// What a checkpoint must hold, the reference excepted.
     pub fn tensors(&self) -> Vec<NamedTensor<'_>> {
         let mut tensors = named("student", &self.student);
+        for (name, shape, data) in self.adapters.iter().flat_map(|lora| lora.tensors()) {
+            tensors.push(NamedTensor::f32(format!("lora.{name}"), &shape, data));
+        }
         let AdamW { m, v, .. } = &*self.optimizer;
         tensors.push(NamedTensor::f32("optimizer.m", &[m.len()], m));
         tensors.push(NamedTensor::f32("optimizer.v", &[v.len()], v));
@@ -107,11 +116,15 @@ impl Learner {
         seed: u64,
     ) -> Result<Self, ComputeError> {
         let student = starting_weights(suite, compute, seed)?;
+        let reference = Arc::new(student.clone().frozen());
+        let student = adapted(config, compute, student, seed, 0)?;
+        let fresh = AdamW::new(adamw_config(config), student.trained_len());
         Ok(Self {
-            reference: Arc::new(student.clone().frozen()),
+            reference,
             ready: false,
-            optimizer: fresh_optimizer(config, compute)?,
+            optimizer: compute.optimizer_of(&student, fresh)?,
             student,
+            seed,
             place: Place {
                 phase: 0,
                 phase_start: 0,
@@ -129,6 +142,7 @@ impl Learner {
             reference: self.reference.clone(),
             ready: self.ready,
             optimizer: self.optimizer.clone(),
+            seed: self.seed,
             place: self.place,
             cost: self.cost,
         }
@@ -159,13 +173,22 @@ impl Learner {
     ///
     /// # Errors
     /// When the device fails.
-    pub fn start_next_phase(&mut self, compute: &Compute) -> Result<(), ComputeError> {
+    pub fn start_next_phase(
+        &mut self,
+        config: &RunConfig,
+        compute: &Compute,
+    ) -> Result<(), ComputeError> {
         if !self.ready {
             self.take_next_reference(None);
         }
         self.ready = false;
         compute.reset(&mut self.optimizer)?;
         self.place.phase += 1;
+        if config.model.lora().is_some() {
+            // Those of the phase before become part of the weights.
+            let (weights, phase) = (self.student.clone(), self.place.phase);
+            self.student = adapted(config, compute, weights, self.seed, phase)?;
+        }
         self.place.phase_start = self.place.step;
         self.place.updates = 0;
         Ok(())
@@ -297,11 +320,13 @@ impl Learner {
     pub fn on_host(&self) -> Result<OnHost<'_>, ComputeError> {
         Ok(OnHost {
             student: self.student.on_host()?,
+            adapters: self.student.adapters_on_host()?,
             optimizer: self.optimizer.on_host()?,
         })
     }
 
-    /// Takes a learner back from a checkpoint; with its reference where the phase is not over.
+    /// Takes a learner back from a checkpoint of a seed; with what its phase started from where that is
+    /// not over.
     ///
     /// # Errors
     /// [`RunError`] where a tensor is missing or of another size, or the device has no room for it.
@@ -309,16 +334,29 @@ impl Learner {
         config: &RunConfig,
         compute: &Compute,
         checkpoint: &Checkpoint,
-        reference: Option<Arc<Weights>>,
+        seed: u64,
+        start: Option<PhaseStart>,
         place: Place,
         cost: Cost,
     ) -> Result<Self, RunError> {
-        let student = read_weights("student", compute, checkpoint)?;
         let over = place.step == place.phase_start + config.phases[place.phase].steps;
-        let reference = match reference {
-            Some(reference) => reference,
-            // The first phase makes its own; at the end of a phase the next one replaces it.
-            None if over || place.phase == 0 => Arc::new(student.clone().frozen()),
+        let lora = config.model.lora();
+        let (student, reference) = match start {
+            Some(PhaseStart { weights, reference }) => {
+                let student = match (lora, weights) {
+                    (Some(lora), Some(weights)) if !over => {
+                        compute.adapt(weights, read_adapters(lora, compute, checkpoint)?)?
+                    }
+                    _ => read_weights("student", compute, checkpoint)?,
+                };
+                (student, reference)
+            }
+            // At the end of a phase the next one replaces the reference.
+            None if over => {
+                let student = read_weights("student", compute, checkpoint)?;
+                let reference = Arc::new(student.clone().frozen());
+                (student, reference)
+            }
             None => {
                 return Err(RunError::BadCheckpoint {
                     path: checkpoint.path.clone(),
@@ -326,7 +364,12 @@ impl Learner {
                 });
             }
         };
-        let len = compute.layout().len;
+        // The next phase begins with adapters of its own.
+        let student = match over {
+            true => adapted(config, compute, student, seed, place.phase)?,
+            false => student,
+        };
+        let len = student.trained_len();
         let optimizer = AdamW {
             config: adamw_config(config),
             updates: place.updates,
@@ -334,10 +377,11 @@ impl Learner {
             v: read_tensor("optimizer.v", len, checkpoint)?,
         };
         Ok(Self {
+            optimizer: compute.optimizer_of(&student, optimizer)?,
             student,
             reference,
             ready: false,
-            optimizer: compute.optimizer(optimizer)?,
+            seed,
             place,
             cost,
         })
@@ -354,16 +398,50 @@ fn adamw_config(config: &RunConfig) -> AdamWConfig {
     }
 }
 
-fn fresh_optimizer(config: &RunConfig, compute: &Compute) -> Result<Optimizer, ComputeError> {
-    compute.optimizer(AdamW::new(adamw_config(config), compute.layout().len))
-}
-
 /// Weights as a file holds them, named after what they are.
 pub fn named<'a>(prefix: &str, params: &'a Params) -> Vec<NamedTensor<'a>> {
     params
         .tensors()
         .map(|(name, shape, data)| NamedTensor::f32(format!("{prefix}.{name}"), &shape, data))
         .collect()
+}
+
+/// What a phase started from.
+pub struct PhaseStart {
+    /// The weights below the adapters, where there are some.
+    pub weights: Option<Weights>,
+    /// π.
+    pub reference: Arc<Weights>,
+}
+
+/// Weights with fresh adapters on top, where adapters are what is trained.
+fn adapted(
+    config: &RunConfig,
+    compute: &Compute,
+    weights: Weights,
+    seed: u64,
+    phase: usize,
+) -> Result<Weights, ComputeError> {
+    let Some(lora) = config.model.lora() else {
+        return Ok(weights);
+    };
+    let layout = LoraLayout::new(lora, compute.layout());
+    let stream = Stream::new(seed, &format!("adapters, phase {phase}"));
+    compute.adapt(weights, Lora::init(&layout, &stream))
+}
+
+fn read_adapters(
+    config: LoraConfig,
+    compute: &Compute,
+    checkpoint: &Checkpoint,
+) -> Result<Lora, RunError> {
+    let mut lora = Lora::zeros(&LoraLayout::new(config, compute.layout()));
+    let places: Vec<_> = lora.places().collect();
+    for (name, _, range) in places {
+        let data = read_tensor(&format!("lora.{name}"), range.len(), checkpoint)?;
+        lora.data[range].copy_from_slice(&data);
+    }
+    Ok(lora)
 }
 
 /// What the first phase starts from.
