@@ -26,8 +26,9 @@ PEERS = {
     "PyTorch eager f32": ["peer_torch.py", "--mode", "eager"],
     "PyTorch compiled f32": ["peer_torch.py", "--mode", "compiled"],
     "PyTorch compiled bf16": ["peer_torch.py", "--mode", "compiled", "--dtype", "bf16"],
+    "transformers eager f32": ["peer_transformers.py"],
 }
-JAX, EAGER, COMPILED, COMPILED_BF16 = PEERS
+JAX, EAGER, COMPILED, COMPILED_BF16, TRANSFORMERS = PEERS
 ISA = ("avx2", "fma", "avx512f", "avx512_bf16", "avx512_fp16", "amx_bf16")
 
 
@@ -62,6 +63,8 @@ LINES = [
     Line("text:train", {COMPILED_BF16: 1.6, JAX: 3.2}, dtype="bf16"),
     Line("text-256:train", {COMPILED_BF16: 1.6, JAX: 3.2}, dtype="bf16"),
     Line("text-256:train", {EAGER: None}, memory=0.5),
+    Line("llama-135m:train", {TRANSFORMERS: 1.0}, gemm_share=0.7),
+    Line("llama-135m:generate", {TRANSFORMERS: 1.5}),
 ]
 LINES = {line.name: line for line in LINES}
 # Without a target, and slow.
@@ -171,12 +174,19 @@ def output(*command):
         return ""
 
 
+def installed(package):
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
 def setting(options):
     """Where, when and with what this was measured."""
     cpu = dict(line.split(":", 1) for line in output("lscpu").splitlines() if ":" in line)
     flags = cpu.get("Flags", "").split()
-    packages = ("jax", "jaxlib", "optax", "torch", "numpy")
-    versions = [f"{name} {metadata.version(name)}" for name in packages]
+    packages = ("jax", "jaxlib", "optax", "torch", "transformers", "numpy")
+    versions = [f"{name} {version}" for name in packages if (version := installed(name))]
     commit = output("git", "-C", HERE, "describe", "--always", "--dirty")
     yield f"- Hardware: {cpu.get('Model name', '?').strip()}, {os.cpu_count()} cores, "
     yield f"  {' '.join(f for f in ISA if f in flags)}; {options.threads} threads a side"

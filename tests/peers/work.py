@@ -24,7 +24,7 @@ ROPE_BASE = 10_000.0
 LEARNING_RATE, BETA1, BETA2, ADAM_EPS, WEIGHT_DECAY = 1e-3, 0.9, 0.99, 1e-8, 0.01
 KL_COEFF = 10.0
 NTP_COEFF = 1.0
-# Rows that are generated together.
+# Rows that are generated together for replay.
 GENERATED_ROWS = 256
 # Batches of new rows that training goes through, again and again.
 BATCHES = 8
@@ -49,16 +49,43 @@ class Config:
         return 4 * self.d_model
 
 
+@dataclass(frozen=True)
+class Llama:
+    """Sizes of a model of the Llama family; heads are grouped, embeddings tied."""
+
+    d_model: int
+    n_layers: int
+    n_heads: int
+    n_kv_heads: int
+    head_dim: int
+    d_ff: int
+    rope_base: float
+    seq_len: int
+    vocab_size: int
+
+
 TOY = Config(d_model=256, n_layers=2, head_dim=16, seq_len=14, vocab_size=19)
 TEXT = Config(d_model=128, n_layers=4, head_dim=32, seq_len=128, vocab_size=4096)
 TEXT_256 = Config(d_model=256, n_layers=6, head_dim=64, seq_len=256, vocab_size=4096)
+# SmolLM2-135M's.
+LLAMA_135M = Llama(
+    d_model=576,
+    n_layers=30,
+    n_heads=9,
+    n_kv_heads=3,
+    head_dim=64,
+    d_ff=1536,
+    rope_base=100_000.0,
+    seq_len=256,
+    vocab_size=49_152,
+)
 
 
 @dataclass(frozen=True)
 class Item:
     """One thing to measure."""
 
-    config: Config
+    config: Config | Llama
     config_name: str  # on forgetlab's command line
     work: str  # `train` or `generate`
     batch: int  # new rows a step, or rows generated at a time
@@ -68,6 +95,8 @@ class Item:
     @property
     def generated_rows(self):
         """Rows generated at a time."""
+        if self.work == "generate":
+            return self.batch
         return max(GENERATED_ROWS, self.replay_rows)
 
     @property
@@ -93,6 +122,8 @@ ITEMS = {
     "toy:generate": Item(TOY, "toy", "generate", GENERATED_ROWS),
     "text:generate": Item(TEXT, "text", "generate", GENERATED_ROWS),
     "text-256:generate": Item(TEXT_256, "text-256", "generate", GENERATED_ROWS),
+    "llama-135m:train": Item(LLAMA_135M, "llama-135m", "train", 8),
+    "llama-135m:generate": Item(LLAMA_135M, "llama-135m", "generate", 32),
 }
 
 

@@ -1,5 +1,7 @@
 //! Evaluation: held-out losses and accuracy, and parity with independent implementations.
 
+#[cfg(test)]
+mod candle;
 mod choices;
 mod heldout;
 mod parity;
