@@ -161,7 +161,30 @@ impl Done {
 /// A folder of results and a current folder of one's own.
 pub struct Lab {
     dir: TempDir,
+    /// Variables set for every command.
+    set: BTreeMap<&'static str, String>,
 }
+
+/// Variables of whoever runs the tests, which would change what they find.
+const FOREIGN: [&str; 17] = [
+    "ALL_PROXY",
+    "FORGETLAB_PLUGINS",
+    "HF_ENDPOINT",
+    "HF_HOME",
+    "HF_HUB_CACHE",
+    "HF_HUB_OFFLINE",
+    "HF_TOKEN",
+    "HF_TOKEN_PATH",
+    "HTTPS_PROXY",
+    "HTTP_PROXY",
+    "LC_ALL",
+    "LC_CTYPE",
+    "NO_COLOR",
+    "XDG_CACHE_HOME",
+    "all_proxy",
+    "http_proxy",
+    "https_proxy",
+];
 
 impl Default for Lab {
     fn default() -> Self {
@@ -174,7 +197,13 @@ impl Lab {
     pub fn new() -> Self {
         Self {
             dir: tempfile::tempdir().expect("temporary folder"),
+            set: BTreeMap::new(),
         }
+    }
+
+    /// Sets a variable for the commands to come.
+    pub fn set(&mut self, name: &'static str, value: &str) {
+        self.set.insert(name, value.into());
     }
 
     /// A path in the lab's current folder.
@@ -186,13 +215,14 @@ impl Lab {
     pub fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(binary());
         command.args(args).current_dir(self.dir.path());
-        for name in ["FORGETLAB_PLUGINS", "LC_ALL", "LC_CTYPE", "NO_COLOR"] {
+        for name in FOREIGN {
             command.env_remove(name);
         }
         command
             .env("FORGETLAB_RESULTS", self.path("results"))
             .env("HOME", self.dir.path())
             .env("LANG", "C.UTF-8")
+            .envs(&self.set)
             .stdin(Stdio::null());
         command
     }

@@ -3,6 +3,7 @@
 mod bad_input;
 mod broken_files;
 mod data;
+mod hub;
 mod instruct;
 mod kill_and_resume;
 mod memory;

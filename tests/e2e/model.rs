@@ -9,12 +9,6 @@ use forgetlab_engine::run::RunDir;
 use forgetlab_engine::train::read_student;
 use forgetlab_tests::{Done, Lab, SMOKE, root};
 
-#[path = "../../app/engine/src/pretrained/tests/fake_hub.rs"]
-#[allow(dead_code, missing_docs)]
-mod fake_hub;
-
-use fake_hub::FakeHub;
-
 fn fixture(kind: &str) -> PathBuf {
     root().join(format!("tests/fixtures/llama-tiny-{kind}"))
 }
@@ -135,54 +129,6 @@ fn what_is_wrong_with_a_model_is_said() {
     inspect(&lab, "nowhere")
         .exits(1)
         .says(&["`nowhere` is not there", "hub id"]);
-}
-
-/// What stands between most people and a real Llama.
-#[test]
-fn the_hub_is_asked_and_its_refusals_are_explained() {
-    let config = fs::read(fixture("untied").join("config.json")).expect("config");
-    let files = [
-        ("config.json", config),
-        ("model.safetensors", vec![0; 4096]),
-    ];
-    let mut fake = FakeHub::default();
-    for id in ["models/org/free", "models/org/gated"] {
-        fake = fake.with(id, &files);
-    }
-    fake.gated.push("models/org/gated".into());
-    let (endpoint, _fake) = fake.serve();
-    let lab = Lab::new();
-    let inspect = |model: &str, offline: bool| -> Done {
-        let mut command = lab.command(&["model", "inspect", model]);
-        for name in [
-            "HF_TOKEN",
-            "HF_HUB_CACHE",
-            "HF_TOKEN_PATH",
-            "http_proxy",
-            "HTTP_PROXY",
-        ] {
-            command.env_remove(name);
-        }
-        for name in ["https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"] {
-            command.env_remove(name);
-        }
-        command.env("HF_ENDPOINT", &endpoint);
-        command.env("HF_HOME", lab.path("hugging-face"));
-        command.env("HF_HUB_OFFLINE", if offline { "1" } else { "0" });
-        command.output().expect("start forgetlab").into()
-    };
-    let says = [
-        "fetching config.json",
-        "revision main",
-        "4.00 KiB on disk, not fetched yet",
-    ];
-    inspect("org/free", false).exits(0).says(&says);
-    let says = ["`org/gated` is gated", "accept its licence at", "HF_TOKEN"];
-    inspect("org/gated", false).exits(1).says(&says);
-    let says = ["no model `org/none`", "check the name"];
-    inspect("org/none", false).exits(1).says(&says);
-    let says = ["`org/none`", "not in the cache", "HF_HUB_OFFLINE"];
-    inspect("org/none", true).exits(1).says(&says);
 }
 
 /// The lab's own small model is nothing that transformers knows.

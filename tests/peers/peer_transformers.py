@@ -7,6 +7,7 @@ if __name__ == "__main__":
     parser = work.arguments(__doc__)
     parser.add_argument("--dtype", choices=["f32", "bf16"], default="f32")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    parser.add_argument("--micro-batch", type=int, help="rows at a time, their gradients added up")
     options = parser.parse_args()
     work.bound_threads(options.threads)
 
@@ -40,7 +41,8 @@ def model(config):
 
 
 class Peer:
-    def __init__(self, item, dtype, device):
+    def __init__(self, item, dtype, device, micro_batch):
+        self.micro_batch = micro_batch or item.batch
         torch.set_float32_matmul_precision("highest")
         self.item, self.device, self.bf16 = item, device, dtype == "bf16"
         self.model = model(item.config).to(device)
@@ -66,9 +68,10 @@ class Peer:
     def step(self, tokens, replay):
         assert replay is None, "items of this peer replay nothing"
         tokens = torch.from_numpy(tokens).to(self.device, torch.long)
-        with self.autocast():
-            loss = self.model(input_ids=tokens, labels=tokens, use_cache=False).loss
-        loss.backward()
+        for rows in tokens.split(self.micro_batch):
+            with self.autocast():
+                loss = self.model(input_ids=rows, labels=rows, use_cache=False).loss
+            (loss * (len(rows) / len(tokens))).backward()
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.finish()
@@ -96,4 +99,4 @@ class Peer:
 if __name__ == "__main__":
     item = work.ITEMS[options.item]
     torch.set_num_threads(options.threads)
-    work.serve(item, Peer(item, options.dtype, options.device))
+    work.serve(item, Peer(item, options.dtype, options.device, options.micro_batch))

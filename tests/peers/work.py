@@ -79,6 +79,18 @@ LLAMA_135M = Llama(
     seq_len=256,
     vocab_size=49_152,
 )
+# Llama-3.2-1B's, but for the scaling of RoPE; for a GPU.
+LLAMA_1B = Llama(
+    d_model=2048,
+    n_layers=16,
+    n_heads=32,
+    n_kv_heads=8,
+    head_dim=64,
+    d_ff=8192,
+    rope_base=500_000.0,
+    seq_len=512,
+    vocab_size=128_256,
+)
 
 
 @dataclass(frozen=True)
@@ -124,6 +136,8 @@ ITEMS = {
     "text-256:generate": Item(TEXT_256, "text-256", "generate", GENERATED_ROWS),
     "llama-135m:train": Item(LLAMA_135M, "llama-135m", "train", 8),
     "llama-135m:generate": Item(LLAMA_135M, "llama-135m", "generate", 32),
+    "llama-1b:train": Item(LLAMA_1B, "llama-1b", "train", 128),
+    "llama-1b:generate": Item(LLAMA_1B, "llama-1b", "generate", 256),
 }
 
 

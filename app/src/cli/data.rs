@@ -8,12 +8,15 @@ use anyhow::ensure;
 use clap::{Args, Subcommand};
 use crossterm::style::Stylize;
 use forgetlab_engine::data::{
-    Chat, ChatSettings, Fields, NaiveDate, Rows, Separator, TextRows, TokenSet, TokenSetSettings,
-    Tokenizer, TooLong, read_questions,
+    self, Chat, ChatSettings, Fields, NaiveDate, Rows, Separator, TextRows, TokenSet,
+    TokenSetSettings, Tokenizer, TooLong, read_questions,
 };
 use forgetlab_engine::eval::{ChoiceTask, Request, Wanted};
+use forgetlab_engine::pretrained::{self, Hub, is_hub_id};
 use serde::de::value::{Error as ValueError, StrDeserializer};
 use serde::de::{DeserializeOwned, IntoDeserializer};
+
+use super::model::Downloads;
 
 /// Training data.
 #[derive(Args)]
@@ -48,10 +51,11 @@ enum Command {
 /// What rows are made from, and how.
 #[derive(Args)]
 struct Make {
-    /// Files in txt, jsonl, csv or parquet, folders of them, or built-in files (builtin:verilog.jsonl)
+    /// Files in txt, jsonl, csv or parquet, folders of them, data sets on the hub
+    /// (hub:OWNER/NAME[@REVISION][:PATH]), or built-in files (builtin:verilog.jsonl)
     #[arg(required = true, value_name = "SOURCE")]
     sources: Vec<PathBuf>,
-    /// Model folder, .gguf file, tokenizer.json or builtin:tiny-llama
+    /// Model folder, .gguf file, tokenizer.json, hub id or builtin:tiny-llama
     #[arg(long, value_name = "MODEL")]
     tokenizer: PathBuf,
     /// The most tokens of a row
@@ -112,6 +116,23 @@ impl Make {
         }
     }
 
+    /// Fetches the sources that are on the hub.
+    fn fetch(&mut self) -> anyhow::Result<()> {
+        data::fetch(&mut self.sources, &Hub::from_env(), &Downloads::default())?;
+        Ok(())
+    }
+
+    fn tokenizer(&self) -> anyhow::Result<Tokenizer> {
+        let is_file = |id: &str| [".json", ".gguf"].iter().any(|ending| id.ends_with(ending));
+        match self.tokenizer.to_str() {
+            Some(id) if is_hub_id(id) && !is_file(id) && !self.tokenizer.exists() => {
+                let model = pretrained::open(id, &Hub::from_env(), &Downloads::default())?;
+                Ok(Tokenizer::of(&model)?)
+            }
+            _ => Ok(Tokenizer::open(&self.tokenizer)?),
+        }
+    }
+
     fn token_set(
         &self,
         tokenizer: &Tokenizer,
@@ -136,17 +157,25 @@ impl Make {
 pub fn run(args: DataArgs) -> anyhow::Result<ExitCode> {
     match args.command {
         Command::Preview {
-            make,
+            mut make,
             rows,
-            questions: false,
-        } => preview(&make, rows),
-        Command::Preview { make, rows, .. } => preview_questions(&make, rows),
-        Command::Prepare { make, out } => prepare(&make, out),
+            questions,
+        } => {
+            make.fetch()?;
+            match questions {
+                false => preview(&make, rows),
+                true => preview_questions(&make, rows),
+            }
+        }
+        Command::Prepare { mut make, out } => {
+            make.fetch()?;
+            prepare(&make, out)
+        }
     }
 }
 
 fn prepare(make: &Make, path: PathBuf) -> anyhow::Result<ExitCode> {
-    let tokenizer = Tokenizer::open(&make.tokenizer)?;
+    let tokenizer = make.tokenizer()?;
     let set = make.token_set(&tokenizer, &make.settings())?;
     set.save(&path)?;
     let mut out = io::stdout().lock();
@@ -197,7 +226,7 @@ fn show_counts(out: &mut impl Write, set: &TokenSet) -> io::Result<()> {
 }
 
 fn preview(make: &Make, count: usize) -> anyhow::Result<ExitCode> {
-    let tokenizer = Tokenizer::open(&make.tokenizer)?;
+    let tokenizer = make.tokenizer()?;
     // Nothing is held out, so that the first rows are those of the first documents.
     let settings = TokenSetSettings {
         held_out: 0.0,
@@ -223,7 +252,7 @@ fn preview(make: &Make, count: usize) -> anyhow::Result<ExitCode> {
 }
 
 fn preview_questions(make: &Make, count: usize) -> anyhow::Result<ExitCode> {
-    let tokenizer = Tokenizer::open(&make.tokenizer)?;
+    let tokenizer = make.tokenizer()?;
     let mut questions = Vec::new();
     for source in &make.sources {
         questions.extend(read_questions(source)?);

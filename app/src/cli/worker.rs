@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use forgetlab_engine::experiment::{RunConfig, validate};
+use forgetlab_engine::pretrained::Hub;
 use forgetlab_engine::replay::{Plugin, Registry, breadcrumb, search_path};
 use forgetlab_engine::report;
 use forgetlab_engine::run::{Event, Results, RunDir, RunStatus, write_atomically};
@@ -18,6 +19,7 @@ use forgetlab_engine::train::{self, BREADCRUMB, Outcome, RunOptions, check_devic
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use super::exit;
+use super::model::Downloads;
 use super::progress::ProgressView;
 
 /// Time between two versions of the CSVs while a run goes on.
@@ -71,10 +73,16 @@ pub fn registry(worker: &WorkerArgs) -> Registry {
     Registry::discover(&search_path(&worker.plugin_dir))
 }
 
-/// Checks a configuration against this machine and its strategies; fills in their defaults.
+/// Checks a configuration against this machine and its strategies; fills in their defaults, and fetches what
+/// it names on the hub.
 pub fn prepare(config: &mut RunConfig, worker: &WorkerArgs) -> anyhow::Result<Vec<Arc<Plugin>>> {
     check_device(&config.device)?;
-    Ok(train::prepare(config, &registry(worker))?)
+    let (hub, progress) = (Hub::from_env(), Downloads::default());
+    train::fetch(config, &hub, &progress)?;
+    let plugins = train::prepare(config, &registry(worker))?;
+    // What does not fit into memory is not worth the wait.
+    train::fetch_weights(config, &hub, &progress)?;
+    Ok(plugins)
 }
 
 /// Takes a run to its end in this process, or hands it to a detached one.

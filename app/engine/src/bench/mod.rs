@@ -10,7 +10,7 @@ mod peak;
 use std::time::{Duration, Instant};
 
 use crate::model::{ModelConfig, Params};
-use crate::ops::rope::Rope;
+use crate::ops::rope::{Rope, RopeScaling};
 use crate::sample::{Request, Sampling};
 use crate::train::{
     AdamW, AdamWConfig, Batching, Compute, ComputeError, Demand, Hardware, LossBatch, Optimizer,
@@ -37,7 +37,7 @@ pub struct Shape {
 }
 
 /// The shapes there are.
-pub const SHAPES: [Shape; 4] = [
+pub const SHAPES: [Shape; 5] = [
     shape("toy", [256, 2, 16, 19], 14, 256, 256),
     shape("text", [128, 4, 32, 4096], 128, 32, 16),
     shape("text-256", [256, 6, 64, 4096], 256, 16, 8),
@@ -49,6 +49,14 @@ pub const SHAPES: [Shape; 4] = [
         replay_rows: 4,
         generated: 32,
     },
+    Shape {
+        name: "llama-1b",
+        model: LLAMA_1B,
+        seq_len: 512,
+        batch_size: 128,
+        replay_rows: 32,
+        generated: 256,
+    },
 ];
 
 /// The sizes of SmolLM2-135M, a model of the Llama family.
@@ -58,6 +66,20 @@ const LLAMA_135M: ModelConfig = ModelConfig {
         scaling: None,
     },
     ..ModelConfig::llama(576, 30, [9, 3, 64], 1536, 49_152)
+};
+
+/// The sizes of Llama-3.2-1B.
+pub(crate) const LLAMA_1B: ModelConfig = ModelConfig {
+    rope: Rope {
+        base: 500_000.0,
+        scaling: Some(RopeScaling {
+            factor: 32.0,
+            low_freq_factor: 1.0,
+            high_freq_factor: 4.0,
+            original_max_positions: 8192.0,
+        }),
+    },
+    ..ModelConfig::llama(2048, 16, [32, 8, 64], 8192, 128_256)
 };
 
 const fn shape(

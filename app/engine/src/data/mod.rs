@@ -20,7 +20,7 @@ pub use chat::{Chat, ChatError, ChatSettings, Example, Message, Template};
 pub use digits::{Digits, TASKS, token};
 pub use quality::Quality;
 pub use questions::{Question, letter, read_questions};
-pub use source::{Content, Document, Fields, Place, SourceError, read};
+pub use source::{Content, Document, Fields, Place, SourceError, fetch, is_remote, read};
 pub use suite::{DataError, Suite};
 pub use texts::Choices;
 pub(crate) use token_set::hash_files;

@@ -54,6 +54,11 @@ impl Texts {
     /// Opens the model and reads the files.
     pub fn open(spec: &TextSpec, model: &PretrainedSpec) -> Result<Self, DataError> {
         let pretrained = open(&model.pretrained, &Hub::from_env(), &()).map_err(Box::new)?;
+        if model.hash.is_some() && pretrained.hash().map_err(Box::new)? != model.hash {
+            return Err(DataError::Changed {
+                name: model.pretrained.clone(),
+            });
+        }
         let tokenizer = Tokenizer::of(&pretrained).map_err(Box::new)?;
         let seq_len = spec.rows.seq_len;
         if let Some(most) = pretrained.max_positions.filter(|&most| most < seq_len) {

@@ -75,8 +75,11 @@ pub struct MiniSpec {
 /// A model that was trained by others.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PretrainedSpec {
-    /// Folder, `.gguf` file or hub id, as [`crate::pretrained::open`] takes them.
+    /// Folder, `.gguf` file or hub id, as [`crate::pretrained::open`] takes them; of a run, a hub id with
+    /// its commit.
     pub pretrained: String,
+    /// What its files said when the run was made; filled in then.
+    pub hash: Option<String>,
     /// Adapters that are trained in place of the weights; a rank of 0 trains the weights.
     pub lora: LoraConfig,
 }
@@ -90,6 +93,8 @@ const LORA_ALPHA: f64 = 32.0;
 struct ModelTable {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pretrained: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    hash: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     lora_rank: Option<usize>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -108,6 +113,7 @@ impl TryFrom<ModelTable> for ModelSpec {
     fn try_from(table: ModelTable) -> Result<Self, String> {
         let ModelTable {
             pretrained,
+            hash,
             lora_rank,
             lora_alpha,
             d_model,
@@ -124,12 +130,16 @@ impl TryFrom<ModelTable> for ModelSpec {
                 Some((key, _)) => Err(format!("model.{key} is what model.pretrained says it is")),
                 None => Ok(Self::Pretrained(PretrainedSpec {
                     pretrained,
+                    hash,
                     lora: LoraConfig {
                         rank: lora_rank.unwrap_or(0),
                         alpha: lora_alpha.unwrap_or(LORA_ALPHA),
                     },
                 })),
             };
+        }
+        if hash.is_some() {
+            return Err("model.hash goes with model.pretrained".into());
         }
         if lora_rank.is_some() || lora_alpha.is_some() {
             return Err("adapters (lora_rank, lora_alpha) go with model.pretrained".into());
@@ -149,6 +159,7 @@ impl From<ModelSpec> for ModelTable {
     fn from(model: ModelSpec) -> Self {
         let mut table = Self {
             pretrained: None,
+            hash: None,
             lora_rank: None,
             lora_alpha: None,
             d_model: None,
@@ -165,8 +176,13 @@ impl From<ModelSpec> for ModelTable {
                 table.n_layers = Some(n_layers);
                 table.head_dim = Some(head_dim);
             }
-            ModelSpec::Pretrained(PretrainedSpec { pretrained, lora }) => {
+            ModelSpec::Pretrained(PretrainedSpec {
+                pretrained,
+                hash,
+                lora,
+            }) => {
                 table.pretrained = Some(pretrained);
+                table.hash = hash;
                 table.lora_rank = Some(lora.rank);
                 table.lora_alpha = Some(lora.alpha);
             }
@@ -209,7 +225,8 @@ pub struct TextSpec {
 pub struct DatasetSpec {
     /// Its name in the CSVs.
     pub name: String,
-    /// Files or folders: txt, jsonl, csv, parquet.
+    /// Files or folders of txt, jsonl, csv and parquet, or data sets on the hub, as
+    /// [`crate::data::read`] takes them.
     pub files: Vec<PathBuf>,
     /// What the files said when the run was made; filled in then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -222,7 +239,7 @@ pub struct DatasetSpec {
 pub struct QuestionsSpec {
     /// Its name in the CSVs.
     pub name: String,
-    /// File or folder of questions.
+    /// File or folder of questions, or a data set on the hub.
     pub file: PathBuf,
     /// How they are asked.
     pub style: QuestionStyle,

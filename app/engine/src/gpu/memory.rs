@@ -199,22 +199,8 @@ pub fn predict(demand: &Demand, precision: Precision) -> Memory {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ops::rope::{Rope, RopeScaling};
+    use crate::bench::LLAMA_1B;
     use crate::train::human_bytes;
-
-    /// `meta-llama/Llama-3.2-1B-Instruct`.
-    const LLAMA_1B: ModelConfig = ModelConfig {
-        rope: Rope {
-            base: 500_000.0,
-            scaling: Some(RopeScaling {
-                factor: 32.0,
-                low_freq_factor: 1.0,
-                high_freq_factor: 4.0,
-                original_max_positions: 8192.0,
-            }),
-        },
-        ..ModelConfig::llama(2048, 16, [32, 8, 64], 8192, 128_256)
-    };
 
     fn demand() -> Demand {
         Demand {

@@ -146,29 +146,17 @@ impl Hub {
         self.snapshot(RepoType::Model, id, revision)
     }
 
-    /// Fetches the files of a data set whose names end in one of `suffixes`, e.g. `.parquet`.
+    /// A data set at a revision, `main` unless it is said.
     ///
     /// # Errors
-    /// [`HubError`]; a data set without such a file is one.
-    pub fn dataset_files(
-        &self,
-        id: &str,
-        revision: Option<&str>,
-        suffixes: &[&str],
-        progress: &dyn Progress,
-    ) -> Result<Vec<PathBuf>, HubError> {
-        let snapshot = self.snapshot(RepoType::Dataset, id, revision)?;
-        let wanted = |file: &&RemoteFile| suffixes.iter().any(|s| file.name.ends_with(s));
-        let files: Vec<&RemoteFile> = snapshot.files.iter().filter(wanted).collect();
-        if files.is_empty() {
-            return Err(HubError::Answer {
-                id: id.into(),
-                what: format!("files ending in {}", suffixes.join(", ")),
-                answer: "that there are none".into(),
-            });
-        }
-        let fetch = |file: &RemoteFile| snapshot.fetch(&file.name, progress);
-        files.into_iter().map(fetch).collect()
+    /// [`HubError`]
+    pub fn dataset(&self, id: &str, revision: Option<&str>) -> Result<Snapshot, HubError> {
+        self.snapshot(RepoType::Dataset, id, revision)
+    }
+
+    /// A data set as far as it is cached, the network not asked.
+    pub fn cached_dataset(&self, id: &str, revision: &str) -> Option<Snapshot> {
+        self.cached(RepoType::Dataset, id, revision)
     }
 
     /// A model as far as it is cached, the network not asked.

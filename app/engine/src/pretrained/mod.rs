@@ -15,6 +15,7 @@ mod hub;
 mod tests;
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
@@ -193,6 +194,55 @@ impl Pretrained {
         files.filter(|file| builtin::exists(file)).collect()
     }
 
+    /// The name by which it is the same model ever after: of one on the hub with the commit.
+    pub fn pinned_name(&self) -> String {
+        match &self.source {
+            Source::Hub(snapshot) => format!("{}@{}", snapshot.id, snapshot.commit),
+            _ => self.name.clone(),
+        }
+    }
+
+    /// Hash of the files that decide what it computes; of a model on the hub, which its commit names, and of
+    /// the built-in one there is none.
+    ///
+    /// # Errors
+    /// A file that cannot be read.
+    pub fn hash(&self) -> Result<Option<String>, PretrainedError> {
+        let files = match &self.source {
+            Source::Builtin | Source::Hub(_) => return Ok(None),
+            Source::Gguf(_) => vec![PathBuf::from(&self.name)],
+            Source::Folder(folder) => {
+                let weights = weight_files(folder)?;
+                let weights = weights.iter().map(|file| folder.join(file));
+                let mut files = vec![folder.join(CONFIG)];
+                files.extend(weights.chain(self.tokenizer_files()));
+                files
+            }
+        };
+        let mut hasher = blake3::Hasher::new();
+        for path in files {
+            let read = File::open(&path).and_then(|file| {
+                hasher.update(&file.metadata()?.len().to_le_bytes());
+                hasher.update_reader(file)
+            });
+            read.map_err(|source| PretrainedError::Read { path, source })?;
+        }
+        Ok(Some(hasher.finalize().to_hex().to_string()))
+    }
+
+    /// Fetches the weights of a model on the hub, where they are not there.
+    ///
+    /// # Errors
+    /// [`PretrainedError`]
+    pub fn fetch(&self, progress: &dyn Progress) -> Result<(), PretrainedError> {
+        if let Source::Hub(snapshot) = &self.source {
+            for file in weight_files(&snapshot.folder())? {
+                snapshot.fetch(&file, progress)?;
+            }
+        }
+        Ok(())
+    }
+
     /// How its weights are stored; of a model on the hub, as far as it is known without fetching them.
     ///
     /// # Errors
@@ -249,9 +299,7 @@ impl Pretrained {
             }
             Source::Folder(folder) => folder.clone(),
             Source::Hub(snapshot) => {
-                for file in weight_files(&snapshot.folder())? {
-                    snapshot.fetch(&file, progress)?;
-                }
+                self.fetch(progress)?;
                 snapshot.folder()
             }
         };
@@ -261,8 +309,8 @@ impl Pretrained {
     }
 }
 
-/// Whether a name is built like those on the hub.
-fn is_hub_id(id: &str) -> bool {
+/// Whether a name is built like those on the hub: `OWNER/NAME`.
+pub fn is_hub_id(id: &str) -> bool {
     let word = |word: &str| {
         let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
         !word.is_empty() && !word.starts_with('.') && word.chars().all(plain)

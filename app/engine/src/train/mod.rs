@@ -33,7 +33,9 @@ pub use learner::{Learner, NotFinite, PhaseStart, Place, StepError, read_student
 pub use memory::{Demand, Memory, available_memory, human_bytes, peak_memory, reset_peak_memory};
 pub use micro::Batching;
 pub use objective::Reduction;
-pub use prepare::{NUMERICS, PrepareError, device_in_words, environment, prepare};
+pub use prepare::{
+    NUMERICS, PrepareError, device_in_words, environment, fetch, fetch_weights, prepare,
+};
 pub use random::{Random, Stream};
 pub use runner::{BREADCRUMB, Outcome, RunOptions, TrainError, run};
 pub use schedule::learning_rate;

@@ -3,10 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::data::{DataError, Suite, hash_files};
+use crate::data::{self, DataError, Suite, hash_files};
 use crate::experiment::{DataSpec, ModelSpec, RunConfig};
 use crate::ops::matmul::instruction_set;
-use crate::pretrained::builtin;
+use crate::pretrained::{self, Hub, Progress, builtin};
 use crate::replay::{Capabilities, Plugin, Registry, SettingsError, UnknownStrategy};
 use crate::run::{Environment, PluginRecord};
 
@@ -110,24 +110,73 @@ pub fn prepare(
         plugins.push(plugin.clone());
     }
     check_memory(config, &demand_here(config, &suite, &plugins))?;
-    fill_in(config)?;
+    fill_in(config, &suite)?;
     Ok(plugins)
 }
 
+/// Fetches the description of the model and the data that a configuration names on the hub, and names both
+/// by the commits that their revisions stand for now. What a run has named before is left as it is.
+///
+/// # Errors
+/// [`DataError`]
+pub fn fetch(config: &mut RunConfig, hub: &Hub, progress: &dyn Progress) -> Result<(), DataError> {
+    if let ModelSpec::Pretrained(spec) = &mut config.model {
+        let model = pretrained::open(&spec.pretrained, hub, progress).map_err(Box::new)?;
+        spec.pretrained = model.pinned_name();
+    }
+    let DataSpec::Text(text) = &mut config.data else {
+        return Ok(());
+    };
+    for dataset in text.datasets.iter_mut().filter(|d| d.hash.is_none()) {
+        data::fetch(&mut dataset.files, hub, progress).map_err(|source| DataError::Rows {
+            name: dataset.name.clone(),
+            source: Box::new(source.into()),
+        })?;
+    }
+    for questions in text.questions.iter_mut().filter(|q| q.hash.is_none()) {
+        data::fetch([&mut questions.file], hub, progress).map_err(|source| {
+            DataError::Questions {
+                name: questions.name.clone(),
+                source: Box::new(source),
+            }
+        })?;
+    }
+    Ok(())
+}
+
+/// Fetches the weights of a model that a configuration names on the hub.
+///
+/// # Errors
+/// [`DataError`]
+pub fn fetch_weights(
+    config: &RunConfig,
+    hub: &Hub,
+    progress: &dyn Progress,
+) -> Result<(), DataError> {
+    if let ModelSpec::Pretrained(spec) = &config.model {
+        let model = pretrained::open(&spec.pretrained, hub, progress).map_err(Box::new)?;
+        model.fetch(progress).map_err(Box::new)?;
+    }
+    Ok(())
+}
+
 /// Makes paths absolute, so that a run can be resumed from anywhere, and notes what the files say.
-fn fill_in(config: &mut RunConfig) -> Result<(), DataError> {
+fn fill_in(config: &mut RunConfig, suite: &Suite) -> Result<(), DataError> {
     let absolute = |path: &mut PathBuf| {
-        let builtin = builtin::is_builtin(path);
-        if !builtin && let Ok(whole) = std::path::absolute(&*path) {
+        let on_disk = !builtin::is_builtin(path) && !data::is_remote(path);
+        if on_disk && let Ok(whole) = std::path::absolute(&*path) {
             *path = whole;
         }
     };
-    if let ModelSpec::Pretrained(model) = &mut config.model
-        && Path::new(&model.pretrained).exists()
-    {
-        let mut path = PathBuf::from(&model.pretrained);
-        absolute(&mut path);
-        model.pretrained = path.to_string_lossy().into_owned();
+    if let ModelSpec::Pretrained(model) = &mut config.model {
+        if Path::new(&model.pretrained).exists() {
+            let mut path = PathBuf::from(&model.pretrained);
+            absolute(&mut path);
+            model.pretrained = path.to_string_lossy().into_owned();
+        }
+        if let Some(opened) = suite.pretrained() {
+            model.hash = opened.hash().map_err(Box::new)?;
+        }
     }
     let DataSpec::Text(text) = &mut config.data else {
         return Ok(());

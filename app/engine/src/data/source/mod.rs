@@ -4,6 +4,7 @@
 //! names that are usual, and can be set. Every error names the file, the line and the field.
 
 mod record;
+mod remote;
 #[cfg(test)]
 mod tests;
 
@@ -16,8 +17,9 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::Message;
-use crate::pretrained::builtin;
+use crate::pretrained::{Hub, HubError, Progress, builtin};
 pub(super) use record::{KINDS, Record, records};
+pub use remote::is_remote;
 
 /// What a document says.
 #[derive(Clone, Debug, PartialEq)]
@@ -107,6 +109,15 @@ pub enum SourceError {
         /// What is wrong.
         problem: String,
     },
+    /// A data set that cannot be had from the hub.
+    #[error("{}: {source}", path.display())]
+    Hub {
+        /// Its name as a source.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: Box<HubError>,
+    },
     /// A record that cannot be used.
     #[error("{place}: {problem}")]
     Record {
@@ -126,8 +137,25 @@ impl SourceError {
     }
 }
 
-/// The documents of a file, built in or on disk, or of every file of a known kind in a folder and those
-/// below it.
+/// Fetches data sets on the hub, and names them by the commit that their revision stands for now.
+///
+/// # Errors
+/// [`SourceError`]; a data set without files of a kind that is read is one.
+pub fn fetch<'a>(
+    sources: impl IntoIterator<Item = &'a mut PathBuf>,
+    hub: &Hub,
+    progress: &dyn Progress,
+) -> Result<(), SourceError> {
+    for source in sources {
+        if is_remote(source) {
+            *source = remote::fetch(source, hub, progress)?;
+        }
+    }
+    Ok(())
+}
+
+/// The documents of a file, built in or on disk, of every file of a known kind in a folder and those below
+/// it, or of a data set on the hub (`hub:OWNER/NAME[@REVISION][:PATH]`).
 ///
 /// # Errors
 /// [`SourceError`] names the file, the line and the field. An empty source is an error.
@@ -154,7 +182,7 @@ pub fn read(path: &Path, fields: &Fields) -> Result<Vec<Document>, SourceError> 
     }
 }
 
-/// The file itself, or the known files of a folder, in order of their names.
+/// The file itself, or the known files of a folder or data set, in order of their names.
 pub(super) fn files(path: &Path) -> Result<Vec<PathBuf>, SourceError> {
     let failed = |source| SourceError::Io {
         path: path.into(),
@@ -163,6 +191,9 @@ pub(super) fn files(path: &Path) -> Result<Vec<PathBuf>, SourceError> {
     if builtin::is_builtin(path) {
         builtin::read(path).map_err(failed)?;
         return Ok(vec![path.into()]);
+    }
+    if is_remote(path) {
+        return remote::files(path, &Hub::from_env());
     }
     if !fs::metadata(path).map_err(failed)?.is_dir() {
         return match record::kind(path) {

@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use super::fake_hub::{COMMIT, FakeHub};
 use super::*;
+use crate::data;
 
 const ID: &str = "org/tiny";
 
@@ -187,20 +188,44 @@ fn a_cache_that_cannot_be_written_is_named() {
     );
 }
 
+/// Else a data set would be read with its leaflets, or another one than a run was made with.
 #[test]
-fn the_files_of_a_data_set_are_chosen_by_what_they_are() {
+fn the_files_of_a_data_set_are_chosen_by_what_they_are_and_where() {
     let (hub, fake, _cache) = served(|fake| fake);
-    let files = hub.dataset_files("org/data", None, &[".parquet", ".jsonl"], &());
-    let files = files.expect("fetched");
-    let read = |path: &PathBuf| fs::read_to_string(path).expect("file");
-    let texts: Vec<String> = files.iter().map(read).collect();
-    assert_eq!(texts, ["PAR1 test", "PAR1 train"]);
-    assert!(files[1].ends_with("data/train-0.parquet"));
+    let fetch = |source: &str| -> Result<PathBuf, String> {
+        let mut sources = [PathBuf::from(source)];
+        let fetched = data::fetch(&mut sources, &hub, &());
+        fetched.map_err(|error| error.to_string())?;
+        Ok(std::mem::take(&mut sources[0]))
+    };
+    let pinned = fetch("hub:org/data:data/train").expect("fetched");
+    assert_eq!(
+        pinned,
+        Path::new(&format!("hub:org/data@{COMMIT}:data/train"))
+    );
+    assert_eq!(fake.asked("/resolve/").len(), 1);
+    let pinned = fetch("hub:org/data@main").expect("fetched");
+    assert_eq!(pinned, Path::new(&format!("hub:org/data@{COMMIT}")));
     assert_eq!(fake.asked("README"), Vec::<String>::new());
-    let none = hub.dataset_files("org/data", None, &[".csv"], &());
-    let none = none.expect_err("none").to_string();
-    assert!(none.contains(".csv") && none.contains("org/data"), "{none}");
-    let missing = hub.dataset_files("org/dota", None, &[".csv"], &());
-    let missing = missing.expect_err("none").to_string();
-    assert!(missing.contains("no data set `org/dota`"), "{missing}");
+    let cached = hub.cached_dataset("org/data", COMMIT).expect("cached");
+    let mut names: Vec<&str> = cached.files.iter().map(|file| &*file.name).collect();
+    names.sort_unstable();
+    assert_eq!(names, ["data/test-0.parquet", "data/train-0.parquet"]);
+
+    for (source, says) in [
+        (
+            "hub:org/data:README",
+            "no file whose path begins with `README`",
+        ),
+        ("hub:org/dota", "no data set `org/dota`"),
+        ("hub:org/data@none", "no revision `none`"),
+        ("hub:data", "write hub:OWNER/NAME"),
+        ("hub:org/data@:x", "write hub:OWNER/NAME"),
+    ] {
+        let error = fetch(source).expect_err(source);
+        assert!(error.contains(says) && error.starts_with(source), "{error}");
+    }
+    let mut local = [PathBuf::from("data/train.txt")];
+    data::fetch(&mut local, &hub, &()).expect("nothing to fetch");
+    assert_eq!(local[0], Path::new("data/train.txt"));
 }
