@@ -52,7 +52,7 @@ enum Command {
 #[derive(Args)]
 struct Make {
     /// Files in txt, jsonl, csv or parquet, folders of them, data sets on the hub
-    /// (hub:OWNER/NAME[@REVISION][:PATH]), or built-in files (builtin:verilog.jsonl)
+    /// (hub:OWNER/NAME:PATH, PATH being how the wanted files begin), or built-in (builtin:verilog.jsonl)
     #[arg(required = true, value_name = "SOURCE")]
     sources: Vec<PathBuf>,
     /// Model folder, .gguf file, tokenizer.json, hub id or builtin:tiny-llama
