@@ -190,7 +190,7 @@ fn json(
         "batch_size": shape.batch_size,
         "replay_rows": shape.replay_rows,
         "threads": args.threads,
-        "dtype": Precision::from(args.dtype),
+        "dtype": Precision::from(args.dtype).name(),
         "tokens_per_second": m.tokens as f64 / m.seconds,
         "steps": m.steps,
         "seconds": m.seconds,

@@ -258,7 +258,8 @@ pub const LOOK_EVERY: Duration = Duration::from_millis(200);
 #[cfg(test)]
 mod tests {
     use super::*;
-    use forgetlab_engine::run::{ArmInfo, Cost, PhaseInfo, Role, Score};
+    use forgetlab_engine::experiment::ArmInfo;
+    use forgetlab_engine::run::{Cost, PhaseInfo, Role, Score};
 
     /// Logs of headless runs are grepped: each line must name the arm and its figures.
     #[test]

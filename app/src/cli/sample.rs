@@ -4,8 +4,9 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use anyhow::{Context, ensure};
-use forgetlab_engine::data::{Chat, ChatSettings, Message, Tokenizer};
+use forgetlab_engine::data::{Chat, Message, Tokenizer};
 use forgetlab_engine::eval::{Sample, sample, summarise};
+use forgetlab_engine::experiment::ChatSettings;
 use forgetlab_engine::ops::Precision;
 use forgetlab_engine::pretrained::{self, Hub};
 use forgetlab_engine::sample::Sampling;

@@ -1,10 +1,10 @@
 //! An arm of a run on disk, for commands that take RUN/ARM.
 
 use anyhow::bail;
-use forgetlab_engine::experiment::RunConfig;
+use forgetlab_engine::experiment::{ArmInfo, RunConfig};
 use forgetlab_engine::model::{Layout, Params};
 use forgetlab_engine::pretrained::Pretrained;
-use forgetlab_engine::run::{ArmInfo, Results, RunDir, RunError};
+use forgetlab_engine::run::{Results, RunDir, RunError};
 use forgetlab_engine::train::read_student;
 
 /// An arm of a run on disk.

@@ -2,10 +2,9 @@
 
 use std::path::PathBuf;
 
-use forgetlab_engine::data::Quality;
-use forgetlab_engine::experiment::Objective;
+use forgetlab_engine::experiment::{ArmInfo, Objective};
 use forgetlab_engine::run::{
-    ArmInfo, Cost, EVENT_SCHEMA, Event, Level, PhaseInfo, Record, ReplayLook, Role, RunState,
+    Cost, EVENT_SCHEMA, Event, Level, PhaseInfo, Quality, Record, ReplayLook, Role, RunState,
     RunStatus, Score,
 };
 use serde_json::json;

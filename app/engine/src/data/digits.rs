@@ -8,6 +8,8 @@ use crate::eval::{Accuracy, HeldOut};
 use crate::train::{Random, Stream};
 
 use super::Rows;
+#[cfg(doc)]
+use crate::experiment::DIGIT_TASKS;
 
 /// Token ids: the paper's 19, then the lab's own.
 pub mod token {
@@ -87,9 +89,6 @@ const TASK_TABLE: [Task; 6] = [
     },
 ];
 
-/// Names of all tasks. `rotate` moves the first digit to the end, `complement` turns d into 9 − d.
-pub const TASKS: [&str; 6] = ["add", "reversal", "sort", "modadd", "rotate", "complement"];
-
 /// One digit task with its held-out share.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Digits {
@@ -102,7 +101,7 @@ pub struct Digits {
 }
 
 impl Digits {
-    /// The task called `name`, if there is one; see [`TASKS`].
+    /// The task called `name`, if there is one; see [`DIGIT_TASKS`].
     pub fn new(name: &str, n_digits: usize, held_out: f64) -> Option<Self> {
         let task = TASK_TABLE.iter().find(|task| task.name == name)?;
         let Task {
@@ -258,6 +257,13 @@ impl Digits {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::experiment::DIGIT_TASKS;
+
+    /// A configuration that names a task there is none of would fail after it was found good.
+    #[test]
+    fn the_names_are_those_that_configurations_may_use() {
+        assert_eq!(TASK_TABLE.map(|task| task.name), DIGIT_TASKS);
+    }
 
     /// Rows of the paper's tasks are token for token those of the reference implementation.
     #[test]
@@ -301,7 +307,7 @@ mod tests {
 
     #[test]
     fn held_out_rows_are_never_trained_on() {
-        for name in TASKS {
+        for name in DIGIT_TASKS {
             let task = Digits::new(name, 3, 0.1).unwrap();
             let held_out = task.held_out(500);
             let t = task.seq_len();

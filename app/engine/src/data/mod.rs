@@ -6,7 +6,6 @@
 
 mod chat;
 mod digits;
-mod quality;
 mod questions;
 mod source;
 mod suite;
@@ -14,18 +13,12 @@ mod texts;
 mod token_set;
 mod tokenizer;
 
-pub use chrono::NaiveDate;
-
-pub use chat::{Chat, ChatError, ChatSettings, Example, Message, Template};
-pub use digits::{Digits, TASKS, token};
-pub use quality::Quality;
+pub use chat::{Chat, ChatError, Example, Message, Template};
+pub use digits::{Digits, token};
 pub use questions::{Question, letter, read_questions};
 pub use source::{Content, Document, Fields, Place, SourceError, fetch, is_remote, read};
 pub use suite::{DataError, Suite};
 pub use texts::Choices;
 pub(crate) use token_set::hash_files;
-pub use token_set::{
-    Batch, Counts, Provenance, Rows, Separator, Shuffle, Source, TextRows, TokenSet, TokenSetError,
-    TokenSetSettings, TooLong,
-};
+pub use token_set::{Batch, Counts, Provenance, Rows, Shuffle, Source, TokenSet, TokenSetError};
 pub use tokenizer::{Tokenizer, TokenizerError};

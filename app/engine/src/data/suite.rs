@@ -1,14 +1,13 @@
 //! The datasets of one experiment.
 
 use crate::eval::{ChoiceError, HeldOut};
-use crate::experiment::{DataSpec, ModelSpec, RunConfig, When};
-use crate::model::ModelConfig;
+use crate::experiment::{DIGIT_TASKS, DataSpec, ModelSpec, RunConfig, When};
 use crate::pretrained::{Pretrained, PretrainedError};
 use crate::replay::{SpecialTokens, Task};
 use crate::run::Role;
 use crate::train::{Random, Reduction, Stream};
 
-use super::digits::{Digits, TASKS, token};
+use super::digits::{Digits, token};
 use super::texts::{Choices, Texts};
 use super::{Batch, Rows, Shuffle, SourceError, TokenSetError, TokenizerError};
 
@@ -16,7 +15,7 @@ use super::{Batch, Rows, Shuffle, SourceError, TokenSetError, TokenizerError};
 #[derive(Debug, thiserror::Error)]
 pub enum DataError {
     /// Unknown name.
-    #[error("there is no dataset `{0}` here; there are {list}", list = TASKS.join(", "))]
+    #[error("there is no dataset `{0}` here; there are {list}", list = DIGIT_TASKS.join(", "))]
     Unknown(String),
     /// Nothing to train on, or nothing to evaluate on.
     #[error(
@@ -179,23 +178,6 @@ impl Suite {
             datasets: Datasets::Texts(Box::new(texts)),
             phases,
         })
-    }
-
-    /// Sizes of a configuration's model on these datasets.
-    pub fn model(&self, config: &RunConfig) -> ModelConfig {
-        match (&self.datasets, &config.model) {
-            (Datasets::Texts(texts), _) => texts.pretrained.config,
-            (Datasets::Digits(_), ModelSpec::Mini(model)) => ModelConfig::mini(
-                model.d_model,
-                model.n_layers,
-                model.head_dim,
-                token::VOCAB_SIZE,
-            ),
-            // Digits have no other model; configurations are checked.
-            (Datasets::Digits(_), ModelSpec::Pretrained(_)) => {
-                ModelConfig::mini(2, 1, 2, token::VOCAB_SIZE)
-            }
-        }
     }
 
     /// The pretrained model that the student begins as, where it does.

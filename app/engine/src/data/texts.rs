@@ -2,15 +2,18 @@
 
 use std::path::PathBuf;
 
-use crate::eval::{Accuracy, ChoiceError, ChoiceScores, ChoiceTask, HeldOut, Wanted};
-use crate::experiment::{PretrainedSpec, QuestionStyle, QuestionsSpec, TextSpec, When};
+use crate::eval::{Accuracy, ChoiceError, ChoiceTask, HeldOut, Wanted};
+use crate::experiment::{
+    PretrainedSpec, QuestionStyle, QuestionsSpec, TextSpec, TokenSetSettings, When,
+};
 use crate::pretrained::{Hub, Pretrained, open};
 use crate::replay::SpecialTokens;
+use crate::run::ChoiceScores;
 use crate::train::{Compute, ComputeError, Query, Random, Weights};
 
 use super::{
-    Chat, DataError, Fields, Message, Rows, SourceError, TokenSet, TokenSetSettings, Tokenizer,
-    hash_files, read_questions,
+    Chat, DataError, Fields, Message, Rows, SourceError, TokenSet, Tokenizer, hash_files,
+    read_questions,
 };
 
 /// What an experiment on text reads, and what its model and tokenizer are.

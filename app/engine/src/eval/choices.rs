@@ -12,9 +12,8 @@
 
 use std::ops::Range;
 
-use serde::{Deserialize, Serialize};
-
 use crate::data::{Chat, ChatError, Message, Question, Tokenizer, TokenizerError, letter};
+use crate::run::{ChoiceScores, Estimate};
 
 /// Something asked of a model.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,28 +63,6 @@ pub enum ChoiceError {
         /// What came back.
         answer: Vec<f64>,
     },
-}
-
-/// A mean and how far it may be off.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Estimate {
-    /// Mean over the questions.
-    pub mean: f64,
-    /// Standard error of the mean: sample standard deviation over √n; `None` for one question.
-    pub stderr: Option<f64>,
-}
-
-/// How well a model answered.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct ChoiceScores {
-    /// Number of questions.
-    pub questions: usize,
-    /// Share of questions whose right choice has the largest log-probability.
-    pub accuracy: Estimate,
-    /// The same per character of the choice; plain questions only.
-    pub accuracy_normalised: Option<Estimate>,
-    /// Accuracy of guessing: the mean of one over the number of choices.
-    pub chance: f64,
 }
 
 /// Questions, ready to be asked.
@@ -234,20 +211,6 @@ impl ChoiceTask {
             accuracy_normalised: self.plain.then(|| Estimate::share(&right_normalised)),
             chance: chance / self.questions.len() as f64,
         })
-    }
-}
-
-impl Estimate {
-    /// The share of `true`, with lm-evaluation-harness's `mean_stderr`.
-    fn share(of: &[bool]) -> Self {
-        let n = of.len() as f64;
-        let mean = of.iter().filter(|&&one| one).count() as f64 / n;
-        // Σ(x − mean)² of zeros and ones is n·mean·(1 − mean).
-        let variance = n * mean * (1.0 - mean) / (n - 1.0);
-        Self {
-            mean,
-            stderr: (of.len() > 1).then(|| (variance / n).sqrt()),
-        }
     }
 }
 

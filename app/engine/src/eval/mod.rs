@@ -9,7 +9,7 @@ mod parity;
 mod real_model;
 mod samples;
 
-pub use choices::{ChoiceError, ChoiceScores, ChoiceTask, Estimate, Request, Wanted};
+pub use choices::{ChoiceError, ChoiceTask, Request, Wanted};
 pub use heldout::{Accuracy, HeldOut, evaluate};
 pub use parity::{Check, ParityError, verify_llama, verify_mini};
 pub use samples::{Sample, sample, summarise};

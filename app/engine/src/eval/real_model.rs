@@ -4,7 +4,8 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::data::{Chat, ChatSettings, Message, Tokenizer};
+use crate::data::{Chat, Message, Tokenizer};
+use crate::experiment::ChatSettings;
 use crate::pretrained::{self, Hub};
 use crate::sample::{Request, Sampling};
 use crate::train::{Compute, Hardware, Stream, Weights};

@@ -1,6 +1,6 @@
 //! Texts a model writes, and how likely it finds them: what self-generated replay is made of.
 
-use crate::data::Quality;
+use crate::run::Quality;
 use crate::sample::{Request, Sampling};
 use crate::train::{Compute, ComputeError, Stream, Weights};
 

@@ -4,8 +4,28 @@ use std::collections::HashSet;
 use std::fmt;
 use std::str::FromStr;
 
+use serde::{Deserialize, Serialize};
+
 use super::{ArmSpec, Objective, RunConfig, SpecError};
-use crate::run::ArmInfo;
+
+/// An arm as events and CSVs name it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ArmInfo {
+    /// As written on the command line: `STRATEGY[:OBJECTIVE[:COEFF]]`.
+    pub name: String,
+    /// File-name safe, unique within the run.
+    pub slug: String,
+    /// Strategy plugin.
+    pub strategy: String,
+    /// Objective; empty for plain finetuning.
+    pub objective: String,
+    /// Coefficient, where there is an objective.
+    pub coeff: Option<f64>,
+    /// Peak learning rate of the phases after the first.
+    pub lr: f64,
+    /// Seed.
+    pub seed: u64,
+}
 
 /// An arm as it is run: one strategy, one seed.
 #[derive(Clone, Debug, PartialEq)]

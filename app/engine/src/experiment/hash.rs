@@ -48,9 +48,8 @@ pub fn first_phase_hash(config: &RunConfig, seed: u64, numerics: &str) -> String
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Overrides, resolve};
+    use super::super::{Overrides, Precision, resolve};
     use super::*;
-    use crate::ops::Precision;
 
     /// A stale cache hit would be a wrong result that nobody notices.
     #[test]

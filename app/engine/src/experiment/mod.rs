@@ -9,6 +9,7 @@ mod error;
 mod hash;
 mod resolve;
 mod spec;
+mod text;
 mod validate;
 
 pub use arm::*;
@@ -17,4 +18,5 @@ pub use error::*;
 pub use hash::*;
 pub use resolve::*;
 pub use spec::*;
+pub use text::*;
 pub use validate::*;

@@ -6,9 +6,7 @@ use std::thread;
 use serde::Deserialize;
 use toml::{Table, Value};
 
-use crate::ops::Precision;
-
-use super::{ArmSpec, Preset, RunConfig, SpecError, experiment, nearest, validate};
+use super::{ArmSpec, Precision, Preset, RunConfig, SpecError, experiment, nearest, validate};
 
 /// What the command line (or the lab's form) changes about an experiment.
 #[derive(Clone, Debug, Default, PartialEq)]

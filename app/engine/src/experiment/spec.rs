@@ -4,9 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::data::TokenSetSettings;
-use crate::model::LoraConfig;
-use crate::ops::Precision;
+use super::TokenSetSettings;
 
 /// A run's `config.toml`: everything that decides its numbers, nothing else.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -41,6 +39,27 @@ pub struct RunConfig {
     pub arms: Vec<ArmSpec>,
 }
 
+/// Format of the matrix products' inputs. Sums, weights, moments and losses are f32 in both.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// IEEE single precision.
+    #[default]
+    F32,
+    /// Inputs rounded to bfloat16.
+    Bf16,
+}
+
+impl Precision {
+    /// Its name in configurations.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::Bf16 => "bf16",
+        }
+    }
+}
+
 /// The student: a small transformer trained from random weights, or a pretrained model.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "ModelTable", into = "ModelTable")]
@@ -49,16 +68,6 @@ pub enum ModelSpec {
     Mini(MiniSpec),
     /// A model of the Llama family.
     Pretrained(PretrainedSpec),
-}
-
-impl ModelSpec {
-    /// The adapters that are trained in place of the weights, if there are some.
-    pub fn lora(&self) -> Option<LoraConfig> {
-        match self {
-            Self::Pretrained(model) if model.lora.rank > 0 => Some(model.lora),
-            _ => None,
-        }
-    }
 }
 
 /// Sizes of the small transformer of arXiv 2605.26097.
@@ -75,13 +84,22 @@ pub struct MiniSpec {
 /// A model that was trained by others.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PretrainedSpec {
-    /// Folder, `.gguf` file or hub id, as [`crate::pretrained::open`] takes them; of a run, a hub id with
+    /// Folder, `.gguf` file or hub id, in the words of the command line; of a run, a hub id with
     /// its commit.
     pub pretrained: String,
     /// What its files said when the run was made; filled in then.
     pub hash: Option<String>,
     /// Adapters that are trained in place of the weights; a rank of 0 trains the weights.
-    pub lora: LoraConfig,
+    pub lora: LoraSpec,
+}
+
+/// Low-rank adapters (LoRA, arXiv 2106.09685).
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct LoraSpec {
+    /// Rank r of `B·A`; 0: no adapters.
+    pub rank: usize,
+    /// `B·A` is multiplied by `alpha / rank`.
+    pub alpha: f64,
 }
 
 /// Alpha of a model whose file names none: twice the usual rank of 16.
@@ -131,7 +149,7 @@ impl TryFrom<ModelTable> for ModelSpec {
                 None => Ok(Self::Pretrained(PretrainedSpec {
                     pretrained,
                     hash,
-                    lora: LoraConfig {
+                    lora: LoraSpec {
                         rank: lora_rank.unwrap_or(0),
                         alpha: lora_alpha.unwrap_or(LORA_ALPHA),
                     },
@@ -191,6 +209,9 @@ impl From<ModelSpec> for ModelTable {
     }
 }
 
+/// Names of the digit tasks. `rotate` moves the first digit to the end, `complement` turns d into 9 − d.
+pub const DIGIT_TASKS: [&str; 6] = ["add", "reversal", "sort", "modadd", "rotate", "complement"];
+
 /// Source of an experiment's datasets.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
@@ -225,8 +246,8 @@ pub struct TextSpec {
 pub struct DatasetSpec {
     /// Its name in the CSVs.
     pub name: String,
-    /// Files or folders of txt, jsonl, csv and parquet, or data sets on the hub, as
-    /// [`crate::data::read`] takes them.
+    /// Files or folders of txt, jsonl, csv and parquet, or data sets on the hub, in the
+    /// words of the command line.
     pub files: Vec<PathBuf>,
     /// What the files said when the run was made; filled in then.
     #[serde(default, skip_serializing_if = "Option::is_none")]

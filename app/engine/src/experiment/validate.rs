@@ -1,8 +1,8 @@
 //! Configurations that parse but make no sense.
 
-use crate::data::TASKS;
-
-use super::{DataSpec, MiniSpec, ModelSpec, Objective, RunConfig, SpecError, TextSpec};
+use super::{
+    DIGIT_TASKS, DataSpec, MiniSpec, ModelSpec, Objective, RunConfig, SpecError, TextSpec,
+};
 
 /// Parameters of a student, at most.
 const MOST_PARAMETERS: u64 = 8_000_000_000;
@@ -81,7 +81,7 @@ pub fn validate(config: &RunConfig) -> Result<(), SpecError> {
 
     at_least_one("phases", c.phases.len())?;
     let datasets: Vec<&str> = match &c.data {
-        DataSpec::Digits { .. } => TASKS.to_vec(),
+        DataSpec::Digits { .. } => DIGIT_TASKS.to_vec(),
         DataSpec::Text(text) => text.datasets.iter().map(|d| d.name.as_str()).collect(),
     };
     let pretrained = matches!(c.model, ModelSpec::Pretrained(_));

@@ -1,10 +1,7 @@
 //! Number formats the matrix products may compute in.
 
-use serde::{Deserialize, Serialize};
-
 /// Format of the matrix products' inputs. Sums, weights, moments and losses are f32 in both.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Precision {
     /// IEEE single precision.
     #[default]
@@ -14,7 +11,7 @@ pub enum Precision {
 }
 
 impl Precision {
-    /// Its name in configurations.
+    /// Its name.
     pub fn name(self) -> &'static str {
         match self {
             Self::F32 => "f32",

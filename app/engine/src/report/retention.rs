@@ -377,8 +377,8 @@ impl Panel {
 mod tests {
     use super::super::figure::{png, svg};
     use super::*;
-    use crate::eval::{ChoiceScores, Estimate};
-    use crate::run::{ArmInfo, Cost, PhaseInfo, Role};
+    use crate::experiment::ArmInfo;
+    use crate::run::{ChoiceScores, Cost, Estimate, PhaseInfo, Role};
 
     /// Two arms of two seeds; small question sets at every evaluation, a large one at start and end.
     fn state() -> RunState {

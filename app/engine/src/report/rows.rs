@@ -6,7 +6,8 @@
 
 use std::io::{self, Write};
 
-use crate::run::{ArmInfo, ArmState, ArmStatus, Change, Evaluation, Role, RunState, Score};
+use crate::experiment::ArmInfo;
+use crate::run::{ArmState, ArmStatus, Change, Evaluation, Role, RunState, Score};
 
 const IDENTITY: [&str; 7] = [
     "experiment",
@@ -301,8 +302,7 @@ fn number(value: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::eval::{ChoiceScores, Estimate};
-    use crate::run::{Event, Record, fixture};
+    use crate::run::{ChoiceScores, Estimate, Event, Record, fixture};
 
     fn text(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> String {
         let mut bytes = Vec::new();

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::ops::Precision;
+use crate::experiment::Precision;
 
 /// A run's `environment.json`: everything outside the configuration that may decide its numbers.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -79,9 +79,6 @@ pub enum RunError {
         /// What is wrong.
         problem: String,
     },
-    /// The device the run trains on failed.
-    #[error(transparent)]
-    Device(Box<dyn std::error::Error + Send + Sync>),
 }
 
 impl RunError {
@@ -98,7 +95,6 @@ impl RunError {
     pub fn is_unreadable(&self) -> bool {
         match self {
             Self::Io { source, .. } => source.kind() != io::ErrorKind::NotFound,
-            Self::Device(_) => true,
             _ => false,
         }
     }

@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::data::Quality;
-use crate::eval::ChoiceScores;
+use super::{ChoiceScores, Quality};
+use crate::experiment::ArmInfo;
 
 /// Version of the event schema this program writes.
 pub const EVENT_SCHEMA: u32 = 1;
@@ -228,25 +228,6 @@ pub enum Level {
     Warn,
     /// Something failed.
     Error,
-}
-
-/// An arm as events and CSVs name it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct ArmInfo {
-    /// As written on the command line: `STRATEGY[:OBJECTIVE[:COEFF]]`.
-    pub name: String,
-    /// File-name safe, unique within the run.
-    pub slug: String,
-    /// Strategy plugin.
-    pub strategy: String,
-    /// Objective; empty for plain finetuning.
-    pub objective: String,
-    /// Coefficient, where there is an objective.
-    pub coeff: Option<f64>,
-    /// Peak learning rate of the phases after the first.
-    pub lr: f64,
-    /// Seed.
-    pub seed: u64,
 }
 
 /// A phase as events name it.

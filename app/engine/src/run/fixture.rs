@@ -1,9 +1,9 @@
 //! A small finished run made by hand, for tests of everything that reads runs.
 
 use super::{
-    ArmInfo, Cost, Evaluation, Event, PhaseInfo, Record, ReplayLook, Role, RunState, Score,
+    Cost, Evaluation, Event, PhaseInfo, Quality, Record, ReplayLook, Role, RunState, Score,
 };
-use crate::data::Quality;
+use crate::experiment::ArmInfo;
 
 /// Two arms, two phases of 20 steps, an evaluation every 10.
 pub fn state() -> RunState {

@@ -8,6 +8,7 @@
 mod cache;
 mod change;
 mod checkpoint;
+mod choices;
 mod directory;
 mod environment;
 mod error;
@@ -17,6 +18,7 @@ mod file;
 pub(crate) mod fixture;
 mod journal;
 mod lock;
+mod quality;
 mod results;
 mod state;
 mod stop;
@@ -26,6 +28,7 @@ pub use change::*;
 pub use checkpoint::{
     Checkpoint, CheckpointInfo, CheckpointStore, Latest, NamedTensor, TensorData,
 };
+pub use choices::*;
 pub use directory::*;
 pub use environment::*;
 pub use error::*;
@@ -33,6 +36,7 @@ pub use event::*;
 pub use file::{sync_folder, write_atomically};
 pub use journal::*;
 pub use lock::RunLock;
+pub use quality::Quality;
 pub use results::{Results, RunSummary, readable_utc};
 pub use state::*;
 pub use stop::*;

@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::event::{ArmInfo, Cost, Event, Level, PhaseInfo, Record, ReplayLook, Role, Score};
+use super::event::{Cost, Event, Level, PhaseInfo, Record, ReplayLook, Role, Score};
+use crate::experiment::ArmInfo;
 
 /// Fold of all events of a run so far.
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -17,7 +17,7 @@ use super::learner::{Learner, NotFinite, PhaseStart, Place, StepError};
 use super::look::look;
 use super::objective::{self, Weighted};
 use super::services::{ArmServices, Counters, Streams};
-use super::{Compute, ComputeError};
+use super::{Compute, ComputeError, TrainError};
 
 /// Rows a strategy may replay in a step, at most, in batches of the usual size.
 const MAX_REPLAY: usize = 4;
@@ -169,7 +169,7 @@ impl ArmRun {
         options: InstanceOptions,
         (checkpoint, start): (&Checkpoint, Option<PhaseStart>),
         shared: &mut Shared,
-    ) -> Result<Result<Self, ArmError>, RunError> {
+    ) -> Result<Result<Self, ArmError>, TrainError> {
         let saved: Saved = checkpoint.state()?;
         let (config, place) = (shared.config, saved.place);
         let learner = Learner::restore(

@@ -11,8 +11,6 @@ use crate::gpu;
 use crate::model::{Layout, Lora, ModelConfig, Params};
 use crate::ops::Precision;
 use crate::ops::head::PositionLoss;
-use crate::pretrained::PretrainedError;
-use crate::run::RunError;
 use crate::sample::{Generated, Request, Sampler};
 
 use super::device::check_device;
@@ -52,9 +50,6 @@ pub enum ComputeError {
     /// The system refused the threads.
     #[error("cannot start the engine's threads: {0}")]
     Threads(#[from] rayon::ThreadPoolBuildError),
-    /// The pretrained weights cannot be read.
-    #[error(transparent)]
-    Pretrained(#[from] Box<PretrainedError>),
     /// The GPU has no room left.
     #[error(
         "the GPU's memory is full; set training.micro_batch or training.recompute=true, take fewer arms or \
@@ -70,12 +65,6 @@ pub enum ComputeError {
     /// A reference that is still in training.
     #[error("a reference with adapters was given to the engine, which takes frozen ones")]
     Adapted,
-}
-
-impl From<ComputeError> for RunError {
-    fn from(error: ComputeError) -> Self {
-        Self::Device(Box::new(error))
-    }
 }
 
 #[cfg(any(feature = "cuda", test))]

@@ -1,6 +1,5 @@
 //! What a run is computed on: device, threads, precision.
 
-use crate::experiment::RunConfig;
 use crate::ops::Precision;
 
 /// What a run asks for.
@@ -59,15 +58,6 @@ impl Hardware {
             device: "cpu".into(),
             threads,
             precision: Precision::F32,
-        }
-    }
-
-    /// What a configuration asks for.
-    pub fn of(config: &RunConfig) -> Self {
-        Self {
-            device: config.device.clone(),
-            threads: config.threads,
-            precision: config.precision,
         }
     }
 

@@ -8,9 +8,9 @@ use serde::{Deserialize, Serialize};
 use crate::experiment::first_phase_hash;
 use crate::run::{
     Cached, Checkpoint, CheckpointStore, Cost, Evaluation, Event, Level, PhaseCache, Progress,
-    RunError,
 };
 
+use super::TrainError;
 use super::arm::Shared;
 use super::journal::Journal;
 use super::learner::{Learner, NotFinite, PhaseStart, Place, StepError, starting_weights};
@@ -43,7 +43,7 @@ pub(super) fn run(
     cache: Option<&PhaseCache>,
     numerics: &str,
     (seed, members): (u64, &[usize]),
-) -> Result<FirstPhase, RunError> {
+) -> Result<FirstPhase, TrainError> {
     let config = shared.config;
     let steps = config.phases[0].steps;
     let hash = first_phase_hash(config, seed, numerics);
@@ -84,12 +84,12 @@ pub(super) fn run(
         catch_up(journal, arm, &learner, &evaluations)?;
     }
 
-    let save = |learner: &Learner, evaluations: &[Evaluation]| -> Result<(), RunError> {
+    let save = |learner: &Learner, evaluations: &[Evaluation]| -> Result<(), TrainError> {
         journal.sync()?;
-        let json = to_json(learner, evaluations)?;
+        let json = to_json(learner, evaluations);
         let Place { step, phase, .. } = learner.place;
         store.save(step, phase, &learner.on_host()?.tensors(), json)?;
-        store.prune(2)
+        Ok(store.prune(2)?)
     };
     if evaluations.is_empty() {
         evaluate(shared, journal, &mut learner, &mut evaluations, members)?;
@@ -131,7 +131,7 @@ pub(super) fn run(
         save(&learner, &evaluations)?;
     }
     if trained && let Some(cache) = cache {
-        let json = to_json(&learner, &evaluations)?;
+        let json = to_json(&learner, &evaluations);
         let on_host = learner.on_host()?;
         if let Err(error) = cache.put(&hash, steps, 0, &on_host.tensors(), json) {
             let message = format!("the first phase is not cached for later runs: {error}");
@@ -146,7 +146,7 @@ fn start(
     shared: &Shared,
     journal: &Journal,
     seed: u64,
-) -> Result<(Learner, Vec<Evaluation>), RunError> {
+) -> Result<(Learner, Vec<Evaluation>), TrainError> {
     let config = shared.config;
     let mut learner = Learner::new(config, shared.suite, &shared.compute, seed)?;
     let asked = journal.state(|state| {
@@ -166,7 +166,7 @@ fn restore(
     journal: &Journal,
     checkpoint: &Checkpoint,
     seed: u64,
-) -> Result<Option<(Learner, Vec<Evaluation>)>, RunError> {
+) -> Result<Option<(Learner, Vec<Evaluation>)>, TrainError> {
     let config = shared.config;
     let read = || {
         let saved: Saved = checkpoint.state()?;
@@ -179,11 +179,11 @@ fn restore(
         };
         let learner =
             Learner::restore(config, compute, checkpoint, seed, Some(start), place, cost)?;
-        Ok::<_, RunError>((learner, saved.evaluations))
+        Ok::<_, TrainError>((learner, saved.evaluations))
     };
     match read() {
         Ok(found) => Ok(Some(found)),
-        Err(error @ RunError::Device(_)) => Err(error),
+        Err(error @ (TrainError::Compute(_) | TrainError::Pretrained(_))) => Err(error),
         Err(error) => {
             journal.log(
                 Level::Warn,
@@ -195,13 +195,13 @@ fn restore(
     }
 }
 
-fn to_json(learner: &Learner, evaluations: &[Evaluation]) -> Result<serde_json::Value, RunError> {
+fn to_json(learner: &Learner, evaluations: &[Evaluation]) -> serde_json::Value {
     let saved = Saved {
         place: learner.place,
         cost: learner.cost,
         evaluations: evaluations.to_vec(),
     };
-    Ok(serde_json::json!(saved))
+    serde_json::json!(saved)
 }
 
 /// Brings an arm's events to where the first phase stands: nothing beyond, nothing missing.
@@ -210,7 +210,7 @@ fn catch_up(
     arm: usize,
     learner: &Learner,
     evaluations: &[Evaluation],
-) -> Result<(), RunError> {
+) -> Result<(), TrainError> {
     let step = learner.place.step;
     let (reached, known) = journal.state(|state| {
         let arm = &state.arms[arm];
@@ -240,7 +240,7 @@ fn evaluate(
     learner: &mut Learner,
     evaluations: &mut Vec<Evaluation>,
     members: &[usize],
-) -> Result<(), RunError> {
+) -> Result<(), TrainError> {
     let scores = learner.evaluate(shared.config, shared.suite, &mut shared.compute)?;
     let Place { step, phase, .. } = learner.place;
     let evaluation = Evaluation {

@@ -6,9 +6,8 @@
 
 use std::time::Instant;
 
-use crate::data::Quality;
 use crate::replay::ReplayBatch;
-use crate::run::{Event, ReplayLook};
+use crate::run::{Event, Quality, ReplayLook};
 
 use super::ComputeError;
 use super::arm::Shared;

@@ -4,13 +4,9 @@
 //! them; what a strategy keeps for itself it cannot know, beyond the samples that built-in ones buffer.
 
 use std::fmt;
-use std::sync::Arc;
 
-use crate::data::Suite;
-use crate::experiment::{Objective, RunConfig};
 use crate::model::{Activations, Keep, Layout, LoraConfig, LoraLayout, ModelConfig, Packed};
 use crate::ops::{Precision, head};
-use crate::replay::{Capabilities, Plugin};
 use crate::sample::Sampler;
 
 use super::{Batching, Engine};
@@ -54,62 +50,11 @@ pub struct Demand {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Memory(pub Vec<(&'static str, f64)>);
 
-/// A run's program, with events, strategies and figures.
-const RUN: f64 = 30.0 * MIB;
 /// The program of a bench.
 pub(crate) const BENCH: f64 = 7.0 * MIB;
 const MIB: f64 = 1024.0 * 1024.0;
 
 impl Demand {
-    /// What a run will do, with the strategy of each arm of its configuration.
-    pub fn of_run(config: &RunConfig, suite: &Suite, plugins: &[Arc<Plugin>]) -> Self {
-        let replay = config.replay.batch_size;
-        // Nobody buffers beyond the end of a phase.
-        let longest = config.phases.iter().map(|phase| phase.steps).max();
-        let longest = longest.unwrap_or(0) as usize;
-        let generating = config.arms.iter().zip(plugins);
-        let generating =
-            generating.filter(|(_, plugin)| plugin.capabilities.contains(Capabilities::GENERATION));
-        let samples = generating.map(|(arm, _)| {
-            let batches = arm.settings.get("buffer_batches");
-            let batches = batches.and_then(toml::Value::as_integer).unwrap_or(1);
-            replay * (batches.max(1) as usize).min(longest)
-        });
-        let samples: Vec<usize> = samples.collect();
-        let mut batches = vec![config.training.batch_size];
-        let replays = |objective| matches!(objective, Some(Objective::Kl | Objective::Ntp));
-        if config.arms.iter().any(|arm| replays(arm.objective)) {
-            batches.push(replay);
-        }
-        let all = config.arms.len() * config.seeds.len();
-        let learners = match config.training.concurrent_arms {
-            0 => all,
-            most => most.min(all),
-        };
-        let held_out = suite.held_out().iter().map(|data| data.batch.tokens.len());
-        Self {
-            model: suite.model(config),
-            threads: config.threads,
-            gpu: (config.device != "cpu").then_some(config.precision),
-            lora: config.model.lora(),
-            batching: Batching::of(config),
-            seq_len: suite.seq_len(),
-            learners,
-            // Only the phase after the first begins with the same weights for several.
-            shared_references: (config.phases.len() <= 2).then(|| match suite.pretrained() {
-                Some(_) if config.phases[0].steps == 0 => 1,
-                _ => config.seeds.len().min(learners),
-            }),
-            batches,
-            scored: held_out.clone().max().unwrap_or(0) / suite.seq_len().max(1),
-            reference: true,
-            generated: samples.iter().copied().max().unwrap_or(0),
-            buffers: samples.len() * config.seeds.len(),
-            held_out: held_out.sum(),
-            program: RUN,
-        }
-    }
-
     /// Adds up what it takes.
     pub fn memory(&self) -> Memory {
         #[cfg(any(feature = "cuda", test))]
@@ -345,7 +290,7 @@ mod tests {
             generated: 64,
             buffers: 1,
             held_out: 1000,
-            program: RUN,
+            program: 30.0 * MIB,
         }
     }
 

@@ -2,7 +2,6 @@
 
 use std::ops::Range;
 
-use crate::experiment::RunConfig;
 use crate::model::{Keep, Layout};
 
 /// Positions a micro-batch aims at: enough for the matrix products, few enough for the cache.
@@ -22,14 +21,6 @@ pub struct Batching {
 }
 
 impl Batching {
-    /// What a configuration asks for.
-    pub fn of(config: &RunConfig) -> Self {
-        Self {
-            micro_batch: config.training.micro_batch,
-            recompute: config.training.recompute,
-        }
-    }
-
     /// What forwards of training keep.
     pub(super) fn keep(self) -> Keep {
         match self.recompute {

@@ -8,6 +8,7 @@ mod arm;
 mod compute;
 mod device;
 mod engine;
+mod error;
 mod first_phase;
 mod journal;
 mod lane;
@@ -20,14 +21,15 @@ mod pace;
 mod prepare;
 mod random;
 mod runner;
-mod schedule;
 mod services;
+pub mod settings;
 mod weights;
 
 pub use adamw::{AdamW, AdamWConfig};
 pub use compute::{Compute, ComputeError};
 pub use device::{DeviceError, Gpu, Hardware, check_device, probe_cuda};
 pub use engine::{Engine, LossBatch, LossReport, Query, RowLoss};
+pub use error::TrainError;
 pub use journal::Listener;
 pub use learner::{Learner, NotFinite, PhaseStart, Place, StepError, read_student};
 pub use memory::{Demand, Memory, available_memory, human_bytes, peak_memory, reset_peak_memory};
@@ -37,6 +39,5 @@ pub use prepare::{
     NUMERICS, PrepareError, device_in_words, environment, fetch, fetch_weights, prepare,
 };
 pub use random::{Random, Stream};
-pub use runner::{BREADCRUMB, Outcome, RunOptions, TrainError, run};
-pub use schedule::learning_rate;
+pub use runner::{BREADCRUMB, Outcome, RunOptions, run};
 pub use weights::{Optimizer, Weights};

@@ -10,8 +10,8 @@ use crate::pretrained::{self, Hub, Progress, builtin};
 use crate::replay::{Capabilities, Plugin, Registry, SettingsError, UnknownStrategy};
 use crate::run::{Environment, PluginRecord};
 
-use super::check_device;
 use super::memory::{Demand, Memory, available_memory, human_bytes, resident_memory};
+use super::{check_device, settings};
 
 /// Version of the engine's numerics: goes up when the same settings give other bits.
 pub const NUMERICS: &str = "2";
@@ -203,7 +203,7 @@ fn fill_in(config: &mut RunConfig, suite: &Suite) -> Result<(), DataError> {
 
 /// What a run demands with as many arms at a time as are wanted, and as there is room for.
 pub(super) fn demand_here(config: &RunConfig, suite: &Suite, plugins: &[Arc<Plugin>]) -> Demand {
-    let mut demand = Demand::of_run(config, suite, plugins);
+    let mut demand = settings::demand(config, suite, plugins);
     if let Some(free) = free_memory(config) {
         while demand.learners > 1 && demand.memory().total() > free {
             demand = demand.with_learners(demand.learners - 1);
@@ -267,7 +267,7 @@ pub fn environment(config: &RunConfig, plugins: &[Arc<Plugin>]) -> Environment {
             Ok(Some(gpu)) => format!("{} ({})", config.device, gpu.name),
             _ => config.device.clone(),
         },
-        instruction_set: instruction_set(config.precision),
+        instruction_set: instruction_set(settings::precision(config.precision)),
         threads: config.threads,
         precision: config.precision,
         plugins: records,

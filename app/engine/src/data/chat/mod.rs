@@ -14,12 +14,12 @@ mod tests;
 
 use std::ops::Range;
 
-use chrono::NaiveDate;
 use serde::{Deserialize, Serialize};
 
 pub use template::Template;
 
 use super::{Tokenizer, TokenizerError};
+use crate::experiment::ChatSettings;
 
 /// One turn of a conversation.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -95,23 +95,6 @@ pub enum ChatError {
     /// The tokenizer failed.
     #[error(transparent)]
     Tokenizer(#[from] TokenizerError),
-}
-
-/// What may be chosen about chat templates.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ChatSettings {
-    /// The day that templates which write today's date are told.
-    pub date: NaiveDate,
-}
-
-impl Default for ChatSettings {
-    /// The day that Llama 3.2's template names where it is told none.
-    fn default() -> Self {
-        Self {
-            date: NaiveDate::from_ymd_opt(2024, 7, 26).unwrap_or_default(),
-        }
-    }
 }
 
 /// A tokenizer and its chat template.

@@ -5,12 +5,10 @@ use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 
-use super::{
-    Counts, Provenance, Rows, Separator, Source, TextRows, TokenSet, TokenSetError,
-    TokenSetSettings, TooLong,
-};
+use super::{Counts, Provenance, Rows, Source, TokenSet, TokenSetError};
 use crate::data::source::files;
 use crate::data::{Chat, Content, Document, Example, Fields, SourceError, Tokenizer, read};
+use crate::experiment::{Separator, TextRows, TokenSetSettings, TooLong};
 use crate::pretrained::builtin;
 
 impl TokenSet {
@@ -47,7 +45,7 @@ impl TokenSet {
         tokenizer: &Tokenizer,
         settings: &TokenSetSettings,
     ) -> Result<Self, TokenSetError> {
-        settings.check()?;
+        check(settings)?;
         let any = |wanted: fn(&Content) -> bool| documents.iter().any(|d| wanted(&d.content));
         let marks = match any(|c| matches!(c, Content::Text(_))) {
             true => Some(Marks::new(tokenizer, settings)?),
@@ -111,22 +109,20 @@ impl TokenSet {
     }
 }
 
-impl TokenSetSettings {
-    fn check(&self) -> Result<(), TokenSetError> {
-        let bad = |name, value: String, what| Err(TokenSetError::Setting { name, value, what });
-        if self.seq_len < 2 {
-            let what = "a row needs a token and another to predict from it";
-            return bad("seq_len", self.seq_len.to_string(), what);
-        }
-        if !(0.0..1.0).contains(&self.held_out) {
-            return bad(
-                "held_out",
-                self.held_out.to_string(),
-                "it is a share from 0 to below 1",
-            );
-        }
-        Ok(())
+fn check(settings: &TokenSetSettings) -> Result<(), TokenSetError> {
+    let bad = |name, value: String, what| Err(TokenSetError::Setting { name, value, what });
+    if settings.seq_len < 2 {
+        let what = "a row needs a token and another to predict from it";
+        return bad("seq_len", settings.seq_len.to_string(), what);
     }
+    if !(0.0..1.0).contains(&settings.held_out) {
+        return bad(
+            "held_out",
+            settings.held_out.to_string(),
+            "it is a share from 0 to below 1",
+        );
+    }
+    Ok(())
 }
 
 /// Tokens that rows of text begin with and documents are separated by.

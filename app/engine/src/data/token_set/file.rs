@@ -8,7 +8,8 @@ use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use serde::{Deserialize, Serialize};
 
-use super::{Counts, Provenance, Rows, TokenSet, TokenSetError, TokenSetSettings};
+use super::{Counts, Provenance, Rows, TokenSet, TokenSetError};
+use crate::experiment::TokenSetSettings;
 use crate::run::{RunError, write_atomically};
 
 /// Version of the layout.

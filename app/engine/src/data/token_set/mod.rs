@@ -16,7 +16,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::{ChatError, ChatSettings, Place, SourceError, TokenizerError};
+use super::{ChatError, Place, SourceError, TokenizerError};
+use crate::experiment::TokenSetSettings;
 pub(crate) use build::hash_files;
 pub use rows::{Batch, Rows, Shuffle};
 
@@ -33,72 +34,6 @@ pub struct TokenSet {
     pub counts: Counts,
     /// What the rows were made from.
     pub provenance: Provenance,
-}
-
-/// How documents become rows.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct TokenSetSettings {
-    /// The most tokens of a row.
-    pub seq_len: usize,
-    /// Share of the documents that is held out.
-    pub held_out: f64,
-    /// How text becomes rows.
-    pub text: TextRows,
-    /// What stands between packed documents.
-    pub separator: Separator,
-    /// What becomes of a conversation longer than a row.
-    pub too_long: TooLong,
-    /// Name of the token that begins rows of text; the tokenizer's BOS where there is none here.
-    pub bos: Option<String>,
-    /// Settings of the chat template.
-    pub chat: ChatSettings,
-}
-
-impl Default for TokenSetSettings {
-    fn default() -> Self {
-        Self {
-            seq_len: 512,
-            held_out: 0.05,
-            text: TextRows::Packed,
-            separator: Separator::Eos,
-            too_long: TooLong::Drop,
-            bos: None,
-            chat: ChatSettings::default(),
-        }
-    }
-}
-
-/// How text becomes rows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum TextRows {
-    /// Documents follow one another; every row but the last is full.
-    Packed,
-    /// Every document begins a row of its own.
-    Windows,
-}
-
-/// What stands between packed documents.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Separator {
-    /// EOS after every document.
-    Eos,
-    /// The token that begins rows before every document.
-    Bos,
-    /// Nothing.
-    None,
-}
-
-/// What becomes of a conversation longer than a row.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum TooLong {
-    /// It is left out.
-    Drop,
-    /// Its end is cut off; left out where that leaves no target.
-    Truncate,
 }
 
 /// What became of the documents.

@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use super::*;
-use crate::data::{ChatSettings, Place};
+use crate::data::Place;
+use crate::experiment::ChatSettings;
 
 fn tokenizer() -> Tokenizer {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/chat");

@@ -168,7 +168,7 @@ pub fn verify_mini(
                 *expected,
             ));
         }
-        let lr = crate::train::learning_rate(o.peak_lr, step, warmup, steps, schedule);
+        let lr = crate::train::settings::learning_rate(o.peak_lr, step, warmup, steps, schedule);
         compute.update(&mut trained, &mut optimizer, lr)?;
     }
     for (tensor, found) in to_reference_layout(&layout, &trained.on_host()?.data) {

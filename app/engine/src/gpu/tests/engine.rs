@@ -13,7 +13,7 @@ use crate::run::{CheckpointStore, Cost};
 use crate::sample::{Generated, Request, Sampling};
 use crate::train::{
     AdamW, AdamWConfig, Compute, Hardware, Learner, LossBatch, LossReport, PhaseStart, Stream,
-    Weights,
+    Weights, settings,
 };
 
 const FIXTURE: &[u8] = include_bytes!("../../../../../tests/fixtures/mini-parity.safetensors");
@@ -336,7 +336,7 @@ fn train(config: &RunConfig, compute: &mut Compute, learner: &mut Learner, steps
 fn a_learner_trains_and_scores_as_on_the_cpu() {
     let config = smoke();
     let suite = Suite::new(&config).unwrap();
-    let model = suite.model(&config);
+    let model = settings::model(&config, &suite);
     let run = |mut compute: Compute| {
         let mut learner = Learner::new(&config, &suite, &compute, 0).unwrap();
         train(&config, &mut compute, &mut learner, 4);
@@ -358,7 +358,7 @@ fn a_learner_trains_and_scores_as_on_the_cpu() {
 fn a_learner_comes_back_from_its_checkpoint_as_it_was() {
     let config = smoke();
     let suite = Suite::new(&config).unwrap();
-    let model = suite.model(&config);
+    let model = settings::model(&config, &suite);
     for (_, device) in devices() {
         for precision in [Precision::F32, Precision::Bf16] {
             let mut compute = on_device(model, precision, &device);

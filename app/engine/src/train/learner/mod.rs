@@ -16,8 +16,8 @@ use crate::model::{Layout, Lora, LoraConfig, LoraLayout, Params};
 use crate::run::{Checkpoint, Cost, NamedTensor, Role, RunError, Score};
 
 use super::{
-    AdamW, AdamWConfig, Compute, ComputeError, LossBatch, LossReport, Optimizer, Stream, Weights,
-    learning_rate,
+    AdamW, Compute, ComputeError, LossBatch, LossReport, Optimizer, Stream, TrainError, Weights,
+    settings,
 };
 
 /// Student, reference and optimizer of an arm (or of the first phase, which arms share).
@@ -114,11 +114,11 @@ impl Learner {
         suite: &Suite,
         compute: &Compute,
         seed: u64,
-    ) -> Result<Self, ComputeError> {
+    ) -> Result<Self, TrainError> {
         let student = starting_weights(suite, compute, seed)?;
         let reference = Arc::new(student.clone().frozen());
         let student = adapted(config, compute, student, seed, 0)?;
-        let fresh = AdamW::new(adamw_config(config), student.trained_len());
+        let fresh = AdamW::new(settings::adamw(config), student.trained_len());
         Ok(Self {
             reference,
             ready: false,
@@ -184,7 +184,7 @@ impl Learner {
         self.ready = false;
         compute.reset(&mut self.optimizer)?;
         self.place.phase += 1;
-        if config.model.lora().is_some() {
+        if settings::lora(config).is_some() {
             // Those of the phase before become part of the weights.
             let (weights, phase) = (self.student.clone(), self.place.phase);
             self.student = adapted(config, compute, weights, self.seed, phase)?;
@@ -228,7 +228,7 @@ impl Learner {
         let optimizer = &config.optimizer;
         let steps = config.phases[self.place.phase].steps;
         let done = self.place.step - self.place.phase_start;
-        let lr = learning_rate(
+        let lr = settings::learning_rate(
             peak_lr,
             done,
             optimizer.warmup_steps,
@@ -329,7 +329,7 @@ impl Learner {
     /// not over.
     ///
     /// # Errors
-    /// [`RunError`] where a tensor is missing or of another size, or the device has no room for it.
+    /// Where a tensor is missing or of another size, or the device has no room for it.
     pub fn restore(
         config: &RunConfig,
         compute: &Compute,
@@ -338,9 +338,9 @@ impl Learner {
         start: Option<PhaseStart>,
         place: Place,
         cost: Cost,
-    ) -> Result<Self, RunError> {
+    ) -> Result<Self, TrainError> {
         let over = place.step == place.phase_start + config.phases[place.phase].steps;
-        let lora = config.model.lora();
+        let lora = settings::lora(config);
         let (student, reference) = match start {
             Some(PhaseStart { weights, reference }) => {
                 let student = match (lora, weights) {
@@ -358,10 +358,10 @@ impl Learner {
                 (student, reference)
             }
             None => {
-                return Err(RunError::BadCheckpoint {
+                return Err(TrainError::Run(RunError::BadCheckpoint {
                     path: checkpoint.path.clone(),
                     problem: format!("the reference of phase {} is gone", place.phase),
-                });
+                }));
             }
         };
         // The next phase begins with adapters of its own.
@@ -371,7 +371,7 @@ impl Learner {
         };
         let len = student.trained_len();
         let optimizer = AdamW {
-            config: adamw_config(config),
+            config: settings::adamw(config),
             updates: place.updates,
             m: read_tensor("optimizer.m", len, checkpoint)?,
             v: read_tensor("optimizer.v", len, checkpoint)?,
@@ -385,16 +385,6 @@ impl Learner {
             place,
             cost,
         })
-    }
-}
-
-fn adamw_config(config: &RunConfig) -> AdamWConfig {
-    let o = &config.optimizer;
-    AdamWConfig {
-        beta1: o.beta1,
-        beta2: o.beta2,
-        eps: o.eps,
-        weight_decay: o.weight_decay,
     }
 }
 
@@ -422,7 +412,7 @@ fn adapted(
     seed: u64,
     phase: usize,
 ) -> Result<Weights, ComputeError> {
-    let Some(lora) = config.model.lora() else {
+    let Some(lora) = settings::lora(config) else {
         return Ok(weights);
     };
     let layout = LoraLayout::new(lora, compute.layout());
@@ -452,19 +442,19 @@ pub(super) fn starting_weights(
     suite: &Suite,
     compute: &Compute,
     seed: u64,
-) -> Result<Weights, ComputeError> {
+) -> Result<Weights, TrainError> {
     let params = match suite.pretrained() {
         Some(pretrained) => pretrained.load(&()).map_err(Box::new)?,
         None => Params::init(compute.layout(), &Stream::new(seed, "initial weights")),
     };
-    compute.weights(params)
+    Ok(compute.weights(params)?)
 }
 
 pub(super) fn read_weights(
     prefix: &str,
     compute: &Compute,
     checkpoint: &Checkpoint,
-) -> Result<Weights, RunError> {
+) -> Result<Weights, TrainError> {
     Ok(compute.weights(read_params(prefix, compute.layout(), checkpoint)?)?)
 }
 

@@ -2,7 +2,6 @@ use super::*;
 use crate::experiment::{Overrides, resolve};
 use crate::run::CheckpointStore;
 use crate::train::objective::plain;
-use crate::train::{Batching, Hardware};
 
 /// The built-in Llama on chats, at the start of its second phase.
 fn started(set: &[(&str, &str)]) -> (RunConfig, Suite, Compute, Learner) {
@@ -15,8 +14,12 @@ fn started(set: &[(&str, &str)]) -> (RunConfig, Suite, Compute, Learner) {
     };
     let config = resolve("instruct", &overrides).unwrap();
     let suite = Suite::new(&config).unwrap();
-    let mut compute = Compute::new(suite.model(&config), &Hardware::of(&config)).unwrap();
-    compute.set_batching(Batching::of(&config));
+    let mut compute = Compute::new(
+        settings::model(&config, &suite),
+        &settings::hardware(&config),
+    )
+    .unwrap();
+    compute.set_batching(settings::batching(&config));
     let mut learner = Learner::new(&config, &suite, &compute, 7).unwrap();
     learner.take_next_reference(None);
     learner.start_next_phase(&config, &compute).unwrap();

@@ -4,14 +4,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::replay::InstanceOptions;
-use crate::run::{CheckpointStore, Event, Level as LogLevel, PhaseCache, RunError};
-use crate::train::Weights;
+use crate::run::{CheckpointStore, Event, Level as LogLevel, PhaseCache};
 use crate::train::arm::{ArmError, ArmRun, Shared};
 use crate::train::first_phase::{self, FirstPhase};
 use crate::train::learner::{self, Learner, PhaseStart};
 use crate::train::prepare::offered;
+use crate::train::settings;
+use crate::train::{TrainError, Weights};
 
-use super::{Active, BREADCRUMB, Runner, TrainError};
+use super::{Active, BREADCRUMB, Runner};
 
 impl Runner<'_> {
     /// Brings arms that are not over to a point from which they can take turns, as many as there is
@@ -143,10 +144,10 @@ impl Runner<'_> {
         arm: usize,
         phase: usize,
         store: &CheckpointStore,
-    ) -> Result<Option<PhaseStart>, RunError> {
+    ) -> Result<Option<PhaseStart>, TrainError> {
         let seed = self.arms[arm].info.seed;
         let shared = self.shared_reference(seed).filter(|_| phase == 1);
-        let below_adapters = self.shared.config.model.lora().is_some();
+        let below_adapters = settings::lora(self.shared.config).is_some();
         if let Some(reference) = shared.clone()
             && !below_adapters
         {
@@ -195,7 +196,7 @@ impl Runner<'_> {
     }
 
     /// An arm at its last checkpoint that can be used, if there is one.
-    fn restore(&mut self, arm: usize) -> Result<Option<Result<Active, ArmError>>, RunError> {
+    fn restore(&mut self, arm: usize) -> Result<Option<Result<Active, ArmError>>, TrainError> {
         let store = self.dir.checkpoints(&self.arms[arm].info.slug);
         loop {
             let latest = store.latest_valid()?;

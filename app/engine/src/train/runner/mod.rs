@@ -7,7 +7,7 @@ use std::fmt::Write;
 use std::sync::{Arc, Weak};
 use std::time::Instant;
 
-use crate::data::{DataError, Suite};
+use crate::data::Suite;
 use crate::experiment::{Arm, RunConfig, expand};
 use crate::replay::Plugin;
 use crate::run::{
@@ -21,7 +21,7 @@ use super::learner;
 use super::memory::human_bytes;
 use super::pace::Pace;
 use super::prepare::{NUMERICS, demand_here};
-use super::{Batching, Compute, ComputeError, Hardware, Weights};
+use super::{Compute, TrainError, Weights, settings};
 
 /// What a worker is to do.
 pub struct RunOptions<'a> {
@@ -57,48 +57,6 @@ pub enum Outcome {
     },
     /// Stopped in good order, with checkpoints.
     Interrupted(String),
-}
-
-/// Why a worker could not go on. The run stays resumable.
-#[derive(Debug, thiserror::Error)]
-pub enum TrainError {
-    /// Something about the run directory.
-    #[error(transparent)]
-    Run(#[from] RunError),
-    /// A dataset there is not.
-    #[error(transparent)]
-    Data(#[from] DataError),
-    /// The device or the threads cannot be had.
-    #[error(transparent)]
-    Compute(#[from] ComputeError),
-    /// The configuration is not the one the run was started with.
-    #[error(
-        "config.toml was changed since the run was started ({what}); take the change back, or start \
-         a new run with it"
-    )]
-    Changed {
-        /// What differs.
-        what: &'static str,
-    },
-    /// An arm's strategy does not take its saved state back. Nothing of the arm is lost.
-    #[error(
-        "arm {arm} cannot go on from its checkpoint: {reason}; mend that, or leave the arm out with \
-         --skip-arm {arm}"
-    )]
-    CannotGoOn {
-        /// Slug of the arm.
-        arm: String,
-        /// What its strategy said.
-        reason: String,
-    },
-    /// `--skip-arm` names none of the run's.
-    #[error("the run has no arm `{name}`; its arms are {arms}")]
-    NoSuchArm {
-        /// Name given.
-        name: String,
-        /// Names there are.
-        arms: String,
-    },
 }
 
 /// Name of the file that tells which plugin call was under way.
@@ -152,8 +110,8 @@ pub fn run(options: RunOptions) -> Result<Outcome, TrainError> {
         ..
     } = options;
     let suite = Suite::new(config)?;
-    let mut compute = Compute::new(suite.model(config), &Hardware::of(config))?;
-    compute.set_batching(Batching::of(config));
+    let mut compute = Compute::new(settings::model(config, &suite), &settings::hardware(config))?;
+    compute.set_batching(settings::batching(config));
     let arms = expand(config);
     let plugins = arms
         .iter()
@@ -352,7 +310,7 @@ impl Runner<'_> {
     }
 
     /// Trains an arm to its next evaluation.
-    fn turn(&mut self, active: &mut Active) -> Result<Turn, RunError> {
+    fn turn(&mut self, active: &mut Active) -> Result<Turn, TrainError> {
         let config = self.shared.config;
         let arm = active.run.index;
         if active.run.learner.is_finished(config) {
@@ -409,7 +367,7 @@ impl Runner<'_> {
         })
     }
 
-    fn ended(&self, error: ArmError) -> Result<Turn, RunError> {
+    fn ended(&self, error: ArmError) -> Result<Turn, TrainError> {
         match error {
             ArmError::Cancelled => Ok(Turn::Stopped { savable: false }),
             ArmError::Device(error) => Err(error.into()),
@@ -417,7 +375,7 @@ impl Runner<'_> {
         }
     }
 
-    fn start_phase(&mut self, active: &mut Active) -> Result<Result<(), ArmError>, RunError> {
+    fn start_phase(&mut self, active: &mut Active) -> Result<Result<(), ArmError>, TrainError> {
         let started = active.run.start_next_phase(&mut self.shared);
         self.tell(&mut active.run)?;
         if let Err(error) = started {
@@ -458,7 +416,7 @@ impl Runner<'_> {
     }
 
     /// Writes a checkpoint, unless the last one is of this very step.
-    fn save(&self, active: &mut Active) -> Result<Result<(), ArmError>, RunError> {
+    fn save(&self, active: &mut Active) -> Result<Result<(), ArmError>, TrainError> {
         let (arm, place) = (active.run.index, active.run.learner.place);
         if active.saved_step == Some(place.step) || place.step == 0 {
             return Ok(Ok(()));
