@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use forgetlab_engine::run::{ArmStatus, Results, RunState, readable_utc};
+use forgetlab_engine::run::{Results, RunState, readable_utc};
 
 /// Arguments of `list`.
 #[derive(clap::Args)]
@@ -50,14 +50,6 @@ pub fn run(_args: Args) -> anyhow::Result<ExitCode> {
 
 /// Share of all arms' steps that need no more work.
 fn percent_done(state: &RunState) -> u64 {
-    let total = state.total_steps() * state.arms.len() as u64;
-    let done: u64 = state
-        .arms
-        .iter()
-        .map(|arm| match arm.status {
-            ArmStatus::Failed(_) | ArmStatus::Skipped(_) => state.total_steps(),
-            _ => arm.step.min(state.total_steps()),
-        })
-        .sum();
+    let (done, total) = state.steps_done();
     (done * 100).checked_div(total).unwrap_or(0)
 }

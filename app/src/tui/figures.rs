@@ -1,11 +1,6 @@
-//! The few numbers a researcher reads first: what an arm forgot, what it learned, the verdict.
+//! The few numbers a researcher reads first: what an arm forgot, what it learned.
 
-use forgetlab_engine::run::{ArmState, Change, Evaluation, PhaseInfo, Role, RunState, Score};
-
-/// Up to this much lost accuracy (a share) or NTP (nats) on average, an arm keeps what it knew.
-pub const KEEPS: f64 = 0.05;
-/// Beyond this much, it forgets.
-pub const FORGETS: f64 = 0.20;
+use forgetlab_engine::run::{ArmState, Change, Evaluation, PhaseInfo, Role, Score};
 
 /// What the curves show.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -58,31 +53,6 @@ impl Metric {
     }
 }
 
-/// How an arm deals with what it knew.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    /// Nothing old to forget yet.
-    TooEarly,
-    /// Lost at most [`KEEPS`].
-    Keeps,
-    /// In between.
-    Slips,
-    /// Lost more than [`FORGETS`].
-    Forgets,
-}
-
-impl Verdict {
-    /// The word shown; told apart without colour.
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::TooEarly => "·",
-            Self::Keeps => "keeps",
-            Self::Slips => "slips",
-            Self::Forgets => "FORGETS",
-        }
-    }
-}
-
 fn part(change: Change, metric: Metric) -> Option<f64> {
     let value = match metric {
         Metric::Accuracy => change.accuracy,
@@ -116,35 +86,4 @@ pub fn change(
         Role::Future => return None,
     };
     part(change, metric)
-}
-
-/// Judged by accuracy where there is one, by NTP otherwise.
-pub fn verdict(arm: &ArmState, phases: &[PhaseInfo]) -> Verdict {
-    let lost =
-        forgetting(arm, phases, Metric::Accuracy).or_else(|| forgetting(arm, phases, Metric::Ntp));
-    match lost {
-        None => Verdict::TooEarly,
-        Some(lost) if lost <= KEEPS => Verdict::Keeps,
-        Some(lost) if lost <= FORGETS => Verdict::Slips,
-        Some(_) => Verdict::Forgets,
-    }
-}
-
-/// Dataset names in the order of their curves: phases first, then what is only evaluated.
-pub fn dataset_names(run: &RunState) -> Vec<String> {
-    let mut names: Vec<String> = Vec::new();
-    let phases = run.phases.iter().map(|phase| &phase.dataset);
-    let firsts = run.arms.iter().filter_map(|arm| arm.evaluations.first());
-    let scored = firsts.flat_map(|e| e.scores.iter().map(|score| &score.dataset));
-    for name in phases.chain(scored) {
-        if !names.contains(name) {
-            names.push(name.clone());
-        }
-    }
-    names
-}
-
-/// Optimizer steps of one arm, all phases together.
-pub fn total_steps(phases: &[PhaseInfo]) -> u64 {
-    phases.iter().map(|phase| phase.steps).sum()
 }

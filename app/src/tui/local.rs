@@ -15,7 +15,6 @@ use forgetlab_engine::run::{
     Follow, Results, RunDir, RunState, RunStatus, readable_utc, write_atomically,
 };
 
-use super::figures::total_steps;
 use super::lab::{
     ArmChoice, Device, Experiment, Feed, FeedUpdate, Lab, Plugin, Preset, RunSummary, StartRequest,
 };
@@ -145,13 +144,7 @@ impl Drop for Scratch {
 
 /// Share of a run that is done.
 fn progress(state: &RunState) -> f64 {
-    let steps = total_steps(&state.phases);
-    let all = steps * state.arms.len() as u64;
-    let done = |arm: &forgetlab_engine::run::ArmState| match arm.status.is_over() {
-        true => steps,
-        false => arm.step.min(steps),
-    };
-    let done: u64 = state.arms.iter().map(done).sum();
+    let (done, all) = state.steps_done();
     done as f64 / all.max(1) as f64
 }
 

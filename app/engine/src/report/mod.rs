@@ -5,6 +5,7 @@ mod figure;
 mod retention;
 mod rows;
 mod table;
+mod verdict;
 
 use std::fs;
 use std::path::PathBuf;
@@ -18,6 +19,7 @@ pub use rows::{
     choices_csv, compare_csv, metrics_csv, plugin_metrics_csv, replay_csv, summary_csv,
 };
 pub use table::{Glyphs, human_count, human_seconds, table};
+pub use verdict::{FORGETS, KEEPS, Verdict, verdict};
 
 /// Failure to write a report.
 #[derive(Debug, thiserror::Error)]

@@ -324,6 +324,20 @@ impl RunState {
         self.phases.iter().map(|phase| phase.steps).sum()
     }
 
+    /// Steps of an arm that need no more work: those it did, or all where it is over.
+    pub fn steps_of(&self, arm: &ArmState) -> u64 {
+        match arm.status.is_over() {
+            true => self.total_steps(),
+            false => arm.step.min(self.total_steps()),
+        }
+    }
+
+    /// Steps of all arms that need no more work, and steps of all arms.
+    pub fn steps_done(&self) -> (u64, u64) {
+        let done = self.arms.iter().map(|arm| self.steps_of(arm)).sum();
+        (done, self.total_steps() * self.arms.len() as u64)
+    }
+
     /// Names of the datasets in the order of their first phase.
     pub fn datasets(&self) -> Vec<&str> {
         let mut names: Vec<&str> = Vec::new();

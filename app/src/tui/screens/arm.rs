@@ -1,5 +1,6 @@
 //! One arm, full screen: curves, numbers of every dataset, costs, plugin metrics, log.
 
+use forgetlab_engine::report::verdict;
 use forgetlab_engine::run::{ArmState, ArmStatus, Role};
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
@@ -42,7 +43,7 @@ pub fn draw(live: &Live, frame: &mut Frame, area: Rect, theme: Theme) {
         return;
     };
     let wide = area.width >= 130;
-    let names = figures::dataset_names(&live.state);
+    let names = live.state.datasets();
     let table_height = names.len() as u16 + 1;
     let [head, body] = Layout::vertical([Constraint::Length(1), Constraint::Fill(1)]).areas(area);
     frame.render_widget(headline(live, arm, theme), head);
@@ -82,7 +83,7 @@ pub fn draw(live: &Live, frame: &mut Frame, area: Rect, theme: Theme) {
 }
 
 fn headline<'a>(live: &Live, arm: &ArmState, theme: Theme) -> Line<'a> {
-    let verdict = figures::verdict(arm, &live.state.phases);
+    let verdict = verdict(arm, &live.state.phases);
     let (status, status_style) = arm_table::status(theme, &live.state, arm);
     let place = format!("arm {} of {}", live.arm + 1, live.state.arms.len());
     Line::from(vec![
@@ -98,7 +99,7 @@ fn headline<'a>(live: &Live, arm: &ArmState, theme: Theme) -> Line<'a> {
     ])
 }
 
-fn dataset_table<'a>(live: &Live, arm: &ArmState, theme: Theme, names: &[String]) -> Table<'a> {
+fn dataset_table<'a>(live: &Live, arm: &ArmState, theme: Theme, names: &[&str]) -> Table<'a> {
     let phases = &live.state.phases;
     let right = |text: String| Text::from(text).right_aligned();
     let mut header = vec![Text::raw("dataset"), Text::raw("role")];

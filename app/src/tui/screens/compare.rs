@@ -7,7 +7,7 @@ use ratatui::text::Line;
 
 use super::{Effects, Screen, step};
 use crate::tui::event::Command;
-use crate::tui::figures::{self, Metric};
+use crate::tui::figures::Metric;
 use crate::tui::keymap::Action;
 use crate::tui::theme::Theme;
 use crate::tui::widgets::arm_table::{self, ArmTable, Sort};
@@ -110,9 +110,9 @@ impl Compare {
         }
         let mut datasets: Vec<String> = Vec::new();
         for (_, run, _) in &rows {
-            for name in figures::dataset_names(run) {
-                if !datasets.contains(&name) {
-                    datasets.push(name);
+            for name in run.datasets() {
+                if !datasets.iter().any(|known| known == name) {
+                    datasets.push(name.to_owned());
                 }
             }
         }

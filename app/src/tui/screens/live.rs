@@ -1,5 +1,6 @@
 //! One run, every arm side by side: a panel of curves an arm, and the table below.
 
+use forgetlab_engine::report::verdict;
 use forgetlab_engine::run::{ArmState, ArmStatus, Level, Role, RunState, RunStatus};
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
@@ -214,14 +215,14 @@ impl Live {
             let arm = &self.state.arms[index];
             ((index + 1).to_string(), &self.state, arm)
         });
-        let names = figures::dataset_names(&self.state);
+        let names = self.state.datasets();
         ArmTable {
             theme,
             lead: ("#", 2),
             rows: rows.collect(),
             sort: self.sort,
             metric: self.metric,
-            datasets: names,
+            datasets: names.into_iter().map(str::to_owned).collect(),
             cursor: order.iter().position(|index| *index == self.arm),
         }
         .draw(frame, table);
@@ -236,9 +237,8 @@ impl Live {
             Some(status) => Span::styled(status.word(), theme.bad()),
         };
         let mut facts = Vec::new();
-        let total = figures::total_steps(&state.phases) * state.arms.len() as u64;
+        let (done, total) = state.steps_done();
         if total > 0 && self.is_live() {
-            let done: u64 = state.arms.iter().map(|arm| self.steps_done(arm)).sum();
             facts.push(format!("{}%", 100 * done / total));
         }
         if let Some((start, last)) = state.times {
@@ -262,14 +262,6 @@ impl Live {
         ])
     }
 
-    fn steps_done(&self, arm: &ArmState) -> u64 {
-        let total = figures::total_steps(&self.state.phases);
-        match arm.status {
-            ArmStatus::Waiting | ArmStatus::Running => arm.step.min(total),
-            _ => total,
-        }
-    }
-
     /// Which curve is whose, and what they show.
     pub fn legend(&self, theme: Theme, width: usize) -> Line<'_> {
         let metric = match self.metric {
@@ -278,7 +270,7 @@ impl Live {
             Metric::Kl => "KL, nats:",
         };
         let mut spans = vec![Span::styled(metric, theme.dim())];
-        let names = figures::dataset_names(&self.state);
+        let names = self.state.datasets();
         let room = width.saturating_sub(metric.len()) / names.len().max(1);
         for (index, name) in names.iter().enumerate() {
             let name = clip(name, room.saturating_sub(3));
@@ -317,7 +309,7 @@ impl Live {
 
     fn panel_title(&self, theme: Theme, index: usize, width: usize) -> Line<'_> {
         let arm = &self.state.arms[index];
-        let verdict = figures::verdict(arm, &self.state.phases);
+        let verdict = verdict(arm, &self.state.phases);
         let forgot = figures::forgetting(arm, &self.state.phases, self.metric.of_change());
         let number = format!("{:>2} ", index + 1);
         let (words, words_style) = match (&arm.status, forgot) {
@@ -351,7 +343,7 @@ impl Live {
         title: Line<'a>,
         range: (f64, f64),
     ) -> Chart<'a> {
-        let names = figures::dataset_names(&self.state);
+        let names = self.state.datasets();
         let series = names.iter().enumerate().map(|(index, name)| Series {
             index,
             points: self.points(arm, name),

@@ -6,10 +6,10 @@ use ratatui::style::Style;
 use ratatui::text::Line;
 use ratatui::widgets::{Block, Clear};
 
-use crate::tui::figures::{FORGETS, KEEPS};
 use crate::tui::keymap::{Binding, KEYMAP, Place};
 use crate::tui::theme::Theme;
 use crate::tui::widgets::text::wrap;
+use forgetlab_engine::report::{FORGETS, KEEPS};
 
 /// A text to scroll through.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -2,6 +2,7 @@
 
 use std::cmp::Ordering;
 
+use forgetlab_engine::report::{Verdict, verdict};
 use forgetlab_engine::run::{ArmState, ArmStatus, RunState};
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Rect};
@@ -10,7 +11,7 @@ use ratatui::text::{Line, Text};
 use ratatui::widgets::{Cell, Row, Table};
 
 use super::text::{clip, count, nats, percent, scroll_to, seconds};
-use crate::tui::figures::{self, Metric, Verdict};
+use crate::tui::figures::{self, Metric};
 use crate::tui::theme::Theme;
 
 /// Order of the rows.
@@ -78,7 +79,7 @@ pub fn status(theme: Theme, run: &RunState, arm: &ArmState) -> (String, Style) {
     match &arm.status {
         ArmStatus::Waiting => ("waiting".into(), theme.dim()),
         ArmStatus::Running => {
-            let total = figures::total_steps(&run.phases).max(1);
+            let total = run.total_steps().max(1);
             let done = 100 * arm.step.min(total) / total;
             (format!("running {done}%"), Style::new())
         }
@@ -155,7 +156,7 @@ impl ArmTable<'_> {
         let first = scroll_to(self.cursor.unwrap_or(0), self.rows.len(), height);
         let rows = self.rows.iter().enumerate().skip(first).take(height);
         let rows = rows.map(|(index, (lead, run, arm))| {
-            let verdict = figures::verdict(arm, &run.phases);
+            let verdict = verdict(arm, &run.phases);
             let forgot = figures::forgetting(arm, &run.phases, metric);
             let learned = figures::learning(arm, &run.phases, metric);
             let last = arm.evaluations.last();

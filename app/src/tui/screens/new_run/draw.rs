@@ -7,7 +7,6 @@ use ratatui::text::{Line, Span};
 
 use super::super::arm_form::arm_words;
 use super::{ARMS, NewRun, RowKind};
-use crate::tui::figures::total_steps;
 use crate::tui::lab::Plugin;
 use crate::tui::theme::Theme;
 use crate::tui::widgets::text::{clip, count, plural, scroll_to, wrap};
@@ -212,7 +211,7 @@ impl NewRun {
         say("What will be run", theme.heading());
         let seeds = self.parse_seeds().map_or(0, |seeds| seeds.len());
         let runs = self.arms.len() * seeds;
-        let steps = total_steps(&preset.phases);
+        let steps = preset.phases.iter().map(|phase| phase.steps).sum::<u64>();
         let phases: Vec<&str> = preset.phases.iter().map(|p| p.dataset.as_str()).collect();
         say(&phases.join(" → "), normal);
         let all = steps.saturating_mul(runs as u64);
