@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use forgetlab_engine::pretrained::{self, Hub};
-use forgetlab_engine::run::RunDir;
 use forgetlab_engine::train::read_student;
+use forgetlab_study::run::RunDir;
 use forgetlab_tests::{Done, Lab, SMOKE, root};
 
 fn fixture(kind: &str) -> PathBuf {

@@ -2,14 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use forgetlab_engine::{
-    experiment::Objective,
-    replay::{
-        Capabilities, DrawRequest, DryRunError, GenerateRequest, InstanceOptions, LogLevel, OnLate,
-        PhaseContext, Plugin, ScoreRequest, Scores, Sequences, ServiceError, Services,
-        SpecialTokens, StrategyError, StrategyInstance, Task, dry_run,
-    },
+use forgetlab_engine::replay::{
+    Capabilities, DrawRequest, DryRunError, GenerateRequest, InstanceOptions, LogLevel, OnLate,
+    PhaseContext, Plugin, ScoreRequest, Scores, Sequences, ServiceError, Services, SpecialTokens,
+    StrategyError, StrategyInstance, Task, dry_run,
 };
+use forgetlab_study::experiment::Objective;
 use serde_json::{Map, Value};
 
 pub const SEQ_LEN: usize = 6;

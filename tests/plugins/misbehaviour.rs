@@ -5,12 +5,10 @@ use std::{
     time::Duration,
 };
 
-use forgetlab_engine::{
-    experiment::Objective,
-    replay::{
-        Capabilities, InstanceOptions, OnLate, ReplayBatch, StepMetrics, StrategyError, breadcrumb,
-    },
+use forgetlab_engine::replay::{
+    Capabilities, InstanceOptions, OnLate, ReplayBatch, StepMetrics, StrategyError, breadcrumb,
 };
+use forgetlab_study::experiment::Objective;
 
 use crate::{
     lab::{Lab, ROWS, SEQ_LEN, STEPS, instance, options, phase},

@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use anyhow::Context;
-use forgetlab_engine::report;
-use forgetlab_engine::run::{Results, RunDir, RunStatus};
+use forgetlab_study::report;
+use forgetlab_study::run::{Results, RunDir, RunStatus};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 use super::progress::{LOOK_EVERY, ProgressView};

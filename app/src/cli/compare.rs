@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context;
-use forgetlab_engine::report;
-use forgetlab_engine::run::{Results, RunState, write_atomically};
+use forgetlab_study::report;
+use forgetlab_study::run::{Results, RunState, write_atomically};
 
 /// Arguments of `compare`.
 #[derive(clap::Args)]

@@ -9,10 +9,10 @@ use clap::{Args, Subcommand};
 use crossterm::style::Stylize;
 use forgetlab_engine::data::{self, Chat, Fields, Rows, TokenSet, Tokenizer, read_questions};
 use forgetlab_engine::eval::{ChoiceTask, Request, Wanted};
-use forgetlab_engine::experiment::{
+use forgetlab_engine::pretrained::{self, Hub, is_hub_id};
+use forgetlab_study::experiment::{
     ChatSettings, NaiveDate, Separator, TextRows, TokenSetSettings, TooLong,
 };
-use forgetlab_engine::pretrained::{self, Hub, is_hub_id};
 use serde::de::value::{Error as ValueError, StrDeserializer};
 use serde::de::{DeserializeOwned, IntoDeserializer};
 

@@ -7,9 +7,9 @@ use std::process::ExitCode;
 
 use forgetlab_engine::eval::verify_mini;
 use forgetlab_engine::ops::simd::Level;
-use forgetlab_engine::report::Glyphs;
-use forgetlab_engine::run::Results;
 use forgetlab_engine::train::{Compute, Hardware, probe_cuda};
+use forgetlab_study::report::Glyphs;
+use forgetlab_study::run::Results;
 
 use super::exit;
 use super::worker::{WorkerArgs, registry};

@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use forgetlab_engine::experiment::{
+use forgetlab_study::experiment::{
     Experiment, MiniSpec, ModelSpec, Preset, experiment, experiments,
 };
 

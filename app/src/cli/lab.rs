@@ -3,8 +3,8 @@
 use std::process::ExitCode;
 
 use forgetlab_engine::ops::simd::Level;
-use forgetlab_engine::run::Results;
 use forgetlab_engine::train::check_device;
+use forgetlab_study::run::Results;
 
 use crate::tui;
 

@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use forgetlab_engine::run::{Results, RunState, readable_utc};
+use forgetlab_study::run::{Results, RunState, readable_utc};
 
 /// Arguments of `list`.
 #[derive(clap::Args)]

@@ -24,10 +24,10 @@ use std::panic;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use forgetlab_engine::experiment::SpecError;
-use forgetlab_engine::report::Glyphs;
-use forgetlab_engine::run::{RunError, RunStatus};
 use forgetlab_engine::train::PrepareError;
+use forgetlab_study::experiment::SpecError;
+use forgetlab_study::report::Glyphs;
+use forgetlab_study::run::{RunError, RunStatus};
 
 /// Measures how much a language model forgets when finetuned, and which replay stops it.
 ///

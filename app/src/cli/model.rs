@@ -8,12 +8,12 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::ValueEnum;
 use forgetlab_engine::data::Tokenizer;
-use forgetlab_engine::experiment::ModelSpec;
 use forgetlab_engine::model::{Layout, ModelConfig};
 use forgetlab_engine::pretrained::{
     self, Export, Hub, Pretrained, PretrainedError, Source, builtin,
 };
 use forgetlab_engine::train::{Batching, Demand, available_memory, human_bytes};
+use forgetlab_study::experiment::ModelSpec;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::Value;
 

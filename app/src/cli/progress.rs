@@ -6,8 +6,8 @@
 use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
 
-use forgetlab_engine::report::human_seconds;
-use forgetlab_engine::run::{ArmState, ArmStatus, Evaluation, Event, Level, Record, RunState};
+use forgetlab_study::report::human_seconds;
+use forgetlab_study::run::{ArmState, ArmStatus, Evaluation, Event, Level, Record, RunState};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 /// Shows a run as its events come in.
@@ -258,8 +258,8 @@ pub const LOOK_EVERY: Duration = Duration::from_millis(200);
 #[cfg(test)]
 mod tests {
     use super::*;
-    use forgetlab_engine::experiment::ArmInfo;
-    use forgetlab_engine::run::{Cost, PhaseInfo, Role, Score};
+    use forgetlab_study::experiment::ArmInfo;
+    use forgetlab_study::run::{Cost, PhaseInfo, Role, Score};
 
     /// Logs of headless runs are grepped: each line must name the arm and its figures.
     #[test]

@@ -3,8 +3,8 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use forgetlab_engine::report;
-use forgetlab_engine::run::{Results, RunDir, RunStatus};
+use forgetlab_study::report;
+use forgetlab_study::run::{Results, RunDir, RunStatus};
 
 use super::worker::{self, WorkerArgs};
 

@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use forgetlab_engine::experiment::{Overrides, resolve};
-use forgetlab_engine::run::RunStatus;
+use forgetlab_study::experiment::{Overrides, resolve};
+use forgetlab_study::run::RunStatus;
 
 use super::resume;
 use super::worker::{self, WorkerArgs};

@@ -6,11 +6,11 @@ use std::process::ExitCode;
 use anyhow::{Context, ensure};
 use forgetlab_engine::data::{Chat, Message, Tokenizer};
 use forgetlab_engine::eval::{Sample, sample, summarise};
-use forgetlab_engine::experiment::ChatSettings;
 use forgetlab_engine::ops::Precision;
 use forgetlab_engine::pretrained::{self, Hub};
 use forgetlab_engine::sample::Sampling;
 use forgetlab_engine::train::{Compute, Hardware, Stream, check_device};
+use forgetlab_study::experiment::ChatSettings;
 use serde_json::json;
 
 use super::bench::Dtype;

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use forgetlab_engine::run::{Results, RunStatus};
+use forgetlab_study::run::{Results, RunStatus};
 
 use super::progress::LOOK_EVERY;
 

@@ -1,11 +1,11 @@
 //! An arm of a run on disk, for commands that take RUN/ARM.
 
 use anyhow::bail;
-use forgetlab_engine::experiment::{ArmInfo, RunConfig};
 use forgetlab_engine::model::{Layout, Params};
 use forgetlab_engine::pretrained::Pretrained;
-use forgetlab_engine::run::{Results, RunDir, RunError};
 use forgetlab_engine::train::read_student;
+use forgetlab_study::experiment::{ArmInfo, RunConfig};
+use forgetlab_study::run::{Results, RunDir, RunError};
 
 /// An arm of a run on disk.
 pub struct TrainedArm {

@@ -10,12 +10,12 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
-use forgetlab_engine::experiment::{RunConfig, validate};
 use forgetlab_engine::pretrained::Hub;
 use forgetlab_engine::replay::{Plugin, Registry, breadcrumb, search_path};
-use forgetlab_engine::report;
-use forgetlab_engine::run::{Event, Results, RunDir, RunStatus, write_atomically};
 use forgetlab_engine::train::{self, BREADCRUMB, Outcome, RunOptions, check_device};
+use forgetlab_study::experiment::{RunConfig, validate};
+use forgetlab_study::report;
+use forgetlab_study::run::{Event, Results, RunDir, RunStatus, write_atomically};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use super::exit;
@@ -209,7 +209,7 @@ fn work(dir: &RunDir, skip_arms: &[String], worker: &WorkerArgs) -> anyhow::Resu
     let listener = {
         let (view, dir) = (Arc::clone(&view), dir.clone());
         let mut written = Instant::now();
-        Box::new(move |state: &_, record: &forgetlab_engine::run::Record| {
+        Box::new(move |state: &_, record: &forgetlab_study::run::Record| {
             view.lock()
                 .unwrap_or_else(PoisonError::into_inner)
                 .update(state, record);
@@ -265,7 +265,7 @@ fn work(dir: &RunDir, skip_arms: &[String], worker: &WorkerArgs) -> anyhow::Resu
 
 /// Creates a run directory with its configuration, or finds the same run in it already.
 pub fn create(config: &RunConfig, out: Option<&Path>) -> anyhow::Result<RunDir> {
-    use forgetlab_engine::run::OutFolder;
+    use forgetlab_study::run::OutFolder;
     let dir = match out {
         None => Results::from_env().create(&config.experiment)?,
         Some(path) => match RunDir::out(path)? {

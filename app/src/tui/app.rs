@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use std::mem;
 
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
-use forgetlab_engine::run::RunStatus;
+use forgetlab_study::run::RunStatus;
 use ratatui::style::Style;
 
 use super::event::{Command, Event, Reply};

@@ -6,7 +6,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use forgetlab_engine::run::{RunState, RunStatus};
+use forgetlab_study::run::{RunState, RunStatus};
 
 use super::event::{Command, Event, Reply};
 use super::lab::{Feed, Lab, RunSummary};

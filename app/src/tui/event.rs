@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use crossterm::event::KeyEvent;
-use forgetlab_engine::run::RunState;
+use forgetlab_study::run::RunState;
 
 use super::lab::{Device, Experiment, FeedUpdate, Plugin, RunSummary, StartRequest};
 

@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use forgetlab_engine::experiment::{ArmInfo, Objective};
-use forgetlab_engine::run::{
+use forgetlab_study::experiment::{ArmInfo, Objective};
+use forgetlab_study::run::{
     Cost, EVENT_SCHEMA, Event, Level, PhaseInfo, Quality, Record, ReplayLook, Role, RunState,
     RunStatus, Score,
 };

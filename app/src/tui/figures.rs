@@ -1,6 +1,6 @@
 //! The few numbers a researcher reads first: what an arm forgot, what it learned.
 
-use forgetlab_engine::run::{ArmState, Change, Evaluation, PhaseInfo, Role, Score};
+use forgetlab_study::run::{ArmState, Change, Evaluation, PhaseInfo, Role, Score};
 
 /// What the curves show.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

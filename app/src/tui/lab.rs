@@ -5,8 +5,8 @@
 
 use std::path::PathBuf;
 
-use forgetlab_engine::experiment::Objective;
-use forgetlab_engine::run::{PhaseInfo, Record, RunStatus};
+use forgetlab_study::experiment::Objective;
+use forgetlab_study::run::{PhaseInfo, Record, RunStatus};
 
 /// Everything the screens can ask for. Error texts are shown as they are.
 pub trait Lab: Send {

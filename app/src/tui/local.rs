@@ -8,10 +8,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
-use forgetlab_engine::experiment::{self, ArmSpec, Overrides, RunConfig};
 use forgetlab_engine::replay::{Registry, search_path};
-use forgetlab_engine::report;
-use forgetlab_engine::run::{
+use forgetlab_study::experiment;
+use forgetlab_study::experiment::{ArmSpec, Overrides, RunConfig};
+use forgetlab_study::report;
+use forgetlab_study::run::{
     Follow, Results, RunDir, RunState, RunStatus, readable_utc, write_atomically,
 };
 
@@ -328,7 +329,7 @@ fn preset(known: &experiment::Experiment, name: &str) -> anyhow::Result<Preset> 
     let phases = preset
         .phases
         .iter()
-        .map(|phase| forgetlab_engine::run::PhaseInfo {
+        .map(|phase| forgetlab_study::run::PhaseInfo {
             dataset: phase.dataset.clone(),
             steps: phase.steps,
         });
@@ -375,7 +376,7 @@ fn config(request: &StartRequest) -> anyhow::Result<RunConfig> {
 
 #[cfg(test)]
 mod tests {
-    use forgetlab_engine::experiment::Objective;
+    use forgetlab_study::experiment::Objective;
     use serde_json::json;
 
     use super::*;

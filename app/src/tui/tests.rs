@@ -1,8 +1,8 @@
 //! The lab as a researcher sees and uses it: screens at fixed sizes, and any keys in any state.
 
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
-use forgetlab_engine::experiment::ArmInfo;
-use forgetlab_engine::run::{Event as RunEvent, Level, Record, RunStatus, Score};
+use forgetlab_study::experiment::ArmInfo;
+use forgetlab_study::run::{Event as RunEvent, Level, Record, RunStatus, Score};
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 use ratatui::style::Color;

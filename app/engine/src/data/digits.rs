@@ -9,7 +9,7 @@ use crate::train::{Random, Stream};
 
 use super::Rows;
 #[cfg(doc)]
-use crate::experiment::DIGIT_TASKS;
+use forgetlab_study::experiment::DIGIT_TASKS;
 
 /// Token ids: the paper's 19, then the lab's own.
 pub mod token {
@@ -257,7 +257,7 @@ impl Digits {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::experiment::DIGIT_TASKS;
+    use forgetlab_study::experiment::DIGIT_TASKS;
 
     /// A configuration that names a task there is none of would fail after it was found good.
     #[test]

@@ -1,11 +1,11 @@
 //! The datasets of one experiment.
 
 use crate::eval::{ChoiceError, HeldOut};
-use crate::experiment::{DIGIT_TASKS, DataSpec, ModelSpec, RunConfig, When};
 use crate::pretrained::{Pretrained, PretrainedError};
 use crate::replay::{SpecialTokens, Task};
-use crate::run::Role;
 use crate::train::{Random, Reduction, Stream};
+use forgetlab_study::experiment::{DIGIT_TASKS, DataSpec, ModelSpec, RunConfig, When};
+use forgetlab_study::run::Role;
 
 use super::digits::{Digits, token};
 use super::texts::{Choices, Texts};

@@ -3,13 +3,13 @@
 use std::path::PathBuf;
 
 use crate::eval::{Accuracy, ChoiceError, ChoiceTask, HeldOut, Wanted};
-use crate::experiment::{
-    PretrainedSpec, QuestionStyle, QuestionsSpec, TextSpec, TokenSetSettings, When,
-};
 use crate::pretrained::{Hub, Pretrained, open};
 use crate::replay::SpecialTokens;
-use crate::run::ChoiceScores;
 use crate::train::{Compute, ComputeError, Query, Random, Weights};
+use forgetlab_study::experiment::{
+    PretrainedSpec, QuestionStyle, QuestionsSpec, TextSpec, TokenSetSettings, When,
+};
+use forgetlab_study::run::ChoiceScores;
 
 use super::{
     Chat, DataError, Fields, Message, Rows, SourceError, TokenSet, Tokenizer, hash_files,

@@ -13,7 +13,7 @@
 use std::ops::Range;
 
 use crate::data::{Chat, ChatError, Message, Question, Tokenizer, TokenizerError, letter};
-use crate::run::{ChoiceScores, Estimate};
+use forgetlab_study::run::{ChoiceScores, Estimate};
 
 /// Something asked of a model.
 #[derive(Clone, Debug, PartialEq, Eq)]

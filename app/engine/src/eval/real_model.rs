@@ -5,10 +5,10 @@ use std::path::Path;
 use serde_json::Value;
 
 use crate::data::{Chat, Message, Tokenizer};
-use crate::experiment::ChatSettings;
 use crate::pretrained::{self, Hub};
 use crate::sample::{Request, Sampling};
 use crate::train::{Compute, Hardware, Stream, Weights};
+use forgetlab_study::experiment::ChatSettings;
 
 /// Model and tokenizer of the SmolLM2 GGUF that `FORGETLAB_SMOLLM2` names, if it does.
 fn smollm2() -> Option<(Compute, Weights, Tokenizer)> {

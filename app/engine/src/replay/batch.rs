@@ -1,6 +1,6 @@
 //! What goes to a strategy and comes back from it, in Rust types.
 
-use crate::experiment::Objective;
+use forgetlab_study::experiment::Objective;
 
 /// A task as strategies see it.
 #[derive(Clone, Debug, PartialEq)]

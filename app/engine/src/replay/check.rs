@@ -3,7 +3,7 @@
 use forgetlab_plugin_api::abi;
 
 use super::{Capabilities, PhaseContext, ReplayBatch, Teacher};
-use crate::experiment::Objective;
+use forgetlab_study::experiment::Objective;
 
 /// Buffers a plugin writes its batch into; kept from step to step.
 #[derive(Debug, Default)]

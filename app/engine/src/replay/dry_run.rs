@@ -9,7 +9,7 @@ use super::{
     PhaseContext, Plugin, ReplayBatch, ScoreRequest, Scores, Sequences, ServiceError, Services,
     SettingsError, SpecialTokens, StepMetrics, StrategyError, StrategyInstance, Task, Teacher,
 };
-use crate::experiment::Objective;
+use forgetlab_study::experiment::Objective;
 
 const VOCAB: u32 = 32;
 const SEQ_LEN: usize = 12;

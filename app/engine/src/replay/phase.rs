@@ -3,7 +3,7 @@
 use forgetlab_plugin_api::abi;
 
 use super::{PhaseContext, Task};
-use crate::experiment::Objective;
+use forgetlab_study::experiment::Objective;
 
 /// Calls `body` with the phase as a C struct, which is gone afterwards; null for `None`.
 pub(super) fn with_phase<R>(

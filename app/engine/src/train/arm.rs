@@ -6,11 +6,11 @@ use std::time::Instant;
 use serde::{Deserialize, Serialize};
 
 use crate::data::Suite;
-use crate::experiment::{Arm, Objective, RunConfig};
 use crate::replay::{
     InstanceOptions, PhaseContext, Plugin, StepMetrics, StrategyError, StrategyInstance,
 };
-use crate::run::{Checkpoint, CheckpointStore, Cost, NamedTensor, Progress, RunError};
+use forgetlab_study::experiment::{Arm, Objective, RunConfig};
+use forgetlab_study::run::{Checkpoint, CheckpointStore, Cost, NamedTensor, Progress, RunError};
 
 use super::journal::Journal;
 use super::learner::{Learner, NotFinite, PhaseStart, Place, StepError};

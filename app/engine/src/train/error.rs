@@ -2,7 +2,7 @@
 
 use crate::data::DataError;
 use crate::pretrained::PretrainedError;
-use crate::run::RunError;
+use forgetlab_study::run::RunError;
 
 use super::ComputeError;
 

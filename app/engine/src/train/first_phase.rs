@@ -5,8 +5,8 @@ use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
-use crate::experiment::first_phase_hash;
-use crate::run::{
+use forgetlab_study::experiment::first_phase_hash;
+use forgetlab_study::run::{
     Cached, Checkpoint, CheckpointStore, Cost, Evaluation, Event, Level, PhaseCache, Progress,
 };
 

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::replay::{LateCall, OnLate};
-use crate::run::{Event, EventWriter, Level, Record, RunError, RunState};
+use forgetlab_study::run::{Event, EventWriter, Level, Record, RunError, RunState};
 
 /// Shown every event as it is written, with the fold of all up to it. May be called from another thread while a strategy is late.
 pub type Listener = Box<dyn FnMut(&RunState, &Record) + Send>;

@@ -7,7 +7,7 @@
 use std::time::Instant;
 
 use crate::replay::ReplayBatch;
-use crate::run::{Event, Quality, ReplayLook};
+use forgetlab_study::run::{Event, Quality, ReplayLook};
 
 use super::ComputeError;
 use super::arm::Shared;
@@ -31,7 +31,8 @@ pub(super) fn look(
     let place = learner.place;
     let every = shared.config.training.eval_every.max(1);
     let interval = (place.step - place.phase_start) / every * every + place.phase_start;
-    let last = |state: &crate::run::RunState| state.arms.get(arm)?.replay.last().map(|l| l.step);
+    let last =
+        |state: &forgetlab_study::run::RunState| state.arms.get(arm)?.replay.last().map(|l| l.step);
     if shared
         .journal
         .state(last)

@@ -5,8 +5,8 @@
 //! their own.
 
 use crate::data::Batch;
-use crate::experiment::{ArmSpec, Objective};
 use crate::replay::{ReplayBatch, Teacher};
+use forgetlab_study::experiment::{ArmSpec, Objective};
 
 use super::{LossBatch, RowLoss};
 

@@ -4,11 +4,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::data::{self, DataError, Suite, hash_files};
-use crate::experiment::{DataSpec, ModelSpec, RunConfig};
 use crate::ops::matmul::instruction_set;
 use crate::pretrained::{self, Hub, Progress, builtin};
 use crate::replay::{Capabilities, Plugin, Registry, SettingsError, UnknownStrategy};
-use crate::run::{Environment, PluginRecord};
+use forgetlab_study::experiment::{DataSpec, ModelSpec, RunConfig};
+use forgetlab_study::run::{Environment, PluginRecord};
 
 use super::memory::{Demand, Memory, available_memory, human_bytes, resident_memory};
 use super::{check_device, settings};

@@ -7,8 +7,8 @@ use crate::replay::{
     DrawRequest, GenerateRequest, LogLevel, ModelRef, ScoreRequest, Scores, Sequences,
     ServiceError, Services, SpecialTokens,
 };
-use crate::run::Level;
 use crate::sample::{Request, Sampling};
+use forgetlab_study::run::Level;
 
 use super::{Compute, ComputeError, Stream, Weights};
 

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use crate::data::Suite;
-use crate::experiment::{self, ModelSpec, Objective, RunConfig, Schedule};
 use crate::model::{LoraConfig, ModelConfig};
 use crate::ops::Precision;
 use crate::replay::{Capabilities, Plugin};
+use forgetlab_study::experiment;
+use forgetlab_study::experiment::{ModelSpec, Objective, RunConfig, Schedule};
 
 use super::{AdamWConfig, Batching, Demand, Hardware};
 

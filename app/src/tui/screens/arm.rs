@@ -1,7 +1,7 @@
 //! One arm, full screen: curves, numbers of every dataset, costs, plugin metrics, log.
 
-use forgetlab_engine::report::verdict;
-use forgetlab_engine::run::{ArmState, ArmStatus, Role};
+use forgetlab_study::report::verdict;
+use forgetlab_study::run::{ArmState, ArmStatus, Role};
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::text::{Line, Span, Text};

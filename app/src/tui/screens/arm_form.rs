@@ -1,6 +1,6 @@
 //! The form of one arm: strategy, objective, coefficient and the strategy's own settings.
 
-use forgetlab_engine::experiment::Objective;
+use forgetlab_study::experiment::Objective;
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::style::Style;

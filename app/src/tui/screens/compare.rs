@@ -1,6 +1,6 @@
 //! Several runs in one table, an arm a row.
 
-use forgetlab_engine::run::{ArmState, RunState};
+use forgetlab_study::run::{ArmState, RunState};
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::text::Line;

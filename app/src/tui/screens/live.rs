@@ -1,7 +1,7 @@
 //! One run, every arm side by side: a panel of curves an arm, and the table below.
 
-use forgetlab_engine::report::verdict;
-use forgetlab_engine::run::{ArmState, ArmStatus, Level, Role, RunState, RunStatus};
+use forgetlab_study::report::verdict;
+use forgetlab_study::run::{ArmState, ArmStatus, Level, Role, RunState, RunStatus};
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::style::Style;
@@ -373,7 +373,7 @@ impl Live {
     }
 
     fn points(&self, arm: &ArmState, dataset: &str) -> Vec<(u64, Option<f64>)> {
-        let point = |evaluation: &forgetlab_engine::run::Evaluation| {
+        let point = |evaluation: &forgetlab_study::run::Evaluation| {
             let score = evaluation.scores.iter().find(|s| s.dataset == dataset);
             let shown = score.filter(|s| self.future || s.role != Role::Future);
             (evaluation.step, shown.and_then(|s| self.metric.of(s)))

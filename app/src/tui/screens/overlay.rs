@@ -9,7 +9,7 @@ use ratatui::widgets::{Block, Clear};
 use crate::tui::keymap::{Binding, KEYMAP, Place};
 use crate::tui::theme::Theme;
 use crate::tui::widgets::text::wrap;
-use forgetlab_engine::report::{FORGETS, KEEPS};
+use forgetlab_study::report::{FORGETS, KEEPS};
 
 /// A text to scroll through.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,6 +1,6 @@
 //! What an arm replays: its latest texts, and figures to judge them by.
 
-use forgetlab_engine::run::ArmState;
+use forgetlab_study::run::ArmState;
 use ratatui::style::Style;
 
 use crate::tui::theme::Theme;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use forgetlab_engine::run::RunStatus;
+use forgetlab_study::run::RunStatus;
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::style::Style;

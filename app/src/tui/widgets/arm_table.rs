@@ -2,8 +2,8 @@
 
 use std::cmp::Ordering;
 
-use forgetlab_engine::report::{Verdict, verdict};
-use forgetlab_engine::run::{ArmState, ArmStatus, RunState};
+use forgetlab_study::report::{Verdict, verdict};
+use forgetlab_study::run::{ArmState, ArmStatus, RunState};
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Rect};
 use ratatui::style::Style;

@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 pub use template::Template;
 
 use super::{Tokenizer, TokenizerError};
-use crate::experiment::ChatSettings;
+use forgetlab_study::experiment::ChatSettings;
 
 /// One turn of a conversation.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

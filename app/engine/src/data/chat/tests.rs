@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use super::*;
 use crate::data::tokenizer::tests::{small_folder, smollm2};
-use crate::experiment::NaiveDate;
+use forgetlab_study::experiment::NaiveDate;
 
 #[derive(Deserialize)]
 struct Fixture {

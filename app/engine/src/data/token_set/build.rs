@@ -8,8 +8,8 @@ use rayon::prelude::*;
 use super::{Counts, Provenance, Rows, Source, TokenSet, TokenSetError};
 use crate::data::source::files;
 use crate::data::{Chat, Content, Document, Example, Fields, SourceError, Tokenizer, read};
-use crate::experiment::{Separator, TextRows, TokenSetSettings, TooLong};
 use crate::pretrained::builtin;
+use forgetlab_study::experiment::{Separator, TextRows, TokenSetSettings, TooLong};
 
 impl TokenSet {
     /// Reads files or folders and makes rows of their documents.

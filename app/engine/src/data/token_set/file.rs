@@ -9,8 +9,8 @@ use safetensors::{Dtype, SafeTensors};
 use serde::{Deserialize, Serialize};
 
 use super::{Counts, Provenance, Rows, TokenSet, TokenSetError};
-use crate::experiment::TokenSetSettings;
-use crate::run::{RunError, write_atomically};
+use forgetlab_study::experiment::TokenSetSettings;
+use forgetlab_study::run::{RunError, write_atomically};
 
 /// Version of the layout.
 const FORMAT: u32 = 1;

@@ -17,8 +17,8 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::{ChatError, Place, SourceError, TokenizerError};
-use crate::experiment::TokenSetSettings;
 pub(crate) use build::hash_files;
+use forgetlab_study::experiment::TokenSetSettings;
 pub use rows::{Batch, Rows, Shuffle};
 
 /// Rows of tokens to train on and to evaluate on.

@@ -3,7 +3,7 @@
 use super::*;
 use crate::data::tokenizer::tests::small_folder;
 use crate::data::{Content, Document, Message, Tokenizer};
-use crate::experiment::{Separator, TextRows, TooLong};
+use forgetlab_study::experiment::{Separator, TextRows, TooLong};
 
 fn tokenizer() -> Tokenizer {
     Tokenizer::open(&small_folder()).unwrap()

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::*;
 use crate::data::Place;
-use crate::experiment::ChatSettings;
+use forgetlab_study::experiment::ChatSettings;
 
 fn tokenizer() -> Tokenizer {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/chat");

@@ -158,7 +158,7 @@ pub fn verify_mini(
     let mut optimizer = compute.optimizer(AdamW::new(config, layout.len))?;
     let mut trained = student.clone();
     let steps = meta.steps as u64;
-    let schedule = crate::experiment::Schedule::Constant;
+    let schedule = forgetlab_study::experiment::Schedule::Constant;
     for step in 0..steps {
         let (report, _) = objective.run(&mut compute, &trained, &reference)?;
         if let Some(expected) = meta.total_loss_each_step.get(step as usize) {

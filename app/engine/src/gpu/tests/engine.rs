@@ -5,16 +5,16 @@ use candle_core::Device;
 use super::{devices, error, normals};
 use crate::data::Suite;
 use crate::eval::verify_mini;
-use crate::experiment::{Overrides, RunConfig, resolve};
 use crate::gpu;
 use crate::model::{Layout, ModelConfig, Params};
 use crate::ops::Precision;
-use crate::run::{CheckpointStore, Cost};
 use crate::sample::{Generated, Request, Sampling};
 use crate::train::{
     AdamW, AdamWConfig, Compute, Hardware, Learner, LossBatch, LossReport, PhaseStart, Stream,
     Weights, settings,
 };
+use forgetlab_study::experiment::{Overrides, RunConfig, resolve};
+use forgetlab_study::run::{CheckpointStore, Cost};
 
 const FIXTURE: &[u8] = include_bytes!("../../../../../tests/fixtures/mini-parity.safetensors");
 

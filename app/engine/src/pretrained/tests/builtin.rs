@@ -1,7 +1,7 @@
 //! The model and the data inside the program.
 
 use crate::data::{Chat, Fields, Message, TokenSet, Tokenizer, read, read_questions};
-use crate::experiment::{ChatSettings, TokenSetSettings};
+use forgetlab_study::experiment::{ChatSettings, TokenSetSettings};
 
 use super::super::builtin::{self, DATA};
 use super::*;

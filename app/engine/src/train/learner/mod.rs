@@ -11,9 +11,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::data::{Batch, Suite};
 use crate::eval;
-use crate::experiment::RunConfig;
 use crate::model::{Layout, Lora, LoraConfig, LoraLayout, Params};
-use crate::run::{Checkpoint, Cost, NamedTensor, Role, RunError, Score};
+use forgetlab_study::experiment::RunConfig;
+use forgetlab_study::run::{Checkpoint, Cost, NamedTensor, Role, RunError, Score};
 
 use super::{
     AdamW, Compute, ComputeError, LossBatch, LossReport, Optimizer, Stream, TrainError, Weights,

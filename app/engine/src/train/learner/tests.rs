@@ -1,7 +1,7 @@
 use super::*;
-use crate::experiment::{Overrides, resolve};
-use crate::run::CheckpointStore;
 use crate::train::objective::plain;
+use forgetlab_study::experiment::{Overrides, resolve};
+use forgetlab_study::run::CheckpointStore;
 
 /// The built-in Llama on chats, at the start of its second phase.
 fn started(set: &[(&str, &str)]) -> (RunConfig, Suite, Compute, Learner) {

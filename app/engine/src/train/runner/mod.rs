@@ -8,9 +8,9 @@ use std::sync::{Arc, Weak};
 use std::time::Instant;
 
 use crate::data::Suite;
-use crate::experiment::{Arm, RunConfig, expand};
 use crate::replay::Plugin;
-use crate::run::{
+use forgetlab_study::experiment::{Arm, RunConfig, expand};
+use forgetlab_study::run::{
     ArmStatus, CheckpointStore, Event, Level as LogLevel, PhaseCache, PhaseInfo, Progress, RunDir,
     RunError, RunLock,
 };
