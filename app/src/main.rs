@@ -1,7 +1,9 @@
 //! The forgetlab binary.
 
+#![forbid(unsafe_code)]
+
 mod cli;
-mod tui;
+mod local_lab;
 
 fn main() -> std::process::ExitCode {
     cli::main()

@@ -6,12 +6,12 @@ use forgetlab_engine::ops::simd::Level;
 use forgetlab_engine::train::check_device;
 use forgetlab_study::run::Results;
 
-use crate::tui;
+use crate::local_lab::LocalLab;
 
 /// Opens the lab on this terminal until it is left.
 pub fn run() -> anyhow::Result<ExitCode> {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let device = |spec: &str, summary: String| tui::lab::Device {
+    let device = |spec: &str, summary: String| forgetlab_tui::lab::Device {
         spec: spec.into(),
         summary,
         error: check_device(spec).err().map(|error| error.to_string()),
@@ -23,7 +23,7 @@ pub fn run() -> anyhow::Result<ExitCode> {
         ),
         device("cuda", "the first GPU".into()),
     ];
-    let lab = tui::local::LocalLab::new(Results::from_env(), Vec::new(), devices);
-    tui::run(Box::new(lab), None)?;
+    let lab = LocalLab::new(Results::from_env(), Vec::new(), devices);
+    forgetlab_tui::run(Box::new(lab), None)?;
     Ok(ExitCode::SUCCESS)
 }

@@ -4,8 +4,8 @@ use ratatui::text::{Line, Span};
 use serde_json::{Map, Value};
 
 use super::text::clip;
-use crate::tui::keymap::Action;
-use crate::tui::theme::Theme;
+use crate::keymap::Action;
+use crate::theme::Theme;
 
 /// One field of a form.
 #[derive(Clone, Debug)]

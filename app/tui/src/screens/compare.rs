@@ -6,12 +6,12 @@ use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::text::Line;
 
 use super::{Effects, Screen, step};
-use crate::tui::event::Command;
-use crate::tui::figures::Metric;
-use crate::tui::keymap::Action;
-use crate::tui::theme::Theme;
-use crate::tui::widgets::arm_table::{self, ArmTable, Sort};
-use crate::tui::widgets::text::{clip, plural};
+use crate::event::Command;
+use crate::figures::Metric;
+use crate::keymap::Action;
+use crate::theme::Theme;
+use crate::widgets::arm_table::{self, ArmTable, Sort};
+use crate::widgets::text::{clip, plural};
 
 /// The comparison.
 #[derive(Debug, Default)]

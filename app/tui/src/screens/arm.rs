@@ -9,11 +9,11 @@ use ratatui::widgets::{Row, Table};
 
 use super::live::Live;
 use super::{Effects, Screen};
-use crate::tui::figures::{self, Metric};
-use crate::tui::keymap::Action;
-use crate::tui::theme::Theme;
-use crate::tui::widgets::arm_table::{self, figure};
-use crate::tui::widgets::text::{clip, count, nats, seconds, wrap};
+use crate::figures::{self, Metric};
+use crate::keymap::Action;
+use crate::theme::Theme;
+use crate::widgets::arm_table::{self, figure};
+use crate::widgets::text::{clip, count, nats, seconds, wrap};
 
 /// Takes a key.
 pub fn act(live: &mut Live, action: Action, effects: &mut Effects) {

@@ -8,14 +8,14 @@ use ratatui::style::Style;
 use ratatui::text::{Line, Span};
 
 use super::{Effects, Screen};
-use crate::tui::event::Command;
-use crate::tui::figures::{self, Metric};
-use crate::tui::keymap::Action;
-use crate::tui::lab::FeedUpdate;
-use crate::tui::theme::Theme;
-use crate::tui::widgets::arm_table::{self, ArmTable, Sort};
-use crate::tui::widgets::chart::{Chart, Series};
-use crate::tui::widgets::text::{clip, seconds};
+use crate::event::Command;
+use crate::figures::{self, Metric};
+use crate::keymap::Action;
+use crate::lab::FeedUpdate;
+use crate::theme::Theme;
+use crate::widgets::arm_table::{self, ArmTable, Sort};
+use crate::widgets::chart::{Chart, Series};
+use crate::widgets::text::{clip, seconds};
 
 /// Smallest panel whose curves can be read: columns, rows.
 const PANEL: (u16, u16) = (38, 6);

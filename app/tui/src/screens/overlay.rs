@@ -6,9 +6,9 @@ use ratatui::style::Style;
 use ratatui::text::Line;
 use ratatui::widgets::{Block, Clear};
 
-use crate::tui::keymap::{Binding, KEYMAP, Place};
-use crate::tui::theme::Theme;
-use crate::tui::widgets::text::wrap;
+use crate::keymap::{Binding, KEYMAP, Place};
+use crate::theme::Theme;
+use crate::widgets::text::wrap;
 use forgetlab_study::report::{FORGETS, KEEPS};
 
 /// A text to scroll through.

@@ -3,8 +3,8 @@
 use forgetlab_study::run::ArmState;
 use ratatui::style::Style;
 
-use crate::tui::theme::Theme;
-use crate::tui::widgets::text::{clip, nats, percent, plural, wrap};
+use crate::theme::Theme;
+use crate::widgets::text::{clip, nats, percent, plural, wrap};
 
 /// The lines of the pane.
 pub fn lines(arm: &ArmState, theme: Theme, width: usize) -> Vec<(String, Style)> {

@@ -7,9 +7,9 @@ use ratatui::text::{Line, Span};
 
 use super::super::arm_form::arm_words;
 use super::{ARMS, NewRun, RowKind};
-use crate::tui::lab::Plugin;
-use crate::tui::theme::Theme;
-use crate::tui::widgets::text::{clip, count, plural, scroll_to, wrap};
+use crate::lab::Plugin;
+use crate::theme::Theme;
+use crate::widgets::text::{clip, count, plural, scroll_to, wrap};
 
 impl NewRun {
     /// Draws the form, or the one of the arm being edited.

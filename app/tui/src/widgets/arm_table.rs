@@ -11,8 +11,8 @@ use ratatui::text::{Line, Text};
 use ratatui::widgets::{Cell, Row, Table};
 
 use super::text::{clip, count, nats, percent, scroll_to, seconds};
-use crate::tui::figures::{self, Metric};
-use crate::tui::theme::Theme;
+use crate::figures::{self, Metric};
+use crate::theme::Theme;
 
 /// Order of the rows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -7,7 +7,7 @@ use ratatui::text::Line;
 use ratatui::widgets::Widget;
 
 use super::text::clip;
-use crate::tui::theme::Theme;
+use crate::theme::Theme;
 
 /// Columns of the labels left of the plot, the axis included.
 const LABELS: u16 = 5;

@@ -6,11 +6,11 @@ use ratatui::style::Style;
 use ratatui::text::Line;
 
 use super::step;
-use crate::tui::keymap::Action;
-use crate::tui::lab::Plugin;
-use crate::tui::theme::Theme;
-use crate::tui::widgets::form;
-use crate::tui::widgets::text::{clip, scroll_to, wrap};
+use crate::keymap::Action;
+use crate::lab::Plugin;
+use crate::theme::Theme;
+use crate::widgets::form;
+use crate::widgets::text::{clip, scroll_to, wrap};
 
 /// The list and its description.
 #[derive(Debug, Default)]

@@ -6,11 +6,11 @@ use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::style::Style;
 use ratatui::text::Line;
 
-use crate::tui::keymap::Action;
-use crate::tui::lab::{ArmChoice, Plugin};
-use crate::tui::theme::Theme;
-use crate::tui::widgets::form::{self, Field, Input, Setting};
-use crate::tui::widgets::text::{scroll_to, wrap};
+use crate::keymap::Action;
+use crate::lab::{ArmChoice, Plugin};
+use crate::theme::Theme;
+use crate::widgets::form::{self, Field, Input, Setting};
+use crate::widgets::text::{scroll_to, wrap};
 
 const STRATEGY: usize = 0;
 const OBJECTIVE: usize = 1;

@@ -10,11 +10,11 @@ use ratatui::text::{Line, Text};
 use ratatui::widgets::{Row, Table};
 
 use super::{Effects, step};
-use crate::tui::event::Command;
-use crate::tui::keymap::Action;
-use crate::tui::lab::RunSummary;
-use crate::tui::theme::Theme;
-use crate::tui::widgets::text::{clip, plural, scroll_to, seconds, wrap};
+use crate::event::Command;
+use crate::keymap::Action;
+use crate::lab::RunSummary;
+use crate::theme::Theme;
+use crate::widgets::text::{clip, plural, scroll_to, seconds, wrap};
 
 /// The list.
 #[derive(Debug, Default)]

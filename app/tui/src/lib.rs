@@ -5,7 +5,7 @@
 //! thread of its own, through the [`lab::Lab`] trait. Runs are worker processes: leaving the lab,
 //! by a key, a signal or a lost connection, never stops one.
 
-#![cfg_attr(test, allow(clippy::unwrap_used))]
+#![forbid(unsafe_code)]
 
 mod app;
 mod backend;
@@ -15,7 +15,6 @@ mod fake;
 mod figures;
 mod keymap;
 pub mod lab;
-pub mod local;
 mod screens;
 mod terminal;
 #[cfg(test)]

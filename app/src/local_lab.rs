@@ -16,7 +16,7 @@ use forgetlab_study::run::{
     Follow, Results, RunDir, RunState, RunStatus, readable_utc, write_atomically,
 };
 
-use super::lab::{
+use forgetlab_tui::lab::{
     ArmChoice, Device, Experiment, Feed, FeedUpdate, Lab, Plugin, Preset, RunSummary, StartRequest,
 };
 
@@ -376,7 +376,8 @@ fn config(request: &StartRequest) -> anyhow::Result<RunConfig> {
 
 #[cfg(test)]
 mod tests {
-    use forgetlab_study::experiment::Objective;
+    use forgetlab_study::experiment::{ArmInfo, Objective};
+    use forgetlab_study::run::{Cost, Event, PhaseInfo, Role, Score};
     use serde_json::json;
 
     use super::*;
@@ -421,6 +422,49 @@ mod tests {
         assert_eq!(lab.runs().unwrap(), [], "no results folder yet is no error");
     }
 
+    /// Everything of a run of one arm but its end.
+    fn events_of_a_run() -> Vec<Event> {
+        let config = experiment::resolve("toy-continual", &Overrides::default()).unwrap();
+        let arms: Vec<ArmInfo> = experiment::expand(&config)
+            .into_iter()
+            .map(|arm| arm.info)
+            .take(1)
+            .collect();
+        let (phase, step) = (0, 10);
+        let score = Score {
+            dataset: "reversal".into(),
+            role: Role::New,
+            ntp: Some(1.5),
+            kl: Some(0.0),
+            accuracy: Some(0.5),
+            choices: None,
+        };
+        vec![
+            Event::RunStarted {
+                experiment: config.experiment,
+                preset: config.preset,
+                arms,
+                phases: vec![PhaseInfo {
+                    dataset: "reversal".into(),
+                    steps: step,
+                }],
+            },
+            Event::PhaseStarted {
+                arm: 0,
+                phase,
+                step: 0,
+            },
+            Event::Evaluated {
+                arm: 0,
+                phase,
+                step,
+                cost: Cost::default(),
+                scores: vec![score],
+            },
+            Event::ArmFinished { arm: 0, step },
+        ]
+    }
+
     #[test]
     fn the_list_and_the_feed_tell_a_crashed_run_from_a_finished_one() {
         let dir = tempfile::tempdir().unwrap();
@@ -428,13 +472,11 @@ mod tests {
         let config = experiment::resolve("toy-continual", &Overrides::default()).unwrap();
         let run = results.create("toy-continual").unwrap();
         run.write_config(&config).unwrap();
-        let arms = super::super::fake::four_arms();
-        let records = super::super::fake::records(&arms, 600);
+        let rest = events_of_a_run();
         let lock = run.lock().unwrap();
         let mut writer = run.writer(&lock).unwrap();
-        let (last, rest) = records.split_last().unwrap();
-        for record in rest {
-            writer.append_at(record.time, record.event.clone()).unwrap();
+        for event in &rest {
+            writer.append(event.clone()).unwrap();
         }
         let mut lab = LocalLab::new(results, Vec::new(), Vec::new());
         assert_eq!(lab.runs().unwrap()[0].status, RunStatus::Live);
@@ -454,7 +496,7 @@ mod tests {
         }
         let lock = run.lock().unwrap();
         let mut writer = run.writer(&lock).unwrap();
-        writer.append_at(last.time, last.event.clone()).unwrap();
+        writer.append(Event::RunFinished {}).unwrap();
         drop(lock);
         while feed.poll().unwrap().status != RunStatus::Finished {
             assert!(started.elapsed() < Duration::from_secs(10));

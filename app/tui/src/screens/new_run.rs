@@ -4,10 +4,10 @@ mod draw;
 
 use super::arm_form::ArmForm;
 use super::{Effects, step};
-use crate::tui::event::Command;
-use crate::tui::keymap::Action;
-use crate::tui::lab::{ArmChoice, Device, Experiment, Plugin, Preset, StartRequest};
-use crate::tui::theme::Theme;
+use crate::event::Command;
+use crate::keymap::Action;
+use crate::lab::{ArmChoice, Device, Experiment, Plugin, Preset, StartRequest};
+use crate::theme::Theme;
 
 /// Rows of the form before the arms.
 const ARMS: usize = 4;
