@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
-use forgetlab_engine::replay::{Registry, search_path};
+use forgetlab_plugin_host::{Registry, search_path};
 use forgetlab_study::experiment;
 use forgetlab_study::experiment::{ArmSpec, Overrides, RunConfig};
 use forgetlab_study::report;

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use forgetlab_engine::replay::{LoadError, Origin, Plugin, Registry, SearchDir};
+use forgetlab_plugin_host::{LoadError, Origin, Plugin, Registry, SearchDir};
 
 use crate::libraries::{built, compile_c, library, root};
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use forgetlab_engine::replay::{
+use forgetlab_plugin_host::{
     Capabilities, DrawRequest, DryRunError, GenerateRequest, InstanceOptions, LogLevel, OnLate,
     PhaseContext, Plugin, ScoreRequest, Scores, Sequences, ServiceError, Services, SpecialTokens,
     StrategyError, StrategyInstance, Task, dry_run,

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use forgetlab_engine::replay::Plugin;
+use forgetlab_plugin_host::Plugin;
 pub use forgetlab_tests::{build_crate_outside, built, compile_c, library, root};
 
 /// The hostile strategy.

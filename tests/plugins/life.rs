@@ -1,6 +1,6 @@
 //! The built-in strategies: what they replay, and that they go on from a saved state.
 
-use forgetlab_engine::replay::{DryRunError, ModelRef, ReplayBatch};
+use forgetlab_plugin_host::{DryRunError, ModelRef, ReplayBatch};
 
 use crate::{
     lab::{Lab, ROWS, SEQ_LEN, STEPS, check, instance, phase},

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use forgetlab_engine::replay::{
+use forgetlab_plugin_host::{
     Capabilities, InstanceOptions, OnLate, ReplayBatch, StepMetrics, StrategyError, breadcrumb,
 };
 use forgetlab_study::experiment::Objective;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use forgetlab_engine::replay::Plugin;
+use forgetlab_plugin_host::Plugin;
 
 use crate::{
     lab::{Lab, ROWS, STEPS, check, instance, phase},

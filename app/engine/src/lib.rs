@@ -8,6 +8,5 @@ pub mod gpu;
 pub mod model;
 pub mod ops;
 pub mod pretrained;
-pub mod replay;
 pub mod sample;
 pub mod train;

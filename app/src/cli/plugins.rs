@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Context, bail, ensure};
 use clap::{Args, Subcommand};
-use forgetlab_engine::replay::{OnLate, Plugin, Registry, dry_run, search_path};
+use forgetlab_plugin_host::{OnLate, Plugin, Registry, dry_run, search_path};
 use serde_json::{Map, Value};
 
 /// Strategy plugins.

@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use forgetlab_engine::pretrained::Hub;
-use forgetlab_engine::replay::{Plugin, Registry, breadcrumb, search_path};
 use forgetlab_engine::train::{self, BREADCRUMB, Outcome, RunOptions, check_device};
+use forgetlab_plugin_host::{Plugin, Registry, breadcrumb, search_path};
 use forgetlab_study::experiment::{RunConfig, validate};
 use forgetlab_study::report;
 use forgetlab_study::run::{Event, Results, RunDir, RunStatus, write_atomically};

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use crate::eval::{Accuracy, ChoiceError, ChoiceTask, HeldOut, Wanted};
 use crate::pretrained::{Hub, Pretrained, open};
-use crate::replay::SpecialTokens;
 use crate::train::{Compute, ComputeError, Query, Random, Weights};
+use forgetlab_plugin_host::SpecialTokens;
 use forgetlab_study::experiment::{
     PretrainedSpec, QuestionStyle, QuestionsSpec, TextSpec, TokenSetSettings, When,
 };

@@ -6,7 +6,7 @@ use std::time::Instant;
 use serde::{Deserialize, Serialize};
 
 use crate::data::Suite;
-use crate::replay::{
+use forgetlab_plugin_host::{
     InstanceOptions, PhaseContext, Plugin, StepMetrics, StrategyError, StrategyInstance,
 };
 use forgetlab_study::experiment::{Arm, Objective, RunConfig};

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::replay::{LateCall, OnLate};
+use forgetlab_plugin_host::{LateCall, OnLate};
 use forgetlab_study::run::{Event, EventWriter, Level, Record, RunError, RunState};
 
 /// Shown every event as it is written, with the fold of all up to it. May be called from another thread while a strategy is late.

@@ -6,7 +6,7 @@
 
 use std::time::Instant;
 
-use crate::replay::ReplayBatch;
+use forgetlab_plugin_host::ReplayBatch;
 use forgetlab_study::run::{Event, Quality, ReplayLook};
 
 use super::ComputeError;

@@ -5,7 +5,7 @@
 //! their own.
 
 use crate::data::Batch;
-use crate::replay::{ReplayBatch, Teacher};
+use forgetlab_plugin_host::{ReplayBatch, Teacher};
 use forgetlab_study::experiment::{ArmSpec, Objective};
 
 use super::{LossBatch, RowLoss};

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::data::{self, DataError, Suite, hash_files};
 use crate::ops::matmul::instruction_set;
 use crate::pretrained::{self, Hub, Progress, builtin};
-use crate::replay::{Capabilities, Plugin, Registry, SettingsError, UnknownStrategy};
+use forgetlab_plugin_host::{Capabilities, Plugin, Registry, SettingsError, UnknownStrategy};
 use forgetlab_study::experiment::{DataSpec, ModelSpec, RunConfig};
 use forgetlab_study::run::{Environment, PluginRecord};
 

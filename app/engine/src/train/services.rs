@@ -3,11 +3,11 @@
 use serde::{Deserialize, Serialize};
 
 use crate::data::{Batch, Rows, Suite};
-use crate::replay::{
+use crate::sample::{Request, Sampling};
+use forgetlab_plugin_host::{
     DrawRequest, GenerateRequest, LogLevel, ModelRef, ScoreRequest, Scores, Sequences,
     ServiceError, Services, SpecialTokens,
 };
-use crate::sample::{Request, Sampling};
 use forgetlab_study::run::Level;
 
 use super::{Compute, ComputeError, Stream, Weights};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::data::Suite;
 use crate::model::{LoraConfig, ModelConfig};
 use crate::ops::Precision;
-use crate::replay::{Capabilities, Plugin};
+use forgetlab_plugin_host::{Capabilities, Plugin};
 use forgetlab_study::experiment;
 use forgetlab_study::experiment::{ModelSpec, Objective, RunConfig, Schedule};
 

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use crate::pretrained::builtin;
-use crate::replay::SpecialTokens;
+use forgetlab_plugin_host::SpecialTokens;
 
 use super::{Parts, TokenizerError};
 

@@ -12,7 +12,7 @@ use std::path::Path;
 use candle_core::quantized::gguf_file::{Content, Value};
 use serde_json::{Map, json};
 
-use crate::replay::SpecialTokens;
+use forgetlab_plugin_host::SpecialTokens;
 
 use super::{Parts, TokenizerError};
 

@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use tokenizers::PostProcessorWrapper;
 
 use crate::pretrained::Pretrained;
-use crate::replay::SpecialTokens;
+use forgetlab_plugin_host::SpecialTokens;
 
 /// A tokenizer that cannot be had, or cannot do what is asked.
 #[derive(Debug, thiserror::Error)]

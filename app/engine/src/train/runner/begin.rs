@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::replay::InstanceOptions;
 use crate::train::arm::{ArmError, ArmRun, Shared};
 use crate::train::first_phase::{self, FirstPhase};
 use crate::train::learner::{self, Learner, PhaseStart};
 use crate::train::prepare::offered;
 use crate::train::settings;
 use crate::train::{TrainError, Weights};
+use forgetlab_plugin_host::InstanceOptions;
 use forgetlab_study::run::{CheckpointStore, Event, Level as LogLevel, PhaseCache};
 
 use super::{Active, BREADCRUMB, Runner};

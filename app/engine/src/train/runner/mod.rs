@@ -8,7 +8,7 @@ use std::sync::{Arc, Weak};
 use std::time::Instant;
 
 use crate::data::Suite;
-use crate::replay::Plugin;
+use forgetlab_plugin_host::Plugin;
 use forgetlab_study::experiment::{Arm, RunConfig, expand};
 use forgetlab_study::run::{
     ArmStatus, CheckpointStore, Event, Level as LogLevel, PhaseCache, PhaseInfo, Progress, RunDir,
