@@ -9,8 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use forgetlab_plugin_host::{Registry, search_path};
-use forgetlab_study::experiment;
-use forgetlab_study::experiment::{ArmSpec, Overrides, RunConfig};
+use forgetlab_study::experiment::{self, ArmSpec, Overrides, RunConfig};
 use forgetlab_study::report;
 use forgetlab_study::run::{
     Follow, Results, RunDir, RunState, RunStatus, readable_utc, write_atomically,

@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
+use forgetlab_engine::batch::Batching;
 use forgetlab_engine::bench::{Bench, Measured, SHAPES, Shape, Work, gemm_peak};
+use forgetlab_engine::demand::human_bytes;
 use forgetlab_engine::ops::Precision;
-use forgetlab_engine::train::{
-    Batching, Hardware, check_device, human_bytes, peak_memory, reset_peak_memory,
-};
+use forgetlab_engine::train::{Hardware, check_device, peak_memory, reset_peak_memory};
 
 /// Arguments of `bench`.
 #[derive(clap::Args)]

@@ -8,7 +8,7 @@ use forgetlab_engine::data::{Chat, Message, Tokenizer};
 use forgetlab_engine::eval::{Sample, sample, summarise};
 use forgetlab_engine::ops::Precision;
 use forgetlab_engine::pretrained::{self, Hub};
-use forgetlab_engine::sample::Sampling;
+use forgetlab_engine::sampling::Sampling;
 use forgetlab_engine::train::{Compute, Hardware, Stream, check_device};
 use forgetlab_study::experiment::ChatSettings;
 use serde_json::json;

@@ -9,15 +9,17 @@ mod peak;
 
 use std::time::{Duration, Instant};
 
+use crate::batch::{Batching, LossBatch};
+use crate::demand::Demand;
+use crate::error::ComputeError;
 use crate::model::{ModelConfig, Params};
-use crate::ops::rope::{Rope, RopeScaling};
-use crate::sample::{Request, Sampling};
-use crate::train::{
-    AdamW, AdamWConfig, Batching, Compute, ComputeError, Demand, Hardware, LossBatch, Optimizer,
-    Stream, Weights,
-};
+use crate::sampling::{Request, Sampling};
+use crate::train::{AdamW, AdamWConfig, Compute, Hardware, Optimizer, Stream, Weights};
 
 pub use peak::gemm_peak;
+
+/// Bytes of the program itself in a bench (measured).
+const PROGRAM: f64 = 7.0 * 1024.0 * 1024.0;
 
 /// A model and the batches it is measured with.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -43,7 +45,7 @@ pub const SHAPES: [Shape; 5] = [
     shape("text-256", [256, 6, 64, 4096], 256, 16, 8),
     Shape {
         name: "llama-135m",
-        model: LLAMA_135M,
+        model: ModelConfig::SMOLLM2_135M,
         seq_len: 256,
         batch_size: 8,
         replay_rows: 4,
@@ -51,36 +53,13 @@ pub const SHAPES: [Shape; 5] = [
     },
     Shape {
         name: "llama-1b",
-        model: LLAMA_1B,
+        model: ModelConfig::LLAMA_1B,
         seq_len: 512,
         batch_size: 128,
         replay_rows: 32,
         generated: 256,
     },
 ];
-
-/// The sizes of SmolLM2-135M, a model of the Llama family.
-const LLAMA_135M: ModelConfig = ModelConfig {
-    rope: Rope {
-        base: 100_000.0,
-        scaling: None,
-    },
-    ..ModelConfig::llama(576, 30, [9, 3, 64], 1536, 49_152)
-};
-
-/// The sizes of Llama-3.2-1B.
-pub(crate) const LLAMA_1B: ModelConfig = ModelConfig {
-    rope: Rope {
-        base: 500_000.0,
-        scaling: Some(RopeScaling {
-            factor: 32.0,
-            low_freq_factor: 1.0,
-            high_freq_factor: 4.0,
-            original_max_positions: 8192.0,
-        }),
-    },
-    ..ModelConfig::llama(2048, 16, [32, 8, 64], 8192, 128_256)
-};
 
 const fn shape(
     name: &'static str,
@@ -183,7 +162,7 @@ impl Bench {
             generated,
             buffers: 0,
             held_out: 0,
-            program: crate::train::memory::BENCH,
+            program: PROGRAM,
         }
     }
 

@@ -2,9 +2,11 @@
 
 use std::path::PathBuf;
 
+use crate::batch::Query;
+use crate::error::ComputeError;
 use crate::eval::{Accuracy, ChoiceError, ChoiceTask, HeldOut, Wanted};
 use crate::pretrained::{Hub, Pretrained, open};
-use crate::train::{Compute, ComputeError, Query, Random, Weights};
+use crate::train::{Compute, Random, Weights};
 use forgetlab_plugin_host::SpecialTokens;
 use forgetlab_study::experiment::{
     PretrainedSpec, QuestionStyle, QuestionsSpec, TextSpec, TokenSetSettings, When,

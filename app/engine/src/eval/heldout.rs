@@ -1,7 +1,8 @@
 //! Held-out loss, KL and accuracy of a dataset, in one pass.
 
 use crate::data::Batch;
-use crate::train::{Compute, ComputeError, Reduction, Weights};
+use crate::error::ComputeError;
+use crate::train::{Compute, Reduction, Weights};
 
 /// Held-out rows of one dataset.
 #[derive(Clone, Debug, PartialEq)]

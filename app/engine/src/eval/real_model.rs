@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::data::{Chat, Message, Tokenizer};
 use crate::pretrained::{self, Hub};
-use crate::sample::{Request, Sampling};
+use crate::sampling::{Request, Sampling};
 use crate::train::{Compute, Hardware, Stream, Weights};
 use forgetlab_study::experiment::ChatSettings;
 

@@ -1,7 +1,8 @@
 //! Texts a model writes, and how likely it finds them: what self-generated replay is made of.
 
-use crate::sample::{Request, Sampling};
-use crate::train::{Compute, ComputeError, Stream, Weights};
+use crate::error::ComputeError;
+use crate::sampling::{Request, Sampling};
+use crate::train::{Compute, Stream, Weights};
 use forgetlab_study::run::Quality;
 
 /// A row written by a model.

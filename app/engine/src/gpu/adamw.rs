@@ -8,8 +8,7 @@ use crate::model::{Layout, Lora, LoraLayout};
 use crate::train::{self, AdamWConfig};
 
 use super::kernels::launch;
-use super::lora;
-use super::{Params, download};
+use super::{Params, download, lora};
 
 /// Numbers that a block updates, and whose gradients' squares it adds up.
 const STRETCH: usize = 4096;

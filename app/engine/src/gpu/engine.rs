@@ -5,18 +5,17 @@ use std::time::Instant;
 
 use candle_core::{DType, Device, Result, Tensor};
 
+use crate::batch::{Batching, LossBatch, LossReport};
 use crate::model::{self, Layout, Lora};
 use crate::ops::head::PositionLoss;
-use crate::train::{Batching, LossBatch, LossReport};
 
 use super::head::{self, Backward};
 use super::heads::Heads;
-use super::lora;
 use super::matmul::matmul_nt;
 use super::model::{Keep, backward, forward};
 use super::ops::upload_ids;
 use super::params::embed_out;
-use super::{AdamW, Params, download, memory};
+use super::{AdamW, Params, download, lora, memory};
 
 /// Counterpart of [`crate::train::Engine`] for models of one layout.
 pub struct Engine {

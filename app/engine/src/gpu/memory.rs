@@ -7,9 +7,10 @@
 
 use candle_core::DType;
 
+use crate::batch::Batching;
+use crate::demand::{Demand, Memory};
 use crate::model::{Layout, LoraLayout, Mlp, ModelConfig};
 use crate::ops::Precision;
-use crate::train::{Batching, Demand, Memory};
 
 /// What the activations of a micro-batch may take where its size is not set.
 const ACTIVATION_BYTES: usize = 8 << 30;
@@ -199,8 +200,8 @@ pub fn predict(demand: &Demand, precision: Precision) -> Memory {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bench::LLAMA_1B;
-    use crate::train::human_bytes;
+    const LLAMA_1B: ModelConfig = ModelConfig::LLAMA_1B;
+    use crate::demand::human_bytes;
 
     fn demand() -> Demand {
         Demand {

@@ -2,7 +2,7 @@
 
 use candle_core::{DType, Device, Result, Tensor};
 
-use crate::sample::{Generated, Request, Sampling};
+use crate::sampling::{Generated, Request, Sampling};
 use crate::train::Random;
 
 use super::kernels::launch;

@@ -1,7 +1,7 @@
 //! Sizes and parts of a decoder-only transformer.
 
 use crate::ops::attention;
-use crate::ops::rope::{Heads, Rope};
+use crate::ops::rope::{Heads, Rope, RopeScaling};
 
 /// A decoder-only transformer without biases: the paper's small one, or one of the Llama family.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -44,6 +44,29 @@ pub enum Mlp {
 }
 
 impl ModelConfig {
+    /// The sizes of SmolLM2-135M, a model of the Llama family.
+    pub const SMOLLM2_135M: Self = ModelConfig {
+        rope: Rope {
+            base: 100_000.0,
+            scaling: None,
+        },
+        ..Self::llama(576, 30, [9, 3, 64], 1536, 49_152)
+    };
+
+    /// The sizes of Llama-3.2-1B.
+    pub const LLAMA_1B: Self = ModelConfig {
+        rope: Rope {
+            base: 500_000.0,
+            scaling: Some(RopeScaling {
+                factor: 32.0,
+                low_freq_factor: 1.0,
+                high_freq_factor: 4.0,
+                original_max_positions: 8192.0,
+            }),
+        },
+        ..Self::llama(2048, 16, [32, 8, 64], 8192, 128_256)
+    };
+
     /// Width of the queries, `N H`.
     pub const fn q_width(&self) -> usize {
         self.n_heads * self.head_dim

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use super::{Layout, Mlp, ModelConfig, Params};
+use crate::batch::{LossBatch, LossReport, Query};
 use crate::ops::Precision;
 use crate::ops::head::PositionLoss;
 use crate::ops::rope::{Rope, RopeScaling};
 use crate::ops::simd::Level;
 use crate::ops::tests::UNIT;
-use crate::train::{AdamW, AdamWConfig, Engine, LossBatch, LossReport, Query, Stream};
+use crate::train::{AdamW, AdamWConfig, Engine, Stream};
 
 const MINI: ModelConfig = ModelConfig::mini(8, 2, 4, 11);
 

@@ -1,42 +1,10 @@
 //! Choice of the next token from its logits.
 
 use crate::ops::simd::{LANES, exp, fold, maximum, multiversion};
+use crate::sampling::Sampling;
 use crate::train::Random;
 
-/// How the next token is chosen.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Sampling {
-    /// Logits are divided by it; 0: always the most likely token (the lowest id among equals).
-    pub temperature: f32,
-    /// Choose among this many most likely tokens only.
-    pub top_k: Option<u32>,
-    /// Choose among the fewest most likely tokens whose probabilities reach this sum.
-    pub top_p: Option<f32>,
-    /// Tokens that end a row.
-    pub stop_tokens: Vec<u32>,
-}
-
-impl Default for Sampling {
-    /// Plain ancestral sampling: temperature 1, no truncation, no stop.
-    fn default() -> Self {
-        Self {
-            temperature: 1.0,
-            top_k: None,
-            top_p: None,
-            stop_tokens: Vec::new(),
-        }
-    }
-}
-
 impl Sampling {
-    /// Always the most likely token.
-    pub fn greedy() -> Self {
-        Self {
-            temperature: 0.0,
-            ..Self::default()
-        }
-    }
-
     /// Chooses one token; `logits` are spent, `scratch` is overwritten.
     pub(crate) fn choose(
         &self,

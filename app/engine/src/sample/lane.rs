@@ -8,7 +8,8 @@ use crate::ops::matmul::Out;
 use crate::ops::rope::{Positions, RopeTable};
 use crate::train::Random;
 
-use super::{CACHE_STEP, Request};
+use super::CACHE_STEP;
+use crate::sampling::Request;
 
 /// Positions of all rows that are worked through together where prompts give them, at most.
 const PASS: usize = 256;

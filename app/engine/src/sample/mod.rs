@@ -3,15 +3,15 @@
 mod choose;
 mod lane;
 
+use crate::sampling::Generated;
+use crate::sampling::Request;
 use std::sync::Arc;
 
 use rayon::prelude::*;
 
 use crate::model::{Layout, ModelConfig, ModelRef, Packed};
 use crate::ops::Precision;
-use crate::train::Stream;
 
-pub use choose::Sampling;
 use lane::{Lane, widths};
 
 /// Rows generated together by one thread, at most: enough that the weights need not be read for each.
@@ -20,30 +20,6 @@ const CHUNK_ROWS: usize = 64;
 const CACHE_BYTES: usize = 192 << 20;
 /// Capacity of a cache is a multiple of this, as [`crate::ops::attention::decode`] asks.
 const CACHE_STEP: usize = 16;
-
-/// Rows to generate.
-#[derive(Clone, Copy)]
-pub struct Request<'a> {
-    /// One prompt a row, each of 1 to `length` tokens.
-    pub prompts: &'a [Vec<u32>],
-    /// Tokens of a full row, prompt included.
-    pub length: usize,
-    /// How tokens are chosen.
-    pub sampling: &'a Sampling,
-    /// Where the randomness comes from: row `i` uses sequence `first_row + i`.
-    pub stream: &'a Stream,
-    /// Number of the first row in the stream.
-    pub first_row: u64,
-}
-
-/// Generated rows.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Generated {
-    /// `[B, length]`; after a stop token, zeros.
-    pub tokens: Vec<u32>,
-    /// True length of each row: up to and with the stop token.
-    pub lengths: Vec<u32>,
-}
 
 /// Caches and buffers of the threads, for models of one layout.
 pub struct Sampler {
@@ -130,7 +106,10 @@ fn row_cache(config: &ModelConfig, length: usize) -> usize {
 mod tests {
     use super::*;
     use crate::model::Params;
-    use crate::train::Engine;
+    use crate::sampling::Generated;
+    use crate::sampling::Request;
+    use crate::sampling::Sampling;
+    use crate::train::{Engine, Stream};
 
     /// The paper's small model, and one of the Llama family.
     fn setups() -> [(Arc<Layout>, Params); 2] {

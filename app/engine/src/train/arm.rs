@@ -17,7 +17,8 @@ use super::learner::{Learner, NotFinite, PhaseStart, Place, StepError};
 use super::look::look;
 use super::objective::{self, Weighted};
 use super::services::{ArmServices, Counters, Streams};
-use super::{Compute, ComputeError, TrainError};
+use super::{Compute, TrainError};
+use crate::error::ComputeError;
 
 /// Rows a strategy may replay in a step, at most, in batches of the usual size.
 const MAX_REPLAY: usize = 4;

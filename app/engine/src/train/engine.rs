@@ -6,6 +6,9 @@
 //! number of lanes alone, so the same number of threads gives the same bits. One thread works two
 //! lanes, so that one and two threads agree as well.
 
+use crate::batch::LossBatch;
+use crate::batch::LossReport;
+use crate::batch::Query;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -17,40 +20,8 @@ use crate::ops::head::PositionLoss;
 
 use super::AdamW;
 use super::lane::{Lane, Model};
-use super::micro::{Batching, Micro, micro_batches};
-
-/// Rows whose losses enter the total.
-#[derive(Clone, Copy)]
-pub struct LossBatch<'a> {
-    /// `[B, T]`.
-    pub tokens: &'a [u32],
-    /// T.
-    pub seq_len: usize,
-    /// Weight in the total of each position's cross entropy against the next token, `[B, T]`.
-    pub ntp_weights: &'a [f32],
-    /// Weight in the total of each position's KL(reference || student), `[B, T]`.
-    pub kl_weights: &'a [f32],
-}
-
-/// Losses of one row, summed over its positions with a weight.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct RowLoss {
-    /// Cross entropy, nats.
-    pub ntp: f64,
-    /// KL(reference || student), nats; 0 where no weight asked for it.
-    pub kl: f64,
-}
-
-/// What a batch cost.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct LossReport {
-    /// Losses of each row of each batch.
-    pub rows: Vec<Vec<RowLoss>>,
-    /// The weighted sum whose gradient was taken.
-    pub total: f64,
-    /// Thread-seconds spent on each batch, divided by the threads.
-    pub seconds: Vec<f64>,
-}
+use super::micro::{Micro, micro_batches};
+use crate::batch::Batching;
 
 /// Threads with their buffers, for models of one layout.
 pub struct Engine {
@@ -63,15 +34,6 @@ pub struct Engine {
     lanes: Vec<Lane>,
     /// Lanes that had a share of the last batch; the others' gradients are stale.
     busy: usize,
-}
-
-/// Asks how likely some tokens are behind a position; a position outside the tokens is answered with none.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Query {
-    /// Position in the tokens `[B, T]`: `row · T + t`.
-    pub position: usize,
-    /// Tokens that might come next, below the vocabulary's size.
-    pub candidates: Vec<u32>,
 }
 
 impl Engine {
@@ -308,44 +270,11 @@ fn share<R: Send>(
         .collect()
 }
 
-impl<'a> LossBatch<'a> {
-    fn rows(&self, first: usize, rows: usize) -> LossBatch<'a> {
-        let t = self.seq_len;
-        let range = first * t..(first + rows) * t;
-        LossBatch {
-            tokens: &self.tokens[range.clone()],
-            seq_len: t,
-            ntp_weights: &self.ntp_weights[range.clone()],
-            kl_weights: &self.kl_weights[range],
-        }
-    }
-
-    /// Whether each position counts, `[B, T]`.
-    pub(crate) fn weighs(&self) -> impl Iterator<Item = bool> + Clone {
-        let weights = self.ntp_weights.iter().zip(self.kl_weights);
-        weights.map(|(&ntp, &kl)| ntp != 0.0 || kl != 0.0)
-    }
-
-    /// The weighted sum of the losses of its positions, `[B, T]`, and the losses of each row.
-    pub(crate) fn weigh(&self, losses: &[PositionLoss]) -> (f64, Vec<RowLoss>) {
-        let mut total = 0.0;
-        let mut rows = vec![RowLoss::default(); losses.len() / self.seq_len];
-        let weights = self.ntp_weights.iter().zip(self.kl_weights);
-        for (i, (loss, (&ntp, &kl))) in losses.iter().zip(weights).enumerate() {
-            let (ntp_loss, kl_loss) = (f64::from(loss.ntp), f64::from(loss.kl));
-            total += f64::from(ntp) * ntp_loss + f64::from(kl) * kl_loss;
-            if ntp != 0.0 || kl != 0.0 {
-                rows[i / self.seq_len].ntp += ntp_loss;
-                rows[i / self.seq_len].kl += kl_loss;
-            }
-        }
-        (total, rows)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::batch::LossBatch;
+    use crate::batch::LossReport;
     use crate::model::ModelConfig;
     use crate::train::{AdamWConfig, Stream};
 

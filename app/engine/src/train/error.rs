@@ -4,7 +4,7 @@ use crate::data::DataError;
 use crate::pretrained::PretrainedError;
 use forgetlab_study::run::RunError;
 
-use super::ComputeError;
+use crate::error::ComputeError;
 
 /// Why a worker could not go on. The run stays resumable.
 #[derive(Debug, thiserror::Error)]

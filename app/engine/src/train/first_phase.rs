@@ -10,12 +10,11 @@ use forgetlab_study::run::{
     Cached, Checkpoint, CheckpointStore, Cost, Evaluation, Event, Level, PhaseCache, Progress,
 };
 
-use super::TrainError;
 use super::arm::Shared;
 use super::journal::Journal;
 use super::learner::{Learner, NotFinite, PhaseStart, Place, StepError, starting_weights};
-use super::objective;
 use super::pace::Pace;
+use super::{TrainError, objective};
 
 /// How the first phase of a seed ended.
 pub(super) enum FirstPhase {

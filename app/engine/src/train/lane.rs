@@ -7,7 +7,7 @@ use crate::model::{Activations, Keep, ModelConfig, ModelRef, Packed, Params, bac
 use crate::ops::head::{self, PositionLoss};
 use crate::ops::matmul::Out;
 
-use super::{LossBatch, Query, RowLoss};
+use crate::batch::{LossBatch, Query, RowLoss};
 
 /// Working memory of one thread.
 pub(super) struct Lane {

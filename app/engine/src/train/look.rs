@@ -9,9 +9,9 @@ use std::time::Instant;
 use forgetlab_plugin_host::ReplayBatch;
 use forgetlab_study::run::{Event, Quality, ReplayLook};
 
-use super::ComputeError;
 use super::arm::Shared;
 use super::learner::Learner;
+use crate::error::ComputeError;
 
 /// Rows that are shown and scored, at most.
 const ROWS: usize = 4;

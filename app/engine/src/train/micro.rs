@@ -2,7 +2,8 @@
 
 use std::ops::Range;
 
-use crate::model::{Keep, Layout};
+use crate::batch::Batching;
+use crate::model::Layout;
 
 /// Positions a micro-batch aims at: enough for the matrix products, few enough for the cache.
 const MICRO_POSITIONS: usize = 192;
@@ -11,37 +12,24 @@ const MICRO_POSITIONS_LARGE: usize = 512;
 /// Numbers of a model's weights that no cache keeps.
 const LARGE: usize = 1 << 25;
 
-/// How a batch is worked through: memory for time, the losses the same.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Batching {
-    /// Rows of a micro-batch; 0: as many as suit the caches.
-    pub micro_batch: usize,
-    /// Keeps only the blocks' inputs for the backward, which computes each block again.
-    pub recompute: bool,
-}
-
-impl Batching {
-    /// What forwards of training keep.
-    pub(super) fn keep(self) -> Keep {
-        match self.recompute {
-            true => Keep::Inputs,
-            false => Keep::Blocks,
-        }
-    }
-
-    /// Number of micro-batches that `rows` of `seq_len` are cut into.
-    pub(super) fn count(self, layout: &Layout, rows: usize, seq_len: usize, lanes: usize) -> usize {
-        let positions = match layout.len {
-            ..LARGE => MICRO_POSITIONS,
-            _ => MICRO_POSITIONS_LARGE,
-        };
-        let most = match self.micro_batch {
-            0 => (positions / seq_len.max(1)).max(1),
-            rows => rows,
-        };
-        // As many for each lane, where the rows suffice.
-        rows.div_ceil(most).next_multiple_of(lanes).min(rows)
-    }
+/// Number of micro-batches that `rows` of `seq_len` are cut into.
+pub(super) fn count(
+    batching: Batching,
+    layout: &Layout,
+    rows: usize,
+    seq_len: usize,
+    lanes: usize,
+) -> usize {
+    let positions = match layout.len {
+        ..LARGE => MICRO_POSITIONS,
+        _ => MICRO_POSITIONS_LARGE,
+    };
+    let most = match batching.micro_batch {
+        0 => (positions / seq_len.max(1)).max(1),
+        rows => rows,
+    };
+    // As many for each lane, where the rows suffice.
+    rows.div_ceil(most).next_multiple_of(lanes).min(rows)
 }
 
 /// One micro-batch: rows `first..first + rows` of a batch.
@@ -70,9 +58,9 @@ pub(super) fn micro_batches(
     for (batch, (tokens, seq_len)) in batches.enumerate() {
         let rows = tokens / seq_len.max(1);
         // As even as can be: the last one should not be a stump.
-        let count = batching.count(layout, rows, seq_len, lanes);
-        for i in 0..count {
-            let (first, end) = (i * rows / count, (i + 1) * rows / count);
+        let number = count(batching, layout, rows, seq_len, lanes);
+        for i in 0..number {
+            let (first, end) = (i * rows / number, (i + 1) * rows / number);
             micros.push(Micro {
                 batch,
                 first,

@@ -6,6 +6,7 @@
 mod adamw;
 mod arm;
 mod compute;
+mod cpu_memory;
 mod device;
 mod engine;
 mod error;
@@ -26,14 +27,13 @@ pub mod settings;
 mod weights;
 
 pub use adamw::{AdamW, AdamWConfig};
-pub use compute::{Compute, ComputeError};
+pub use compute::Compute;
 pub use device::{DeviceError, Gpu, Hardware, check_device, probe_cuda};
-pub use engine::{Engine, LossBatch, LossReport, Query, RowLoss};
+pub use engine::Engine;
 pub use error::TrainError;
 pub use journal::Listener;
 pub use learner::{Learner, NotFinite, PhaseStart, Place, StepError, read_student};
-pub use memory::{Demand, Memory, available_memory, human_bytes, peak_memory, reset_peak_memory};
-pub use micro::Batching;
+pub use memory::{available_memory, peak_memory, reset_peak_memory};
 pub use objective::Reduction;
 pub use prepare::{
     NUMERICS, PrepareError, device_in_words, environment, fetch, fetch_weights, prepare,

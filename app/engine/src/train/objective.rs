@@ -8,7 +8,7 @@ use crate::data::Batch;
 use forgetlab_plugin_host::{ReplayBatch, Teacher};
 use forgetlab_study::experiment::{ArmSpec, Objective};
 
-use super::{LossBatch, RowLoss};
+use crate::batch::{LossBatch, RowLoss};
 
 /// What the sum of a batch's losses over its targets is divided by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

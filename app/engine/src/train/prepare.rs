@@ -10,8 +10,9 @@ use forgetlab_plugin_host::{Capabilities, Plugin, Registry, SettingsError, Unkno
 use forgetlab_study::experiment::{DataSpec, ModelSpec, RunConfig};
 use forgetlab_study::run::{Environment, PluginRecord};
 
-use super::memory::{Demand, Memory, available_memory, human_bytes, resident_memory};
+use super::memory::{available_memory, resident_memory};
 use super::{check_device, settings};
+use crate::demand::{Demand, Memory, human_bytes};
 
 /// Version of the engine's numerics: goes up when the same settings give other bits.
 pub const NUMERICS: &str = "2";

@@ -3,14 +3,15 @@
 use serde::{Deserialize, Serialize};
 
 use crate::data::{Batch, Rows, Suite};
-use crate::sample::{Request, Sampling};
+use crate::sampling::{Request, Sampling};
 use forgetlab_plugin_host::{
     DrawRequest, GenerateRequest, LogLevel, ModelRef, ScoreRequest, Scores, Sequences,
     ServiceError, Services, SpecialTokens,
 };
 use forgetlab_study::run::Level;
 
-use super::{Compute, ComputeError, Stream, Weights};
+use super::{Compute, Stream, Weights};
+use crate::error::ComputeError;
 
 /// Places of an arm's random streams; saved with it, so that a resumed arm draws on where it was.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -6,10 +6,11 @@ use crate::data::Suite;
 use crate::model::{LoraConfig, ModelConfig};
 use crate::ops::Precision;
 use forgetlab_plugin_host::{Capabilities, Plugin};
-use forgetlab_study::experiment;
-use forgetlab_study::experiment::{ModelSpec, Objective, RunConfig, Schedule};
+use forgetlab_study::experiment::{self, ModelSpec, Objective, RunConfig, Schedule};
 
-use super::{AdamWConfig, Batching, Demand, Hardware};
+use super::{AdamWConfig, Hardware};
+use crate::batch::Batching;
+use crate::demand::Demand;
 
 /// Bytes of the program itself in a run, with events, strategies and figures (measured).
 const PROGRAM: f64 = 30.0 * 1024.0 * 1024.0;

@@ -4,12 +4,12 @@ use safetensors::{Dtype, SafeTensors};
 use serde::Deserialize;
 
 use super::{Check, Fixture, ParityError, Tolerance};
+use crate::batch::{LossBatch, LossReport};
+use crate::error::ComputeError;
 use crate::model::{ModelConfig, Params, from_hugging_face, to_hugging_face};
 use crate::ops::Precision;
-use crate::sample::{Request, Sampling};
-use crate::train::{
-    AdamW, AdamWConfig, Compute, ComputeError, LossBatch, LossReport, Stream, Weights,
-};
+use crate::sampling::{Request, Sampling};
+use crate::train::{AdamW, AdamWConfig, Compute, Stream, Weights};
 
 /// What `parity.json` holds.
 #[derive(Deserialize)]
@@ -214,7 +214,7 @@ impl Objective {
         ];
         let report = compute.forward_backward(student, Some(reference), &batches)?;
         let targets = |weights: &[f32]| weights.iter().filter(|w| **w != 0.0).count().max(1) as f64;
-        let sum = |f: fn(&crate::train::RowLoss) -> f64, batch: usize| -> f64 {
+        let sum = |f: fn(&crate::batch::RowLoss) -> f64, batch: usize| -> f64 {
             report.rows[batch].iter().map(f).sum()
         };
         let losses = [

@@ -7,9 +7,11 @@ use safetensors::SafeTensors;
 use serde::Deserialize;
 
 use super::{Check, Fixture, ParityError, Tolerance};
+use crate::batch::{LossBatch, LossReport};
+use crate::error::ComputeError;
 use crate::model::{Layout, ModelConfig, Params, from_reference_layout, to_reference_layout};
 use crate::ops::head::PositionLoss;
-use crate::train::{AdamW, AdamWConfig, Compute, ComputeError, LossBatch, LossReport, Weights};
+use crate::train::{AdamW, AdamWConfig, Compute, Weights};
 
 #[derive(Deserialize)]
 struct Meta {

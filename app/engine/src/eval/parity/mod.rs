@@ -5,9 +5,9 @@ mod mini;
 
 use safetensors::{Dtype, SafeTensors};
 
+use crate::error::ComputeError;
 use crate::model::LayoutError;
 use crate::ops::Precision;
-use crate::train::ComputeError;
 
 pub use llama::verify_llama;
 pub use mini::verify_mini;

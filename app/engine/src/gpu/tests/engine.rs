@@ -3,15 +3,15 @@
 use candle_core::Device;
 
 use super::{devices, error, normals};
+use crate::batch::{LossBatch, LossReport};
 use crate::data::Suite;
 use crate::eval::verify_mini;
 use crate::gpu;
 use crate::model::{Layout, ModelConfig, Params};
 use crate::ops::Precision;
-use crate::sample::{Generated, Request, Sampling};
+use crate::sampling::{Generated, Request, Sampling};
 use crate::train::{
-    AdamW, AdamWConfig, Compute, Hardware, Learner, LossBatch, LossReport, PhaseStart, Stream,
-    Weights, settings,
+    AdamW, AdamWConfig, Compute, Hardware, Learner, PhaseStart, Stream, Weights, settings,
 };
 use forgetlab_study::experiment::{Overrides, RunConfig, resolve};
 use forgetlab_study::run::{CheckpointStore, Cost};

@@ -12,12 +12,13 @@ use super::super::memory::Widths;
 use super::super::model::{Keep, forward};
 use super::super::ops::upload_ids;
 use super::{devices, error};
+use crate::batch::{Batching, LossBatch, Query};
 use crate::gpu::{AdamW, Engine, Params, Sampler};
 use crate::model::{self, Layout, ModelConfig, from_hugging_face};
 use crate::ops::Precision;
 use crate::ops::rope::{Rope, RopeScaling};
-use crate::sample::{Request, Sampling};
-use crate::train::{self, AdamWConfig, Batching, Compute, Hardware, LossBatch, Query, Stream};
+use crate::sampling::{Request, Sampling};
+use crate::train::{self, AdamWConfig, Compute, Hardware, Stream};
 
 /// Of the fixtures `llama-tiny-tied` and `llama-tiny-untied`, as their `config.json` have it.
 fn tiny(tied_embeddings: bool) -> ModelConfig {

@@ -10,10 +10,11 @@ use candle_core::{Device, Tensor};
 use super::engine::{on_cpu, on_device};
 use super::llama::{Fixture, SEQ_LEN, mean_weights, mixtures, rows, weights};
 use super::{devices, error};
+use crate::batch::{Batching, LossBatch};
 use crate::model::{Layout, Lora, LoraConfig, LoraLayout, ModelConfig, Params};
 use crate::ops::Precision;
-use crate::sample::{Request, Sampling};
-use crate::train::{AdamW, AdamWConfig, Batching, Compute, Hardware, LossBatch, Stream, Weights};
+use crate::sampling::{Request, Sampling};
+use crate::train::{AdamW, AdamWConfig, Compute, Hardware, Stream, Weights};
 
 /// What computes, by name.
 fn computes(config: ModelConfig) -> Vec<(&'static str, Compute)> {

@@ -15,10 +15,9 @@ use crate::model::{Layout, Lora, LoraConfig, LoraLayout, Params};
 use forgetlab_study::experiment::RunConfig;
 use forgetlab_study::run::{Checkpoint, Cost, NamedTensor, Role, RunError, Score};
 
-use super::{
-    AdamW, Compute, ComputeError, LossBatch, LossReport, Optimizer, Stream, TrainError, Weights,
-    settings,
-};
+use super::{AdamW, Compute, Optimizer, Stream, TrainError, Weights, settings};
+use crate::batch::{LossBatch, LossReport};
+use crate::error::ComputeError;
 
 /// Student, reference and optimizer of an arm (or of the first phase, which arms share).
 pub struct Learner {

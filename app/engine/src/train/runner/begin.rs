@@ -7,8 +7,7 @@ use crate::train::arm::{ArmError, ArmRun, Shared};
 use crate::train::first_phase::{self, FirstPhase};
 use crate::train::learner::{self, Learner, PhaseStart};
 use crate::train::prepare::offered;
-use crate::train::settings;
-use crate::train::{TrainError, Weights};
+use crate::train::{TrainError, Weights, settings};
 use forgetlab_plugin_host::InstanceOptions;
 use forgetlab_study::run::{CheckpointStore, Event, Level as LogLevel, PhaseCache};
 

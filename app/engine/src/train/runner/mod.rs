@@ -17,11 +17,10 @@ use forgetlab_study::run::{
 
 use super::arm::{ArmError, ArmRun, Shared};
 use super::journal::{Journal, Listener};
-use super::learner;
-use super::memory::human_bytes;
 use super::pace::Pace;
 use super::prepare::{NUMERICS, demand_here};
-use super::{Compute, TrainError, Weights, settings};
+use super::{Compute, TrainError, Weights, learner, settings};
+use crate::demand::human_bytes;
 
 /// What a worker is to do.
 pub struct RunOptions<'a> {
