@@ -1,6 +1,6 @@
 //! Why a computation did not happen.
 
-use crate::train::DeviceError;
+use crate::device::DeviceError;
 
 /// Why a computation did not happen.
 #[derive(Debug, thiserror::Error)]

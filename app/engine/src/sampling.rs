@@ -1,6 +1,6 @@
 //! What the samplers take and give: prompts with how tokens are chosen, rows.
 
-use crate::train::Stream;
+use crate::random::Stream;
 
 /// Rows to generate.
 #[derive(Clone, Copy)]

@@ -9,8 +9,9 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use forgetlab_engine::batch::Batching;
 use forgetlab_engine::bench::{Bench, Measured, SHAPES, Shape, Work, gemm_peak};
 use forgetlab_engine::demand::human_bytes;
+use forgetlab_engine::device::{Hardware, check_device};
+use forgetlab_engine::memory::{peak_memory, reset_peak_memory};
 use forgetlab_engine::ops::Precision;
-use forgetlab_engine::train::{Hardware, check_device, peak_memory, reset_peak_memory};
 
 /// Arguments of `bench`.
 #[derive(clap::Args)]

@@ -2,8 +2,8 @@
 
 use std::process::ExitCode;
 
+use forgetlab_engine::device::check_device;
 use forgetlab_engine::ops::simd::Level;
-use forgetlab_engine::train::check_device;
 use forgetlab_study::run::Results;
 
 use crate::local_lab::LocalLab;

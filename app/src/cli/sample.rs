@@ -5,11 +5,13 @@ use std::process::ExitCode;
 
 use anyhow::{Context, ensure};
 use forgetlab_engine::data::{Chat, Message, Tokenizer};
+use forgetlab_engine::device::{Hardware, check_device};
+use forgetlab_engine::engine::Compute;
 use forgetlab_engine::eval::{Sample, sample, summarise};
 use forgetlab_engine::ops::Precision;
 use forgetlab_engine::pretrained::{self, Hub};
+use forgetlab_engine::random::Stream;
 use forgetlab_engine::sampling::Sampling;
-use forgetlab_engine::train::{Compute, Hardware, Stream, check_device};
 use forgetlab_study::experiment::ChatSettings;
 use serde_json::json;
 

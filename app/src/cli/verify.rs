@@ -6,11 +6,12 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
+use forgetlab_engine::device::{Hardware, check_device};
+use forgetlab_engine::engine::Compute;
 use forgetlab_engine::eval::{Check, ParityError, verify_llama, verify_mini};
 use forgetlab_engine::model::Params;
 use forgetlab_engine::ops::Precision;
 use forgetlab_engine::pretrained::{self, Hub};
-use forgetlab_engine::train::{Compute, Hardware, check_device};
 
 use super::exit;
 

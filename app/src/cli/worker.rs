@@ -10,8 +10,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
+use forgetlab_engine::device::check_device;
 use forgetlab_engine::pretrained::Hub;
-use forgetlab_engine::train::{self, BREADCRUMB, Outcome, RunOptions, check_device};
+use forgetlab_engine::train::{self, BREADCRUMB, Outcome, RunOptions};
 use forgetlab_plugin_host::{Plugin, Registry, breadcrumb, search_path};
 use forgetlab_study::experiment::{RunConfig, validate};
 use forgetlab_study::report;

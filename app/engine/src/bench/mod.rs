@@ -9,12 +9,16 @@ mod peak;
 
 use std::time::{Duration, Instant};
 
+use crate::adamw::{AdamW, AdamWConfig};
 use crate::batch::{Batching, LossBatch};
 use crate::demand::Demand;
+use crate::device::Hardware;
+use crate::engine::Compute;
 use crate::error::ComputeError;
 use crate::model::{ModelConfig, Params};
+use crate::random::Stream;
 use crate::sampling::{Request, Sampling};
-use crate::train::{AdamW, AdamWConfig, Compute, Hardware, Optimizer, Stream, Weights};
+use crate::weights::{Optimizer, Weights};
 
 pub use peak::gemm_peak;
 

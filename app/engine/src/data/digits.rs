@@ -5,7 +5,7 @@
 //! place of the second. Three digits give the paper's 14 tokens and one more in front.
 
 use crate::eval::{Accuracy, HeldOut};
-use crate::train::{Random, Stream};
+use crate::random::{Random, Stream};
 
 use super::Rows;
 #[cfg(doc)]

@@ -2,7 +2,8 @@
 
 use crate::eval::{ChoiceError, HeldOut};
 use crate::pretrained::{Pretrained, PretrainedError};
-use crate::train::{Random, Reduction, Stream};
+use crate::random::{Random, Stream};
+use crate::train::Reduction;
 use forgetlab_plugin_host::{SpecialTokens, Task};
 use forgetlab_study::experiment::{DIGIT_TASKS, DataSpec, ModelSpec, RunConfig, When};
 use forgetlab_study::run::Role;

@@ -3,10 +3,12 @@
 use std::path::PathBuf;
 
 use crate::batch::Query;
+use crate::engine::Compute;
 use crate::error::ComputeError;
 use crate::eval::{Accuracy, ChoiceError, ChoiceTask, HeldOut, Wanted};
 use crate::pretrained::{Hub, Pretrained, open};
-use crate::train::{Compute, Random, Weights};
+use crate::random::Random;
+use crate::weights::Weights;
 use forgetlab_plugin_host::SpecialTokens;
 use forgetlab_study::experiment::{
     PretrainedSpec, QuestionStyle, QuestionsSpec, TextSpec, TokenSetSettings, When,

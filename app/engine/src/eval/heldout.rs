@@ -1,8 +1,10 @@
 //! Held-out loss, KL and accuracy of a dataset, in one pass.
 
 use crate::data::Batch;
+use crate::engine::Compute;
 use crate::error::ComputeError;
-use crate::train::{Compute, Reduction, Weights};
+use crate::train::Reduction;
+use crate::weights::Weights;
 
 /// Held-out rows of one dataset.
 #[derive(Clone, Debug, PartialEq)]
@@ -105,9 +107,10 @@ fn with_answers(targets: &[bool], batch: &Batch, prompt_len: usize) -> Vec<bool>
 mod tests {
     use super::*;
     use crate::data::Rows;
+    use crate::device::Hardware;
     use crate::model::{ModelConfig, Params};
     use crate::ops::head::PositionLoss;
-    use crate::train::{Hardware, Stream};
+    use crate::random::Stream;
 
     /// Of every kind: a prompt and an answer, an answer that is no target, a row that is all target.
     fn batch() -> Batch {

@@ -1,7 +1,5 @@
 //! Evaluation: held-out losses and accuracy, and parity with independent implementations.
 
-#[cfg(test)]
-mod candle;
 mod choices;
 mod heldout;
 mod parity;

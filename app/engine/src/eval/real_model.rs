@@ -5,9 +5,12 @@ use std::path::Path;
 use serde_json::Value;
 
 use crate::data::{Chat, Message, Tokenizer};
+use crate::device::Hardware;
+use crate::engine::Compute;
 use crate::pretrained::{self, Hub};
+use crate::random::Stream;
 use crate::sampling::{Request, Sampling};
-use crate::train::{Compute, Hardware, Stream, Weights};
+use crate::weights::Weights;
 use forgetlab_study::experiment::ChatSettings;
 
 /// Model and tokenizer of the SmolLM2 GGUF that `FORGETLAB_SMOLLM2` names, if it does.

@@ -1,8 +1,10 @@
 //! Texts a model writes, and how likely it finds them: what self-generated replay is made of.
 
+use crate::engine::Compute;
 use crate::error::ComputeError;
+use crate::random::Stream;
 use crate::sampling::{Request, Sampling};
-use crate::train::{Compute, Stream, Weights};
+use crate::weights::Weights;
 use forgetlab_study::run::Quality;
 
 /// A row written by a model.
@@ -81,8 +83,8 @@ pub fn summarise(samples: &[Sample]) -> (Option<f64>, Quality) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::device::Hardware;
     use crate::model::{ModelConfig, Params};
-    use crate::train::Hardware;
 
     /// Else replay that the model finds unlikely would be taken for its own voice.
     #[test]

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use candle_core::{DType, Device, Result, Tensor};
 
+use crate::adamw::{self, AdamWConfig};
 use crate::model::{Layout, Lora, LoraLayout};
-use crate::train::{self, AdamWConfig};
 
 use super::kernels::launch;
 use super::{Params, download, lora};
@@ -13,7 +13,7 @@ use super::{Params, download, lora};
 /// Numbers that a block updates, and whose gradients' squares it adds up.
 const STRETCH: usize = 4096;
 
-/// Counterpart of [`train::AdamW`].
+/// Counterpart of [`adamw::AdamW`].
 #[derive(Clone, Debug)]
 pub struct AdamW {
     /// Settings.
@@ -31,7 +31,7 @@ impl AdamW {
     ///
     /// # Errors
     /// When the device has no memory for it.
-    pub fn upload(adamw: &train::AdamW, layout: &Layout, device: &Device) -> Result<Self> {
+    pub fn upload(adamw: &adamw::AdamW, layout: &Layout, device: &Device) -> Result<Self> {
         let moments = layout.entries.iter().map(|entry| {
             let upload =
                 |all: &[f32]| Tensor::from_slice(&all[entry.range.clone()], &entry.shape, device);
@@ -49,7 +49,7 @@ impl AdamW {
     ///
     /// # Errors
     /// When the device has no memory for it, or there are no adapters.
-    pub fn upload_adapters(adamw: &train::AdamW, params: &Params, device: &Device) -> Result<Self> {
+    pub fn upload_adapters(adamw: &adamw::AdamW, params: &Params, device: &Device) -> Result<Self> {
         let Some(layout) = params.lora() else {
             candle_core::bail!("these weights have no adapters");
         };
@@ -82,7 +82,7 @@ impl AdamW {
     ///
     /// # Errors
     /// When the device fails.
-    pub fn download(&self) -> Result<train::AdamW> {
+    pub fn download(&self) -> Result<adamw::AdamW> {
         let all = |i: usize| -> Result<Vec<f32>> {
             let each = self.moments.iter().map(|moments| &moments[i]);
             if let Some(layout) = &self.lora {
@@ -90,7 +90,7 @@ impl AdamW {
             }
             Ok(each.map(download).collect::<Result<Vec<_>>>()?.concat())
         };
-        Ok(train::AdamW {
+        Ok(adamw::AdamW {
             config: self.config,
             updates: self.updates,
             m: all(0)?,

@@ -17,7 +17,7 @@ use super::ops::upload_ids;
 use super::params::embed_out;
 use super::{AdamW, Params, download, lora, memory};
 
-/// Counterpart of [`crate::train::Engine`] for models of one layout.
+/// Counterpart of [`crate::cpu::Engine`] for models of one layout.
 pub struct Engine {
     layout: Arc<Layout>,
     device: Device,

@@ -2,8 +2,8 @@
 
 use candle_core::{DType, Device, Result, Tensor};
 
+use crate::random::Random;
 use crate::sampling::{Generated, Request, Sampling};
-use crate::train::Random;
 
 use super::kernels::launch;
 use super::matmul::matmul_nt;
@@ -13,7 +13,7 @@ use super::{Params, download, memory};
 /// Positions after which it is asked whether all rows have stopped.
 const STOP_INTERVAL: usize = 32;
 
-/// Counterpart of [`crate::sample::Sampler`].
+/// Counterpart of [`crate::cpu::Sampler`].
 pub struct Sampler {
     device: Device,
 }

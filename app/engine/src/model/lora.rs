@@ -19,7 +19,7 @@ use rayon::prelude::*;
 
 use crate::ops::Precision;
 use crate::ops::matmul::{Out, Panels, product, product_transposed};
-use crate::train::Stream;
+use crate::random::Stream;
 
 use super::{Layout, Mlp, Params};
 

@@ -3,18 +3,16 @@
 //! One implementation serves the paper's small model (no norm gains, untied embeddings, QK-norm before
 //! RoPE, tanh GELU; arXiv 2605.26097) and the Llama family (gains, grouped queries, SwiGLU, embeddings
 //! that may be tied): it follows the parts of a [`ModelConfig`]. One call handles rows of equal length
-//! on one thread; see [`crate::train::Engine`] for how a batch is spread over threads.
+//! on one thread; see [`crate::cpu::Engine`] for how a batch is spread over threads.
 
 mod activations;
 mod backward;
 mod config;
 mod forward;
-mod hugging_face;
 mod layer;
 mod lora;
 mod packed;
 mod params;
-mod reference_layout;
 #[cfg(test)]
 mod tests;
 
@@ -23,11 +21,7 @@ pub use backward::backward;
 pub use config::{Mlp, ModelConfig};
 pub(crate) use forward::embed;
 pub use forward::forward;
-pub use hugging_face::{
-    from_hugging_face, hugging_face_tensors, hugging_face_views, is_llama, to_hugging_face,
-};
 pub(crate) use layer::{Layer, final_norm};
 pub use lora::{Lora, LoraConfig, LoraLayout, ModelRef};
 pub use packed::Packed;
 pub use params::{Entry, Layout, Params};
-pub use reference_layout::{LayoutError, from_reference_layout, to_reference_layout};

@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::train::Stream;
+use crate::random::Stream;
 
 use super::{Mlp, ModelConfig};
 

@@ -3,13 +3,15 @@
 use std::sync::Arc;
 
 use super::{Layout, Mlp, ModelConfig, Params};
+use crate::adamw::{AdamW, AdamWConfig};
 use crate::batch::{LossBatch, LossReport, Query};
+use crate::cpu::Engine;
 use crate::ops::Precision;
 use crate::ops::head::PositionLoss;
 use crate::ops::rope::{Rope, RopeScaling};
 use crate::ops::simd::Level;
 use crate::ops::tests::UNIT;
-use crate::train::{AdamW, AdamWConfig, Engine, Stream};
+use crate::random::Stream;
 
 const MINI: ModelConfig = ModelConfig::mini(8, 2, 4, 11);
 

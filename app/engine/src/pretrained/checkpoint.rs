@@ -11,7 +11,8 @@ use safetensors::Dtype;
 use safetensors::tensor::Metadata;
 use serde::Deserialize;
 
-use crate::model::{ModelConfig, hugging_face_tensors};
+use crate::model::ModelConfig;
+use crate::pretrained::hugging_face_tensors;
 
 use super::{Mismatch, PretrainedError, read_json};
 

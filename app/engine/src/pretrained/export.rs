@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 use safetensors::tensor::{SafeTensorError, View};
 use serde_json::{Value, json};
 
-use crate::model::{Params, hugging_face_views, is_llama};
+use crate::model::Params;
+use crate::pretrained::{hugging_face_views, is_llama};
 
 use super::checkpoint::{INDEX, SINGLE};
 use super::config::{Description, to_json};

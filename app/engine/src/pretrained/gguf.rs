@@ -13,8 +13,9 @@ use candle_core::Device;
 use candle_core::quantized::gguf_file::{Content, Value};
 use serde_json::json;
 
-use crate::model::{Mlp, ModelConfig, hugging_face_tensors};
+use crate::model::{Mlp, ModelConfig};
 use crate::ops::rope::{Rope, RopeScaling};
+use crate::pretrained::hugging_face_tensors;
 
 use super::config::{Description, SpecialIds, check};
 use super::{Mismatch, PretrainedError};

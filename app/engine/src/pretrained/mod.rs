@@ -11,6 +11,8 @@ mod error;
 mod export;
 mod gguf;
 mod hub;
+mod hugging_face;
+mod reference_layout;
 #[cfg(test)]
 mod tests;
 
@@ -20,8 +22,8 @@ use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
 
-use crate::model::{Layout, ModelConfig, Params, from_hugging_face};
-use crate::train::Stream;
+use crate::model::{Layout, ModelConfig, Params};
+use crate::random::Stream;
 
 pub use checkpoint::Checkpoint;
 pub use config::{Description, SpecialIds};
@@ -29,6 +31,10 @@ pub use error::{Mismatch, PretrainedError};
 pub use export::{Dtype, Export, Exported, export};
 pub use gguf::Gguf;
 pub use hub::{Hub, HubError, Progress, RemoteFile, Snapshot};
+pub use hugging_face::{
+    from_hugging_face, hugging_face_tensors, hugging_face_views, is_llama, to_hugging_face,
+};
+pub use reference_layout::{LayoutError, from_reference_layout, to_reference_layout};
 
 use checkpoint::{INDEX, weight_files};
 

@@ -12,12 +12,13 @@ use forgetlab_plugin_host::{
 use forgetlab_study::experiment::{Arm, Objective, RunConfig};
 use forgetlab_study::run::{Checkpoint, CheckpointStore, Cost, NamedTensor, Progress, RunError};
 
+use super::TrainError;
 use super::journal::Journal;
 use super::learner::{Learner, NotFinite, PhaseStart, Place, StepError};
 use super::look::look;
 use super::objective::{self, Weighted};
 use super::services::{ArmServices, Counters, Streams};
-use super::{Compute, TrainError};
+use crate::engine::Compute;
 use crate::error::ComputeError;
 
 /// Rows a strategy may replay in a step, at most, in batches of the usual size.

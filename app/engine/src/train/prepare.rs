@@ -10,9 +10,10 @@ use forgetlab_plugin_host::{Capabilities, Plugin, Registry, SettingsError, Unkno
 use forgetlab_study::experiment::{DataSpec, ModelSpec, RunConfig};
 use forgetlab_study::run::{Environment, PluginRecord};
 
-use super::memory::{available_memory, resident_memory};
-use super::{check_device, settings};
+use super::settings;
 use crate::demand::{Demand, Memory, human_bytes};
+use crate::device::check_device;
+use crate::memory::{available_memory, resident_memory};
 
 /// Version of the engine's numerics: goes up when the same settings give other bits.
 pub const NUMERICS: &str = "2";

@@ -10,8 +10,10 @@ use forgetlab_plugin_host::{
 };
 use forgetlab_study::run::Level;
 
-use super::{Compute, Stream, Weights};
+use crate::engine::Compute;
 use crate::error::ComputeError;
+use crate::random::Stream;
+use crate::weights::Weights;
 
 /// Places of an arm's random streams; saved with it, so that a resumed arm draws on where it was.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -8,9 +8,10 @@ use crate::ops::Precision;
 use forgetlab_plugin_host::{Capabilities, Plugin};
 use forgetlab_study::experiment::{self, ModelSpec, Objective, RunConfig, Schedule};
 
-use super::{AdamWConfig, Hardware};
+use crate::adamw::AdamWConfig;
 use crate::batch::Batching;
 use crate::demand::Demand;
+use crate::device::Hardware;
 
 /// Bytes of the program itself in a run, with events, strategies and figures (measured).
 const PROGRAM: f64 = 30.0 * 1024.0 * 1024.0;

@@ -1,6 +1,6 @@
 //! Rows of tokens with their targets, in order or drawn at random.
 
-use crate::train::Stream;
+use crate::random::Stream;
 
 /// Rows of tokens, each with a mask of its targets.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

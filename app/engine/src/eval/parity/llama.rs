@@ -4,12 +4,16 @@ use safetensors::{Dtype, SafeTensors};
 use serde::Deserialize;
 
 use super::{Check, Fixture, ParityError, Tolerance};
+use crate::adamw::{AdamW, AdamWConfig};
 use crate::batch::{LossBatch, LossReport};
+use crate::engine::Compute;
 use crate::error::ComputeError;
-use crate::model::{ModelConfig, Params, from_hugging_face, to_hugging_face};
+use crate::model::{ModelConfig, Params};
 use crate::ops::Precision;
+use crate::pretrained::{from_hugging_face, to_hugging_face};
+use crate::random::Stream;
 use crate::sampling::{Request, Sampling};
-use crate::train::{AdamW, AdamWConfig, Compute, Stream, Weights};
+use crate::weights::Weights;
 
 /// What `parity.json` holds.
 #[derive(Deserialize)]
@@ -44,7 +48,7 @@ struct Optimizer {
 /// [`ParityError`] when the files cannot be read as such a fixture, or the device fails.
 ///
 /// # Panics
-/// If the reference is not a model of the family ([`crate::model::is_llama`]).
+/// If the reference is not a model of the family ([`crate::pretrained::is_llama`]).
 pub fn verify_llama(
     bytes: &[u8],
     settings: &str,
@@ -232,9 +236,9 @@ impl Objective {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::device::Hardware;
     use crate::model::Layout;
     use crate::ops::rope::{Rope, RopeScaling};
-    use crate::train::Hardware;
 
     /// `parity.safetensors`, `parity.json`, and the checkpoint.
     type Files = (&'static [u8], &'static str, Params);

@@ -7,11 +7,14 @@ use safetensors::SafeTensors;
 use serde::Deserialize;
 
 use super::{Check, Fixture, ParityError, Tolerance};
+use crate::adamw::{AdamW, AdamWConfig};
 use crate::batch::{LossBatch, LossReport};
+use crate::engine::Compute;
 use crate::error::ComputeError;
-use crate::model::{Layout, ModelConfig, Params, from_reference_layout, to_reference_layout};
+use crate::model::{Layout, ModelConfig, Params};
 use crate::ops::head::PositionLoss;
-use crate::train::{AdamW, AdamWConfig, Compute, Weights};
+use crate::pretrained::{from_reference_layout, to_reference_layout};
+use crate::weights::Weights;
 
 #[derive(Deserialize)]
 struct Meta {
@@ -273,7 +276,7 @@ impl<'a> Objective<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::train::Hardware;
+    use crate::device::Hardware;
 
     const FIXTURE: &[u8] = include_bytes!("../../../../../tests/fixtures/mini-parity.safetensors");
 

@@ -6,8 +6,8 @@ mod mini;
 use safetensors::{Dtype, SafeTensors};
 
 use crate::error::ComputeError;
-use crate::model::LayoutError;
 use crate::ops::Precision;
+use crate::pretrained::LayoutError;
 
 pub use llama::verify_llama;
 pub use mini::verify_mini;

@@ -3,16 +3,19 @@
 use candle_core::Device;
 
 use super::{devices, error, normals};
+use crate::adamw::{AdamW, AdamWConfig};
 use crate::batch::{LossBatch, LossReport};
 use crate::data::Suite;
+use crate::device::Hardware;
+use crate::engine::Compute;
 use crate::eval::verify_mini;
 use crate::gpu;
 use crate::model::{Layout, ModelConfig, Params};
 use crate::ops::Precision;
+use crate::random::Stream;
 use crate::sampling::{Generated, Request, Sampling};
-use crate::train::{
-    AdamW, AdamWConfig, Compute, Hardware, Learner, PhaseStart, Stream, Weights, settings,
-};
+use crate::train::{Learner, PhaseStart, settings};
+use crate::weights::Weights;
 use forgetlab_study::experiment::{Overrides, RunConfig, resolve};
 use forgetlab_study::run::{CheckpointStore, Cost};
 

@@ -12,13 +12,17 @@ use super::super::memory::Widths;
 use super::super::model::{Keep, forward};
 use super::super::ops::upload_ids;
 use super::{devices, error};
+use crate::adamw::{self, AdamWConfig};
 use crate::batch::{Batching, LossBatch, Query};
+use crate::device::Hardware;
+use crate::engine::Compute;
 use crate::gpu::{AdamW, Engine, Params, Sampler};
-use crate::model::{self, Layout, ModelConfig, from_hugging_face};
+use crate::model::{self, Layout, ModelConfig};
 use crate::ops::Precision;
 use crate::ops::rope::{Rope, RopeScaling};
+use crate::pretrained::from_hugging_face;
+use crate::random::Stream;
 use crate::sampling::{Request, Sampling};
-use crate::train::{self, AdamWConfig, Compute, Hardware, Stream};
 
 /// Of the fixtures `llama-tiny-tied` and `llama-tiny-untied`, as their `config.json` have it.
 fn tiny(tied_embeddings: bool) -> ModelConfig {
@@ -173,7 +177,7 @@ fn a_llama_computes_and_trains_as_in_pytorch() {
                 eps: 1e-8,
                 weight_decay: 0.0,
             };
-            let adamw = train::AdamW::new(config, fixture.layout.len);
+            let adamw = adamw::AdamW::new(config, fixture.layout.len);
             let mut adamw = AdamW::upload(&adamw, &fixture.layout, &device).unwrap();
             let totals = fixture.json["total_loss_each_step"].as_array().unwrap();
             for expected in totals {

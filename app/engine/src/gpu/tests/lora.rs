@@ -10,11 +10,15 @@ use candle_core::{Device, Tensor};
 use super::engine::{on_cpu, on_device};
 use super::llama::{Fixture, SEQ_LEN, mean_weights, mixtures, rows, weights};
 use super::{devices, error};
+use crate::adamw::{AdamW, AdamWConfig};
 use crate::batch::{Batching, LossBatch};
+use crate::device::Hardware;
+use crate::engine::Compute;
 use crate::model::{Layout, Lora, LoraConfig, LoraLayout, ModelConfig, Params};
 use crate::ops::Precision;
+use crate::random::Stream;
 use crate::sampling::{Request, Sampling};
-use crate::train::{AdamW, AdamWConfig, Compute, Hardware, Stream, Weights};
+use crate::weights::Weights;
 
 /// What computes, by name.
 fn computes(config: ModelConfig) -> Vec<(&'static str, Compute)> {
@@ -52,7 +56,11 @@ fn adapters(config: ModelConfig) -> Lora {
     lora
 }
 
-fn optimizer(compute: &Compute, student: &Weights, config: AdamWConfig) -> crate::train::Optimizer {
+fn optimizer(
+    compute: &Compute,
+    student: &Weights,
+    config: AdamWConfig,
+) -> crate::weights::Optimizer {
     let adamw = AdamW::new(config, student.trained_len());
     compute.optimizer_of(student, adamw).unwrap()
 }
@@ -182,7 +190,7 @@ fn adapters_train_as_in_peft() {
         assert!(worst < 1e-4, "{name}, adapters after two steps: {worst:e}");
         let merged = student.on_host().unwrap();
         let mut seen = 0;
-        for (tensor, _, found) in crate::model::to_hugging_face(&merged) {
+        for (tensor, _, found) in crate::pretrained::to_hugging_face(&merged) {
             if let Some(expected) = tensors.get(&format!("merged.{tensor}")) {
                 let expected: Vec<f32> = expected.flatten_all().unwrap().to_vec1().unwrap();
                 let error = error(&found, &expected, 1.0);

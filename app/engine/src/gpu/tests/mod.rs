@@ -8,7 +8,7 @@ mod ops;
 
 use candle_core::{Device, Tensor};
 
-use crate::train::Stream;
+use crate::random::Stream;
 
 /// Devices to test on, by name.
 fn devices() -> Vec<(&'static str, Device)> {

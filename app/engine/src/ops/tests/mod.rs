@@ -12,7 +12,7 @@ mod linear;
 use std::ops::Range;
 
 use super::simd::Level;
-use crate::train::Stream;
+use crate::random::Stream;
 
 /// Rounding errors of one f32 operation, at most.
 pub(crate) const UNIT: f64 = 1.0 / (1 << 24) as f64;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::train::Stream;
+use crate::random::Stream;
 
 use super::*;
 

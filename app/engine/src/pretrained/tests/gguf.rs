@@ -6,8 +6,8 @@ use candle_core::quantized::gguf_file::{self, Value};
 use candle_core::quantized::{GgmlDType, QTensor};
 use candle_core::{Device, Tensor};
 
-use crate::model::hugging_face_views;
 use crate::ops::rope::RopeScaling;
+use crate::pretrained::hugging_face_views;
 
 use super::super::gguf::gguf_name;
 use super::*;

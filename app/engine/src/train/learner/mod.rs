@@ -15,9 +15,13 @@ use crate::model::{Layout, Lora, LoraConfig, LoraLayout, Params};
 use forgetlab_study::experiment::RunConfig;
 use forgetlab_study::run::{Checkpoint, Cost, NamedTensor, Role, RunError, Score};
 
-use super::{AdamW, Compute, Optimizer, Stream, TrainError, Weights, settings};
+use super::{TrainError, settings};
+use crate::adamw::AdamW;
 use crate::batch::{LossBatch, LossReport};
+use crate::engine::Compute;
 use crate::error::ComputeError;
+use crate::random::Stream;
+use crate::weights::{Optimizer, Weights};
 
 /// Student, reference and optimizer of an arm (or of the first phase, which arms share).
 pub struct Learner {

@@ -7,7 +7,8 @@ use crate::train::arm::{ArmError, ArmRun, Shared};
 use crate::train::first_phase::{self, FirstPhase};
 use crate::train::learner::{self, Learner, PhaseStart};
 use crate::train::prepare::offered;
-use crate::train::{TrainError, Weights, settings};
+use crate::train::{TrainError, settings};
+use crate::weights::Weights;
 use forgetlab_plugin_host::InstanceOptions;
 use forgetlab_study::run::{CheckpointStore, Event, Level as LogLevel, PhaseCache};
 

@@ -19,8 +19,10 @@ use super::arm::{ArmError, ArmRun, Shared};
 use super::journal::{Journal, Listener};
 use super::pace::Pace;
 use super::prepare::{NUMERICS, demand_here};
-use super::{Compute, TrainError, Weights, learner, settings};
+use super::{TrainError, learner, settings};
 use crate::demand::human_bytes;
+use crate::engine::Compute;
+use crate::weights::Weights;
 
 /// What a worker is to do.
 pub struct RunOptions<'a> {

@@ -7,8 +7,10 @@ use candle_core::{D, DType, Device, Tensor};
 use candle_nn::VarBuilder;
 use candle_transformers::models::llama::{Cache, Llama, LlamaConfig};
 
+use crate::device::Hardware;
+use crate::engine::Compute;
 use crate::pretrained::{self, Hub};
-use crate::train::{Compute, Hardware, Stream};
+use crate::random::Stream;
 
 const ROWS: usize = 3;
 /// More than `original_max_position_embeddings` of the scaled RoPE.

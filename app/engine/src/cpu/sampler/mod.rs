@@ -3,8 +3,7 @@
 mod choose;
 mod lane;
 
-use crate::sampling::Generated;
-use crate::sampling::Request;
+use crate::sampling::{Generated, Request};
 use std::sync::Arc;
 
 use rayon::prelude::*;
@@ -104,12 +103,11 @@ fn row_cache(config: &ModelConfig, length: usize) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use crate::cpu::Engine;
+    use crate::cpu::sampler::*;
     use crate::model::Params;
-    use crate::sampling::Generated;
-    use crate::sampling::Request;
-    use crate::sampling::Sampling;
-    use crate::train::{Engine, Stream};
+    use crate::random::Stream;
+    use crate::sampling::{Generated, Request, Sampling};
 
     /// The paper's small model, and one of the Llama family.
     fn setups() -> [(Arc<Layout>, Params); 2] {

@@ -125,7 +125,7 @@ mod cuda {
     use candle_core::Device;
     use candle_core::cuda::cudarc::driver::DriverError;
 
-    use super::Gpu;
+    use crate::device::Gpu;
 
     pub(super) fn open(n: usize) -> Result<Device, String> {
         caught(|| Device::new_cuda(n).map_err(|error| error.to_string()))
@@ -191,7 +191,7 @@ mod cuda {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use crate::device::*;
 
     #[test]
     fn devices_are_told_apart() {

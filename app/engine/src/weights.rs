@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::gpu;
 use crate::model::{Lora, ModelRef, Params};
 
-use super::AdamW;
+use crate::adamw::AdamW;
 use crate::error::ComputeError;
 
 /// Weights where the engine works with them; a clone shares the numbers until one of the two changes.

@@ -7,17 +7,19 @@
 use crate::error::ComputeError;
 use std::sync::Arc;
 
+use crate::cpu::Sampler;
 #[cfg(any(feature = "cuda", test))]
 use crate::gpu;
 use crate::model::{Layout, Lora, ModelConfig, Params};
 use crate::ops::Precision;
 use crate::ops::head::PositionLoss;
-use crate::sample::Sampler;
 use crate::sampling::{Generated, Request};
 
-use super::device::check_device;
-use super::{AdamW, Engine, Hardware, Optimizer, Weights};
+use crate::adamw::AdamW;
 use crate::batch::{Batching, LossBatch, LossReport, Query};
+use crate::cpu::Engine;
+use crate::device::{Hardware, check_device};
+use crate::weights::{Optimizer, Weights};
 
 /// Engine and sampler for models of one layout.
 pub struct Compute {

@@ -246,7 +246,7 @@ impl Picked {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use crate::cpu::lane::*;
 
     /// Else a loss would be counted at another position than its own.
     #[test]

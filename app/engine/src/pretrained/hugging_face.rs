@@ -6,7 +6,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::{Layout, Mlp, ModelConfig, Params};
+use crate::model::{Layout, Mlp, ModelConfig, Params};
 
 /// Whether Hugging Face's `LlamaForCausalLM` computes what a model of these parts does.
 pub fn is_llama(config: &ModelConfig) -> bool {

@@ -1,8 +1,8 @@
 //! Choice of the next token from its logits.
 
 use crate::ops::simd::{LANES, exp, fold, maximum, multiversion};
+use crate::random::Random;
 use crate::sampling::Sampling;
-use crate::train::Random;
 
 impl Sampling {
     /// Chooses one token; `logits` are spent, `scratch` is overwritten.
@@ -127,8 +127,8 @@ fn sum(x: &[f32]) -> f32 {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::train::Stream;
+    use crate::cpu::sampler::choose::*;
+    use crate::random::Stream;
 
     #[test]
     fn top_k_and_top_p_leave_the_rest_out() {

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::{Layout, Params};
+use crate::model::{Layout, Params};
 
 /// A tensor of the reference layout that is missing or has another size.
 #[derive(Debug, thiserror::Error)]

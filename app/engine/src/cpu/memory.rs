@@ -4,9 +4,8 @@ use crate::demand::{Demand, Memory};
 use crate::model::{Activations, Keep, Layout, LoraLayout, Packed};
 use crate::ops::head;
 
-use super::Engine;
-use super::micro::count;
-use crate::sample::Sampler;
+use crate::cpu::micro::count;
+use crate::cpu::{Engine, Sampler};
 
 /// Adds up what a piece of work takes.
 pub fn predict(demand: &Demand) -> Memory {

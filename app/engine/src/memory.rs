@@ -13,7 +13,7 @@ impl Demand {
         if let Some(precision) = self.gpu {
             return crate::gpu::memory::predict(self, precision);
         }
-        super::cpu_memory::predict(self)
+        crate::cpu::memory::predict(self)
     }
 
     fn micro_batches(&self, rows: usize) -> usize {
@@ -21,7 +21,7 @@ impl Demand {
         if let Some(precision) = self.gpu {
             return crate::gpu::memory::micro_batches(self, precision, rows);
         }
-        super::cpu_memory::micro_batches(self, rows)
+        crate::cpu::memory::micro_batches(self, rows)
     }
 
     /// Changes that make it fit into so many bytes, each with what it takes then.
@@ -98,7 +98,7 @@ fn entry(table: &str, name: &str) -> Option<f64> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use crate::memory::*;
     use crate::model::ModelConfig;
 
     fn demand() -> Demand {

@@ -6,9 +6,9 @@ use crate::model::{Layer, Mlp, ModelConfig, Packed, Params, embed, final_norm};
 use crate::ops::attention;
 use crate::ops::matmul::Out;
 use crate::ops::rope::{Positions, RopeTable};
-use crate::train::Random;
+use crate::random::Random;
 
-use super::CACHE_STEP;
+use crate::cpu::sampler::CACHE_STEP;
 use crate::sampling::Request;
 
 /// Positions of all rows that are worked through together where prompts give them, at most.

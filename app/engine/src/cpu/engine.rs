@@ -6,9 +6,7 @@
 //! number of lanes alone, so the same number of threads gives the same bits. One thread works two
 //! lanes, so that one and two threads agree as well.
 
-use crate::batch::LossBatch;
-use crate::batch::LossReport;
-use crate::batch::Query;
+use crate::batch::{LossBatch, LossReport, Query};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -18,10 +16,10 @@ use crate::model::{Layout, Lora, LoraLayout, ModelRef, Packed, Params};
 use crate::ops::Precision;
 use crate::ops::head::PositionLoss;
 
-use super::AdamW;
-use super::lane::{Lane, Model};
-use super::micro::{Micro, micro_batches};
+use crate::adamw::AdamW;
 use crate::batch::Batching;
+use crate::cpu::lane::{Lane, Model};
+use crate::cpu::micro::{Micro, micro_batches};
 
 /// Threads with their buffers, for models of one layout.
 pub struct Engine {
@@ -272,11 +270,11 @@ fn share<R: Send>(
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::batch::LossBatch;
-    use crate::batch::LossReport;
+    use crate::adamw::AdamWConfig;
+    use crate::batch::{LossBatch, LossReport};
+    use crate::cpu::engine::*;
     use crate::model::ModelConfig;
-    use crate::train::{AdamWConfig, Stream};
+    use crate::random::Stream;
 
     /// Losses, gradients and weights after two steps on new and replayed rows of different lengths.
     fn train(batching: Batching, threads: usize) -> (LossReport, Params, Params) {
