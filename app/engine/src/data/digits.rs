@@ -4,10 +4,9 @@
 //! `n_digits + 1`, zero-padded, most significant first; tasks of one operand have `<null>` in the
 //! place of the second. Three digits give the paper's 14 tokens and one more in front.
 
-use crate::eval::{Accuracy, HeldOut};
 use crate::random::{Random, Stream};
 
-use super::Rows;
+use super::{Accuracy, HeldOut, Rows};
 #[cfg(doc)]
 use forgetlab_study::experiment::DIGIT_TASKS;
 

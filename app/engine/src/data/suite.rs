@@ -1,96 +1,14 @@
 //! The datasets of one experiment.
 
-use crate::eval::{ChoiceError, HeldOut};
-use crate::pretrained::{Pretrained, PretrainedError};
-use crate::random::{Random, Stream};
-use crate::train::Reduction;
 use forgetlab_plugin_host::{SpecialTokens, Task};
-use forgetlab_study::experiment::{DIGIT_TASKS, DataSpec, ModelSpec, RunConfig, When};
+use forgetlab_study::experiment::{ChatSettings, DataSpec, ModelSpec, RunConfig};
 use forgetlab_study::run::Role;
 
 use super::digits::{Digits, token};
-use super::texts::{Choices, Texts};
-use super::{Batch, Rows, Shuffle, SourceError, TokenSetError, TokenizerError};
-
-/// Datasets that cannot be had.
-#[derive(Debug, thiserror::Error)]
-pub enum DataError {
-    /// Unknown name.
-    #[error("there is no dataset `{0}` here; there are {list}", list = DIGIT_TASKS.join(", "))]
-    Unknown(String),
-    /// Nothing to train on, or nothing to evaluate on.
-    #[error(
-        "dataset `{name}` has {inputs} inputs, of which data.held_out = {held_out} leaves none to \
-         {what}; choose another share, or more data.n_digits"
-    )]
-    Empty {
-        /// Dataset.
-        name: &'static str,
-        /// Its different inputs.
-        inputs: u64,
-        /// Share held out.
-        held_out: f64,
-        /// What there is nothing for.
-        what: &'static str,
-    },
-    /// Text that is no row of tokens.
-    #[error("`{0}` is not a token; write tokens separated by spaces, e.g. `<bos> reversal 1 2 3`")]
-    Text(String),
-    /// The pretrained model cannot be opened.
-    #[error(transparent)]
-    Pretrained(#[from] Box<PretrainedError>),
-    /// Its tokenizer cannot be had, or cannot do what is asked.
-    #[error(transparent)]
-    Tokenizer(#[from] Box<TokenizerError>),
-    /// Documents that do not become rows.
-    #[error("dataset `{name}`: {source}")]
-    Rows {
-        /// Dataset.
-        name: String,
-        /// What is wrong.
-        #[source]
-        source: Box<TokenSetError>,
-    },
-    /// Questions that cannot be read.
-    #[error("questions `{name}`: {source}")]
-    Questions {
-        /// Dataset.
-        name: String,
-        /// What is wrong.
-        #[source]
-        source: Box<SourceError>,
-    },
-    /// Questions that cannot be asked.
-    #[error("questions `{name}`: {source}")]
-    Choices {
-        /// Dataset.
-        name: String,
-        /// What is wrong.
-        #[source]
-        source: Box<ChoiceError>,
-    },
-    /// A file that says something else than when the run was made.
-    #[error(
-        "`{name}`: its files were changed since the run was made; bring them back as they were, or \
-         start a new run"
-    )]
-    Changed {
-        /// Dataset, or the model.
-        name: String,
-    },
-    /// Rows the model was not made for.
-    #[error(
-        "data.rows.seq_len = {seq_len}, but {model} was made for rows of at most {most} tokens"
-    )]
-    TooLong {
-        /// Tokens of a row.
-        seq_len: usize,
-        /// The model.
-        model: String,
-        /// What it can read.
-        most: usize,
-    },
-}
+use super::texts::{QuestionSet, Texts};
+use super::{Batch, DataError, HeldOut, Reduction, Rows, Shuffle, Tokenizer};
+use crate::pretrained::Pretrained;
+use crate::random::{Random, Stream};
 
 /// Every dataset of an experiment: those of its phases in order, then what is only measured.
 #[derive(Debug)]
@@ -210,14 +128,28 @@ impl Suite {
         &self.held_out
     }
 
-    /// Multiple-choice questions: all, or those asked at every evaluation.
-    pub fn choices(&self, all: bool) -> impl Iterator<Item = &Choices> {
-        let choices: &[Choices] = match &self.datasets {
+    /// Multiple-choice questions.
+    pub fn questions(&self) -> &[QuestionSet] {
+        match &self.datasets {
             Datasets::Digits(_) => &[],
-            Datasets::Texts(texts) => &texts.choices,
-        };
-        let wanted = move |choices: &&Choices| all || choices.when == When::Always;
-        choices.iter().filter(wanted)
+            Datasets::Texts(texts) => &texts.questions,
+        }
+    }
+
+    /// The tokenizer of a pretrained model, where there is one.
+    pub fn tokenizer(&self) -> Option<&Tokenizer> {
+        match &self.datasets {
+            Datasets::Digits(_) => None,
+            Datasets::Texts(texts) => Some(&texts.tokenizer),
+        }
+    }
+
+    /// Settings of the chat template.
+    pub fn chat_settings(&self) -> ChatSettings {
+        match &self.datasets {
+            Datasets::Digits(_) => ChatSettings::default(),
+            Datasets::Texts(texts) => texts.chat.clone(),
+        }
     }
 
     /// Part of dataset number `index` in a phase; what no phase trains is what the model began with.

@@ -2,23 +2,17 @@
 
 use std::path::PathBuf;
 
-use crate::batch::Query;
-use crate::engine::Compute;
-use crate::error::ComputeError;
-use crate::eval::{Accuracy, ChoiceError, ChoiceTask, HeldOut, Wanted};
-use crate::pretrained::{Hub, Pretrained, open};
-use crate::random::Random;
-use crate::weights::Weights;
 use forgetlab_plugin_host::SpecialTokens;
 use forgetlab_study::experiment::{
-    PretrainedSpec, QuestionStyle, QuestionsSpec, TextSpec, TokenSetSettings, When,
+    ChatSettings, PretrainedSpec, QuestionStyle, QuestionsSpec, TextSpec, TokenSetSettings, When,
 };
-use forgetlab_study::run::ChoiceScores;
 
 use super::{
-    Chat, DataError, Fields, Message, Rows, SourceError, TokenSet, Tokenizer, hash_files,
-    read_questions,
+    Accuracy, Chat, DataError, Fields, HeldOut, Message, Question, Rows, SourceError, TokenSet,
+    Tokenizer, hash_files, read_questions,
 };
+use crate::pretrained::{Hub, Pretrained, open};
+use crate::random::Random;
 
 /// What an experiment on text reads, and what its model and tokenizer are.
 #[derive(Debug)]
@@ -26,7 +20,9 @@ pub(super) struct Texts {
     pub pretrained: Pretrained,
     pub tokenizer: Tokenizer,
     pub sets: Vec<TextSet>,
-    pub choices: Vec<Choices>,
+    pub questions: Vec<QuestionSet>,
+    /// Settings of the chat template.
+    pub chat: ChatSettings,
     /// The most tokens of a row.
     pub seq_len: usize,
     pub pad: u32,
@@ -43,19 +39,6 @@ pub(super) struct TextSet {
     pub train: Rows,
     held_out: Rows,
 }
-
-/// Multiple-choice questions, ready to be asked.
-#[derive(Debug)]
-pub struct Choices {
-    /// Name of the dataset.
-    pub name: String,
-    /// When they are asked.
-    pub when: When,
-    task: ChoiceTask,
-}
-
-/// Positions of a pass over questions, at most: padding is wasted, and so is packing the weights anew.
-const POSITIONS: usize = 1 << 13;
 
 impl Texts {
     /// Opens the model and reads the files.
@@ -93,9 +76,8 @@ impl Texts {
             })
         });
         let sets = sets.collect::<Result<_, DataError>>()?;
-        let choices = spec.questions.iter();
-        let choices = choices.map(|questions| Choices::open(questions, &tokenizer, &spec.rows));
-        let choices = choices.collect::<Result<_, _>>()?;
+        let questions = spec.questions.iter().map(QuestionSet::open);
+        let questions = questions.collect::<Result<_, _>>()?;
         let special = tokenizer.special_tokens();
         let bos = match &spec.rows.bos {
             Some(token) => Some(tokenizer.token_id(token).map_err(Box::new)?),
@@ -107,7 +89,8 @@ impl Texts {
             pretrained,
             tokenizer,
             sets,
-            choices,
+            questions,
+            chat: spec.rows.chat.clone(),
             seq_len,
             bos,
         })
@@ -146,12 +129,21 @@ impl TextSet {
     }
 }
 
-impl Choices {
-    fn open(
-        spec: &QuestionsSpec,
-        tokenizer: &Tokenizer,
-        rows: &TokenSetSettings,
-    ) -> Result<Self, DataError> {
+/// Multiple-choice questions, read and chosen.
+#[derive(Debug)]
+pub struct QuestionSet {
+    /// Name of the dataset.
+    pub name: String,
+    /// How they are asked.
+    pub style: QuestionStyle,
+    /// When they are asked.
+    pub when: When,
+    /// The questions.
+    pub questions: Vec<Question>,
+}
+
+impl QuestionSet {
+    fn open(spec: &QuestionsSpec) -> Result<Self, DataError> {
         let unread = |source| DataError::Questions {
             name: spec.name.clone(),
             source: Box::new(source),
@@ -162,80 +154,12 @@ impl Choices {
         // Files have their own order, often by difficulty or subject.
         questions.sort_by_cached_key(|q| *blake3::hash(q.question.as_bytes()).as_bytes());
         questions.truncate(spec.most);
-        let ask = || match spec.style {
-            QuestionStyle::Chat => {
-                let chat = Chat::new(tokenizer, &rows.chat)?;
-                ChoiceTask::chat(&questions, tokenizer, &chat)
-            }
-            QuestionStyle::Plain => {
-                let first = tokenizer.special_tokens().bos;
-                let first = first.filter(|_| tokenizer.adds_bos());
-                ChoiceTask::plain(&questions, tokenizer, first)
-            }
-        };
-        let task = ask().map_err(|source: ChoiceError| DataError::Choices {
-            name: spec.name.clone(),
-            source: Box::new(source),
-        })?;
         Ok(Self {
             name: spec.name.clone(),
+            style: spec.style,
             when: spec.when,
-            task,
+            questions,
         })
-    }
-
-    /// Asks a model all questions; `None` where its answers are none.
-    ///
-    /// # Errors
-    /// When the device fails.
-    pub fn ask(
-        &self,
-        compute: &mut Compute,
-        model: &Weights,
-    ) -> Result<Option<ChoiceScores>, ComputeError> {
-        let requests = self.task.requests();
-        let mut answers = vec![Vec::new(); requests.len()];
-        let mut order: Vec<usize> = (0..requests.len()).collect();
-        order.sort_by_key(|&i| requests[i].tokens.len());
-        while let Some(&last) = order.last() {
-            // The longest of what is left decides how wide the pass is.
-            let seq_len = requests[last].tokens.len();
-            let rows = (POSITIONS / seq_len).clamp(1, order.len());
-            let pass = order.split_off(order.len() - rows);
-            let (mut tokens, mut queries) = (Vec::with_capacity(rows * seq_len), Vec::new());
-            for (row, &i) in pass.iter().enumerate() {
-                let request = &requests[i];
-                tokens.extend_from_slice(&request.tokens);
-                tokens.resize((row + 1) * seq_len, 0);
-                let query = |position: usize, candidates| Query {
-                    position: row * seq_len + position,
-                    candidates,
-                };
-                match &request.wanted {
-                    Wanted::Next(candidates) => {
-                        queries.push(query(request.tokens.len() - 1, candidates.clone()));
-                    }
-                    Wanted::Span(span) => {
-                        queries.extend(span.clone().map(|p| query(p - 1, vec![request.tokens[p]])))
-                    }
-                }
-            }
-            let found = compute.log_probs(model, &tokens, seq_len, &queries)?;
-            let mut found = found.into_iter();
-            for &i in &pass {
-                answers[i] = match &requests[i].wanted {
-                    Wanted::Next(_) => {
-                        let of_choices = found.next().unwrap_or_default();
-                        of_choices.into_iter().map(f64::from).collect()
-                    }
-                    Wanted::Span(span) => {
-                        let parts = found.by_ref().take(span.len()).flatten();
-                        vec![parts.map(f64::from).sum()]
-                    }
-                };
-            }
-        }
-        Ok(self.task.score(&answers).ok())
     }
 }
 

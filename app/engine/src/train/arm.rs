@@ -6,6 +6,7 @@ use std::time::Instant;
 use serde::{Deserialize, Serialize};
 
 use crate::data::Suite;
+use crate::eval::Choices;
 use forgetlab_plugin_host::{
     InstanceOptions, PhaseContext, Plugin, StepMetrics, StrategyError, StrategyInstance,
 };
@@ -28,6 +29,7 @@ const MAX_REPLAY: usize = 4;
 pub(super) struct Shared<'a> {
     pub config: &'a RunConfig,
     pub suite: &'a Suite,
+    pub questions: &'a [Choices],
     pub compute: Compute,
     pub journal: Journal,
     pub stop: &'a dyn Fn() -> bool,

@@ -1,6 +1,7 @@
 //! Why training stops before its end.
 
 use crate::data::DataError;
+use crate::eval::QuestionsError;
 use crate::pretrained::PretrainedError;
 use forgetlab_study::run::RunError;
 
@@ -15,6 +16,9 @@ pub enum TrainError {
     /// A dataset there is not.
     #[error(transparent)]
     Data(#[from] DataError),
+    /// Questions that cannot be asked.
+    #[error(transparent)]
+    Questions(#[from] QuestionsError),
     /// The device or the threads cannot be had, or failed.
     #[error(transparent)]
     Compute(#[from] ComputeError),

@@ -240,7 +240,12 @@ fn evaluate(
     evaluations: &mut Vec<Evaluation>,
     members: &[usize],
 ) -> Result<(), TrainError> {
-    let scores = learner.evaluate(shared.config, shared.suite, &mut shared.compute)?;
+    let scores = learner.evaluate(
+        shared.config,
+        shared.suite,
+        shared.questions,
+        &mut shared.compute,
+    )?;
     let Place { step, phase, .. } = learner.place;
     let evaluation = Evaluation {
         phase,

@@ -19,7 +19,6 @@ pub mod settings;
 pub use error::TrainError;
 pub use journal::Listener;
 pub use learner::{Learner, NotFinite, PhaseStart, Place, StepError, read_student};
-pub use objective::Reduction;
 pub use prepare::{
     NUMERICS, PrepareError, device_in_words, environment, fetch, fetch_weights, prepare,
 };

@@ -4,39 +4,19 @@
 //! [`Reduction`] says. `replace` puts the replayed rows into the new batch, without a term of
 //! their own.
 
-use crate::data::Batch;
+use crate::data::{Batch, Reduction};
 use forgetlab_plugin_host::{ReplayBatch, Teacher};
 use forgetlab_study::experiment::{ArmSpec, Objective};
 
 use crate::batch::{LossBatch, RowLoss};
 
-/// What the sum of a batch's losses over its targets is divided by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reduction {
-    /// Tokens of its rows, the first one included: the paper's small models.
-    Positions,
-    /// Targets: the masked mean of chat models.
-    Targets,
-}
-
-impl Reduction {
-    /// The divisor of a batch.
-    pub fn count(self, batch: &Batch) -> f64 {
-        let count = match self {
-            Self::Positions => batch.own_tokens(),
-            Self::Targets => batch.targets(),
-        };
-        count.max(1) as f64
-    }
-
-    /// The divisor of a replay batch, whose targets count by their weight.
-    fn weigh(self, batch: &ReplayBatch) -> f64 {
-        let all = match self {
-            Self::Positions => own_tokens(batch) as f64,
-            Self::Targets => batch.weights.iter().map(|&w| f64::from(w)).sum(),
-        };
-        if all > 0.0 { all } else { 1.0 }
-    }
+/// What the loss of a replay batch is divided by; its targets count by their weight.
+fn divisor(reduction: Reduction, batch: &ReplayBatch) -> f64 {
+    let all = match reduction {
+        Reduction::Positions => own_tokens(batch) as f64,
+        Reduction::Targets => batch.weights.iter().map(|&w| f64::from(w)).sum(),
+    };
+    if all > 0.0 { all } else { 1.0 }
 }
 
 /// Tokens of a replay batch's rows, padding left out.
@@ -192,7 +172,7 @@ pub(super) fn batches(
                 .into(),
         );
     }
-    let old_count = reduction.weigh(replay);
+    let old_count = divisor(reduction, replay);
     if objective == Objective::Replace {
         new.truncate(new.rows().saturating_sub(replay.rows));
         let new_count = reduction.count(&new);

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::data::{self, DataError, Suite, hash_files};
+use crate::eval::{QuestionsError, questions};
 use crate::ops::matmul::instruction_set;
 use crate::pretrained::{self, Hub, Progress, builtin};
 use forgetlab_plugin_host::{Capabilities, Plugin, Registry, SettingsError, UnknownStrategy};
@@ -61,6 +62,9 @@ pub enum PrepareError {
     /// No such dataset.
     #[error(transparent)]
     Data(#[from] DataError),
+    /// Questions that cannot be asked.
+    #[error(transparent)]
+    Questions(#[from] QuestionsError),
 }
 
 impl PrepareError {
@@ -68,6 +72,7 @@ impl PrepareError {
     pub fn is_usage(&self) -> bool {
         match self {
             Self::Data(error) => matches!(error, DataError::Unknown(_) | DataError::Empty { .. }),
+            Self::Questions(_) => false,
             _ => true,
         }
     }
@@ -90,6 +95,7 @@ pub fn prepare(
     registry: &Registry,
 ) -> Result<Vec<Arc<Plugin>>, PrepareError> {
     let suite = Suite::new(config)?;
+    questions(&suite)?;
     let mut plugins = Vec::new();
     for arm in &mut config.arms {
         let plugin = registry.get(&arm.strategy)?;

@@ -343,7 +343,9 @@ fn a_learner_trains_and_scores_as_on_the_cpu() {
     let run = |mut compute: Compute| {
         let mut learner = Learner::new(&config, &suite, &compute, 0).unwrap();
         train(&config, &mut compute, &mut learner, 4);
-        learner.evaluate(&config, &suite, &mut compute).unwrap()
+        learner
+            .evaluate(&config, &suite, &[], &mut compute)
+            .unwrap()
     };
     let expected = run(on_cpu(model));
     for (name, device) in devices() {

@@ -10,10 +10,10 @@ use std::time::Instant;
 use serde::{Deserialize, Serialize};
 
 use crate::data::{Batch, Suite};
-use crate::eval;
+use crate::eval::{self, Choices, Subject};
 use crate::model::{Layout, Lora, LoraConfig, LoraLayout, Params};
 use forgetlab_study::experiment::RunConfig;
-use forgetlab_study::run::{Checkpoint, Cost, NamedTensor, Role, RunError, Score};
+use forgetlab_study::run::{Checkpoint, Cost, NamedTensor, RunError, Score};
 
 use super::{TrainError, settings};
 use crate::adamw::AdamW;
@@ -271,7 +271,7 @@ impl Learner {
         })
     }
 
-    /// Held-out figures of every dataset; questions that are asked at the ends of phases alone, then.
+    /// Held-out figures of every dataset and answers to the questions that are due.
     ///
     /// # Errors
     /// When the device fails.
@@ -279,39 +279,19 @@ impl Learner {
         &mut self,
         config: &RunConfig,
         suite: &Suite,
+        questions: &[Choices],
         compute: &mut Compute,
     ) -> Result<Vec<Score>, ComputeError> {
         let start = Instant::now();
-        let finite = |x: f64| x.is_finite().then_some(x);
+        // The untouched model is its own reference.
         let untouched = self.place.step == 0 && suite.pretrained().is_some();
-        let mut scores = Vec::new();
-        for (i, data) in suite.held_out().iter().enumerate() {
-            // The untouched model is its own reference.
-            let reference = (!untouched).then_some(&*self.reference);
-            let student = &self.student;
-            let figures = eval::evaluate(compute, student, reference, data, suite.reduction())?;
-            scores.push(Score {
-                dataset: data.dataset.clone(),
-                role: suite.role(i, self.place.phase),
-                ntp: finite(figures.ntp),
-                kl: finite(figures.kl),
-                accuracy: finite(figures.accuracy),
-                choices: None,
-            });
-        }
-        let ends = self.place.step == 0 || self.phase_is_over(config);
-        for choices in suite.choices(ends) {
-            let found = choices.ask(compute, &self.student)?;
-            let accuracy = found.map(|c| c.accuracy_normalised.unwrap_or(c.accuracy).mean);
-            scores.push(Score {
-                dataset: choices.name.clone(),
-                role: Role::Old,
-                ntp: None,
-                kl: None,
-                accuracy,
-                choices: found,
-            });
-        }
+        let subject = Subject {
+            student: &self.student,
+            reference: (!untouched).then_some(&*self.reference),
+            phase: self.place.phase,
+            at_end: self.place.step == 0 || self.phase_is_over(config),
+        };
+        let scores = eval::scores(compute, suite, questions, subject)?;
         self.cost.seconds_eval += start.elapsed().as_secs_f64();
         Ok(scores)
     }

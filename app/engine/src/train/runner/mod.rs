@@ -8,6 +8,7 @@ use std::sync::{Arc, Weak};
 use std::time::Instant;
 
 use crate::data::Suite;
+use crate::eval::questions;
 use forgetlab_plugin_host::Plugin;
 use forgetlab_study::experiment::{Arm, RunConfig, expand};
 use forgetlab_study::run::{
@@ -111,6 +112,7 @@ pub fn run(options: RunOptions) -> Result<Outcome, TrainError> {
         ..
     } = options;
     let suite = Suite::new(config)?;
+    let questions = questions(&suite)?;
     let mut compute = Compute::new(settings::model(config, &suite), &settings::hardware(config))?;
     compute.set_batching(settings::batching(config));
     let arms = expand(config);
@@ -146,6 +148,7 @@ pub fn run(options: RunOptions) -> Result<Outcome, TrainError> {
     let shared = Shared {
         config,
         suite: &suite,
+        questions: &questions,
         compute,
         journal: journal.clone(),
         stop: &stop_now,
@@ -347,7 +350,13 @@ impl Runner<'_> {
             }
         }
         let learner = &mut active.run.learner;
-        let scores = learner.evaluate(config, self.shared.suite, &mut self.shared.compute)?;
+        let Shared {
+            suite,
+            questions,
+            compute,
+            ..
+        } = &mut self.shared;
+        let scores = learner.evaluate(config, suite, questions, compute)?;
         let (place, cost) = (active.run.learner.place, active.run.learner.cost);
         self.journal.emit(Event::Evaluated {
             arm,
