@@ -3,7 +3,7 @@
 //! The converter reorders the rows of `q` and `k` from half-split to interleaved rotary pairs
 //! (`LlamaModel.permute`); reading undoes it. Llama 3's rope scaling is stored as a tensor of factors.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::File;
 use std::io::BufReader;
 use std::path::{Path, PathBuf};
@@ -19,6 +19,11 @@ use crate::pretrained::hugging_face_tensors;
 
 use super::config::{Description, SpecialIds, check};
 use super::{Mismatch, PretrainedError};
+
+pub use candle_core::quantized::gguf_file::Value as GgufValue;
+
+/// Metadata of a GGUF file, by key.
+pub type GgufMetadata = HashMap<String, GgufValue>;
 
 /// The tensor by which frequencies are divided.
 const ROPE_FACTORS: &str = "rope_freqs.weight";
@@ -44,20 +49,14 @@ impl Gguf {
         };
         let file = File::open(path).map_err(unreadable)?;
         let bytes = file.metadata().map_err(unreadable)?.len();
-        let broken = |why: String| PretrainedError::Format {
-            path: path.into(),
-            expected: "a whole GGUF file",
-            why,
-        };
-        let content = Content::read(&mut BufReader::new(file));
-        let content = content.map_err(|error| broken(without_backtrace(&error)))?;
+        let content = read_header(path, file)?;
         for (name, info) in &content.tensor_infos {
             let blocks = info.shape.elem_count() / info.ggml_dtype.block_size();
             let size = (blocks * info.ggml_dtype.type_size()) as u64;
             let end = content.tensor_data_offset.saturating_add(info.offset);
             if end.saturating_add(size) > bytes {
                 let why = format!("`{name}` ends beyond its {bytes} bytes; fetch it again");
-                return Err(broken(why));
+                return Err(broken(path, why));
             }
         }
         Ok(Self {
@@ -65,6 +64,18 @@ impl Gguf {
             bytes,
             content: Arc::new(content),
         })
+    }
+
+    /// Reads the metadata of a file, whatever model it holds.
+    ///
+    /// # Errors
+    /// A file that is missing, or no GGUF.
+    pub fn metadata(path: &Path) -> Result<GgufMetadata, PretrainedError> {
+        let file = File::open(path).map_err(|source| PretrainedError::Read {
+            path: path.into(),
+            source,
+        })?;
+        Ok(read_header(path, file)?.metadata)
     }
 
     /// Bytes on disk.
@@ -363,6 +374,19 @@ pub(super) fn gguf_name(name: &str) -> String {
         name = name.replace(theirs, here);
     }
     name
+}
+
+fn read_header(path: &Path, file: File) -> Result<Content, PretrainedError> {
+    let content = Content::read(&mut BufReader::new(file));
+    content.map_err(|error| broken(path, without_backtrace(&error)))
+}
+
+fn broken(path: &Path, why: String) -> PretrainedError {
+    PretrainedError::Format {
+        path: path.into(),
+        expected: "a whole GGUF file",
+        why,
+    }
 }
 
 /// The first line: candle's errors carry a backtrace where one was asked for.

@@ -29,7 +29,7 @@ pub use checkpoint::Checkpoint;
 pub use config::{Description, SpecialIds};
 pub use error::{Mismatch, PretrainedError};
 pub use export::{Dtype, Export, Exported, export};
-pub use gguf::Gguf;
+pub use gguf::{Gguf, GgufMetadata, GgufValue};
 pub use hub::{Hub, HubError, Progress, RemoteFile, Snapshot};
 pub use hugging_face::{
     from_hugging_face, hugging_face_tensors, hugging_face_views, is_llama, to_hugging_face,

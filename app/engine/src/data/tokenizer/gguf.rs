@@ -4,17 +4,14 @@
 //! stand in llama.cpp alone. From these the equivalent `tokenizer.json` is rebuilt, for the kinds
 //! whose rules are known to be the same.
 
-use std::collections::HashMap;
-use std::fs::File;
-use std::io::BufReader;
 use std::path::Path;
 
-use candle_core::quantized::gguf_file::{Content, Value};
 use serde_json::{Map, json};
 
 use forgetlab_plugin_host::SpecialTokens;
 
 use super::{Parts, TokenizerError};
+use crate::pretrained::{Gguf, GgufMetadata, GgufValue as Value, PretrainedError};
 
 /// Kinds of tokens, as llama.cpp numbers them.
 const CONTROL: i64 = 3;
@@ -24,19 +21,15 @@ const USER_DEFINED: i64 = 4;
 const LLAMA3: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 
 pub(super) fn open(path: &Path) -> Result<Parts, TokenizerError> {
-    let file = File::open(path).map_err(|source| TokenizerError::Io {
-        path: path.into(),
-        source,
+    let metadata = Gguf::metadata(path).map_err(|error| match error {
+        PretrainedError::Read { path, source } => TokenizerError::Io { path, source },
+        PretrainedError::Format { why, .. } => malformed(path, format!("not a GGUF file: {why}")),
+        error => malformed(path, error.to_string()),
     })?;
-    let content = Content::read(&mut BufReader::new(file));
-    let content = content.map_err(|e| malformed(path, format!("not a GGUF file: {e}")))?;
-    parts(path, &content.metadata)
+    parts(path, &metadata)
 }
 
-pub(super) fn parts(
-    path: &Path,
-    metadata: &HashMap<String, Value>,
-) -> Result<Parts, TokenizerError> {
+pub(super) fn parts(path: &Path, metadata: &GgufMetadata) -> Result<Parts, TokenizerError> {
     let metadata = Metadata { path, metadata };
     let model = metadata.text("tokenizer.ggml.model")?;
     if model.as_deref() != Some("gpt2") {
@@ -160,7 +153,7 @@ fn malformed(path: &Path, problem: String) -> TokenizerError {
 
 struct Metadata<'a> {
     path: &'a Path,
-    metadata: &'a HashMap<String, Value>,
+    metadata: &'a GgufMetadata,
 }
 
 impl<'a> Metadata<'a> {

@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 
 use tokenizers::PostProcessorWrapper;
 
-use crate::pretrained::Pretrained;
+use crate::pretrained::{GgufMetadata, Pretrained};
 use forgetlab_plugin_host::SpecialTokens;
 
 /// A tokenizer that cannot be had, or cannot do what is asked.
@@ -150,10 +150,7 @@ impl Tokenizer {
     ///
     /// # Errors
     /// Where a key is missing or names a kind of tokenizer that is not byte-level BPE.
-    pub fn from_gguf(
-        path: &Path,
-        metadata: &std::collections::HashMap<String, candle_core::quantized::gguf_file::Value>,
-    ) -> Result<Self, TokenizerError> {
+    pub fn from_gguf(path: &Path, metadata: &GgufMetadata) -> Result<Self, TokenizerError> {
         Self::new(gguf::parts(path, metadata)?)
     }
 

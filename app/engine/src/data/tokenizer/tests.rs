@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use candle_core::quantized::gguf_file::Value;
+use crate::pretrained::GgufValue as Value;
 use serde_json::json;
 
 use super::*;
