@@ -1,4 +1,7 @@
-//! Compiles the kernels of the GPU engine to PTX, for the `cuda` feature alone.
+//! Says whether the GPU engine is built in (`cfg(gpu)`), and compiles its kernels to PTX.
+//!
+//! It is with the `cuda` feature, and in debug builds, whose tests run it on the CPU: there the kernels are
+//! compiled as C. A release build without CUDA goes without it.
 
 use std::env;
 use std::path::Path;
@@ -14,7 +17,12 @@ fn main() {
     for variable in ["NVCC", "CUDA_HOME", "PATH"] {
         println!("cargo::rerun-if-env-changed={variable}");
     }
-    if env::var_os("CARGO_FEATURE_CUDA").is_none() {
+    println!("cargo::rustc-check-cfg=cfg(gpu)");
+    let cuda = env::var_os("CARGO_FEATURE_CUDA").is_some();
+    if cuda || env::var("PROFILE").is_ok_and(|profile| profile == "debug") {
+        println!("cargo::rustc-cfg=gpu");
+    }
+    if !cuda {
         return;
     }
     let out = env::var("OUT_DIR").expect("cargo sets OUT_DIR");

@@ -8,7 +8,7 @@ use crate::error::ComputeError;
 use std::sync::Arc;
 
 use crate::cpu::Sampler;
-#[cfg(any(feature = "cuda", test))]
+#[cfg(gpu)]
 use crate::gpu;
 use crate::model::{Layout, Lora, ModelConfig, Params};
 use crate::ops::Precision;
@@ -35,7 +35,7 @@ enum On {
         engine: Engine,
         sampler: Sampler,
     },
-    #[cfg(any(feature = "cuda", test))]
+    #[cfg(gpu)]
     Gpu {
         device: candle_core::Device,
         engine: gpu::Engine,
@@ -64,13 +64,9 @@ impl Compute {
         })
     }
 
-    /// On a device of candle's.
-    #[cfg(any(feature = "cuda", test))]
-    pub(crate) fn on(
-        layout: &Arc<Layout>,
-        precision: Precision,
-        device: candle_core::Device,
-    ) -> Self {
+    /// On a device of candle's: a GPU, or the CPU where tests stand in for one.
+    #[cfg(gpu)]
+    pub fn on(layout: &Arc<Layout>, precision: Precision, device: candle_core::Device) -> Self {
         Self {
             layout: layout.clone(),
             precision,
@@ -95,7 +91,7 @@ impl Compute {
     pub fn set_batching(&mut self, batching: Batching) {
         match &mut self.on {
             On::Cpu { engine, .. } => engine.set_batching(batching),
-            #[cfg(any(feature = "cuda", test))]
+            #[cfg(gpu)]
             On::Gpu { engine, .. } => engine.set_batching(batching),
         }
     }
@@ -117,7 +113,7 @@ impl Compute {
     pub fn weights(&self, params: Params) -> Result<Weights, ComputeError> {
         Ok(match &self.on {
             On::Cpu { .. } => Weights::Cpu(Arc::new(params), None),
-            #[cfg(any(feature = "cuda", test))]
+            #[cfg(gpu)]
             On::Gpu { device, .. } => {
                 Weights::Gpu(gpu::Params::upload(&params, self.precision, device)?)
             }
@@ -134,12 +130,12 @@ impl Compute {
         match (&self.on, weights) {
             (On::Cpu { .. }, weights @ Weights::Cpu(..)) => match weights.frozen() {
                 Weights::Cpu(params, _) => Ok(Weights::Cpu(params, Some(lora))),
-                #[cfg(any(feature = "cuda", test))]
+                #[cfg(gpu)]
                 Weights::Gpu(_) => Err(ComputeError::Elsewhere),
             },
-            #[cfg(any(feature = "cuda", test))]
+            #[cfg(gpu)]
             (On::Gpu { .. }, Weights::Gpu(params)) => Ok(Weights::Gpu(params.adapt(&lora)?)),
-            #[cfg(any(feature = "cuda", test))]
+            #[cfg(gpu)]
             _ => Err(ComputeError::Elsewhere),
         }
     }
@@ -151,7 +147,7 @@ impl Compute {
     pub fn optimizer(&self, optimizer: AdamW) -> Result<Optimizer, ComputeError> {
         Ok(match &self.on {
             On::Cpu { .. } => Optimizer::Cpu(optimizer),
-            #[cfg(any(feature = "cuda", test))]
+            #[cfg(gpu)]
             On::Gpu { device, .. } => {
                 Optimizer::Gpu(gpu::AdamW::upload(&optimizer, &self.layout, device)?)
             }
@@ -169,7 +165,7 @@ impl Compute {
         optimizer: AdamW,
     ) -> Result<Optimizer, ComputeError> {
         match (&self.on, student) {
-            #[cfg(any(feature = "cuda", test))]
+            #[cfg(gpu)]
             (On::Gpu { device, .. }, Weights::Gpu(params)) if params.lora().is_some() => {
                 let adamw = gpu::AdamW::upload_adapters(&optimizer, params, device)?;
                 Ok(Optimizer::Gpu(adamw))
@@ -185,7 +181,7 @@ impl Compute {
     pub fn reset(&self, optimizer: &mut Optimizer) -> Result<(), ComputeError> {
         match optimizer {
             Optimizer::Cpu(adamw) => adamw.reset(),
-            #[cfg(any(feature = "cuda", test))]
+            #[cfg(gpu)]
             Optimizer::Gpu(adamw) => adamw.reset()?,
         }
         Ok(())
@@ -209,7 +205,7 @@ impl Compute {
                 let reference = reference.map(Weights::frozen_cpu).transpose()?;
                 Ok(engine.forward_backward(student.cpu()?, reference, batches))
             }
-            #[cfg(any(feature = "cuda", test))]
+            #[cfg(gpu)]
             On::Gpu { engine, .. } => {
                 let reference = reference.map(Weights::gpu).transpose()?;
                 Ok(engine.forward_backward(student.gpu()?, reference, batches)?)
@@ -235,11 +231,11 @@ impl Compute {
                     None => engine.update(Arc::make_mut(student), optimizer, lr),
                 })
             }
-            #[cfg(any(feature = "cuda", test))]
+            #[cfg(gpu)]
             (On::Gpu { engine, .. }, Weights::Gpu(student), Optimizer::Gpu(optimizer)) => {
                 Ok(engine.update(student, optimizer, lr)?)
             }
-            #[cfg(any(feature = "cuda", test))]
+            #[cfg(gpu)]
             _ => Err(ComputeError::Elsewhere),
         }
     }
@@ -251,7 +247,7 @@ impl Compute {
     pub fn gradients(&self) -> Result<Params, ComputeError> {
         match &self.on {
             On::Cpu { engine, .. } => Ok(engine.gradients()),
-            #[cfg(any(feature = "cuda", test))]
+            #[cfg(gpu)]
             On::Gpu { engine, .. } => Ok(engine.gradients()?),
         }
     }
@@ -265,7 +261,7 @@ impl Compute {
             (On::Cpu { engine, .. }, Weights::Cpu(_, Some(lora))) => {
                 Ok(engine.adapter_gradients(&lora.layout))
             }
-            #[cfg(any(feature = "cuda", test))]
+            #[cfg(gpu)]
             (On::Gpu { engine, .. }, Weights::Gpu(params)) => Ok(engine.adapter_gradients(params)?),
             _ => Err(ComputeError::Elsewhere),
         }
@@ -302,7 +298,7 @@ impl Compute {
                 let reference = reference.map(Weights::frozen_cpu).transpose()?;
                 Ok(engine.evaluate(student.cpu()?, reference, tokens, seq_len, wanted))
             }
-            #[cfg(any(feature = "cuda", test))]
+            #[cfg(gpu)]
             On::Gpu { engine, .. } => {
                 let reference = reference.map(Weights::gpu).transpose()?;
                 Ok(engine.evaluate(student.gpu()?, reference, tokens, seq_len, wanted)?)
@@ -327,7 +323,7 @@ impl Compute {
             On::Cpu { engine, .. } => {
                 Ok(engine.log_probs(weights.cpu()?, tokens, seq_len, queries))
             }
-            #[cfg(any(feature = "cuda", test))]
+            #[cfg(gpu)]
             On::Gpu { engine, .. } => {
                 let queries: Vec<(usize, &[u32])> = queries
                     .iter()
@@ -350,7 +346,7 @@ impl Compute {
     ) -> Result<Vec<f32>, ComputeError> {
         match &mut self.on {
             On::Cpu { engine, .. } => Ok(engine.logits(student.cpu()?, tokens, seq_len)),
-            #[cfg(any(feature = "cuda", test))]
+            #[cfg(gpu)]
             On::Gpu { engine, .. } => Ok(engine.logits(student.gpu()?, tokens, seq_len)?),
         }
     }
@@ -368,7 +364,7 @@ impl Compute {
     ) -> Result<Generated, ComputeError> {
         match &mut self.on {
             On::Cpu { sampler, .. } => Ok(sampler.generate(weights.cpu()?, request)),
-            #[cfg(any(feature = "cuda", test))]
+            #[cfg(gpu)]
             On::Gpu { sampler, .. } => Ok(sampler.generate(weights.gpu()?, request)?),
         }
     }

@@ -28,7 +28,7 @@ pub enum ComputeError {
     Adapted,
 }
 
-#[cfg(any(feature = "cuda", test))]
+#[cfg(gpu)]
 impl From<candle_core::Error> for ComputeError {
     fn from(error: candle_core::Error) -> Self {
         let text = error.to_string();

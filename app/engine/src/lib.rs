@@ -10,7 +10,7 @@ pub mod device;
 pub mod engine;
 pub mod error;
 pub mod eval;
-#[cfg(any(feature = "cuda", test))]
+#[cfg(gpu)]
 pub mod gpu;
 pub mod memory;
 pub mod model;

@@ -9,7 +9,7 @@ use crate::demand::{Demand, Memory};
 impl Demand {
     /// Adds up what it takes.
     pub fn memory(&self) -> Memory {
-        #[cfg(any(feature = "cuda", test))]
+        #[cfg(gpu)]
         if let Some(precision) = self.gpu {
             return crate::gpu::memory::predict(self, precision);
         }
@@ -17,7 +17,7 @@ impl Demand {
     }
 
     fn micro_batches(&self, rows: usize) -> usize {
-        #[cfg(any(feature = "cuda", test))]
+        #[cfg(gpu)]
         if let Some(precision) = self.gpu {
             return crate::gpu::memory::micro_batches(self, precision, rows);
         }

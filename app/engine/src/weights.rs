@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-#[cfg(any(feature = "cuda", test))]
+#[cfg(gpu)]
 use crate::gpu;
 use crate::model::{Lora, ModelRef, Params};
 
@@ -18,7 +18,7 @@ pub enum Weights {
     /// In the machine's memory, with the adapters on top.
     Cpu(Arc<Params>, Option<Lora>),
     /// In a GPU's.
-    #[cfg(any(feature = "cuda", test))]
+    #[cfg(gpu)]
     Gpu(gpu::Params),
 }
 
@@ -28,7 +28,7 @@ pub enum Optimizer {
     /// In the machine's memory.
     Cpu(AdamW),
     /// In a GPU's.
-    #[cfg(any(feature = "cuda", test))]
+    #[cfg(gpu)]
     Gpu(gpu::AdamW),
 }
 
@@ -41,7 +41,7 @@ impl Weights {
         Ok(match self {
             Self::Cpu(params, None) => Cow::Borrowed(params),
             Self::Cpu(params, Some(lora)) => Cow::Owned(lora.merge(params)),
-            #[cfg(any(feature = "cuda", test))]
+            #[cfg(gpu)]
             Self::Gpu(params) => Cow::Owned(params.download()?),
         })
     }
@@ -53,7 +53,7 @@ impl Weights {
     pub fn adapters_on_host(&self) -> Result<Option<Cow<'_, Lora>>, ComputeError> {
         Ok(match self {
             Self::Cpu(_, lora) => lora.as_ref().map(Cow::Borrowed),
-            #[cfg(any(feature = "cuda", test))]
+            #[cfg(gpu)]
             Self::Gpu(params) => params.download_adapters()?.map(Cow::Owned),
         })
     }
@@ -63,7 +63,7 @@ impl Weights {
         match self {
             Self::Cpu(_, Some(lora)) => lora.layout.len,
             Self::Cpu(params, None) => params.layout.len,
-            #[cfg(any(feature = "cuda", test))]
+            #[cfg(gpu)]
             Self::Gpu(params) => params.lora().map_or(params.layout.len, |lora| lora.len),
         }
     }
@@ -74,7 +74,7 @@ impl Weights {
         match self {
             Self::Cpu(params, None) => Self::Cpu(params, None),
             Self::Cpu(params, Some(lora)) => Self::Cpu(Arc::new(lora.merge(&params)), None),
-            #[cfg(any(feature = "cuda", test))]
+            #[cfg(gpu)]
             Self::Gpu(params) => Self::Gpu(params.frozen()),
         }
     }
@@ -90,7 +90,7 @@ impl Weights {
                 params,
                 lora: lora.as_ref(),
             }),
-            #[cfg(any(feature = "cuda", test))]
+            #[cfg(gpu)]
             Self::Gpu(_) => Err(ComputeError::Elsewhere),
         }
     }
@@ -103,7 +103,7 @@ impl Weights {
         }
     }
 
-    #[cfg(any(feature = "cuda", test))]
+    #[cfg(gpu)]
     pub(super) fn gpu(&self) -> Result<&gpu::Params, ComputeError> {
         match self {
             Self::Gpu(params) => Ok(params),
@@ -117,7 +117,7 @@ impl Optimizer {
     pub fn updates(&self) -> u64 {
         match self {
             Self::Cpu(adamw) => adamw.updates,
-            #[cfg(any(feature = "cuda", test))]
+            #[cfg(gpu)]
             Self::Gpu(adamw) => adamw.updates,
         }
     }
@@ -129,7 +129,7 @@ impl Optimizer {
     pub fn on_host(&self) -> Result<Cow<'_, AdamW>, ComputeError> {
         Ok(match self {
             Self::Cpu(adamw) => Cow::Borrowed(adamw),
-            #[cfg(any(feature = "cuda", test))]
+            #[cfg(gpu)]
             Self::Gpu(adamw) => Cow::Owned(adamw.download()?),
         })
     }

@@ -12,6 +12,8 @@ mod questions;
 mod reduction;
 mod source;
 mod suite;
+#[cfg(test)]
+mod tests;
 mod texts;
 mod token_set;
 mod tokenizer;

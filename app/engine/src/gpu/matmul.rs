@@ -43,6 +43,7 @@ pub fn add_product(sum: &mut Option<Tensor>, a: &Tensor, b: &Tensor) -> Result<(
 }
 
 /// How cuBLAS, which thinks in columns, is told of row-major matrices `[.., rows, columns]`.
+#[cfg(any(feature = "cuda", test))]
 pub(super) struct Operand {
     /// Whether it is to transpose them.
     pub transposed: bool,
@@ -52,6 +53,7 @@ pub(super) struct Operand {
     pub distance: usize,
 }
 
+#[cfg(any(feature = "cuda", test))]
 impl Operand {
     pub(super) fn new(layout: &Layout) -> Result<Self> {
         let (dims, stride) = (layout.dims(), layout.stride());

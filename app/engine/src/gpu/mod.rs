@@ -26,10 +26,13 @@ mod tests;
 
 pub use adamw::AdamW;
 pub use engine::Engine;
+pub use kernels::{Args, set_stand_in};
 pub use params::Params;
 pub use sampler::Sampler;
 
 use candle_core::{DType, Result, Tensor};
+
+pub use candle_core::Device;
 
 use crate::ops::Precision;
 

@@ -155,7 +155,7 @@ impl LoraLayout {
 
     /// A `[P r, in]` and, times `scale`, the block-diagonal B `[out, P r]` of linear layer `i`, from a flat
     /// buffer.
-    #[cfg(any(feature = "cuda", test))]
+    #[cfg(gpu)]
     pub(crate) fn tensors(
         &self,
         i: usize,

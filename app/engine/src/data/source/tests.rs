@@ -2,6 +2,12 @@
 
 use super::*;
 
+#[path = "../../pretrained/tests/fake_hub.rs"]
+#[allow(dead_code)]
+mod fake_hub;
+
+use fake_hub::{COMMIT, FakeHub};
+
 fn write(text: impl AsRef<[u8]>, name: &str) -> (tempfile::TempDir, PathBuf) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join(name);
@@ -219,4 +225,59 @@ fn what_is_wrong_is_told_by_file_line_and_field() {
         error.contains("/nowhere/x.txt") && error.contains("No such file"),
         "{error}"
     );
+}
+
+/// Else a data set would be read with its leaflets, or another one than a run was made with.
+#[test]
+fn the_files_of_a_data_set_are_chosen_by_what_they_are_and_where() {
+    let files = [
+        ("data/train-0.parquet", b"PAR1 train".to_vec()),
+        ("data/test-0.parquet", b"PAR1 test".to_vec()),
+        ("README.md", b"# data".to_vec()),
+    ];
+    let (endpoint, fake) = FakeHub::default().with("datasets/org/data", &files).serve();
+    let cache = tempfile::tempdir().expect("folder");
+    let hub = Hub {
+        endpoint,
+        cache: cache.path().join("hub"),
+        token: None,
+        offline: false,
+    };
+    let fetch = |source: &str| -> Result<PathBuf, String> {
+        let mut sources = [PathBuf::from(source)];
+        let fetched = super::fetch(&mut sources, &hub, &());
+        fetched.map_err(|error| error.to_string())?;
+        Ok(std::mem::take(&mut sources[0]))
+    };
+    let pinned = fetch("hub:org/data:data/train").expect("fetched");
+    assert_eq!(
+        pinned,
+        Path::new(&format!("hub:org/data@{COMMIT}:data/train"))
+    );
+    assert!(!fake.asked("train-0").is_empty());
+    assert_eq!(fake.asked("test-0"), Vec::<String>::new());
+    let pinned = fetch("hub:org/data@main").expect("fetched");
+    assert_eq!(pinned, Path::new(&format!("hub:org/data@{COMMIT}")));
+    assert_eq!(fake.asked("README"), Vec::<String>::new());
+    let cached = hub.cached_dataset("org/data", COMMIT).expect("cached");
+    let mut names: Vec<&str> = cached.files.iter().map(|file| &*file.name).collect();
+    names.sort_unstable();
+    assert_eq!(names, ["data/test-0.parquet", "data/train-0.parquet"]);
+
+    for (source, says) in [
+        (
+            "hub:org/data:README",
+            "no file whose path begins with `README`",
+        ),
+        ("hub:org/dota", "no data set `org/dota`"),
+        ("hub:org/data@none", "no revision `none`"),
+        ("hub:data", "write hub:OWNER/NAME"),
+        ("hub:org/data@:x", "write hub:OWNER/NAME"),
+    ] {
+        let error = fetch(source).expect_err(source);
+        assert!(error.contains(says) && error.starts_with(source), "{error}");
+    }
+    let mut local = [PathBuf::from("data/train.txt")];
+    super::fetch(&mut local, &hub, &()).expect("nothing to fetch");
+    assert_eq!(local[0], Path::new("data/train.txt"));
 }

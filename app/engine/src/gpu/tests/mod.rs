@@ -8,6 +8,8 @@ mod ops;
 
 use candle_core::{Device, Tensor};
 
+use super::kernels::Args;
+
 use crate::random::Stream;
 
 /// Devices to test on, by name.

@@ -4,7 +4,6 @@ use std::sync::{Arc, Mutex};
 
 use super::fake_hub::{COMMIT, FakeHub};
 use super::*;
-use crate::data;
 
 const ID: &str = "org/tiny";
 
@@ -186,47 +185,4 @@ fn a_cache_that_cannot_be_written_is_named() {
         open(ID, &hub, &()),
         &["cannot write to the cache", "HF_HOME"],
     );
-}
-
-/// Else a data set would be read with its leaflets, or another one than a run was made with.
-#[test]
-fn the_files_of_a_data_set_are_chosen_by_what_they_are_and_where() {
-    let (hub, fake, _cache) = served(|fake| fake);
-    let fetch = |source: &str| -> Result<PathBuf, String> {
-        let mut sources = [PathBuf::from(source)];
-        let fetched = data::fetch(&mut sources, &hub, &());
-        fetched.map_err(|error| error.to_string())?;
-        Ok(std::mem::take(&mut sources[0]))
-    };
-    let pinned = fetch("hub:org/data:data/train").expect("fetched");
-    assert_eq!(
-        pinned,
-        Path::new(&format!("hub:org/data@{COMMIT}:data/train"))
-    );
-    assert!(!fake.asked("train-0").is_empty());
-    assert_eq!(fake.asked("test-0"), Vec::<String>::new());
-    let pinned = fetch("hub:org/data@main").expect("fetched");
-    assert_eq!(pinned, Path::new(&format!("hub:org/data@{COMMIT}")));
-    assert_eq!(fake.asked("README"), Vec::<String>::new());
-    let cached = hub.cached_dataset("org/data", COMMIT).expect("cached");
-    let mut names: Vec<&str> = cached.files.iter().map(|file| &*file.name).collect();
-    names.sort_unstable();
-    assert_eq!(names, ["data/test-0.parquet", "data/train-0.parquet"]);
-
-    for (source, says) in [
-        (
-            "hub:org/data:README",
-            "no file whose path begins with `README`",
-        ),
-        ("hub:org/dota", "no data set `org/dota`"),
-        ("hub:org/data@none", "no revision `none`"),
-        ("hub:data", "write hub:OWNER/NAME"),
-        ("hub:org/data@:x", "write hub:OWNER/NAME"),
-    ] {
-        let error = fetch(source).expect_err(source);
-        assert!(error.contains(says) && error.starts_with(source), "{error}");
-    }
-    let mut local = [PathBuf::from("data/train.txt")];
-    data::fetch(&mut local, &hub, &()).expect("nothing to fetch");
-    assert_eq!(local[0], Path::new("data/train.txt"));
 }

@@ -1,6 +1,5 @@
 //! Pretrained models as their users have them: right ones, and every kind of wrong one.
 
-mod builtin;
 mod candle;
 mod export;
 mod fake_hub;

@@ -1,5 +1,7 @@
 //! One model being trained through the phases of an experiment.
 
+#[cfg(all(test, debug_assertions))]
+mod on_gpu;
 #[cfg(test)]
 mod tests;
 
