@@ -2,8 +2,8 @@
 
 use std::fs;
 
-use forgetlab_engine::data::TokenSet;
 use forgetlab_tests::{Lab, root};
+use forgetlab_worker::data::TokenSet;
 
 /// The small tokenizer, with Llama 3.2's chat template.
 fn tokenizer() -> String {

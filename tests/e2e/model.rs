@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use forgetlab_engine::pretrained::{self, Hub};
-use forgetlab_engine::train::read_student;
 use forgetlab_study::run::RunDir;
 use forgetlab_tests::{Done, Lab, SMOKE, root};
+use forgetlab_worker::train::read_student;
 
 fn fixture(kind: &str) -> PathBuf {
     root().join(format!("tests/fixtures/llama-tiny-{kind}"))

@@ -6,12 +6,10 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use forgetlab_engine::batch::Batching;
-use forgetlab_engine::bench::{Bench, Measured, SHAPES, Shape, Work, gemm_peak};
-use forgetlab_engine::demand::human_bytes;
-use forgetlab_engine::device::{Hardware, check_device};
 use forgetlab_engine::memory::{peak_memory, reset_peak_memory};
 use forgetlab_engine::ops::Precision;
+use forgetlab_engine::{Batching, Hardware, check_device, human_bytes};
+use forgetlab_worker::bench::{Bench, Measured, SHAPES, Shape, Work, gemm_peak};
 
 /// Arguments of `bench`.
 #[derive(clap::Args)]

@@ -7,12 +7,12 @@ use std::process::ExitCode;
 use anyhow::ensure;
 use clap::{Args, Subcommand};
 use crossterm::style::Stylize;
-use forgetlab_engine::data::{self, Chat, Fields, Rows, TokenSet, Tokenizer, read_questions};
-use forgetlab_engine::eval::{ChoiceTask, Request, Wanted};
 use forgetlab_engine::pretrained::{self, Hub, is_hub_id};
 use forgetlab_study::experiment::{
     ChatSettings, NaiveDate, Separator, TextRows, TokenSetSettings, TooLong,
 };
+use forgetlab_worker::data::{self, Chat, Fields, Rows, TokenSet, Tokenizer, read_questions};
+use forgetlab_worker::eval::{ChoiceTask, Request, Wanted};
 use serde::de::value::{Error as ValueError, StrDeserializer};
 use serde::de::{DeserializeOwned, IntoDeserializer};
 

@@ -5,12 +5,11 @@ use std::io::{self, IsTerminal, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
-use forgetlab_engine::device::{Hardware, probe_cuda};
-use forgetlab_engine::engine::Compute;
-use forgetlab_engine::eval::verify_mini;
 use forgetlab_engine::ops::simd::Level;
+use forgetlab_engine::{Compute, Hardware, probe_cuda};
 use forgetlab_study::report::Glyphs;
 use forgetlab_study::run::Results;
+use forgetlab_worker::verify::verify_mini;
 
 use super::exit;
 use super::worker::{WorkerArgs, registry};

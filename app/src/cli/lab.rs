@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use forgetlab_engine::device::check_device;
+use forgetlab_engine::check_device;
 use forgetlab_engine::ops::simd::Level;
 use forgetlab_study::run::Results;
 

@@ -24,10 +24,10 @@ use std::panic;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use forgetlab_engine::train::PrepareError;
 use forgetlab_study::experiment::SpecError;
 use forgetlab_study::report::Glyphs;
 use forgetlab_study::run::{RunError, RunStatus};
+use forgetlab_worker::train::PrepareError;
 
 /// Measures how much a language model forgets when finetuned, and which replay stops it.
 ///

@@ -7,15 +7,14 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::ValueEnum;
-use forgetlab_engine::batch::Batching;
-use forgetlab_engine::data::Tokenizer;
-use forgetlab_engine::demand::{Demand, human_bytes};
 use forgetlab_engine::memory::available_memory;
 use forgetlab_engine::model::{Layout, ModelConfig};
 use forgetlab_engine::pretrained::{
     self, Export, Hub, Pretrained, PretrainedError, Source, builtin,
 };
+use forgetlab_engine::{Batching, Demand, human_bytes};
 use forgetlab_study::experiment::ModelSpec;
+use forgetlab_worker::data::Tokenizer;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::Value;
 

@@ -4,15 +4,12 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use anyhow::{Context, ensure};
-use forgetlab_engine::data::{Chat, Message, Tokenizer};
-use forgetlab_engine::device::{Hardware, check_device};
-use forgetlab_engine::engine::Compute;
-use forgetlab_engine::eval::{Sample, sample, summarise};
 use forgetlab_engine::ops::Precision;
 use forgetlab_engine::pretrained::{self, Hub};
-use forgetlab_engine::random::Stream;
-use forgetlab_engine::sampling::Sampling;
+use forgetlab_engine::{Compute, Hardware, Sampling, Stream, check_device};
 use forgetlab_study::experiment::ChatSettings;
+use forgetlab_worker::data::{Chat, Message, Tokenizer};
+use forgetlab_worker::eval::{Sample, sample, summarise};
 use serde_json::json;
 
 use super::bench::Dtype;

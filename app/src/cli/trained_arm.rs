@@ -3,9 +3,9 @@
 use anyhow::bail;
 use forgetlab_engine::model::{Layout, Params};
 use forgetlab_engine::pretrained::Pretrained;
-use forgetlab_engine::train::read_student;
 use forgetlab_study::experiment::{ArmInfo, RunConfig};
 use forgetlab_study::run::{Results, RunDir, RunError};
+use forgetlab_worker::train::read_student;
 
 /// An arm of a run on disk.
 pub struct TrainedArm {

@@ -6,12 +6,11 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
-use forgetlab_engine::device::{Hardware, check_device};
-use forgetlab_engine::engine::Compute;
-use forgetlab_engine::eval::{Check, ParityError, verify_llama, verify_mini};
 use forgetlab_engine::model::Params;
 use forgetlab_engine::ops::Precision;
 use forgetlab_engine::pretrained::{self, Hub};
+use forgetlab_engine::{Compute, Hardware, check_device};
+use forgetlab_worker::verify::{Check, ParityError, verify_llama, verify_mini};
 
 use super::exit;
 

@@ -10,13 +10,13 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
-use forgetlab_engine::device::check_device;
+use forgetlab_engine::check_device;
 use forgetlab_engine::pretrained::Hub;
-use forgetlab_engine::train::{self, BREADCRUMB, Outcome, RunOptions};
 use forgetlab_plugin_host::{Plugin, Registry, breadcrumb, search_path};
 use forgetlab_study::experiment::{RunConfig, validate};
 use forgetlab_study::report;
 use forgetlab_study::run::{Event, Results, RunDir, RunStatus, write_atomically};
+use forgetlab_worker::train::{self, BREADCRUMB, Outcome, RunOptions};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use super::exit;

@@ -78,11 +78,6 @@ impl Engine {
         &self.pool
     }
 
-    /// Number of threads.
-    pub fn threads(&self) -> usize {
-        self.threads
-    }
-
     /// Computes losses and, in the lanes, the gradient of their weighted sum with respect to `student`, or
     /// to its adapters where it has some.
     ///

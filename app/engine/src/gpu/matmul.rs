@@ -1,6 +1,8 @@
 //! Matrix products: inputs in f32 or bf16, sums and results in f32.
 
-use candle_core::{DType, Device, Layout, Result, Tensor, bail};
+use candle_core::{DType, Device, Result, Tensor};
+#[cfg(any(feature = "cuda", test))]
+use candle_core::{Layout, bail};
 
 /// `y [M, N] = x [M, K] · w [N, K]ᵀ`: a linear layer with weights `[out, in]`.
 pub fn matmul_nt(x: &Tensor, w: &Tensor) -> Result<Tensor> {

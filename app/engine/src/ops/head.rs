@@ -209,7 +209,7 @@ multiversion! {
 
 /// `log Σ e^x`.
 #[inline(always)]
-pub(crate) fn log_sum_exp(row: &[f32]) -> f32 {
+pub fn log_sum_exp(row: &[f32]) -> f32 {
     let (body, tail) = row.as_chunks::<LANES>();
     let max = maximum(row);
     let mut sum = [0f32; LANES];

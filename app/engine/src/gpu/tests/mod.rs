@@ -12,6 +12,9 @@ use super::kernels::Args;
 
 use crate::random::Stream;
 
+/// Where the kernels are wrapped for the C compiler.
+const SOURCE: &str = "src/gpu/tests/on_cpu.c";
+
 /// Devices to test on, by name.
 fn devices() -> Vec<(&'static str, Device)> {
     let gpu = match cfg!(feature = "cuda") {

@@ -7,7 +7,7 @@ use std::sync::{Mutex, OnceLock};
 
 use libloading::Library;
 
-use super::Args;
+use super::{Args, SOURCE};
 
 /// Runs a kernel as a GPU would.
 pub fn run(name: &str, blocks: usize, args: Args) {
@@ -30,7 +30,7 @@ fn library() -> &'static Library {
     static LIBRARY: OnceLock<Library> = OnceLock::new();
     LIBRARY.get_or_init(|| {
         let dir = tempfile::tempdir().expect("a temporary folder");
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../engine/src/gpu/tests/on_cpu.c");
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join(SOURCE);
         let compiled = dir.path().join("libkernels.so");
         let flags = [
             "-std=gnu11",

@@ -1,0 +1,77 @@
+//! What can be wrong with the data of an experiment.
+
+use forgetlab_study::experiment::DIGIT_TASKS;
+
+use crate::data::{SourceError, TokenSetError, TokenizerError};
+use forgetlab_engine::pretrained::PretrainedError;
+
+/// Datasets that cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum DataError {
+    /// Unknown name.
+    #[error("there is no dataset `{0}` here; there are {list}", list = DIGIT_TASKS.join(", "))]
+    Unknown(String),
+    /// Nothing to train on, or nothing to evaluate on.
+    #[error(
+        "dataset `{name}` has {inputs} inputs, of which data.held_out = {held_out} leaves none to \
+         {what}; choose another share, or more data.n_digits"
+    )]
+    Empty {
+        /// Dataset.
+        name: &'static str,
+        /// Its different inputs.
+        inputs: u64,
+        /// Share held out.
+        held_out: f64,
+        /// What there is nothing for.
+        what: &'static str,
+    },
+    /// Text that is no row of tokens.
+    #[error("`{0}` is not a token; write tokens separated by spaces, e.g. `<bos> reversal 1 2 3`")]
+    Text(String),
+    /// The pretrained model cannot be opened.
+    #[error(transparent)]
+    Pretrained(#[from] Box<PretrainedError>),
+    /// Its tokenizer cannot be had, or cannot do what is asked.
+    #[error(transparent)]
+    Tokenizer(#[from] Box<TokenizerError>),
+    /// Documents that do not become rows.
+    #[error("dataset `{name}`: {source}")]
+    Rows {
+        /// Dataset.
+        name: String,
+        /// What is wrong.
+        #[source]
+        source: Box<TokenSetError>,
+    },
+    /// Questions that cannot be read.
+    #[error("questions `{name}`: {source}")]
+    Questions {
+        /// Dataset.
+        name: String,
+        /// What is wrong.
+        #[source]
+        source: Box<SourceError>,
+    },
+    /// A file that says something else than when the run was made.
+    #[error(
+        "`{name}`: its files were changed since the run was made; bring them back as they were, or \
+         start a new run"
+    )]
+    Changed {
+        /// Dataset, or the model.
+        name: String,
+    },
+    /// Rows the model was not made for.
+    #[error(
+        "data.rows.seq_len = {seq_len}, but {model} was made for rows of at most {most} tokens"
+    )]
+    TooLong {
+        /// Tokens of a row.
+        seq_len: usize,
+        /// The model.
+        model: String,
+        /// What it can read.
+        most: usize,
+    },
+}

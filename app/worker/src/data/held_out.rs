@@ -1,0 +1,26 @@
+//! Rows that are never trained on.
+
+use crate::data::Batch;
+
+/// Held-out rows of one dataset.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HeldOut {
+    /// Dataset.
+    pub dataset: String,
+    /// Its rows.
+    pub batch: Batch,
+    /// What is counted as right.
+    pub accuracy: Accuracy,
+}
+
+/// What is counted as right.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Accuracy {
+    /// Rows whose every token after the prompt is what greedy decoding writes.
+    Answers {
+        /// Tokens of a row given as the prompt; the rest is the answer.
+        prompt_len: usize,
+    },
+    /// Targets that are the most likely token, given the row before them.
+    Tokens,
+}

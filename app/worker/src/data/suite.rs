@@ -1,0 +1,285 @@
+//! The datasets of one experiment.
+
+use forgetlab_plugin_host::{SpecialTokens, Task};
+use forgetlab_study::experiment::{ChatSettings, DataSpec, ModelSpec, RunConfig};
+use forgetlab_study::run::Role;
+
+use crate::data::digits::{Digits, token};
+use crate::data::texts::{QuestionSet, Texts};
+use crate::data::{Batch, DataError, HeldOut, Reduction, Rows, Shuffle, Tokenizer};
+use forgetlab_engine::pretrained::Pretrained;
+use forgetlab_engine::{Random, Stream};
+
+/// Every dataset of an experiment: those of its phases in order, then what is only measured.
+#[derive(Debug)]
+pub struct Suite {
+    datasets: Datasets,
+    held_out: Vec<HeldOut>,
+    /// Dataset of each phase.
+    phases: Vec<usize>,
+}
+
+/// Datasets by their kind, and what speaks their language.
+#[derive(Debug)]
+enum Datasets {
+    Digits(Vec<Digits>),
+    Texts(Box<Texts>),
+}
+
+impl Suite {
+    /// The datasets of a configuration.
+    ///
+    /// # Errors
+    /// [`DataError`] where a phase names none of them, a file cannot be read or was changed, or one has
+    /// no rows to train or evaluate on.
+    pub fn new(config: &RunConfig) -> Result<Self, DataError> {
+        match (&config.data, &config.model) {
+            (DataSpec::Text(text), ModelSpec::Pretrained(model)) => {
+                Self::texts(config, Texts::open(text, model)?)
+            }
+            (DataSpec::Text(_), ModelSpec::Mini(_)) => Err(DataError::Unknown("text".into())),
+            (DataSpec::Digits { n_digits, held_out }, _) => {
+                Self::digits(config, *n_digits, *held_out)
+            }
+        }
+    }
+
+    fn digits(config: &RunConfig, n_digits: usize, held_out: f64) -> Result<Self, DataError> {
+        let (mut datasets, mut phases) = (Vec::<Digits>::new(), Vec::new());
+        for phase in &config.phases {
+            let known = datasets.iter().position(|d| d.name == phase.dataset);
+            let index = match known {
+                Some(index) => index,
+                None => {
+                    let dataset = Digits::new(&phase.dataset, n_digits, held_out)
+                        .ok_or_else(|| DataError::Unknown(phase.dataset.clone()))?;
+                    if let Some(what) = dataset.lacks() {
+                        let (name, inputs) = (dataset.name, dataset.inputs());
+                        return Err(DataError::Empty {
+                            name,
+                            inputs,
+                            held_out,
+                            what,
+                        });
+                    }
+                    datasets.push(dataset);
+                    datasets.len() - 1
+                }
+            };
+            phases.push(index);
+        }
+        let rows = config.training.eval_rows;
+        Ok(Self {
+            held_out: datasets.iter().map(|d| d.held_out(rows)).collect(),
+            datasets: Datasets::Digits(datasets),
+            phases,
+        })
+    }
+
+    fn texts(config: &RunConfig, mut texts: Texts) -> Result<Self, DataError> {
+        // In the order of their first phase, which is the order of the screen and the CSVs.
+        let first = |name: &str| config.phases.iter().position(|p| p.dataset == name);
+        texts
+            .sets
+            .sort_by_key(|set| first(&set.name).unwrap_or(usize::MAX));
+        let phases = config.phases.iter().map(|phase| {
+            let found = texts.sets.iter().position(|set| set.name == phase.dataset);
+            found.ok_or_else(|| DataError::Unknown(phase.dataset.clone()))
+        });
+        let phases = phases.collect::<Result<_, _>>()?;
+        let rows = config.training.eval_rows;
+        Ok(Self {
+            held_out: texts
+                .sets
+                .iter()
+                .map(|s| s.held_out(rows, texts.pad))
+                .collect(),
+            datasets: Datasets::Texts(Box::new(texts)),
+            phases,
+        })
+    }
+
+    /// The pretrained model that the student begins as, where it does.
+    pub fn pretrained(&self) -> Option<&Pretrained> {
+        match &self.datasets {
+            Datasets::Digits(_) => None,
+            Datasets::Texts(texts) => Some(&texts.pretrained),
+        }
+    }
+
+    /// Size of the vocabulary.
+    pub fn vocab_size(&self) -> usize {
+        match &self.datasets {
+            Datasets::Digits(_) => token::VOCAB_SIZE,
+            Datasets::Texts(texts) => texts.pretrained.config.vocab_size,
+        }
+    }
+
+    /// Tokens of a row, at most; of the digit tasks, of every row.
+    pub fn seq_len(&self) -> usize {
+        match &self.datasets {
+            Datasets::Digits(digits) => digits.first().map_or(0, Digits::seq_len),
+            Datasets::Texts(texts) => texts.seq_len,
+        }
+    }
+
+    /// Held-out rows of every dataset.
+    pub fn held_out(&self) -> &[HeldOut] {
+        &self.held_out
+    }
+
+    /// Multiple-choice questions.
+    pub fn questions(&self) -> &[QuestionSet] {
+        match &self.datasets {
+            Datasets::Digits(_) => &[],
+            Datasets::Texts(texts) => &texts.questions,
+        }
+    }
+
+    /// The tokenizer of a pretrained model, where there is one.
+    pub fn tokenizer(&self) -> Option<&Tokenizer> {
+        match &self.datasets {
+            Datasets::Digits(_) => None,
+            Datasets::Texts(texts) => Some(&texts.tokenizer),
+        }
+    }
+
+    /// Settings of the chat template.
+    pub fn chat_settings(&self) -> ChatSettings {
+        match &self.datasets {
+            Datasets::Digits(_) => ChatSettings::default(),
+            Datasets::Texts(texts) => texts.chat.clone(),
+        }
+    }
+
+    /// Part of dataset number `index` in a phase; what no phase trains is what the model began with.
+    pub fn role(&self, index: usize, phase: usize) -> Role {
+        if self.phases[phase] == index {
+            Role::New
+        } else if self.phases[..phase].contains(&index) || !self.phases.contains(&index) {
+            Role::Old
+        } else {
+            Role::Future
+        }
+    }
+
+    /// Datasets of the phases before one.
+    pub fn old(&self, phase: usize) -> Vec<usize> {
+        let trained = |index: &usize| self.phases[..phase].contains(index);
+        (0..self.held_out.len())
+            .filter(trained)
+            .filter(|&i| self.role(i, phase) == Role::Old)
+            .collect()
+    }
+
+    /// Number of the dataset a phase trains on.
+    pub fn new_dataset(&self, phase: usize) -> usize {
+        self.phases[phase]
+    }
+
+    /// A dataset as strategies see it.
+    pub fn task(&self, index: usize) -> Task {
+        match &self.datasets {
+            Datasets::Digits(digits) => {
+                let dataset = &digits[index];
+                Task {
+                    name: dataset.name.into(),
+                    markers: dataset.markers().to_vec(),
+                    sequences: dataset.inputs(),
+                }
+            }
+            Datasets::Texts(texts) => {
+                let set = &texts.sets[index];
+                Task {
+                    name: set.name.clone(),
+                    markers: texts.markers.clone(),
+                    sequences: set.train.len() as u64,
+                }
+            }
+        }
+    }
+
+    /// Appends `rows` training rows of dataset `index`, drawn at random.
+    pub fn draw(&self, index: usize, random: &mut Random, rows: usize, out: &mut Rows) {
+        match &self.datasets {
+            Datasets::Digits(digits) => digits[index].draw(random, rows, out),
+            Datasets::Texts(texts) => texts.sets[index].draw(random, rows, out),
+        }
+    }
+
+    /// The batch of training rows for a step of dataset `index`, counted from the start of the phase.
+    ///
+    /// Digit tasks draw with replacement from inputs without end; of text every row comes once before
+    /// any comes again.
+    pub fn batch(&self, index: usize, stream: &Stream, step: u64, rows: usize) -> Batch {
+        match &self.datasets {
+            Datasets::Digits(_) => {
+                let mut drawn = Rows::default();
+                self.draw(index, &mut stream.at(step), rows, &mut drawn);
+                drawn.all(self.pad())
+            }
+            Datasets::Texts(texts) => {
+                let train = &texts.sets[index].train;
+                let mut order = Shuffle::of(stream.clone(), train.len());
+                train.batch(&order.draw(step * rows as u64, rows), texts.pad)
+            }
+        }
+    }
+
+    /// What a loss is divided by.
+    pub fn reduction(&self) -> Reduction {
+        match &self.datasets {
+            Datasets::Digits(_) => Reduction::Positions,
+            Datasets::Texts(_) => Reduction::Targets,
+        }
+    }
+
+    /// What rows are padded with.
+    pub fn pad(&self) -> u32 {
+        match &self.datasets {
+            Datasets::Digits(_) => token::PAD,
+            Datasets::Texts(texts) => texts.pad,
+        }
+    }
+
+    /// Ids of the special tokens.
+    pub fn special_tokens(&self) -> SpecialTokens {
+        match &self.datasets {
+            Datasets::Digits(_) => SpecialTokens {
+                bos: Some(token::BOS),
+                eos: Some(token::EOS),
+                pad: Some(token::PAD),
+            },
+            Datasets::Texts(texts) => texts.special_tokens(),
+        }
+    }
+
+    /// Token ids of text; of the digit tasks, token names separated by spaces.
+    ///
+    /// # Errors
+    /// [`DataError::Text`] names the first word that is no token.
+    pub fn encode(&self, text: &str) -> Result<Vec<u32>, DataError> {
+        if let Datasets::Texts(texts) = &self.datasets {
+            return Ok(texts.tokenizer.encode(text).map_err(Box::new)?);
+        }
+        let names: Vec<String> = (0..token::VOCAB_SIZE as u32).map(token::name).collect();
+        text.split_whitespace()
+            .map(|word| match names.iter().position(|name| name == word) {
+                Some(id) => Ok(id as u32),
+                None => Err(DataError::Text(word.into())),
+            })
+            .collect()
+    }
+
+    /// Text of tokens; of the digit tasks, their names, separated by spaces.
+    ///
+    /// # Errors
+    /// Ids that the tokenizer does not know.
+    pub fn decode(&self, tokens: &[u32]) -> Result<String, DataError> {
+        if let Datasets::Texts(texts) = &self.datasets {
+            return Ok(texts.tokenizer.decode(tokens).map_err(Box::new)?);
+        }
+        let names: Vec<String> = tokens.iter().map(|&id| token::name(id)).collect();
+        Ok(names.join(" "))
+    }
+}

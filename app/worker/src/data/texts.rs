@@ -1,0 +1,193 @@
+//! Datasets of text, conversations and questions, in the tokens of a pretrained model.
+
+use std::path::PathBuf;
+
+use forgetlab_plugin_host::SpecialTokens;
+use forgetlab_study::experiment::{
+    ChatSettings, PretrainedSpec, QuestionStyle, QuestionsSpec, TextSpec, TokenSetSettings, When,
+};
+
+use crate::data::{
+    Accuracy, Chat, DataError, Fields, HeldOut, Message, Question, Rows, SourceError, TokenSet,
+    Tokenizer, hash_files, read_questions,
+};
+use forgetlab_engine::Random;
+use forgetlab_engine::pretrained::{Hub, Pretrained, open};
+
+/// What an experiment on text reads, and what its model and tokenizer are.
+#[derive(Debug)]
+pub(super) struct Texts {
+    pub pretrained: Pretrained,
+    pub tokenizer: Tokenizer,
+    pub sets: Vec<TextSet>,
+    pub questions: Vec<QuestionSet>,
+    /// Settings of the chat template.
+    pub chat: ChatSettings,
+    /// The most tokens of a row.
+    pub seq_len: usize,
+    pub pad: u32,
+    /// What begins a user's turn, or a text where there is no chat template.
+    pub markers: Vec<u32>,
+    /// The token that begins rows of text.
+    bos: Option<u32>,
+}
+
+/// Rows of a dataset.
+#[derive(Debug)]
+pub(super) struct TextSet {
+    pub name: String,
+    pub train: Rows,
+    held_out: Rows,
+}
+
+impl Texts {
+    /// Opens the model and reads the files.
+    pub fn open(spec: &TextSpec, model: &PretrainedSpec) -> Result<Self, DataError> {
+        let pretrained = open(&model.pretrained, &Hub::from_env(), &()).map_err(Box::new)?;
+        if model.hash.is_some() && pretrained.hash().map_err(Box::new)? != model.hash {
+            return Err(DataError::Changed {
+                name: model.pretrained.clone(),
+            });
+        }
+        let tokenizer = Tokenizer::of(&pretrained).map_err(Box::new)?;
+        let seq_len = spec.rows.seq_len;
+        if let Some(most) = pretrained.max_positions.filter(|&most| most < seq_len) {
+            return Err(DataError::TooLong {
+                seq_len,
+                model: pretrained.name,
+                most,
+            });
+        }
+        let sets = spec.datasets.iter().map(|dataset| {
+            let rows = |source| DataError::Rows {
+                name: dataset.name.clone(),
+                source: Box::new(source),
+            };
+            let files = &dataset.files;
+            unchanged(&dataset.name, files, dataset.hash.as_deref(), |source| {
+                rows(source.into())
+            })?;
+            let set = TokenSet::from_files(files, &Fields::default(), &tokenizer, &spec.rows);
+            let set = set.map_err(rows)?;
+            Ok(TextSet {
+                name: dataset.name.clone(),
+                train: set.train,
+                held_out: set.held_out,
+            })
+        });
+        let sets = sets.collect::<Result<_, DataError>>()?;
+        let questions = spec.questions.iter().map(QuestionSet::open);
+        let questions = questions.collect::<Result<_, _>>()?;
+        let special = tokenizer.special_tokens();
+        let bos = match &spec.rows.bos {
+            Some(token) => Some(tokenizer.token_id(token).map_err(Box::new)?),
+            None => special.bos,
+        };
+        Ok(Self {
+            markers: markers(&tokenizer, &spec.rows, bos)?,
+            pad: special.pad.or(special.eos).or(bos).unwrap_or(0),
+            pretrained,
+            tokenizer,
+            sets,
+            questions,
+            chat: spec.rows.chat.clone(),
+            seq_len,
+            bos,
+        })
+    }
+
+    /// Ids of the special tokens; BOS is what begins rows of text.
+    pub fn special_tokens(&self) -> SpecialTokens {
+        SpecialTokens {
+            bos: self.bos,
+            ..self.tokenizer.special_tokens()
+        }
+    }
+}
+
+impl TextSet {
+    /// Appends training rows drawn with replacement.
+    pub fn draw(&self, random: &mut Random, rows: usize, out: &mut Rows) {
+        for _ in 0..rows {
+            let (tokens, mask) = self
+                .train
+                .row(random.below(self.train.len() as u64) as usize);
+            out.push(tokens, mask);
+        }
+    }
+
+    /// Up to `most` held-out rows, from all over the dataset, the same for every run.
+    pub fn held_out(&self, most: usize, pad: u32) -> HeldOut {
+        let all = self.held_out.len();
+        let rows = most.min(all);
+        let spread: Vec<usize> = (0..rows).map(|i| i * all / rows).collect();
+        HeldOut {
+            dataset: self.name.clone(),
+            batch: self.held_out.batch(&spread, pad),
+            accuracy: Accuracy::Tokens,
+        }
+    }
+}
+
+/// Multiple-choice questions, read and chosen.
+#[derive(Debug)]
+pub struct QuestionSet {
+    /// Name of the dataset.
+    pub name: String,
+    /// How they are asked.
+    pub style: QuestionStyle,
+    /// When they are asked.
+    pub when: When,
+    /// The questions.
+    pub questions: Vec<Question>,
+}
+
+impl QuestionSet {
+    fn open(spec: &QuestionsSpec) -> Result<Self, DataError> {
+        let unread = |source| DataError::Questions {
+            name: spec.name.clone(),
+            source: Box::new(source),
+        };
+        let file = std::slice::from_ref(&spec.file);
+        unchanged(&spec.name, file, spec.hash.as_deref(), unread)?;
+        let mut questions = read_questions(&spec.file).map_err(unread)?;
+        // Files have their own order, often by difficulty or subject.
+        questions.sort_by_cached_key(|q| *blake3::hash(q.question.as_bytes()).as_bytes());
+        questions.truncate(spec.most);
+        Ok(Self {
+            name: spec.name.clone(),
+            style: spec.style,
+            when: spec.when,
+            questions,
+        })
+    }
+}
+
+/// Whether files still have the hash they had, where that is known.
+fn unchanged(
+    name: &str,
+    files: &[PathBuf],
+    hash: Option<&str>,
+    unread: impl FnOnce(SourceError) -> DataError,
+) -> Result<(), DataError> {
+    let Some(hash) = hash else { return Ok(()) };
+    match hash_files(files).map_err(unread)? == hash {
+        true => Ok(()),
+        false => Err(DataError::Changed { name: name.into() }),
+    }
+}
+
+/// What stands before a user's words, or what begins a text where there is no chat template.
+fn markers(
+    tokenizer: &Tokenizer,
+    rows: &TokenSetSettings,
+    bos: Option<u32>,
+) -> Result<Vec<u32>, DataError> {
+    const WORDS: &str = "\u{f5a1}";
+    let user = [Message::new("user", WORDS)];
+    let rendered = Chat::new(tokenizer, &rows.chat).and_then(|chat| chat.render(&user, false));
+    match rendered.as_deref().map(|text| text.split_once(WORDS)) {
+        Ok(Some((header, _))) => Ok(tokenizer.encode(header).map_err(Box::new)?),
+        _ => Ok(bos.into_iter().collect()),
+    }
+}

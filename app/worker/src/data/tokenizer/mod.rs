@@ -1,0 +1,314 @@
+//! Text to token ids and back, as the model's own tokenizer does it.
+//!
+//! Read from a Hugging Face folder (`tokenizer.json` and the configurations beside it) or from the
+//! metadata of a GGUF file. Nothing is added to a text unless asked for: which rows begin with BOS
+//! is the business of whoever makes rows.
+
+mod folder;
+mod gguf;
+#[cfg(test)]
+pub(super) mod tests;
+
+use std::ffi::OsStr;
+use std::fmt;
+use std::io;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use tokenizers::PostProcessorWrapper;
+
+use forgetlab_engine::pretrained::{GgufMetadata, Pretrained};
+use forgetlab_plugin_host::SpecialTokens;
+
+/// A tokenizer that cannot be had, or cannot do what is asked.
+#[derive(Debug, thiserror::Error)]
+pub enum TokenizerError {
+    /// A file cannot be read.
+    #[error("cannot read {}: {source}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// Neither a model folder, a GGUF file nor a `tokenizer.json`.
+    #[error(
+        "{} holds no tokenizer; name a model folder with tokenizer.json, that file, or a .gguf file",
+        path.display()
+    )]
+    NotFound {
+        /// What was named.
+        path: PathBuf,
+    },
+    /// A file that cannot be understood.
+    #[error("{}: {problem}", path.display())]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// Nothing to begin a row with.
+    #[error(
+        "the tokenizer of {name} has no BOS token, with which every row of text begins; name one \
+         of its tokens as `bos`"
+    )]
+    NoBos {
+        /// Where the tokenizer came from.
+        name: String,
+    },
+    /// No such special token.
+    #[error("the tokenizer of {name} has no token `{token}`{}", hint(near))]
+    NoToken {
+        /// Where the tokenizer came from.
+        name: String,
+        /// What was asked for.
+        token: String,
+        /// Its special tokens.
+        near: Vec<String>,
+    },
+    /// Text that has no tokens, or ids that are none.
+    #[error("the tokenizer of {name} failed: {problem}")]
+    Failed {
+        /// Where the tokenizer came from.
+        name: String,
+        /// What the tokenizer said.
+        problem: String,
+    },
+}
+
+fn hint(tokens: &[String]) -> String {
+    match tokens {
+        [] => String::new(),
+        some => format!("; its special tokens are {}", some.join(", ")),
+    }
+}
+
+/// A model's tokenizer, its special tokens and its chat template.
+pub struct Tokenizer {
+    inner: tokenizers::Tokenizer,
+    name: String,
+    hash: String,
+    special: SpecialTokens,
+    stop: Vec<u32>,
+    adds_bos: bool,
+    template: Option<String>,
+    vocab_size: usize,
+    /// Texts of the special tokens, longest first.
+    special_texts: Vec<String>,
+}
+
+/// What a folder or a GGUF file says of its tokenizer.
+struct Parts {
+    inner: tokenizers::Tokenizer,
+    name: String,
+    hash: String,
+    special: SpecialTokens,
+    stop: Vec<u32>,
+    adds_bos: bool,
+    template: Option<String>,
+}
+
+impl Tokenizer {
+    /// Reads the tokenizer of a model folder, a `.gguf` file or a `tokenizer.json`.
+    ///
+    /// # Errors
+    /// [`TokenizerError`] names the file and what is wrong with it.
+    pub fn open(path: &Path) -> Result<Self, TokenizerError> {
+        let parts = if path.extension() == Some(OsStr::new("gguf")) {
+            gguf::open(path)?
+        } else {
+            folder::open(path)?
+        };
+        Self::new(parts)
+    }
+
+    /// The tokenizer of a pretrained model.
+    ///
+    /// # Errors
+    /// [`TokenizerError`] names the file and what is wrong with it.
+    pub fn of(model: &Pretrained) -> Result<Self, TokenizerError> {
+        // A GGUF file is named by its path, and holds its tokenizer.
+        let place = model.folder().unwrap_or_else(|| model.name.clone().into());
+        Self::open(&place)
+    }
+
+    /// It as a `tokenizer.json`.
+    ///
+    /// # Errors
+    /// When the tokenizers library refuses.
+    pub fn to_json(&self) -> Result<String, TokenizerError> {
+        let failed = |error: tokenizers::Error| TokenizerError::Failed {
+            name: self.name.clone(),
+            problem: error.to_string(),
+        };
+        self.inner.to_string(true).map_err(failed)
+    }
+
+    /// The tokenizer that the metadata of a GGUF file describes; `path` is for messages.
+    ///
+    /// # Errors
+    /// Where a key is missing or names a kind of tokenizer that is not byte-level BPE.
+    pub fn from_gguf(path: &Path, metadata: &GgufMetadata) -> Result<Self, TokenizerError> {
+        Self::new(gguf::parts(path, metadata)?)
+    }
+
+    fn new(parts: Parts) -> Result<Self, TokenizerError> {
+        let Parts {
+            mut inner,
+            name,
+            hash,
+            special,
+            stop,
+            adds_bos,
+            template,
+        } = parts;
+        let failed = |problem: tokenizers::Error| TokenizerError::Failed {
+            name: name.clone(),
+            problem: problem.to_string(),
+        };
+        inner.with_truncation(None).map_err(failed)?;
+        inner.with_padding(None);
+        // A post-processor adds special tokens and trims spaces off offsets; neither is wanted.
+        inner.with_post_processor(None::<PostProcessorWrapper>);
+        let added = inner.get_added_tokens_decoder();
+        let mut special_texts: Vec<String> = added
+            .into_values()
+            .filter(|token| token.special)
+            .map(|token| token.content)
+            .collect();
+        special_texts.sort_by(|a, b| b.len().cmp(&a.len()).then_with(|| a.cmp(b)));
+        let last = inner.get_vocab(true).into_values().max();
+        Ok(Self {
+            vocab_size: last.map_or(0, |id| id as usize + 1),
+            inner,
+            name,
+            hash,
+            special,
+            stop,
+            adds_bos,
+            template,
+            special_texts,
+        })
+    }
+
+    /// Token ids of a text, nothing added. Special tokens written out in it become those tokens.
+    ///
+    /// # Errors
+    /// Where the tokenizer fails.
+    pub fn encode(&self, text: &str) -> Result<Vec<u32>, TokenizerError> {
+        let encoding = self.inner.encode_fast(text, false);
+        Ok(encoding.map_err(|e| self.failed(e))?.get_ids().to_vec())
+    }
+
+    /// Token ids of a text, and the bytes of the text that each stands for. Tokens that share the
+    /// bytes of one character all have the whole of it.
+    ///
+    /// # Errors
+    /// Where the tokenizer fails.
+    pub fn encode_with_spans(
+        &self,
+        text: &str,
+    ) -> Result<Vec<(u32, Range<usize>)>, TokenizerError> {
+        let encoding = self.inner.encode(text, false).map_err(|e| self.failed(e))?;
+        let spans = encoding.get_offsets().iter().map(|&(from, to)| from..to);
+        Ok(encoding.get_ids().iter().copied().zip(spans).collect())
+    }
+
+    /// Text of token ids, special tokens written out.
+    ///
+    /// # Errors
+    /// Where the tokenizer fails.
+    pub fn decode(&self, tokens: &[u32]) -> Result<String, TokenizerError> {
+        self.inner.decode(tokens, false).map_err(|e| self.failed(e))
+    }
+
+    /// BOS, EOS and padding, where the model has them.
+    pub fn special_tokens(&self) -> SpecialTokens {
+        self.special
+    }
+
+    /// The token that begins a text.
+    ///
+    /// # Errors
+    /// [`TokenizerError::NoBos`] where there is none.
+    pub fn bos(&self) -> Result<u32, TokenizerError> {
+        self.special.bos.ok_or_else(|| TokenizerError::NoBos {
+            name: self.name.clone(),
+        })
+    }
+
+    /// Tokens at which generation ends: EOS and what the generation configuration adds.
+    pub fn stop_tokens(&self) -> &[u32] {
+        &self.stop
+    }
+
+    /// Whether the model expects plain text to begin with BOS.
+    pub fn adds_bos(&self) -> bool {
+        self.adds_bos
+    }
+
+    /// Id of a token by its name, e.g. `<|endoftext|>`.
+    ///
+    /// # Errors
+    /// [`TokenizerError::NoToken`] lists the special tokens there are.
+    pub fn token_id(&self, token: &str) -> Result<u32, TokenizerError> {
+        self.inner
+            .token_to_id(token)
+            .ok_or_else(|| TokenizerError::NoToken {
+                name: self.name.clone(),
+                token: token.into(),
+                near: self.special_texts.iter().take(20).cloned().collect(),
+            })
+    }
+
+    /// Name of a token.
+    pub fn token_name(&self, id: u32) -> Option<String> {
+        self.inner.id_to_token(id)
+    }
+
+    /// Length in bytes of the special token that `text` begins with.
+    pub(super) fn special_at(&self, text: &str) -> Option<usize> {
+        let mut texts = self.special_texts.iter();
+        texts
+            .find(|t| text.starts_with(t.as_str()))
+            .map(String::len)
+    }
+
+    /// One more than the largest id; a model may have more embeddings.
+    pub fn vocab_size(&self) -> usize {
+        self.vocab_size
+    }
+
+    /// The chat template, in Jinja.
+    pub fn template(&self) -> Option<&str> {
+        self.template.as_deref()
+    }
+
+    /// Where the tokenizer came from.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Hash of all that decides what a text becomes.
+    pub fn hash(&self) -> &str {
+        &self.hash
+    }
+
+    fn failed(&self, problem: tokenizers::Error) -> TokenizerError {
+        TokenizerError::Failed {
+            name: self.name.clone(),
+            problem: problem.to_string(),
+        }
+    }
+}
+
+impl fmt::Debug for Tokenizer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tokenizer")
+            .field("name", &self.name)
+            .field("vocab_size", &self.vocab_size)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,129 @@
+//! Asking a model multiple-choice questions.
+
+use forgetlab_study::experiment::{QuestionStyle, When};
+use forgetlab_study::run::ChoiceScores;
+
+use crate::data::{Chat, QuestionSet, Suite, Tokenizer};
+use crate::eval::{ChoiceError, ChoiceTask, Wanted};
+use forgetlab_engine::{Compute, ComputeError, Query, Weights};
+
+/// Multiple-choice questions, ready to be asked.
+#[derive(Debug)]
+pub struct Choices {
+    /// Name of the dataset.
+    pub name: String,
+    /// When they are asked.
+    pub when: When,
+    task: ChoiceTask,
+}
+
+/// Questions that cannot be asked.
+#[derive(Debug, thiserror::Error)]
+#[error("questions `{name}`: {source}")]
+pub struct QuestionsError {
+    /// Dataset.
+    pub name: String,
+    /// What is wrong.
+    #[source]
+    pub source: Box<ChoiceError>,
+}
+
+/// The most positions of one forward; larger wastes padding, smaller repacks the weights more often.
+const MAX_POSITIONS: usize = 1 << 13;
+
+/// Every set of questions of an experiment, ready to be asked.
+///
+/// # Errors
+/// [`QuestionsError`] names the first set that its tokenizer or chat template cannot put.
+pub fn questions(suite: &Suite) -> Result<Vec<Choices>, QuestionsError> {
+    let Some(tokenizer) = suite.tokenizer() else {
+        return Ok(Vec::new());
+    };
+    let sets = suite.questions().iter();
+    sets.map(|set| {
+        let task = task(set, suite, tokenizer).map_err(|source| QuestionsError {
+            name: set.name.clone(),
+            source: Box::new(source),
+        })?;
+        Ok(Choices {
+            name: set.name.clone(),
+            when: set.when,
+            task,
+        })
+    })
+    .collect()
+}
+
+fn task(
+    set: &QuestionSet,
+    suite: &Suite,
+    tokenizer: &Tokenizer,
+) -> Result<ChoiceTask, ChoiceError> {
+    match set.style {
+        QuestionStyle::Chat => {
+            let chat = Chat::new(tokenizer, &suite.chat_settings())?;
+            ChoiceTask::chat(&set.questions, tokenizer, &chat)
+        }
+        QuestionStyle::Plain => {
+            let first = tokenizer.special_tokens().bos;
+            let first = first.filter(|_| tokenizer.adds_bos());
+            ChoiceTask::plain(&set.questions, tokenizer, first)
+        }
+    }
+}
+
+impl Choices {
+    /// Asks a model all questions; `None` where its answers are none.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn ask(
+        &self,
+        compute: &mut Compute,
+        model: &Weights,
+    ) -> Result<Option<ChoiceScores>, ComputeError> {
+        let requests = self.task.requests();
+        let mut answers = vec![Vec::new(); requests.len()];
+        let mut order: Vec<usize> = (0..requests.len()).collect();
+        order.sort_by_key(|&i| requests[i].tokens.len());
+        while let Some(&last) = order.last() {
+            // The longest of what is left decides how wide the pass is.
+            let seq_len = requests[last].tokens.len();
+            let rows = (MAX_POSITIONS / seq_len).clamp(1, order.len());
+            let pass = order.split_off(order.len() - rows);
+            let (mut tokens, mut queries) = (Vec::with_capacity(rows * seq_len), Vec::new());
+            for (row, &i) in pass.iter().enumerate() {
+                let request = &requests[i];
+                tokens.extend_from_slice(&request.tokens);
+                tokens.resize((row + 1) * seq_len, 0);
+                let query = |position: usize, candidates| Query {
+                    position: row * seq_len + position,
+                    candidates,
+                };
+                match &request.wanted {
+                    Wanted::Next(candidates) => {
+                        queries.push(query(request.tokens.len() - 1, candidates.clone()));
+                    }
+                    Wanted::Span(span) => {
+                        queries.extend(span.clone().map(|p| query(p - 1, vec![request.tokens[p]])))
+                    }
+                }
+            }
+            let found = compute.log_probs(model, &tokens, seq_len, &queries)?;
+            let mut found = found.into_iter();
+            for &i in &pass {
+                answers[i] = match &requests[i].wanted {
+                    Wanted::Next(_) => {
+                        let of_choices = found.next().unwrap_or_default();
+                        of_choices.into_iter().map(f64::from).collect()
+                    }
+                    Wanted::Span(span) => {
+                        let parts = found.by_ref().take(span.len()).flatten();
+                        vec![parts.map(f64::from).sum()]
+                    }
+                };
+            }
+        }
+        Ok(self.task.score(&answers).ok())
+    }
+}

@@ -1,0 +1,15 @@
+//! Evaluation: held-out losses and accuracy, questions, texts a model writes.
+
+mod ask;
+mod choices;
+mod heldout;
+#[cfg(test)]
+mod real_model;
+mod samples;
+mod scores;
+
+pub use ask::{Choices, QuestionsError, questions};
+pub use choices::{ChoiceError, ChoiceTask, Request, Wanted};
+pub use heldout::{Figures, evaluate};
+pub use samples::{Sample, sample, summarise};
+pub use scores::{Subject, scores};

@@ -1,0 +1,477 @@
+//! One model being trained through the phases of an experiment.
+
+#[cfg(all(test, debug_assertions))]
+mod on_gpu;
+#[cfg(test)]
+mod tests;
+
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::time::Instant;
+
+use serde::{Deserialize, Serialize};
+
+use crate::data::{Batch, Suite};
+use crate::eval::{self, Choices, Subject};
+use forgetlab_engine::model::{Layout, Lora, LoraConfig, LoraLayout, Params};
+use forgetlab_study::experiment::RunConfig;
+use forgetlab_study::run::{Checkpoint, Cost, NamedTensor, RunError, Score};
+
+use crate::train::{TrainError, settings};
+use forgetlab_engine::{
+    AdamW, Compute, ComputeError, LossBatch, LossReport, Optimizer, Stream, Weights,
+};
+
+/// Student, reference and optimizer of an arm (or of the first phase, which arms share).
+pub struct Learner {
+    /// Weights in training θ.
+    pub student: Weights,
+    /// Frozen copy at the start of the phase π; arms share that of the phase after the first.
+    pub reference: Arc<Weights>,
+    /// Whether the reference is that of the next phase already.
+    ready: bool,
+    optimizer: Optimizer,
+    /// Decides the adapters each phase begins with.
+    seed: u64,
+    /// Where it stands.
+    pub place: Place,
+    /// What it has paid.
+    pub cost: Cost,
+}
+
+/// Where a learner stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Place {
+    /// Phase, from 0.
+    pub phase: usize,
+    /// Steps at the start of the phase.
+    pub phase_start: u64,
+    /// Steps in all.
+    pub step: u64,
+    /// Updates of the optimizer since its last reset.
+    pub updates: u64,
+}
+
+/// Figures of one optimizer step.
+pub struct Step {
+    /// Losses by batch and row.
+    pub report: LossReport,
+    /// Norm of the gradient.
+    pub grad_norm: f64,
+    /// Learning rate.
+    pub lr: f64,
+}
+
+/// A loss or gradient that is no number, with the step it was met at.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "{what} became {value} at step {step}; the weights of the last checkpoint are kept. A lower \
+     learning rate or coefficient, or a longer warm-up, may help"
+)]
+pub struct NotFinite {
+    what: &'static str,
+    value: f64,
+    step: u64,
+}
+
+/// Why a step did not happen.
+#[derive(Debug, thiserror::Error)]
+pub enum StepError {
+    /// Its numbers are none.
+    #[error(transparent)]
+    NotFinite(#[from] NotFinite),
+    /// The device failed.
+    #[error(transparent)]
+    Compute(#[from] ComputeError),
+}
+
+/// A learner's weights and moments in the machine's memory, for a checkpoint.
+pub struct OnHost<'a> {
+    student: Cow<'a, Params>,
+    adapters: Option<Cow<'a, Lora>>,
+    optimizer: Cow<'a, AdamW>,
+}
+
+impl OnHost<'_> {
+    /// What a checkpoint must hold, the reference excepted.
+    pub fn tensors(&self) -> Vec<NamedTensor<'_>> {
+        let mut tensors = named("student", &self.student);
+        for (name, shape, data) in self.adapters.iter().flat_map(|lora| lora.tensors()) {
+            tensors.push(NamedTensor::f32(format!("lora.{name}"), &shape, data));
+        }
+        let AdamW { m, v, .. } = &*self.optimizer;
+        tensors.push(NamedTensor::f32("optimizer.m", &[m.len()], m));
+        tensors.push(NamedTensor::f32("optimizer.v", &[v.len()], v));
+        tensors
+    }
+}
+
+impl Learner {
+    /// A pretrained or freshly initialised model at the start of the first phase.
+    ///
+    /// # Errors
+    /// When the pretrained weights cannot be read, or the device has no room for them.
+    pub fn new(
+        config: &RunConfig,
+        suite: &Suite,
+        compute: &Compute,
+        seed: u64,
+    ) -> Result<Self, TrainError> {
+        let student = starting_weights(suite, compute, seed)?;
+        let reference = Arc::new(student.clone().frozen());
+        let student = adapted(config, compute, student, seed, 0)?;
+        let fresh = AdamW::new(settings::adamw(config), student.trained_len());
+        Ok(Self {
+            reference,
+            ready: false,
+            optimizer: compute.optimizer_of(&student, fresh)?,
+            student,
+            seed,
+            place: Place {
+                phase: 0,
+                phase_start: 0,
+                step: 0,
+                updates: 0,
+            },
+            cost: Cost::default(),
+        })
+    }
+
+    /// The same at the end of a phase, for an arm to go on with.
+    pub(super) fn copy(&self) -> Self {
+        Self {
+            student: self.student.clone(),
+            reference: self.reference.clone(),
+            ready: self.ready,
+            optimizer: self.optimizer.clone(),
+            seed: self.seed,
+            place: self.place,
+            cost: self.cost,
+        }
+    }
+
+    /// At the end of a phase: takes the reference of the next one, which copies will share.
+    pub(super) fn take_next_reference(&mut self, shared: Option<Arc<Weights>>) {
+        match (shared, Arc::get_mut(&mut self.reference)) {
+            (Some(shared), _) => self.reference = shared,
+            // In place, since an arm may fill the memory that is left.
+            (None, Some(own)) => own.copy_from(&self.student),
+            (None, None) => self.reference = Arc::new(self.student.clone().frozen()),
+        }
+        self.ready = true;
+    }
+
+    /// Whether the phase has had all its steps.
+    pub fn phase_is_over(&self, config: &RunConfig) -> bool {
+        self.place.step == self.place.phase_start + config.phases[self.place.phase].steps
+    }
+
+    /// Whether the last phase has had all its steps.
+    pub fn is_finished(&self, config: &RunConfig) -> bool {
+        self.place.phase + 1 == config.phases.len() && self.phase_is_over(config)
+    }
+
+    /// Begins the next phase: the student becomes the reference, the optimizer forgets.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn start_next_phase(
+        &mut self,
+        config: &RunConfig,
+        compute: &Compute,
+    ) -> Result<(), ComputeError> {
+        if !self.ready {
+            self.take_next_reference(None);
+        }
+        self.ready = false;
+        compute.reset(&mut self.optimizer)?;
+        self.place.phase += 1;
+        if settings::lora(config).is_some() {
+            // Those of the phase before become part of the weights.
+            let (weights, phase) = (self.student.clone(), self.place.phase);
+            self.student = adapted(config, compute, weights, self.seed, phase)?;
+        }
+        self.place.phase_start = self.place.step;
+        self.place.updates = 0;
+        Ok(())
+    }
+
+    /// Steps until the next evaluation.
+    pub fn steps_to_evaluation(&self, config: &RunConfig) -> u64 {
+        let done = self.place.step - self.place.phase_start;
+        let every = config.training.eval_every;
+        (every - done % every).min(config.phases[self.place.phase].steps - done)
+    }
+
+    /// The batch of new data of the coming step: the same for all arms of a seed.
+    pub fn new_batch(&self, config: &RunConfig, suite: &Suite, seed: u64) -> Batch {
+        let phase = self.place.phase;
+        let stream = Stream::new(seed, &format!("new data, phase {phase}"));
+        let step = self.place.step - self.place.phase_start;
+        let rows = config.training.batch_size;
+        suite.batch(suite.new_dataset(phase), &stream, step, rows)
+    }
+
+    /// One optimizer step on the weighted sum of the batches' losses; the first batch is the new data.
+    /// They hold `tokens` tokens, padding left out.
+    ///
+    /// # Errors
+    /// [`NotFinite`] before the weights are touched where the loss is no number, after where the gradient
+    /// is none; [`ComputeError`] where the device fails.
+    pub fn step(
+        &mut self,
+        config: &RunConfig,
+        compute: &mut Compute,
+        batches: &[LossBatch],
+        tokens: usize,
+        peak_lr: f64,
+    ) -> Result<Step, StepError> {
+        let start = Instant::now();
+        let optimizer = &config.optimizer;
+        let steps = config.phases[self.place.phase].steps;
+        let done = self.place.step - self.place.phase_start;
+        let lr = settings::learning_rate(
+            peak_lr,
+            done,
+            optimizer.warmup_steps,
+            steps,
+            optimizer.schedule,
+        );
+        let not_finite = |what, value| NotFinite {
+            what,
+            value,
+            step: self.place.step,
+        };
+        let report = compute.forward_backward(&self.student, Some(&self.reference), batches)?;
+        if !report.total.is_finite() {
+            return Err(not_finite("the loss", report.total).into());
+        }
+        let grad_norm = compute.update(&mut self.student, &mut self.optimizer, lr)?;
+        if !grad_norm.is_finite() {
+            return Err(not_finite("the norm of the gradient", grad_norm).into());
+        }
+        self.place.step += 1;
+        self.place.updates = self.optimizer.updates();
+        self.cost.tokens_trained += tokens as u64;
+        // Wall-clock time is divided as the threads' time was.
+        let elapsed = start.elapsed().as_secs_f64();
+        let all: f64 = report.seconds.iter().sum();
+        let new = if all > 0.0 {
+            report.seconds[0] / all
+        } else {
+            1.0
+        };
+        self.cost.seconds_new += elapsed * new;
+        self.cost.seconds_replay += elapsed * (1.0 - new);
+        Ok(Step {
+            report,
+            grad_norm,
+            lr,
+        })
+    }
+
+    /// Held-out figures of every dataset and answers to the questions that are due.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn evaluate(
+        &mut self,
+        config: &RunConfig,
+        suite: &Suite,
+        questions: &[Choices],
+        compute: &mut Compute,
+    ) -> Result<Vec<Score>, ComputeError> {
+        let start = Instant::now();
+        // The untouched model is its own reference.
+        let untouched = self.place.step == 0 && suite.pretrained().is_some();
+        let subject = Subject {
+            student: &self.student,
+            reference: (!untouched).then_some(&*self.reference),
+            phase: self.place.phase,
+            at_end: self.place.step == 0 || self.phase_is_over(config),
+        };
+        let scores = eval::scores(compute, suite, questions, subject)?;
+        self.cost.seconds_eval += start.elapsed().as_secs_f64();
+        Ok(scores)
+    }
+
+    /// Weights and moments, brought to the machine's memory.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn on_host(&self) -> Result<OnHost<'_>, ComputeError> {
+        Ok(OnHost {
+            student: self.student.on_host()?,
+            adapters: self.student.adapters_on_host()?,
+            optimizer: self.optimizer.on_host()?,
+        })
+    }
+
+    /// Takes a learner back from a checkpoint of a seed; with what its phase started from where that is
+    /// not over.
+    ///
+    /// # Errors
+    /// Where a tensor is missing or of another size, or the device has no room for it.
+    pub fn restore(
+        config: &RunConfig,
+        compute: &Compute,
+        checkpoint: &Checkpoint,
+        seed: u64,
+        start: Option<PhaseStart>,
+        place: Place,
+        cost: Cost,
+    ) -> Result<Self, TrainError> {
+        let over = place.step == place.phase_start + config.phases[place.phase].steps;
+        let lora = settings::lora(config);
+        let (student, reference) = match start {
+            Some(PhaseStart { weights, reference }) => {
+                let student = match (lora, weights) {
+                    (Some(lora), Some(weights)) if !over => {
+                        compute.adapt(weights, read_adapters(lora, compute, checkpoint)?)?
+                    }
+                    _ => read_weights("student", compute, checkpoint)?,
+                };
+                (student, reference)
+            }
+            // At the end of a phase the next one replaces the reference.
+            None if over => {
+                let student = read_weights("student", compute, checkpoint)?;
+                let reference = Arc::new(student.clone().frozen());
+                (student, reference)
+            }
+            None => {
+                return Err(TrainError::Run(RunError::BadCheckpoint {
+                    path: checkpoint.path.clone(),
+                    problem: format!("the reference of phase {} is gone", place.phase),
+                }));
+            }
+        };
+        // The next phase begins with adapters of its own.
+        let student = match over {
+            true => adapted(config, compute, student, seed, place.phase)?,
+            false => student,
+        };
+        let len = student.trained_len();
+        let optimizer = AdamW {
+            config: settings::adamw(config),
+            updates: place.updates,
+            m: read_tensor("optimizer.m", len, checkpoint)?,
+            v: read_tensor("optimizer.v", len, checkpoint)?,
+        };
+        Ok(Self {
+            optimizer: compute.optimizer_of(&student, optimizer)?,
+            student,
+            reference,
+            ready: false,
+            seed,
+            place,
+            cost,
+        })
+    }
+}
+
+/// Weights as a file holds them, named after what they are.
+pub fn named<'a>(prefix: &str, params: &'a Params) -> Vec<NamedTensor<'a>> {
+    params
+        .tensors()
+        .map(|(name, shape, data)| NamedTensor::f32(format!("{prefix}.{name}"), &shape, data))
+        .collect()
+}
+
+/// What a phase started from.
+pub struct PhaseStart {
+    /// The weights below the adapters, where there are some.
+    pub weights: Option<Weights>,
+    /// π.
+    pub reference: Arc<Weights>,
+}
+
+/// Weights with fresh adapters on top, where adapters are what is trained.
+fn adapted(
+    config: &RunConfig,
+    compute: &Compute,
+    weights: Weights,
+    seed: u64,
+    phase: usize,
+) -> Result<Weights, ComputeError> {
+    let Some(lora) = settings::lora(config) else {
+        return Ok(weights);
+    };
+    let layout = LoraLayout::new(lora, compute.layout());
+    let stream = Stream::new(seed, &format!("adapters, phase {phase}"));
+    compute.adapt(weights, Lora::init(&layout, &stream))
+}
+
+fn read_adapters(
+    config: LoraConfig,
+    compute: &Compute,
+    checkpoint: &Checkpoint,
+) -> Result<Lora, RunError> {
+    let mut lora = Lora::zeros(&LoraLayout::new(config, compute.layout()));
+    let places: Vec<_> = lora.places().collect();
+    for (name, _, range) in places {
+        let data = read_tensor(&format!("lora.{name}"), range.len(), checkpoint)?;
+        lora.data[range].copy_from_slice(&data);
+    }
+    Ok(lora)
+}
+
+/// What the first phase starts from.
+///
+/// # Errors
+/// When the pretrained weights cannot be read, or the device has no room for them.
+pub(super) fn starting_weights(
+    suite: &Suite,
+    compute: &Compute,
+    seed: u64,
+) -> Result<Weights, TrainError> {
+    let params = match suite.pretrained() {
+        Some(pretrained) => pretrained.load(&()).map_err(Box::new)?,
+        None => Params::init(compute.layout(), &Stream::new(seed, "initial weights")),
+    };
+    Ok(compute.weights(params)?)
+}
+
+pub(super) fn read_weights(
+    prefix: &str,
+    compute: &Compute,
+    checkpoint: &Checkpoint,
+) -> Result<Weights, TrainError> {
+    Ok(compute.weights(read_params(prefix, compute.layout(), checkpoint)?)?)
+}
+
+/// The student of a checkpoint.
+///
+/// # Errors
+/// [`RunError`] where a tensor is missing or of another size.
+pub fn read_student(layout: &Arc<Layout>, checkpoint: &Checkpoint) -> Result<Params, RunError> {
+    read_params("student", layout, checkpoint)
+}
+
+fn read_params(
+    prefix: &str,
+    layout: &Arc<Layout>,
+    checkpoint: &Checkpoint,
+) -> Result<Params, RunError> {
+    let mut params = Params::zeros(layout);
+    for entry in &layout.entries {
+        let name = format!("{prefix}.{}", entry.name);
+        let data = read_tensor(&name, entry.range.len(), checkpoint)?;
+        params.data[entry.range.clone()].copy_from_slice(&data);
+    }
+    Ok(params)
+}
+
+fn read_tensor(name: &str, len: usize, checkpoint: &Checkpoint) -> Result<Vec<f32>, RunError> {
+    let (_, data) = checkpoint.f32(name)?;
+    if data.len() == len {
+        return Ok(data);
+    }
+    Err(RunError::BadCheckpoint {
+        path: checkpoint.path.clone(),
+        problem: format!(
+            "tensor `{name}` holds {} numbers, the model {len}",
+            data.len()
+        ),
+    })
+}

@@ -1,0 +1,96 @@
+use crate::train::learner::*;
+use crate::train::objective::plain;
+use forgetlab_study::experiment::{Overrides, resolve};
+use forgetlab_study::run::CheckpointStore;
+
+/// The built-in Llama on chats, at the start of its second phase.
+fn started(set: &[(&str, &str)]) -> (RunConfig, Suite, Compute, Learner) {
+    let set = set.iter().map(|(k, v)| ((*k).into(), (*v).into()));
+    let overrides = Overrides {
+        preset: Some("smoke".into()),
+        set: set.collect(),
+        threads: Some(2),
+        ..Overrides::default()
+    };
+    let config = resolve("instruct", &overrides).unwrap();
+    let suite = Suite::new(&config).unwrap();
+    let mut compute = Compute::new(
+        settings::model(&config, &suite),
+        &settings::hardware(&config),
+    )
+    .unwrap();
+    compute.set_batching(settings::batching(&config));
+    let mut learner = Learner::new(&config, &suite, &compute, 7).unwrap();
+    learner.take_next_reference(None);
+    learner.start_next_phase(&config, &compute).unwrap();
+    (config, suite, compute, learner)
+}
+
+fn train(
+    learner: &mut Learner,
+    (config, suite, compute): (&RunConfig, &Suite, &mut Compute),
+    steps: usize,
+) {
+    for _ in 0..steps {
+        let new = plain(learner.new_batch(config, suite, 7), suite.reduction());
+        let batches = [new.as_batch()];
+        learner.step(config, compute, &batches, 1, 1e-2).unwrap();
+    }
+}
+
+/// A resumed run must equal an uninterrupted one bit for bit, also where adapters are trained.
+#[test]
+fn a_learner_comes_back_as_it_was_with_adapters_and_without() {
+    for set in [&[][..], &[("model.lora_rank", "4")]] {
+        let (config, suite, mut compute, mut learner) = started(set);
+        let start = learner.student.on_host().unwrap().data.clone();
+        train(&mut learner, (&config, &suite, &mut compute), 3);
+        let dir = tempfile::tempdir().unwrap();
+        let store = CheckpointStore::new(dir.path().to_owned());
+        let place = learner.place;
+        let on_host = learner.on_host().unwrap();
+        let null = serde_json::Value::Null;
+        store.save(place.step, 1, &on_host.tensors(), null).unwrap();
+        drop(on_host);
+        let checkpoint = store.latest_valid().unwrap().checkpoint.unwrap();
+        let phase = PhaseStart {
+            weights: Some((*learner.reference).clone()),
+            reference: learner.reference.clone(),
+        };
+        let (phase, cost) = (Some(phase), Cost::default());
+        let again = Learner::restore(&config, &compute, &checkpoint, 7, phase, place, cost);
+        let mut again = again.unwrap();
+        for learner in [&mut learner, &mut again] {
+            train(learner, (&config, &suite, &mut compute), 2);
+        }
+        let bits = |learner: &Learner| learner.student.on_host().unwrap().data.clone();
+        assert!(bits(&learner) == bits(&again), "{set:?}");
+        assert!(bits(&learner) != start, "{set:?}");
+        assert!(
+            learner.reference.on_host().unwrap().data == start,
+            "{set:?}"
+        );
+    }
+}
+
+/// Adapters must leave what they do not adapt, and hold fewer moments than there are weights.
+#[test]
+fn adapters_train_the_blocks_alone() {
+    let (config, suite, mut compute, mut learner) = started(&[("model.lora_rank", "2")]);
+    train(&mut learner, (&config, &suite, &mut compute), 2);
+    let before = learner.reference.on_host().unwrap();
+    let after = learner.student.on_host().unwrap();
+    let names = |changed: bool| -> Vec<&str> {
+        let entries = before.layout.entries.iter();
+        let of = |range: &std::ops::Range<usize>| {
+            (before.data[range.clone()] != after.data[range.clone()]) == changed
+        };
+        let found = entries.filter(|entry| of(&entry.range));
+        found.map(|entry| entry.name.as_str()).collect()
+    };
+    assert!(names(true).iter().all(|name| name.starts_with("blocks.")));
+    assert!(names(false).iter().any(|name| !name.starts_with("blocks.")));
+    assert_eq!(names(true).len(), 4 * 2);
+    let trained = learner.student.trained_len();
+    assert!(trained * 5 < before.data.len(), "{trained}");
+}

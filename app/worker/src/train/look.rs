@@ -1,0 +1,113 @@
+//! A look at what an arm replays: a few rows as text, and figures by which to judge them.
+//!
+//! One at the first replay batch of a phase, then one an evaluation interval. Which batch is looked at
+//! depends on the step and on the events alone, so a resumed arm looks at the same ones; and a look draws
+//! nothing at random and changes no weight.
+
+use std::time::Instant;
+
+use forgetlab_plugin_host::ReplayBatch;
+use forgetlab_study::run::{Event, Quality, ReplayLook};
+
+use crate::train::arm::Shared;
+use crate::train::learner::Learner;
+use forgetlab_engine::ComputeError;
+
+/// Rows that are shown and scored, at most.
+const ROWS: usize = 4;
+/// Characters shown of a row, at most.
+const CHARACTERS: usize = 600;
+
+/// Looks at a replay batch, where a look is due, and puts what is seen into the events.
+///
+/// # Errors
+/// When the device fails.
+pub(super) fn look(
+    shared: &mut Shared,
+    arm: usize,
+    learner: &mut Learner,
+    batch: &ReplayBatch,
+) -> Result<(), ComputeError> {
+    let place = learner.place;
+    let every = shared.config.training.eval_every.max(1);
+    let interval = (place.step - place.phase_start) / every * every + place.phase_start;
+    let last =
+        |state: &forgetlab_study::run::RunState| state.arms.get(arm)?.replay.last().map(|l| l.step);
+    if shared
+        .journal
+        .state(last)
+        .is_some_and(|step| step >= interval)
+    {
+        return Ok(());
+    }
+    let start = Instant::now();
+    let (t, rows) = (batch.seq_len, batch.rows.min(ROWS));
+    let tokens = &batch.tokens[..rows * t];
+    let losses = shared
+        .compute
+        .evaluate(&learner.reference, None, tokens, t)?;
+    let (mut sum, mut targets) = (0.0, 0_u64);
+    for (losses, &len) in losses.chunks_exact(t).zip(&batch.lengths) {
+        // Position t predicts token t + 1; padding is neither.
+        let own = &losses[..(len as usize).saturating_sub(1)];
+        sum += own.iter().map(|loss| f64::from(loss.ntp)).sum::<f64>();
+        targets += own.len() as u64;
+    }
+    let nll = (targets > 0).then(|| sum / targets as f64);
+    let all: Vec<&[u32]> = batch
+        .tokens
+        .chunks_exact(t)
+        .zip(&batch.lengths)
+        .map(|(row, &len)| &row[..len as usize])
+        .collect();
+    let text = |row: &&[u32]| match shared.suite.decode(row) {
+        Ok(text) => harmless(&text),
+        Err(error) => format!("({error})"),
+    };
+    let seen = ReplayLook {
+        step: place.step,
+        rows: all[..rows].iter().map(text).collect(),
+        nll: nll.filter(|nll| nll.is_finite()),
+        quality: Quality::of(&all),
+    };
+    // A full disk will be met, and reported, by the training loop.
+    let _ = shared.journal.emit(Event::ReplaySeen { arm, seen });
+    learner.cost.seconds_eval += start.elapsed().as_secs_f64();
+    Ok(())
+}
+
+/// The beginning of a text, without characters that would move a terminal's cursor or turn its writing.
+fn harmless(text: &str) -> String {
+    let safe = |c: char| match c {
+        '\n' => '\n',
+        '\t' => ' ',
+        '\u{200b}'..='\u{200f}'
+        | '\u{2028}'..='\u{202e}'
+        | '\u{2060}'..='\u{206f}'
+        | '\u{feff}' => '\u{fffd}',
+        c if c.is_control() => '\u{fffd}',
+        c => c,
+    };
+    let mut shown: String = text.chars().take(CHARACTERS).map(safe).collect();
+    if text.chars().nth(CHARACTERS).is_some() {
+        shown.push('…');
+    }
+    shown
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::train::look::*;
+
+    /// A model may say anything, also what would clear the screen of who looks at it.
+    #[test]
+    fn what_a_model_says_does_no_harm_to_a_terminal() {
+        assert_eq!(
+            harmless("a\u{1b}[2J\tb\nc\u{202e}\r"),
+            "a\u{fffd}[2J b\nc\u{fffd}\u{fffd}"
+        );
+        let long = harmless(&"é".repeat(5000));
+        assert_eq!(long.chars().count(), CHARACTERS + 1);
+        assert!(long.ends_with('…'));
+    }
+}

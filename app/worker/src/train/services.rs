@@ -1,0 +1,278 @@
+//! What an arm's strategy may ask for while it is called.
+
+use serde::{Deserialize, Serialize};
+
+use crate::data::{Batch, Rows, Suite};
+use forgetlab_engine::{Request, Sampling};
+use forgetlab_plugin_host::{
+    DrawRequest, GenerateRequest, LogLevel, ModelRef, ScoreRequest, Scores, Sequences,
+    ServiceError, Services, SpecialTokens,
+};
+use forgetlab_study::run::Level;
+
+use forgetlab_engine::{Compute, ComputeError, Stream, Weights};
+
+/// Places of an arm's random streams; saved with it, so that a resumed arm draws on where it was.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Counters {
+    /// Calls of `draw_old`.
+    draws: u64,
+    /// Rows generated.
+    rows: u64,
+    /// Calls of `random`.
+    randoms: u64,
+}
+
+/// An arm's random streams.
+pub(super) struct Streams {
+    draws: Stream,
+    rows: Stream,
+    randoms: Stream,
+}
+
+impl Streams {
+    pub(super) fn new(seed: u64, slug: &str) -> Self {
+        let stream = |purpose: &str| Stream::new(seed, &format!("{purpose}, arm {slug}"));
+        Self {
+            draws: stream("old data"),
+            rows: stream("generation"),
+            randoms: stream("random numbers of the strategy"),
+        }
+    }
+}
+
+/// Rows whose whole logits are in memory at a time, where a strategy asks for likely tokens.
+const LOGIT_ROWS: usize = 16;
+
+/// Services during one call.
+pub(super) struct ArmServices<'a> {
+    pub compute: &'a mut Compute,
+    pub suite: &'a Suite,
+    pub student: &'a Weights,
+    pub reference: &'a Weights,
+    pub phase: usize,
+    /// New data of the step under way.
+    pub new_batch: Option<&'a Batch>,
+    pub streams: &'a Streams,
+    pub counters: &'a mut Counters,
+    pub tokens_generated: &'a mut u64,
+    /// Figures reported, not yet in the events.
+    pub metrics: &'a mut Vec<(String, f64)>,
+    /// Where log lines go at once: a strategy that never returns must still be heard.
+    pub log: &'a dyn Fn(Level, &str),
+    /// Lines logged in this call.
+    pub lines: usize,
+    pub stop: &'a dyn Fn() -> bool,
+    /// Failure of the device in this call, which the strategy must not answer for.
+    pub failed: Option<ComputeError>,
+}
+
+/// Log lines, and figures, taken from one call of a strategy: one that raves must not fill the disk.
+const MAX_SAID: usize = 100;
+
+impl<'a> ArmServices<'a> {
+    fn model(&self, model: ModelRef) -> Result<&'a Weights, ServiceError> {
+        match model {
+            ModelRef::Reference => Ok(self.reference),
+            ModelRef::Student => Ok(self.student),
+            ModelRef::Snapshot(_) => Err(ServiceError::NotSupported("kept snapshots")),
+            ModelRef::VirtualStep => Err(ServiceError::NotSupported("scores after a virtual step")),
+        }
+    }
+
+    fn on_device<T>(&mut self, done: Result<T, ComputeError>) -> Result<T, ServiceError> {
+        done.map_err(|error| {
+            let message = error.to_string();
+            self.failed = Some(error);
+            ServiceError::Failed(message)
+        })
+    }
+}
+
+/// Rows as strategies see them.
+fn sequences(batch: &Batch, tasks: Option<Vec<usize>>) -> Sequences {
+    let weights = batch.mask.iter().map(|&target| f32::from(target));
+    Sequences {
+        rows: batch.rows(),
+        seq_len: batch.seq_len,
+        tokens: batch.tokens.clone(),
+        lengths: batch.lens.iter().map(|&len| len as u32).collect(),
+        weights: Some(weights.collect()),
+        tasks,
+    }
+}
+
+impl Services for ArmServices<'_> {
+    fn draw_old(&mut self, request: &DrawRequest) -> Result<Sequences, ServiceError> {
+        let old = self.suite.old(self.phase);
+        if old.is_empty() {
+            return Err(ServiceError::Failed(
+                "there is no old data in the first phase".into(),
+            ));
+        }
+        let mut random = self.streams.draws.at(self.counters.draws);
+        self.counters.draws += 1;
+        let tasks: Vec<usize> = match request.task {
+            Some(task) if task < old.len() => vec![task; request.rows],
+            Some(task) => {
+                let message = format!("there is no old task {task}, only {}", old.len());
+                return Err(ServiceError::Failed(message));
+            }
+            None => (0..request.rows).map(|row| row % old.len()).collect(),
+        };
+        let mut rows = Rows::default();
+        for &task in &tasks {
+            self.suite.draw(old[task], &mut random, 1, &mut rows);
+        }
+        Ok(sequences(&rows.all(self.suite.pad()), Some(tasks)))
+    }
+
+    fn generate(&mut self, request: &GenerateRequest) -> Result<Sequences, ServiceError> {
+        if self.cancelled() {
+            return Err(ServiceError::Cancelled);
+        }
+        let rows = request.prompts.len();
+        let sampling = Sampling {
+            temperature: request.temperature,
+            top_k: request.top_k,
+            top_p: request.top_p,
+            stop_tokens: request.stop_tokens.clone(),
+        };
+        let model = self.model(request.model)?;
+        let generated = self.compute.generate(
+            model,
+            Request {
+                prompts: &request.prompts,
+                length: request.length,
+                sampling: &sampling,
+                stream: &self.streams.rows,
+                first_row: self.counters.rows,
+            },
+        );
+        let generated = self.on_device(generated)?;
+        self.counters.rows += rows as u64;
+        let lengths = request.prompts.iter().zip(&generated.lengths);
+        *self.tokens_generated += lengths
+            .map(|(prompt, &len)| u64::from(len) - prompt.len() as u64)
+            .sum::<u64>();
+        Ok(Sequences {
+            rows,
+            seq_len: request.length,
+            tokens: generated.tokens,
+            lengths: generated.lengths,
+            weights: None,
+            tasks: None,
+        })
+    }
+
+    fn score(&mut self, request: &ScoreRequest) -> Result<Scores, ServiceError> {
+        if self.cancelled() {
+            return Err(ServiceError::Cancelled);
+        }
+        let model = self.model(request.model)?;
+        let t = request.seq_len;
+        let losses = self.compute.evaluate(model, None, &request.tokens, t);
+        let losses = self.on_device(losses)?;
+        let in_row = |i: usize| i % t < request.lengths[i / t] as usize;
+        let mut scores = Scores {
+            log_probs: vec![0.0; request.tokens.len()],
+            ..Scores::default()
+        };
+        for i in (0..request.tokens.len()).filter(|&i| i % t > 0 && in_row(i)) {
+            scores.log_probs[i] = -losses[i - 1].ntp;
+        }
+        if request.top_k > 0 {
+            let k = request.top_k;
+            scores.top_ids = vec![0; request.tokens.len() * k];
+            scores.top_log_probs = vec![0.0; request.tokens.len() * k];
+            let v = self.compute.layout().config.vocab_size;
+            // Several rows at a time: the weights are packed anew for each call.
+            for first in (0..request.rows).step_by(LOGIT_ROWS) {
+                let rows = LOGIT_ROWS.min(request.rows - first);
+                let tokens = &request.tokens[first * t..][..rows * t];
+                let logits = self.compute.logits(model, tokens, t);
+                let logits = self.on_device(logits)?;
+                for row in 0..rows {
+                    for position in 1..request.lengths[first + row] as usize {
+                        let at = ((first + row) * t + position) * k;
+                        // Token `position` is predicted one position before.
+                        let logits = &logits[(row * t + position - 1) * v..][..v];
+                        for (j, (id, log_prob)) in most_likely(logits, k).into_iter().enumerate() {
+                            scores.top_ids[at + j] = id;
+                            scores.top_log_probs[at + j] = log_prob;
+                        }
+                    }
+                }
+            }
+        }
+        Ok(scores)
+    }
+
+    fn new_batch(&mut self) -> Result<Option<Sequences>, ServiceError> {
+        Ok(self.new_batch.map(|batch| sequences(batch, None)))
+    }
+
+    fn encode(&mut self, text: &str) -> Result<Vec<u32>, ServiceError> {
+        self.suite
+            .encode(text)
+            .map_err(|error| ServiceError::Failed(error.to_string()))
+    }
+
+    fn decode(&mut self, tokens: &[u32]) -> Result<String, ServiceError> {
+        self.suite
+            .decode(tokens)
+            .map_err(|error| ServiceError::Failed(error.to_string()))
+    }
+
+    fn special_tokens(&self) -> SpecialTokens {
+        self.suite.special_tokens()
+    }
+
+    fn random(&mut self, out: &mut [u64]) -> Result<(), ServiceError> {
+        let mut random = self.streams.randoms.at(self.counters.randoms);
+        self.counters.randoms += 1;
+        out.fill_with(|| random.bits());
+        Ok(())
+    }
+
+    fn log(&mut self, level: LogLevel, message: &str) {
+        let level = match level {
+            LogLevel::Info => Level::Info,
+            LogLevel::Warn => Level::Warn,
+            LogLevel::Error => Level::Error,
+        };
+        self.lines += 1;
+        match self.lines {
+            ..=MAX_SAID => (self.log)(level, message),
+            n if n == MAX_SAID + 1 => {
+                (self.log)(Level::Warn, "more log lines of this call are left out")
+            }
+            _ => {}
+        }
+    }
+
+    fn metric(&mut self, name: &str, value: f64) {
+        match self.metrics.iter().position(|(known, _)| known == name) {
+            Some(i) => self.metrics[i].1 = value,
+            None if self.metrics.len() < MAX_SAID => self.metrics.push((name.to_owned(), value)),
+            None => {}
+        }
+    }
+
+    fn cancelled(&self) -> bool {
+        (self.stop)()
+    }
+}
+
+/// The `k` most likely tokens, best first, with their log-probabilities.
+fn most_likely(logits: &[f32], k: usize) -> Vec<(u32, f32)> {
+    let lse = forgetlab_engine::ops::head::log_sum_exp(logits);
+    let mut all: Vec<(u32, f32)> = logits
+        .iter()
+        .enumerate()
+        .map(|(id, x)| (id as u32, x - lse))
+        .collect();
+    all.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+    all.truncate(k);
+    all
+}

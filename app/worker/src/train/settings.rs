@@ -1,0 +1,157 @@
+//! From the settings of a run to the numbers the engine works with: every conversion stands here.
+
+use std::sync::Arc;
+
+use crate::data::Suite;
+use forgetlab_engine::model::{LoraConfig, ModelConfig};
+use forgetlab_engine::ops::Precision;
+use forgetlab_plugin_host::{Capabilities, Plugin};
+use forgetlab_study::experiment::{self, ModelSpec, Objective, RunConfig, Schedule};
+
+use forgetlab_engine::{AdamWConfig, Batching, Demand, Hardware};
+
+/// Bytes of the program itself in a run, with events, strategies and figures (measured).
+const PROGRAM: f64 = 30.0 * 1024.0 * 1024.0;
+
+/// Device, threads and precision.
+pub fn hardware(config: &RunConfig) -> Hardware {
+    Hardware {
+        device: config.device.clone(),
+        threads: config.threads,
+        precision: precision(config.precision),
+    }
+}
+
+/// Format of the matrix products' inputs.
+pub fn precision(precision: experiment::Precision) -> Precision {
+    match precision {
+        experiment::Precision::F32 => Precision::F32,
+        experiment::Precision::Bf16 => Precision::Bf16,
+    }
+}
+
+/// How batches are cut into micro-batches.
+pub fn batching(config: &RunConfig) -> Batching {
+    Batching {
+        micro_batch: config.training.micro_batch,
+        recompute: config.training.recompute,
+    }
+}
+
+/// AdamW without its learning rate, which follows [`learning_rate`].
+pub fn adamw(config: &RunConfig) -> AdamWConfig {
+    let o = &config.optimizer;
+    AdamWConfig {
+        beta1: o.beta1,
+        beta2: o.beta2,
+        eps: o.eps,
+        weight_decay: o.weight_decay,
+    }
+}
+
+/// The low-rank adapters that are trained in place of the weights, if there are some.
+pub fn lora(config: &RunConfig) -> Option<LoraConfig> {
+    match &config.model {
+        ModelSpec::Pretrained(model) if model.lora.rank > 0 => Some(LoraConfig {
+            rank: model.lora.rank,
+            alpha: model.lora.alpha,
+        }),
+        _ => None,
+    }
+}
+
+/// Sizes of the student: those of the pretrained model, or as set, with the vocabulary of the data.
+pub fn model(config: &RunConfig, suite: &Suite) -> ModelConfig {
+    match (suite.pretrained(), &config.model) {
+        (Some(pretrained), _) => pretrained.config,
+        (None, ModelSpec::Mini(model)) => ModelConfig::mini(
+            model.d_model,
+            model.n_layers,
+            model.head_dim,
+            suite.vocab_size(),
+        ),
+        // Digits have no other model; configurations are checked.
+        (None, ModelSpec::Pretrained(_)) => ModelConfig::mini(2, 1, 2, suite.vocab_size()),
+    }
+}
+
+/// Learning rate of `step` (from 0) of a phase of `steps`: linear from 0 over `warmup` steps, then
+/// constant or half a cosine down to 0. The first step of a warm-up has learning rate 0.
+pub fn learning_rate(peak: f64, step: u64, warmup: u64, steps: u64, schedule: Schedule) -> f64 {
+    if step < warmup {
+        return peak * step as f64 / warmup as f64;
+    }
+    match schedule {
+        Schedule::Constant => peak,
+        Schedule::Cosine => {
+            let progress = (step - warmup) as f64 / (steps.saturating_sub(warmup)).max(1) as f64;
+            peak * 0.5 * (1.0 + (std::f64::consts::PI * progress.min(1.0)).cos())
+        }
+    }
+}
+
+/// What a run will do, with the strategy of each arm of its configuration.
+pub fn demand(config: &RunConfig, suite: &Suite, plugins: &[Arc<Plugin>]) -> Demand {
+    let replay = config.replay.batch_size;
+    // Nobody buffers beyond the end of a phase.
+    let longest = config.phases.iter().map(|phase| phase.steps).max();
+    let longest = longest.unwrap_or(0) as usize;
+    let generating = config.arms.iter().zip(plugins);
+    let generating =
+        generating.filter(|(_, plugin)| plugin.capabilities.contains(Capabilities::GENERATION));
+    let samples = generating.map(|(arm, _)| {
+        let batches = arm.settings.get("buffer_batches");
+        let batches = batches.and_then(toml::Value::as_integer).unwrap_or(1);
+        replay * (batches.max(1) as usize).min(longest)
+    });
+    let samples: Vec<usize> = samples.collect();
+    let mut batches = vec![config.training.batch_size];
+    let replays = |objective| matches!(objective, Some(Objective::Kl | Objective::Ntp));
+    if config.arms.iter().any(|arm| replays(arm.objective)) {
+        batches.push(replay);
+    }
+    let all = config.arms.len() * config.seeds.len();
+    let learners = match config.training.concurrent_arms {
+        0 => all,
+        most => most.min(all),
+    };
+    let held_out = suite.held_out().iter().map(|data| data.batch.tokens.len());
+    Demand {
+        model: model(config, suite),
+        threads: config.threads,
+        gpu: (config.device != "cpu").then_some(precision(config.precision)),
+        lora: lora(config),
+        batching: batching(config),
+        seq_len: suite.seq_len(),
+        learners,
+        // Only the phase after the first begins with the same weights for several.
+        shared_references: (config.phases.len() <= 2).then(|| match suite.pretrained() {
+            Some(_) if config.phases[0].steps == 0 => 1,
+            _ => config.seeds.len().min(learners),
+        }),
+        batches,
+        scored: held_out.clone().max().unwrap_or(0) / suite.seq_len().max(1),
+        reference: true,
+        generated: samples.iter().copied().max().unwrap_or(0),
+        buffers: samples.len() * config.seeds.len(),
+        held_out: held_out.sum(),
+        program: PROGRAM,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::train::settings::*;
+
+    #[test]
+    fn warms_up_from_zero_then_stays_or_falls_to_zero() {
+        let at = |step, schedule| learning_rate(2.0, step, 4, 12, schedule);
+        assert_eq!(at(0, Schedule::Constant), 0.0);
+        assert_eq!(at(2, Schedule::Constant), 1.0);
+        assert_eq!(at(11, Schedule::Constant), 2.0);
+        assert_eq!(at(4, Schedule::Cosine), 2.0);
+        assert!((at(8, Schedule::Cosine) - 1.0).abs() < 1e-12);
+        assert!(at(12, Schedule::Cosine).abs() < 1e-12);
+        assert_eq!(learning_rate(1.0, 0, 0, 5, Schedule::Constant), 1.0);
+    }
+}
