@@ -147,7 +147,7 @@ multiversion! {
 
 #[cfg(test)]
 mod tests {
-    use crate::adamw::*;
+    use super::*;
 
     /// Small learning rates must still decay the weights, and betas near 1 still move.
     #[test]

@@ -191,7 +191,7 @@ mod cuda {
 
 #[cfg(test)]
 mod tests {
-    use crate::device::*;
+    use super::*;
 
     #[test]
     fn devices_are_told_apart() {

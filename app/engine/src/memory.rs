@@ -98,7 +98,7 @@ fn entry(table: &str, name: &str) -> Option<f64> {
 
 #[cfg(test)]
 mod tests {
-    use crate::memory::*;
+    use super::*;
     use crate::model::ModelConfig;
 
     fn demand() -> Demand {

@@ -78,7 +78,7 @@ impl Random {
 
 #[cfg(test)]
 mod tests {
-    use crate::random::*;
+    use super::*;
 
     #[test]
     fn streams_differ_by_seed_purpose_and_index_and_repeat() {

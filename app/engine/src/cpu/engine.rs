@@ -265,9 +265,9 @@ fn share<R: Send>(
 
 #[cfg(test)]
 mod tests {
+    use super::*;
     use crate::adamw::AdamWConfig;
     use crate::batch::{LossBatch, LossReport};
-    use crate::cpu::engine::*;
     use crate::model::ModelConfig;
     use crate::random::Stream;
 

@@ -246,7 +246,7 @@ impl Picked {
 
 #[cfg(test)]
 mod tests {
-    use crate::cpu::lane::*;
+    use super::*;
 
     /// Else a loss would be counted at another position than its own.
     #[test]

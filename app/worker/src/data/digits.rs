@@ -6,7 +6,7 @@
 
 use forgetlab_engine::{Random, Stream};
 
-use crate::data::{Accuracy, HeldOut, Rows};
+use super::{Accuracy, HeldOut, Rows};
 #[cfg(doc)]
 use forgetlab_study::experiment::DIGIT_TASKS;
 
@@ -255,7 +255,7 @@ impl Digits {
 
 #[cfg(test)]
 mod tests {
-    use crate::data::digits::*;
+    use super::*;
     use forgetlab_study::experiment::DIGIT_TASKS;
 
     /// A configuration that names a task there is none of would fail after it was found good.

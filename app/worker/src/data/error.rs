@@ -2,7 +2,7 @@
 
 use forgetlab_study::experiment::DIGIT_TASKS;
 
-use crate::data::{SourceError, TokenSetError, TokenizerError};
+use super::{SourceError, TokenSetError, TokenizerError};
 use forgetlab_engine::pretrained::PretrainedError;
 
 /// Datasets that cannot be had.

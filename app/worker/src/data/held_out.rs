@@ -1,6 +1,6 @@
 //! Rows that are never trained on.
 
-use crate::data::Batch;
+use super::Batch;
 
 /// Held-out rows of one dataset.
 #[derive(Clone, Debug, PartialEq)]

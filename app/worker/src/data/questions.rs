@@ -8,7 +8,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::data::source::{Place, Record, SourceError, files, records, short};
+use super::source::{Place, Record, SourceError, files, records, short};
 
 /// A question with one right answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -129,7 +129,7 @@ fn texts(value: &Value) -> Option<Vec<String>> {
 
 #[cfg(test)]
 mod tests {
-    use crate::data::questions::*;
+    use super::*;
 
     fn read(name: &str, text: &str) -> Result<Vec<Question>, SourceError> {
         let dir = tempfile::tempdir().unwrap();

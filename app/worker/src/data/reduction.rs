@@ -1,6 +1,6 @@
 //! What losses are divided by.
 
-use crate::data::Batch;
+use super::Batch;
 
 /// What the sum of a batch's losses over its targets is divided by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

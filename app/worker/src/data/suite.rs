@@ -4,9 +4,9 @@ use forgetlab_plugin_host::{SpecialTokens, Task};
 use forgetlab_study::experiment::{ChatSettings, DataSpec, ModelSpec, RunConfig};
 use forgetlab_study::run::Role;
 
-use crate::data::digits::{Digits, token};
-use crate::data::texts::{QuestionSet, Texts};
-use crate::data::{Batch, DataError, HeldOut, Reduction, Rows, Shuffle, Tokenizer};
+use super::digits::{Digits, token};
+use super::texts::{QuestionSet, Texts};
+use super::{Batch, DataError, HeldOut, Reduction, Rows, Shuffle, Tokenizer};
 use forgetlab_engine::pretrained::Pretrained;
 use forgetlab_engine::{Random, Stream};
 

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use forgetlab_study::experiment::{ChatSettings, TokenSetSettings};
 
-use crate::data::*;
+use super::*;
 use forgetlab_engine::model::ModelConfig;
 use forgetlab_engine::pretrained::builtin::{self, DATA};
 use forgetlab_engine::pretrained::{Export, Hub, Pretrained, export, open};

@@ -7,7 +7,7 @@ use forgetlab_study::experiment::{
     ChatSettings, PretrainedSpec, QuestionStyle, QuestionsSpec, TextSpec, TokenSetSettings, When,
 };
 
-use crate::data::{
+use super::{
     Accuracy, Chat, DataError, Fields, HeldOut, Message, Question, Rows, SourceError, TokenSet,
     Tokenizer, hash_files, read_questions,
 };

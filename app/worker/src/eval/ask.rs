@@ -3,8 +3,8 @@
 use forgetlab_study::experiment::{QuestionStyle, When};
 use forgetlab_study::run::ChoiceScores;
 
+use super::{ChoiceError, ChoiceTask, Wanted};
 use crate::data::{Chat, QuestionSet, Suite, Tokenizer};
-use crate::eval::{ChoiceError, ChoiceTask, Wanted};
 use forgetlab_engine::{Compute, ComputeError, Query, Weights};
 
 /// Multiple-choice questions, ready to be asked.

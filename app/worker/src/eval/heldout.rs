@@ -79,8 +79,8 @@ fn with_answers(targets: &[bool], batch: &Batch, prompt_len: usize) -> Vec<bool>
 
 #[cfg(test)]
 mod tests {
+    use super::*;
     use crate::data::Rows;
-    use crate::eval::heldout::*;
     use forgetlab_engine::model::{ModelConfig, Params};
     use forgetlab_engine::ops::head::PositionLoss;
     use forgetlab_engine::{Hardware, Stream};

@@ -78,7 +78,7 @@ pub fn summarise(samples: &[Sample]) -> (Option<f64>, Quality) {
 
 #[cfg(test)]
 mod tests {
-    use crate::eval::samples::*;
+    use super::*;
     use forgetlab_engine::Hardware;
     use forgetlab_engine::model::{ModelConfig, Params};
 

@@ -3,8 +3,8 @@
 use forgetlab_study::experiment::When;
 use forgetlab_study::run::{Role, Score};
 
+use super::{Choices, evaluate};
 use crate::data::Suite;
-use crate::eval::{Choices, evaluate};
 use forgetlab_engine::{Compute, ComputeError, Weights};
 
 /// What is evaluated, and when.

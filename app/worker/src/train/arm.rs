@@ -13,12 +13,12 @@ use forgetlab_plugin_host::{
 use forgetlab_study::experiment::{Arm, Objective, RunConfig};
 use forgetlab_study::run::{Checkpoint, CheckpointStore, Cost, NamedTensor, Progress, RunError};
 
-use crate::train::TrainError;
-use crate::train::journal::Journal;
-use crate::train::learner::{Learner, NotFinite, PhaseStart, Place, StepError};
-use crate::train::look::look;
-use crate::train::objective::{self, Weighted};
-use crate::train::services::{ArmServices, Counters, Streams};
+use super::TrainError;
+use super::journal::Journal;
+use super::learner::{Learner, NotFinite, PhaseStart, Place, StepError};
+use super::look::look;
+use super::objective::{self, Weighted};
+use super::services::{ArmServices, Counters, Streams};
 use forgetlab_engine::{Compute, ComputeError};
 
 /// Rows a strategy may replay in a step, at most, in batches of the usual size.

@@ -10,11 +10,11 @@ use forgetlab_study::run::{
     Cached, Checkpoint, CheckpointStore, Cost, Evaluation, Event, Level, PhaseCache, Progress,
 };
 
-use crate::train::arm::Shared;
-use crate::train::journal::Journal;
-use crate::train::learner::{Learner, NotFinite, PhaseStart, Place, StepError, starting_weights};
-use crate::train::pace::Pace;
-use crate::train::{TrainError, objective};
+use super::arm::Shared;
+use super::journal::Journal;
+use super::learner::{Learner, NotFinite, PhaseStart, Place, StepError, starting_weights};
+use super::pace::Pace;
+use super::{TrainError, objective};
 
 /// How the first phase of a seed ended.
 pub(super) enum FirstPhase {

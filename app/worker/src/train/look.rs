@@ -9,8 +9,8 @@ use std::time::Instant;
 use forgetlab_plugin_host::ReplayBatch;
 use forgetlab_study::run::{Event, Quality, ReplayLook};
 
-use crate::train::arm::Shared;
-use crate::train::learner::Learner;
+use super::arm::Shared;
+use super::learner::Learner;
 use forgetlab_engine::ComputeError;
 
 /// Rows that are shown and scored, at most.
@@ -97,7 +97,7 @@ fn harmless(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use crate::train::look::*;
+    use super::*;
 
     /// A model may say anything, also what would clear the screen of who looks at it.
     #[test]

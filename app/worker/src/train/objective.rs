@@ -192,7 +192,7 @@ pub(super) fn batches(
 
 #[cfg(test)]
 mod tests {
-    use crate::train::objective::*;
+    use super::*;
 
     fn arm(objective: Objective, coeff: f64) -> ArmSpec {
         ArmSpec {

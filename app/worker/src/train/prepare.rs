@@ -11,7 +11,7 @@ use forgetlab_plugin_host::{Capabilities, Plugin, Registry, SettingsError, Unkno
 use forgetlab_study::experiment::{DataSpec, ModelSpec, RunConfig};
 use forgetlab_study::run::{Environment, PluginRecord};
 
-use crate::train::settings;
+use super::settings;
 use forgetlab_engine::memory::{available_memory, resident_memory};
 use forgetlab_engine::{Demand, Memory, check_device, human_bytes};
 

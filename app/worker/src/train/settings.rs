@@ -141,7 +141,7 @@ pub fn demand(config: &RunConfig, suite: &Suite, plugins: &[Arc<Plugin>]) -> Dem
 
 #[cfg(test)]
 mod tests {
-    use crate::train::settings::*;
+    use super::*;
 
     #[test]
     fn warms_up_from_zero_then_stays_or_falls_to_zero() {

@@ -127,7 +127,7 @@ fn sum(x: &[f32]) -> f32 {
 
 #[cfg(test)]
 mod tests {
-    use crate::cpu::sampler::choose::*;
+    use super::*;
     use crate::random::Stream;
 
     #[test]

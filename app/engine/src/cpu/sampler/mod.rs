@@ -103,8 +103,8 @@ fn row_cache(config: &ModelConfig, length: usize) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use super::*;
     use crate::cpu::Engine;
-    use crate::cpu::sampler::*;
     use crate::model::Params;
     use crate::random::Stream;
     use crate::sampling::{Generated, Request, Sampling};

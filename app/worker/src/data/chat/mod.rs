@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 
 pub use template::Template;
 
-use crate::data::{Tokenizer, TokenizerError};
+use super::{Tokenizer, TokenizerError};
 use forgetlab_study::experiment::ChatSettings;
 
 /// One turn of a conversation.

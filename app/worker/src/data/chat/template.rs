@@ -15,7 +15,7 @@ use minijinja::{Environment, Error, ErrorKind, Value, context};
 use serde::Serialize;
 use serde_json::ser::{Formatter, PrettyFormatter, Serializer};
 
-use crate::data::chat::{ChatError, Message};
+use super::{ChatError, Message};
 
 /// Name of the one template of an environment.
 const NAME: &str = "chat_template";

@@ -4,7 +4,7 @@ use std::fs;
 
 use serde::Deserialize;
 
-use crate::data::chat::*;
+use super::*;
 use crate::data::tokenizer::tests::{small_folder, smollm2};
 use forgetlab_study::experiment::NaiveDate;
 

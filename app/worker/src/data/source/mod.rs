@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use crate::data::Message;
+use super::Message;
 use forgetlab_engine::pretrained::{Hub, HubError, Progress, builtin};
 pub(super) use record::{KINDS, Record, records};
 pub use remote::is_remote;

@@ -11,7 +11,7 @@ use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::Field;
 use serde_json::{Map, Value};
 
-use crate::data::source::{Place, SourceError};
+use super::{Place, SourceError};
 use forgetlab_engine::pretrained::builtin;
 
 /// Endings of the files that are read.

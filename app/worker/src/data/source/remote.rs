@@ -4,7 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::data::source::{KINDS, SourceError, record};
+use super::{KINDS, SourceError, record};
 use forgetlab_engine::pretrained::{Hub, HubError, Progress, Snapshot, is_hub_id};
 
 const PREFIX: &str = "hub:";

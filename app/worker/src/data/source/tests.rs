@@ -1,6 +1,6 @@
 //! Files as users have them, good and bad.
 
-use crate::data::source::*;
+use super::*;
 
 #[path = "../../../../engine/src/pretrained/tests/fake_hub.rs"]
 #[allow(dead_code)]

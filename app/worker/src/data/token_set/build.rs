@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 
+use super::{Counts, Provenance, Rows, Source, TokenSet, TokenSetError};
 use crate::data::source::files;
-use crate::data::token_set::{Counts, Provenance, Rows, Source, TokenSet, TokenSetError};
 use crate::data::{Chat, Content, Document, Example, Fields, SourceError, Tokenizer, read};
 use forgetlab_engine::pretrained::builtin;
 use forgetlab_study::experiment::{Separator, TextRows, TokenSetSettings, TooLong};

@@ -8,7 +8,7 @@ use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use serde::{Deserialize, Serialize};
 
-use crate::data::token_set::{Counts, Provenance, Rows, TokenSet, TokenSetError};
+use super::{Counts, Provenance, Rows, TokenSet, TokenSetError};
 use forgetlab_study::experiment::TokenSetSettings;
 use forgetlab_study::run::{RunError, write_atomically};
 

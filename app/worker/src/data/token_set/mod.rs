@@ -16,7 +16,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::data::{ChatError, Place, SourceError, TokenizerError};
+use super::{ChatError, Place, SourceError, TokenizerError};
 pub(crate) use build::hash_files;
 use forgetlab_study::experiment::TokenSetSettings;
 pub use rows::{Batch, Rows, Shuffle};

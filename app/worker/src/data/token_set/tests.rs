@@ -1,6 +1,6 @@
 //! Rows: nothing lost, nothing moved, nothing twice.
 
-use crate::data::token_set::*;
+use super::*;
 use crate::data::tokenizer::tests::small_folder;
 use crate::data::{Content, Document, Message, Tokenizer};
 use forgetlab_study::experiment::{Separator, TextRows, TooLong};

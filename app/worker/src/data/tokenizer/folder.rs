@@ -11,7 +11,7 @@ use serde_json::Value;
 use forgetlab_engine::pretrained::builtin;
 use forgetlab_plugin_host::SpecialTokens;
 
-use crate::data::tokenizer::{Parts, TokenizerError};
+use super::{Parts, TokenizerError};
 
 pub(super) fn open(path: &Path) -> Result<Parts, TokenizerError> {
     let (folder, main) = match builtin::is_dir(path) {

@@ -10,7 +10,7 @@ use serde_json::{Map, json};
 
 use forgetlab_plugin_host::SpecialTokens;
 
-use crate::data::tokenizer::{Parts, TokenizerError};
+use super::{Parts, TokenizerError};
 use forgetlab_engine::pretrained::{Gguf, GgufMetadata, GgufValue as Value, PretrainedError};
 
 /// Kinds of tokens, as llama.cpp numbers them.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use forgetlab_engine::pretrained::GgufValue as Value;
 use serde_json::json;
 
-use crate::data::tokenizer::*;
+use super::*;
 
 /// The folder of a small tokenizer trained for these tests.
 pub(in crate::data) fn small_folder() -> PathBuf {

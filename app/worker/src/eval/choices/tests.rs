@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
+use super::*;
 use crate::data::Place;
-use crate::eval::choices::*;
 use forgetlab_study::experiment::ChatSettings;
 
 fn tokenizer() -> Tokenizer {

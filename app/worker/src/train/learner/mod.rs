@@ -17,7 +17,7 @@ use forgetlab_engine::model::{Layout, Lora, LoraConfig, LoraLayout, Params};
 use forgetlab_study::experiment::RunConfig;
 use forgetlab_study::run::{Checkpoint, Cost, NamedTensor, RunError, Score};
 
-use crate::train::{TrainError, settings};
+use super::{TrainError, settings};
 use forgetlab_engine::{
     AdamW, Compute, ComputeError, LossBatch, LossReport, Optimizer, Stream, Weights,
 };

@@ -4,8 +4,8 @@
 use forgetlab_study::experiment::{Overrides, RunConfig, resolve};
 use forgetlab_study::run::{CheckpointStore, Cost};
 
+use super::{Learner, PhaseStart};
 use crate::data::Suite;
-use crate::train::learner::{Learner, PhaseStart};
 use crate::train::settings;
 use crate::verify::verify_mini;
 use forgetlab_engine::gpu::Device;

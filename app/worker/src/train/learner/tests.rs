@@ -1,4 +1,4 @@
-use crate::train::learner::*;
+use super::*;
 use crate::train::objective::plain;
 use forgetlab_study::experiment::{Overrides, resolve};
 use forgetlab_study::run::CheckpointStore;

@@ -12,7 +12,7 @@ use forgetlab_engine::Weights;
 use forgetlab_plugin_host::InstanceOptions;
 use forgetlab_study::run::{CheckpointStore, Event, Level as LogLevel, PhaseCache};
 
-use crate::train::runner::{Active, BREADCRUMB, Runner};
+use super::{Active, BREADCRUMB, Runner};
 
 impl Runner<'_> {
     /// Brings arms that are not over to a point from which they can take turns, as many as there is

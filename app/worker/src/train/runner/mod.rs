@@ -16,11 +16,11 @@ use forgetlab_study::run::{
     RunError, RunLock,
 };
 
-use crate::train::arm::{ArmError, ArmRun, Shared};
-use crate::train::journal::{Journal, Listener};
-use crate::train::pace::Pace;
-use crate::train::prepare::{NUMERICS, demand_here};
-use crate::train::{TrainError, learner, settings};
+use super::arm::{ArmError, ArmRun, Shared};
+use super::journal::{Journal, Listener};
+use super::pace::Pace;
+use super::prepare::{NUMERICS, demand_here};
+use super::{TrainError, learner, settings};
 use forgetlab_engine::{Compute, Weights, human_bytes};
 
 /// What a worker is to do.
