@@ -14,7 +14,6 @@ use forgetlab_study::report;
 use forgetlab_study::run::{
     Follow, Results, RunDir, RunState, RunStatus, readable_utc, write_atomically,
 };
-
 use forgetlab_tui::lab::{
     ArmChoice, Device, Experiment, Feed, FeedUpdate, Lab, Plugin, Preset, RunSummary, StartRequest,
 };

@@ -181,8 +181,8 @@ pub mod shim;
 mod state;
 mod strategy;
 
-pub use batch::*;
-pub use host::*;
-pub use phase::*;
-pub use state::*;
-pub use strategy::*;
+pub use batch::{Batch, RowObjective, Sequences, Teacher};
+pub use host::{Generate, Host, Level, Model, Scores, SpecialTokens};
+pub use phase::{ArmObjective, Observation, Phase, Step, Task};
+pub use state::{ReplayBuffer, StateReader, StateWriter};
+pub use strategy::{Capabilities, Error, Settings, Strategy};

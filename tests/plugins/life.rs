@@ -1,6 +1,6 @@
 //! The built-in strategies: what they replay, and that they go on from a saved state.
 
-use forgetlab_plugin_host::{DryRunError, ModelRef, ReplayBatch};
+use forgetlab_plugin_host::{DryRunError, ReplayBatch, WhichModel};
 
 use crate::{
     lab::{Lab, ROWS, SEQ_LEN, STEPS, check, instance, phase},
@@ -67,7 +67,7 @@ fn self_generated_samples_the_reference_freely_from_all_markers_in_equal_shares(
         .collect();
     assert_eq!(rows, [16 * ROWS, 4 * ROWS]);
     let request = &lab.generated[0];
-    assert_eq!(request.model, ModelRef::Reference);
+    assert_eq!(request.model, WhichModel::Reference);
     assert_eq!((request.temperature, request.length), (1.0, SEQ_LEN));
     assert_eq!((request.top_k, request.top_p), (None, None));
     assert!(request.stop_tokens.is_empty());

@@ -1,28 +1,26 @@
 //! What the arms of a run take turns to use: an engine and a sampler, on the CPU or on a GPU.
 //!
-//! The training loop sees [`Compute`], [`Weights`] and [`Optimizer`] alone and reads the same for
+//! The training loop sees [`Engine`], [`Weights`] and [`Optimizer`] alone and reads the same for
 //! both. Weights, moments and gradients live where the engine works; they come to the host for
 //! checkpoints and checks.
 
-use crate::error::ComputeError;
 use std::sync::Arc;
 
-use crate::cpu::Sampler;
+use crate::adamw::AdamW;
+use crate::batch::{Batching, LossBatch, LossReport, Query};
+use crate::cpu;
+use crate::device::{Hardware, check_device};
+use crate::error::EngineError;
 #[cfg(gpu)]
 use crate::gpu;
 use crate::model::{Layout, Lora, ModelConfig, Params};
 use crate::ops::Precision;
 use crate::ops::head::PositionLoss;
 use crate::sampling::{Generated, Request};
-
-use crate::adamw::AdamW;
-use crate::batch::{Batching, LossBatch, LossReport, Query};
-use crate::cpu::Engine;
-use crate::device::{Hardware, check_device};
 use crate::weights::{Optimizer, Weights};
 
 /// Engine and sampler for models of one layout.
-pub struct Compute {
+pub struct Engine {
     layout: Arc<Layout>,
     precision: Precision,
     on: On,
@@ -32,8 +30,8 @@ pub struct Compute {
 #[allow(clippy::large_enum_variant)]
 enum On {
     Cpu {
-        engine: Engine,
-        sampler: Sampler,
+        engine: cpu::Engine,
+        sampler: cpu::Sampler,
     },
     #[cfg(gpu)]
     Gpu {
@@ -43,20 +41,20 @@ enum On {
     },
 }
 
-impl Compute {
+impl Engine {
     /// For models of these sizes, on what was asked for.
     ///
     /// # Errors
     /// When the device cannot be used, or the system refuses the threads.
-    pub fn new(config: ModelConfig, hardware: &Hardware) -> Result<Self, ComputeError> {
+    pub fn new(config: ModelConfig, hardware: &Hardware) -> Result<Self, EngineError> {
         let (layout, precision) = (Layout::new(config), hardware.precision);
         #[cfg(feature = "cuda")]
         if let Some(device) = hardware.open_gpu()? {
             return Ok(Self::on(&layout, precision, device));
         }
         check_device(&hardware.device)?;
-        let engine = Engine::new(&layout, hardware.threads, precision)?;
-        let sampler = Sampler::new(&layout, engine.pool(), precision);
+        let engine = cpu::Engine::new(&layout, hardware.threads, precision)?;
+        let sampler = cpu::Sampler::new(&layout, engine.pool(), precision);
         Ok(Self {
             layout,
             precision,
@@ -110,7 +108,7 @@ impl Compute {
     ///
     /// # Errors
     /// When there is no room for them.
-    pub fn weights(&self, params: Params) -> Result<Weights, ComputeError> {
+    pub fn weights(&self, params: Params) -> Result<Weights, EngineError> {
         Ok(match &self.on {
             On::Cpu { .. } => Weights::Cpu(Arc::new(params), None),
             #[cfg(gpu)]
@@ -126,17 +124,17 @@ impl Compute {
     /// # Errors
     /// When there is no room for them, the weights are of another device, or, on a GPU,
     /// [frozen](Weights::frozen).
-    pub fn adapt(&self, weights: Weights, lora: Lora) -> Result<Weights, ComputeError> {
+    pub fn adapt(&self, weights: Weights, lora: Lora) -> Result<Weights, EngineError> {
         match (&self.on, weights) {
             (On::Cpu { .. }, weights @ Weights::Cpu(..)) => match weights.frozen() {
                 Weights::Cpu(params, _) => Ok(Weights::Cpu(params, Some(lora))),
                 #[cfg(gpu)]
-                Weights::Gpu(_) => Err(ComputeError::Elsewhere),
+                Weights::Gpu(_) => Err(EngineError::Elsewhere),
             },
             #[cfg(gpu)]
             (On::Gpu { .. }, Weights::Gpu(params)) => Ok(Weights::Gpu(params.adapt(&lora)?)),
             #[cfg(gpu)]
-            _ => Err(ComputeError::Elsewhere),
+            _ => Err(EngineError::Elsewhere),
         }
     }
 
@@ -144,7 +142,7 @@ impl Compute {
     ///
     /// # Errors
     /// When there is no room for its moments.
-    pub fn optimizer(&self, optimizer: AdamW) -> Result<Optimizer, ComputeError> {
+    pub fn optimizer(&self, optimizer: AdamW) -> Result<Optimizer, EngineError> {
         Ok(match &self.on {
             On::Cpu { .. } => Optimizer::Cpu(optimizer),
             #[cfg(gpu)]
@@ -163,7 +161,7 @@ impl Compute {
         &self,
         student: &Weights,
         optimizer: AdamW,
-    ) -> Result<Optimizer, ComputeError> {
+    ) -> Result<Optimizer, EngineError> {
         match (&self.on, student) {
             #[cfg(gpu)]
             (On::Gpu { device, .. }, Weights::Gpu(params)) if params.lora().is_some() => {
@@ -178,7 +176,7 @@ impl Compute {
     ///
     /// # Errors
     /// When there is no room for its moments.
-    pub fn reset(&self, optimizer: &mut Optimizer) -> Result<(), ComputeError> {
+    pub fn reset(&self, optimizer: &mut Optimizer) -> Result<(), EngineError> {
         match optimizer {
             Optimizer::Cpu(adamw) => adamw.reset(),
             #[cfg(gpu)]
@@ -199,7 +197,7 @@ impl Compute {
         student: &Weights,
         reference: Option<&Weights>,
         batches: &[LossBatch],
-    ) -> Result<LossReport, ComputeError> {
+    ) -> Result<LossReport, EngineError> {
         match &mut self.on {
             On::Cpu { engine, .. } => {
                 let reference = reference.map(Weights::frozen_cpu).transpose()?;
@@ -223,7 +221,7 @@ impl Compute {
         student: &mut Weights,
         optimizer: &mut Optimizer,
         lr: f64,
-    ) -> Result<f64, ComputeError> {
+    ) -> Result<f64, EngineError> {
         match (&mut self.on, student, optimizer) {
             (On::Cpu { engine, .. }, Weights::Cpu(student, lora), Optimizer::Cpu(optimizer)) => {
                 Ok(match lora {
@@ -236,7 +234,7 @@ impl Compute {
                 Ok(engine.update(student, optimizer, lr)?)
             }
             #[cfg(gpu)]
-            _ => Err(ComputeError::Elsewhere),
+            _ => Err(EngineError::Elsewhere),
         }
     }
 
@@ -244,7 +242,7 @@ impl Compute {
     ///
     /// # Errors
     /// When the GPU fails.
-    pub fn gradients(&self) -> Result<Params, ComputeError> {
+    pub fn gradients(&self) -> Result<Params, EngineError> {
         match &self.on {
             On::Cpu { engine, .. } => Ok(engine.gradients()),
             #[cfg(gpu)]
@@ -256,14 +254,14 @@ impl Compute {
     ///
     /// # Errors
     /// When the GPU fails, or the student has no adapters.
-    pub fn adapter_gradients(&self, student: &Weights) -> Result<Lora, ComputeError> {
+    pub fn adapter_gradients(&self, student: &Weights) -> Result<Lora, EngineError> {
         match (&self.on, student) {
             (On::Cpu { engine, .. }, Weights::Cpu(_, Some(lora))) => {
                 Ok(engine.adapter_gradients(&lora.layout))
             }
             #[cfg(gpu)]
             (On::Gpu { engine, .. }, Weights::Gpu(params)) => Ok(engine.adapter_gradients(params)?),
-            _ => Err(ComputeError::Elsewhere),
+            _ => Err(EngineError::Elsewhere),
         }
     }
 
@@ -277,7 +275,7 @@ impl Compute {
         reference: Option<&Weights>,
         tokens: &[u32],
         seq_len: usize,
-    ) -> Result<Vec<PositionLoss>, ComputeError> {
+    ) -> Result<Vec<PositionLoss>, EngineError> {
         self.evaluate_where(student, reference, tokens, seq_len, None)
     }
 
@@ -292,7 +290,7 @@ impl Compute {
         tokens: &[u32],
         seq_len: usize,
         wanted: Option<&[bool]>,
-    ) -> Result<Vec<PositionLoss>, ComputeError> {
+    ) -> Result<Vec<PositionLoss>, EngineError> {
         match &mut self.on {
             On::Cpu { engine, .. } => {
                 let reference = reference.map(Weights::frozen_cpu).transpose()?;
@@ -318,7 +316,7 @@ impl Compute {
         tokens: &[u32],
         seq_len: usize,
         queries: &[Query],
-    ) -> Result<Vec<Vec<f32>>, ComputeError> {
+    ) -> Result<Vec<Vec<f32>>, EngineError> {
         match &mut self.on {
             On::Cpu { engine, .. } => {
                 Ok(engine.log_probs(weights.cpu()?, tokens, seq_len, queries))
@@ -343,7 +341,7 @@ impl Compute {
         student: &Weights,
         tokens: &[u32],
         seq_len: usize,
-    ) -> Result<Vec<f32>, ComputeError> {
+    ) -> Result<Vec<f32>, EngineError> {
         match &mut self.on {
             On::Cpu { engine, .. } => Ok(engine.logits(student.cpu()?, tokens, seq_len)),
             #[cfg(gpu)]
@@ -361,7 +359,7 @@ impl Compute {
         &mut self,
         weights: &Weights,
         request: Request,
-    ) -> Result<Generated, ComputeError> {
+    ) -> Result<Generated, EngineError> {
         match &mut self.on {
             On::Cpu { sampler, .. } => Ok(sampler.generate(weights.cpu()?, request)),
             #[cfg(gpu)]

@@ -4,7 +4,7 @@ use crate::device::DeviceError;
 
 /// Why a computation did not happen.
 #[derive(Debug, thiserror::Error)]
-pub enum ComputeError {
+pub enum EngineError {
     /// The device cannot be used.
     #[error(transparent)]
     Device(#[from] DeviceError),
@@ -29,7 +29,7 @@ pub enum ComputeError {
 }
 
 #[cfg(gpu)]
-impl From<candle_core::Error> for ComputeError {
+impl From<candle_core::Error> for EngineError {
     fn from(error: candle_core::Error) -> Self {
         let text = error.to_string();
         if text.contains("OUT_OF_MEMORY") || text.contains("ALLOC_FAILED") {

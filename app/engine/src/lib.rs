@@ -3,7 +3,7 @@
 //!
 //! In reading order, each part over those before it: [`Stream`] of random numbers and [`ops`]; [`model`];
 //! [`pretrained`] checkpoints; batches, sampling, [`AdamW`] and [`Demand`]; two wings that mirror each other,
-//! `cpu` and `gpu`; [`Weights`] and the [`Compute`] in front of both; [`memory`].
+//! `cpu` and `gpu`; [`Weights`] and the [`Engine`] in front of both; [`memory`].
 
 mod random;
 
@@ -33,8 +33,8 @@ pub use adamw::{AdamW, AdamWConfig};
 pub use batch::{Batching, LossBatch, LossReport, Query, RowLoss};
 pub use demand::{Demand, Memory, human_bytes};
 pub use device::{DeviceError, Gpu, Hardware, check_device, probe_cuda};
-pub use engine::Compute;
-pub use error::ComputeError;
+pub use engine::Engine;
+pub use error::EngineError;
 pub use random::{Random, Stream};
 pub use sampling::{Generated, Request, Sampling};
 pub use weights::{Optimizer, Weights};

@@ -3,12 +3,11 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use crate::adamw::AdamW;
+use crate::error::EngineError;
 #[cfg(gpu)]
 use crate::gpu;
 use crate::model::{Lora, ModelRef, Params};
-
-use crate::adamw::AdamW;
-use crate::error::ComputeError;
 
 /// Weights where the engine works with them; a clone shares the numbers until one of the two changes.
 ///
@@ -37,7 +36,7 @@ impl Weights {
     ///
     /// # Errors
     /// When the GPU fails.
-    pub fn on_host(&self) -> Result<Cow<'_, Params>, ComputeError> {
+    pub fn download(&self) -> Result<Cow<'_, Params>, EngineError> {
         Ok(match self {
             Self::Cpu(params, None) => Cow::Borrowed(params),
             Self::Cpu(params, Some(lora)) => Cow::Owned(lora.merge(params)),
@@ -50,7 +49,7 @@ impl Weights {
     ///
     /// # Errors
     /// When the GPU fails.
-    pub fn adapters_on_host(&self) -> Result<Option<Cow<'_, Lora>>, ComputeError> {
+    pub fn download_adapters(&self) -> Result<Option<Cow<'_, Lora>>, EngineError> {
         Ok(match self {
             Self::Cpu(_, lora) => lora.as_ref().map(Cow::Borrowed),
             #[cfg(gpu)]
@@ -84,30 +83,30 @@ impl Weights {
         *self = other.clone().frozen();
     }
 
-    pub(super) fn cpu(&self) -> Result<ModelRef<'_>, ComputeError> {
+    pub(super) fn cpu(&self) -> Result<ModelRef<'_>, EngineError> {
         match self {
             Self::Cpu(params, lora) => Ok(ModelRef {
                 params,
                 lora: lora.as_ref(),
             }),
             #[cfg(gpu)]
-            Self::Gpu(_) => Err(ComputeError::Elsewhere),
+            Self::Gpu(_) => Err(EngineError::Elsewhere),
         }
     }
 
     /// The weights of a reference.
-    pub(super) fn frozen_cpu(&self) -> Result<&Params, ComputeError> {
+    pub(super) fn frozen_cpu(&self) -> Result<&Params, EngineError> {
         match self.cpu()? {
             ModelRef { params, lora: None } => Ok(params),
-            _ => Err(ComputeError::Adapted),
+            _ => Err(EngineError::Adapted),
         }
     }
 
     #[cfg(gpu)]
-    pub(super) fn gpu(&self) -> Result<&gpu::Params, ComputeError> {
+    pub(super) fn gpu(&self) -> Result<&gpu::Params, EngineError> {
         match self {
             Self::Gpu(params) => Ok(params),
-            Self::Cpu(..) => Err(ComputeError::Elsewhere),
+            Self::Cpu(..) => Err(EngineError::Elsewhere),
         }
     }
 }
@@ -126,7 +125,7 @@ impl Optimizer {
     ///
     /// # Errors
     /// When the GPU fails.
-    pub fn on_host(&self) -> Result<Cow<'_, AdamW>, ComputeError> {
+    pub fn download(&self) -> Result<Cow<'_, AdamW>, EngineError> {
         Ok(match self {
             Self::Cpu(adamw) => Cow::Borrowed(adamw),
             #[cfg(gpu)]

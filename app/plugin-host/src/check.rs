@@ -1,9 +1,9 @@
 //! A strategy's batch, checked before the training loop sees it.
 
 use forgetlab_plugin_api::abi;
+use forgetlab_study::experiment::Objective;
 
 use super::{Capabilities, PhaseContext, ReplayBatch, Teacher};
-use forgetlab_study::experiment::Objective;
 
 /// Buffers a plugin writes its batch into; kept from step to step.
 #[derive(Debug, Default)]

@@ -2,14 +2,14 @@
 
 use std::{sync::Arc, time::Duration};
 
+use forgetlab_study::experiment::Objective;
 use serde_json::{Map, Value};
 
 use super::{
-    Capabilities, DrawRequest, GenerateRequest, InstanceOptions, LogLevel, ModelRef, OnLate,
-    PhaseContext, Plugin, ReplayBatch, ScoreRequest, Scores, Sequences, ServiceError, Services,
-    SettingsError, SpecialTokens, StepMetrics, StrategyError, StrategyInstance, Task, Teacher,
+    Capabilities, DrawRequest, GenerateRequest, InstanceOptions, LogLevel, OnLate, PhaseContext,
+    Plugin, ReplayBatch, ScoreRequest, Scores, Sequences, ServiceError, Services, SettingsError,
+    SpecialTokens, StepMetrics, StrategyError, StrategyInstance, Task, Teacher, WhichModel,
 };
-use forgetlab_study::experiment::Objective;
 
 const VOCAB: u32 = 32;
 const SEQ_LEN: usize = 12;
@@ -312,7 +312,7 @@ impl Services for MadeUpLab {
         false
     }
 
-    fn keep_snapshot(&mut self, _: ModelRef) -> Result<u64, ServiceError> {
+    fn keep_snapshot(&mut self, _: WhichModel) -> Result<u64, ServiceError> {
         self.snapshots += 1;
         Ok(self.snapshots)
     }

@@ -6,8 +6,8 @@ use std::ffi::c_void;
 use forgetlab_plugin_api::abi;
 
 use super::{
-    DrawRequest, GenerateRequest, LogLevel, ModelRef, PhaseContext, ScoreRequest, Sequences,
-    ServiceError, Services,
+    DrawRequest, GenerateRequest, LogLevel, PhaseContext, ScoreRequest, Sequences, ServiceError,
+    Services, WhichModel,
     host_table::{HostState, failed, serve},
     raw::{array, copy, one_line, sized},
 };
@@ -75,12 +75,12 @@ unsafe fn give_sequences(from: &Sequences, out: &mut abi::Sequences) -> Result<b
     Ok(true)
 }
 
-fn model(kind: u32, snapshot: u64) -> Result<ModelRef, ServiceError> {
+fn model(kind: u32, snapshot: u64) -> Result<WhichModel, ServiceError> {
     match kind {
-        abi::MODEL_REFERENCE => Ok(ModelRef::Reference),
-        abi::MODEL_STUDENT => Ok(ModelRef::Student),
-        abi::MODEL_SNAPSHOT => Ok(ModelRef::Snapshot(snapshot)),
-        abi::MODEL_VIRTUAL_STEP => Ok(ModelRef::VirtualStep),
+        abi::MODEL_REFERENCE => Ok(WhichModel::Reference),
+        abi::MODEL_STUDENT => Ok(WhichModel::Student),
+        abi::MODEL_SNAPSHOT => Ok(WhichModel::Snapshot(snapshot)),
+        abi::MODEL_VIRTUAL_STEP => Ok(WhichModel::VirtualStep),
         other => Err(failed(format!("there is no model kind {other}"))),
     }
 }
@@ -216,7 +216,7 @@ pub(super) unsafe extern "C" fn generate(
             .zip(lengths);
         let request = GenerateRequest {
             model: match model(raw.model, raw.snapshot)? {
-                ModelRef::VirtualStep => return Err(failed("a virtual step is for scores only")),
+                WhichModel::VirtualStep => return Err(failed("a virtual step is for scores only")),
                 model => model,
             },
             prompts: rows
@@ -497,7 +497,9 @@ pub(super) unsafe extern "C" fn keep_snapshot(
 ) -> i32 {
     let body = |_: &mut HostState, services: &mut dyn Services| {
         let kept = match model(kind, 0)? {
-            model @ (ModelRef::Reference | ModelRef::Student) => services.keep_snapshot(model)?,
+            model @ (WhichModel::Reference | WhichModel::Student) => {
+                services.keep_snapshot(model)?
+            }
             _ => return Err(failed("only the reference and the student can be kept")),
         };
         // SAFETY: `id` is null or where the plugin wants the id.

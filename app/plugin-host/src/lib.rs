@@ -28,14 +28,19 @@ mod state;
 mod tests;
 mod watchdog;
 
-pub use batch::*;
-pub use capabilities::*;
+pub use batch::{PhaseContext, ReplayBatch, StepMetrics, Task, Teacher};
+pub use capabilities::Capabilities;
 pub use dry_run::{DryRunError, Report, dry_run};
-pub use error::*;
-pub use instance::*;
-pub use registry::*;
-pub use schema::*;
-pub use services::*;
+pub use error::{LoadError, SettingsError, StrategyError};
+pub use instance::{InstanceOptions, StrategyInstance};
+pub use registry::{
+    Origin, Plugin, Registry, Rejected, SEARCH_VARIABLE, SearchDir, UnknownStrategy, search_path,
+};
+pub use schema::{Schema, Setting, SettingType};
+pub use services::{
+    DrawRequest, GenerateRequest, LogLevel, ScoreRequest, Scores, Sequences, ServiceError,
+    Services, SpecialTokens, WhichModel,
+};
 pub use watchdog::{LateCall, OnLate};
 
 /// The name most like `name`, if one is like it at all.

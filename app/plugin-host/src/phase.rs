@@ -1,9 +1,9 @@
 //! A [`PhaseContext`] as the C struct of the ABI.
 
 use forgetlab_plugin_api::abi;
+use forgetlab_study::experiment::Objective;
 
 use super::{PhaseContext, Task};
-use forgetlab_study::experiment::Objective;
 
 /// Calls `body` with the phase as a C struct, which is gone afterwards; null for `None`.
 pub(super) fn with_phase<R>(

@@ -31,7 +31,7 @@ pub trait Services {
     /// Whether the run is being stopped.
     fn cancelled(&self) -> bool;
     /// Keeps a copy of the reference or the student beyond the phase; gives its id.
-    fn keep_snapshot(&mut self, model: ModelRef) -> Result<u64, ServiceError> {
+    fn keep_snapshot(&mut self, model: WhichModel) -> Result<u64, ServiceError> {
         let _ = model;
         Err(ServiceError::NotSupported("kept snapshots"))
     }
@@ -58,7 +58,7 @@ pub enum ServiceError {
 
 /// Which model generates or scores.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ModelRef {
+pub enum WhichModel {
     /// Frozen copy of the student at the start of the phase.
     Reference,
     /// Student as it is now.
@@ -82,7 +82,7 @@ pub struct DrawRequest {
 #[derive(Clone, Debug, PartialEq)]
 pub struct GenerateRequest {
     /// Model that is sampled.
-    pub model: ModelRef,
+    pub model: WhichModel,
     /// One prompt a row, each of 1 to `length` tokens, all ids valid.
     pub prompts: Vec<Vec<u32>>,
     /// Length at which a sequence ends, prompt included.
@@ -101,7 +101,7 @@ pub struct GenerateRequest {
 #[derive(Clone, Debug, PartialEq)]
 pub struct ScoreRequest {
     /// Model that scores.
-    pub model: ModelRef,
+    pub model: WhichModel,
     /// Rows.
     pub rows: usize,
     /// Padded length.

@@ -12,7 +12,7 @@ use forgetlab_study::experiment::{
     ChatSettings, NaiveDate, Separator, TextRows, TokenSetSettings, TooLong,
 };
 use forgetlab_worker::data::{self, Chat, Fields, Rows, TokenSet, Tokenizer, read_questions};
-use forgetlab_worker::eval::{ChoiceTask, Request, Wanted};
+use forgetlab_worker::eval::{ChoiceRequest, ChoiceTask, Wanted};
 use serde::de::value::{Error as ValueError, StrDeserializer};
 use serde::de::{DeserializeOwned, IntoDeserializer};
 
@@ -268,7 +268,7 @@ fn preview_questions(make: &Make, count: usize) -> anyhow::Result<ExitCode> {
         None => ChoiceTask::plain(&questions, &tokenizer, tokenizer.special_tokens().bos)?,
     };
     let mut page = Page::new(&tokenizer);
-    for (i, Request { tokens, wanted }) in task.requests().iter().enumerate() {
+    for (i, ChoiceRequest { tokens, wanted }) in task.requests().iter().enumerate() {
         writeln!(page.out, "--- request {}", i + 1)?;
         match wanted {
             Wanted::Span(span) => page.show(tokens, |i| span.contains(&i))?,

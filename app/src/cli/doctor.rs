@@ -5,8 +5,8 @@ use std::io::{self, IsTerminal, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
-use forgetlab_engine::ops::simd::Level;
-use forgetlab_engine::{Compute, Hardware, probe_cuda};
+use forgetlab_engine::ops::simd::InstructionSet;
+use forgetlab_engine::{Engine, Hardware, probe_cuda};
 use forgetlab_study::report::Glyphs;
 use forgetlab_study::run::Results;
 use forgetlab_worker::verify::verify_mini;
@@ -62,10 +62,10 @@ type Line = (&'static str, Standing, String);
 
 fn cpu() -> Line {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let level = Level::detect();
+    let level = InstructionSet::detect();
     let text = format!("{threads} threads, kernels for {}", level.name());
     match level {
-        Level::Baseline => (
+        InstructionSet::Baseline => (
             "CPU",
             Standing::Note,
             format!("{text}: no AVX2, training will be slow"),
@@ -116,8 +116,8 @@ fn cuda() -> Line {
 }
 
 fn numerics() -> Line {
-    let compute = |config| Compute::new(config, &Hardware::cpu(2));
-    match verify_mini(super::verify::FIXTURE, compute) {
+    let engine = |config| Engine::new(config, &Hardware::cpu(2));
+    match verify_mini(super::verify::FIXTURE, engine) {
         Ok(checks) if checks.iter().all(|check| check.passed()) => {
             let text = format!(
                 "{} checks against the built-in fixture passed",

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use forgetlab_engine::check_device;
-use forgetlab_engine::ops::simd::Level;
+use forgetlab_engine::ops::simd::InstructionSet;
 use forgetlab_study::run::Results;
 
 use crate::local_lab::LocalLab;
@@ -19,7 +19,7 @@ pub fn run() -> anyhow::Result<ExitCode> {
     let devices = vec![
         device(
             "cpu",
-            format!("{threads} threads, {}", Level::detect().name()),
+            format!("{threads} threads, {}", InstructionSet::detect().name()),
         ),
         device("cuda", "the first GPU".into()),
     ];

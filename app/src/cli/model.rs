@@ -304,7 +304,7 @@ pub(super) struct Downloads {
     bar: RefCell<Option<ProgressBar>>,
 }
 
-impl pretrained::Progress for Downloads {
+impl pretrained::DownloadProgress for Downloads {
     fn started(&self, file: &str, bytes: u64) {
         let mut bar = self.bar.borrow_mut();
         if !io::stderr().is_terminal() {

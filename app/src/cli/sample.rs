@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::{Context, ensure};
 use forgetlab_engine::ops::Precision;
 use forgetlab_engine::pretrained::{self, Hub};
-use forgetlab_engine::{Compute, Hardware, Sampling, Stream, check_device};
+use forgetlab_engine::{Engine, Hardware, Sampling, Stream, check_device};
 use forgetlab_study::experiment::ChatSettings;
 use forgetlab_worker::data::{Chat, Message, Tokenizer};
 use forgetlab_worker::eval::{Sample, sample, summarise};
@@ -101,8 +101,8 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         threads: args.threads.into(),
         precision: Precision::from(args.dtype),
     };
-    let mut compute = Compute::new(model.config, &hardware)?;
-    let weights = compute.weights(model.load(&Downloads::default())?)?;
+    let mut engine = Engine::new(model.config, &hardware)?;
+    let weights = engine.weights(model.load(&Downloads::default())?)?;
     let stops = args.stop || args.chat.is_some();
     let sampling = Sampling {
         temperature: args.temperature,
@@ -115,7 +115,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     };
     let stream = Stream::new(args.seed, "samples");
     let prompts = vec![prompt; rows];
-    let samples = sample(&mut compute, &weights, &prompts, length, &sampling, &stream)?;
+    let samples = sample(&mut engine, &weights, &prompts, length, &sampling, &stream)?;
     show(&samples, &tokenizer, args.json)?;
     Ok(ExitCode::SUCCESS)
 }

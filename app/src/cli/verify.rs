@@ -9,7 +9,7 @@ use anyhow::{Context, bail};
 use forgetlab_engine::model::Params;
 use forgetlab_engine::ops::Precision;
 use forgetlab_engine::pretrained::{self, Hub};
-use forgetlab_engine::{Compute, Hardware, check_device};
+use forgetlab_engine::{Engine, Hardware, check_device};
 use forgetlab_worker::verify::{Check, ParityError, verify_llama, verify_mini};
 
 use super::exit;
@@ -70,14 +70,14 @@ enum Fixture {
 
 impl Fixture {
     fn verify(&self, hardware: &Hardware) -> Result<Vec<Check>, ParityError> {
-        let compute = |config| Compute::new(config, hardware);
+        let engine = |config| Engine::new(config, hardware);
         match self {
-            Self::Mini(bytes) => verify_mini(bytes, compute),
+            Self::Mini(bytes) => verify_mini(bytes, engine),
             Self::Llama {
                 bytes,
                 settings,
                 reference,
-            } => verify_llama(bytes, settings, Params::clone(reference), compute),
+            } => verify_llama(bytes, settings, Params::clone(reference), engine),
         }
     }
 }

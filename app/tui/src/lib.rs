@@ -27,7 +27,6 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
-
 use app::{App, Exit};
 use event::Event;
 use lab::Lab;

@@ -6,20 +6,19 @@
 //! number of lanes alone, so the same number of threads gives the same bits. One thread works two
 //! lanes, so that one and two threads agree as well.
 
-use crate::batch::{LossBatch, LossReport, Query};
 use std::sync::Arc;
 use std::time::Instant;
 
 use rayon::prelude::*;
 
+use crate::adamw::AdamW;
+use crate::batch::Batching;
+use crate::batch::{LossBatch, LossReport, Query};
+use crate::cpu::lane::{Lane, Model};
+use crate::cpu::micro::{Micro, micro_batches};
 use crate::model::{Layout, Lora, LoraLayout, ModelRef, Packed, Params};
 use crate::ops::Precision;
 use crate::ops::head::PositionLoss;
-
-use crate::adamw::AdamW;
-use crate::batch::Batching;
-use crate::cpu::lane::{Lane, Model};
-use crate::cpu::micro::{Micro, micro_batches};
 
 /// Threads with their buffers, for models of one layout.
 pub struct Engine {

@@ -3,11 +3,10 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
+use crate::batch::{LossBatch, Query, RowLoss};
 use crate::model::{Activations, Keep, ModelConfig, ModelRef, Packed, Params, backward, forward};
 use crate::ops::head::{self, PositionLoss};
 use crate::ops::matmul::Out;
-
-use crate::batch::{LossBatch, Query, RowLoss};
 
 /// Working memory of one thread.
 pub(super) struct Lane {

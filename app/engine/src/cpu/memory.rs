@@ -1,11 +1,10 @@
 //! What work on the CPU takes of the machine's memory, by the functions beside the code that takes it.
 
+use crate::cpu::micro::count;
+use crate::cpu::{Engine, Sampler};
 use crate::demand::{Demand, Memory};
 use crate::model::{Activations, Keep, Layout, LoraLayout, Packed};
 use crate::ops::head;
-
-use crate::cpu::micro::count;
-use crate::cpu::{Engine, Sampler};
 
 /// Adds up what a piece of work takes.
 pub fn predict(demand: &Demand) -> Memory {

@@ -2,16 +2,17 @@
 
 use std::sync::Arc;
 
-use super::{Layout, Mlp, ModelConfig, Params};
 use crate::adamw::{AdamW, AdamWConfig};
 use crate::batch::{LossBatch, LossReport, Query};
 use crate::cpu::Engine;
 use crate::ops::Precision;
 use crate::ops::head::PositionLoss;
 use crate::ops::rope::{Rope, RopeScaling};
-use crate::ops::simd::Level;
+use crate::ops::simd::InstructionSet;
 use crate::ops::tests::UNIT;
 use crate::random::Stream;
+
+use super::{Layout, Mlp, ModelConfig, Params};
 
 const MINI: ModelConfig = ModelConfig::mini(8, 2, 4, 11);
 
@@ -90,10 +91,10 @@ impl Batch {
 }
 
 /// Every kind of model at every level of the CPU.
-fn cases() -> Vec<(Lab, Level)> {
+fn cases() -> Vec<(Lab, InstructionSet)> {
     let labs = CONFIGS.into_iter().map(Lab::new);
     labs.flat_map(|lab| {
-        Level::available()
+        InstructionSet::available()
             .into_iter()
             .map(move |level| (lab.clone(), level))
     })
@@ -129,9 +130,11 @@ impl Lab {
     }
 
     /// An engine whose threads, and the calling one, are held to a level.
-    fn engine(&self, threads: usize, level: Level) -> Engine {
+    fn engine(&self, threads: usize, level: InstructionSet) -> Engine {
         let engine = Engine::new(&self.layout, threads, Precision::F32).unwrap();
-        engine.pool().broadcast(|_| Level::force(Some(level)));
+        engine
+            .pool()
+            .broadcast(|_| InstructionSet::force(Some(level)));
         engine
     }
 
@@ -266,7 +269,11 @@ fn training_losses_are_those_of_evaluation() {
 }
 
 /// Losses, gradient and weights after three updates.
-fn train(lab: &Lab, threads: usize, level: Level) -> (Vec<LossReport>, Params, Params, Vec<f64>) {
+fn train(
+    lab: &Lab,
+    threads: usize,
+    level: InstructionSet,
+) -> (Vec<LossReport>, Params, Params, Vec<f64>) {
     let mut engine = lab.engine(threads, level);
     let config = AdamWConfig {
         beta1: 0.9,

@@ -4,7 +4,7 @@ use std::sync::OnceLock;
 
 /// Instruction sets a kernel is compiled for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Level {
+pub enum InstructionSet {
     /// AVX-512 F, BW, DQ, VL.
     Avx512,
     /// AVX2 and FMA.
@@ -13,14 +13,14 @@ pub enum Level {
     Baseline,
 }
 
-impl Level {
+impl InstructionSet {
     /// The best this CPU has.
     pub fn detect() -> Self {
         #[cfg(test)]
         if let Some(level) = FORCED.get() {
             return level;
         }
-        static LEVEL: OnceLock<Level> = OnceLock::new();
+        static LEVEL: OnceLock<InstructionSet> = OnceLock::new();
         *LEVEL.get_or_init(|| {
             #[cfg(target_arch = "x86_64")]
             {
@@ -31,39 +31,43 @@ impl Level {
                     && has!("avx512vl")
                     && has!("fma")
                 {
-                    return Level::Avx512;
+                    return InstructionSet::Avx512;
                 }
                 if has!("avx2") && has!("fma") {
-                    return Level::Avx2;
+                    return InstructionSet::Avx2;
                 }
             }
-            Level::Baseline
+            InstructionSet::Baseline
         })
     }
 
     /// Name as recorded in a run's environment.
     pub fn name(self) -> &'static str {
         match self {
-            Level::Avx512 => "avx512",
-            Level::Avx2 => "avx2",
-            Level::Baseline => "baseline",
+            InstructionSet::Avx512 => "avx512",
+            InstructionSet::Avx2 => "avx2",
+            InstructionSet::Baseline => "baseline",
         }
     }
 }
 
 #[cfg(test)]
 thread_local! {
-    /// The level a test holds this thread to: one the CPU has, see [`Level::force`].
-    static FORCED: std::cell::Cell<Option<Level>> = const { std::cell::Cell::new(None) };
+    /// The level a test holds this thread to: one the CPU has, see [`InstructionSet::force`].
+    static FORCED: std::cell::Cell<Option<InstructionSet>> = const { std::cell::Cell::new(None) };
 }
 
 #[cfg(test)]
-impl Level {
+impl InstructionSet {
     /// The levels this CPU has, best first.
     pub(crate) fn available() -> Vec<Self> {
-        let levels = [Level::Avx512, Level::Avx2, Level::Baseline];
+        let levels = [
+            InstructionSet::Avx512,
+            InstructionSet::Avx2,
+            InstructionSet::Baseline,
+        ];
         let forced = FORCED.replace(None);
-        let best = Level::detect();
+        let best = InstructionSet::detect();
         FORCED.set(forced);
         levels.into_iter().skip_while(|&l| l != best).collect()
     }
@@ -75,7 +79,7 @@ impl Level {
     }
 }
 
-/// Compiles a function once per [`Level`] and calls the one this CPU is best at.
+/// Compiles a function once per [`InstructionSet`] and calls the one this CPU is best at.
 ///
 /// The body is inlined into each version, so that the compiler vectorises its loops for it.
 macro_rules! multiversion {
@@ -97,13 +101,13 @@ macro_rules! multiversion {
             #[allow(clippy::too_many_arguments)]
             fn avx2($($arg: $ty),*) $(-> $ret)? { body($($arg),*) }
 
-            match $crate::ops::simd::Level::detect() {
+            match $crate::ops::simd::InstructionSet::detect() {
                 // SAFETY: the level was detected on this CPU.
                 #[cfg(target_arch = "x86_64")]
-                $crate::ops::simd::Level::Avx512 => unsafe { avx512($($arg),*) },
+                $crate::ops::simd::InstructionSet::Avx512 => unsafe { avx512($($arg),*) },
                 // SAFETY: the level was detected on this CPU.
                 #[cfg(target_arch = "x86_64")]
-                $crate::ops::simd::Level::Avx2 => unsafe { avx2($($arg),*) },
+                $crate::ops::simd::InstructionSet::Avx2 => unsafe { avx2($($arg),*) },
                 _ => body($($arg),*),
             }
         }

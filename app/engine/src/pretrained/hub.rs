@@ -25,7 +25,7 @@ pub struct Hub {
 }
 
 /// Is told how a download goes on.
-pub trait Progress {
+pub trait DownloadProgress {
     /// A file of so many bytes is being fetched; a second call for it begins anew.
     fn started(&self, file: &str, bytes: u64);
     /// So many bytes more are there.
@@ -35,7 +35,7 @@ pub trait Progress {
 }
 
 /// Silence.
-impl Progress for () {
+impl DownloadProgress for () {
     fn started(&self, _: &str, _: u64) {}
     fn advanced(&self, _: u64) {}
     fn finished(&self) {}
@@ -335,7 +335,7 @@ impl Snapshot {
     ///
     /// # Errors
     /// [`HubError`]
-    pub fn fetch(&self, name: &str, progress: &dyn Progress) -> Result<PathBuf, HubError> {
+    pub fn fetch(&self, name: &str, progress: &dyn DownloadProgress) -> Result<PathBuf, HubError> {
         let plain = |part: Component| matches!(part, Component::Normal(_));
         if !Path::new(name).components().all(plain) {
             return Err(self
@@ -419,7 +419,7 @@ fn is_of_disk(error: &io::Error) -> bool {
 
 /// Tells hf-hub's progress to ours, and keeps the size.
 struct Adapter<'a> {
-    progress: &'a dyn Progress,
+    progress: &'a dyn DownloadProgress,
     size: &'a Cell<u64>,
 }
 

@@ -30,7 +30,7 @@ pub use config::{Description, SpecialIds};
 pub use error::{Mismatch, PretrainedError};
 pub use export::{Dtype, Export, Exported, export};
 pub use gguf::{Gguf, GgufMetadata, GgufValue};
-pub use hub::{Hub, HubError, Progress, RemoteFile, Snapshot};
+pub use hub::{DownloadProgress, Hub, HubError, RemoteFile, Snapshot};
 pub use hugging_face::{
     from_hugging_face, hugging_face_tensors, hugging_face_views, is_llama, to_hugging_face,
 };
@@ -94,7 +94,11 @@ pub struct Storage {
 ///
 /// # Errors
 /// [`PretrainedError`]
-pub fn open(name: &str, hub: &Hub, progress: &dyn Progress) -> Result<Pretrained, PretrainedError> {
+pub fn open(
+    name: &str,
+    hub: &Hub,
+    progress: &dyn DownloadProgress,
+) -> Result<Pretrained, PretrainedError> {
     let path = Path::new(name);
     if name == builtin::MODEL {
         return describe(name, path, Source::Builtin);
@@ -240,7 +244,7 @@ impl Pretrained {
     ///
     /// # Errors
     /// [`PretrainedError`]
-    pub fn fetch(&self, progress: &dyn Progress) -> Result<(), PretrainedError> {
+    pub fn fetch(&self, progress: &dyn DownloadProgress) -> Result<(), PretrainedError> {
         if let Source::Hub(snapshot) = &self.source {
             for file in weight_files(&snapshot.folder())? {
                 snapshot.fetch(&file, progress)?;
@@ -295,7 +299,7 @@ impl Pretrained {
     ///
     /// # Errors
     /// [`PretrainedError`], all tensors checked before any is read.
-    pub fn load(&self, progress: &dyn Progress) -> Result<Params, PretrainedError> {
+    pub fn load(&self, progress: &dyn DownloadProgress) -> Result<Params, PretrainedError> {
         let layout = Layout::new(self.config);
         let folder = match &self.source {
             Source::Builtin => return Ok(Params::init(&layout, &Stream::new(0, builtin::MODEL))),

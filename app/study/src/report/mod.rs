@@ -10,9 +10,10 @@ mod verdict;
 use std::fs;
 use std::path::PathBuf;
 
-use crate::run::{RunDir, RunError, RunState, write_atomically};
 use figure::{Accuracy, Picture, png, svg};
 use retention::Retention;
+
+use crate::run::{RunDir, RunError, RunState, write_atomically};
 
 pub use figure::FigureError;
 pub use rows::{

@@ -9,10 +9,11 @@
 use plotters::coord::Shift;
 use plotters::prelude::*;
 
+use crate::run::{ArmState, Evaluation, RunState, Score};
+
 use super::figure::{
     COLOURS, FigureError, INK, Picture, draw_line, marker, refused, style, write_text,
 };
-use crate::run::{ArmState, Evaluation, RunState, Score};
 
 const PANEL: (u32, u32) = (620, 470);
 const TITLE: u32 = 46;

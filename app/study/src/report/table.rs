@@ -2,8 +2,9 @@
 
 use std::fmt::Write;
 
-use super::rows::status;
 use crate::run::{ArmState, ArmStatus, RunState};
+
+use super::rows::status;
 
 /// Characters a table may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

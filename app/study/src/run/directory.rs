@@ -4,13 +4,14 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::experiment::{RunConfig, position};
+
 use super::checkpoint::CheckpointStore;
 use super::file::create_folder;
 use super::lock::{self, RunLock};
 use super::{
     ArmStatus, Environment, EventWriter, Follow, RunError, RunState, StopRequest, write_atomically,
 };
-use crate::experiment::{RunConfig, position};
 
 const CONFIG: &str = "config.toml";
 const EVENTS: &str = "events.jsonl";

@@ -2,8 +2,9 @@
 
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::{ChoiceScores, Quality};
 use crate::experiment::ArmInfo;
+
+use super::{ChoiceScores, Quality};
 
 /// Version of the event schema this program writes.
 pub const EVENT_SCHEMA: u32 = 1;

@@ -1,9 +1,10 @@
 //! A small finished run made by hand, for tests of everything that reads runs.
 
+use crate::experiment::ArmInfo;
+
 use super::{
     Cost, Evaluation, Event, PhaseInfo, Quality, Record, ReplayLook, Role, RunState, Score,
 };
-use crate::experiment::ArmInfo;
 
 /// Two arms, two phases of 20 steps, an evaluation every 10.
 pub fn state() -> RunState {

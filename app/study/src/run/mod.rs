@@ -13,32 +13,33 @@ mod directory;
 mod environment;
 mod error;
 mod event;
+mod event_log;
 mod file;
 #[cfg(test)]
 pub(crate) mod fixture;
-mod journal;
+
 mod lock;
 mod quality;
 mod results;
 mod state;
 mod stop;
 
-pub use cache::*;
-pub use change::*;
+pub use cache::{Cached, PhaseCache};
+pub use change::Change;
 pub use checkpoint::{
     Checkpoint, CheckpointInfo, CheckpointStore, Latest, NamedTensor, TensorData,
 };
-pub use choices::*;
-pub use directory::*;
-pub use environment::*;
-pub use error::*;
-pub use event::*;
+pub use choices::{ChoiceScores, Estimate};
+pub use directory::{OutFolder, RunDir, RunStatus};
+pub use environment::{Environment, PluginRecord};
+pub use error::RunError;
+pub use event::{Cost, EVENT_SCHEMA, Event, Level, PhaseInfo, Record, ReplayLook, Role, Score};
+pub use event_log::{EventReader, EventWriter, Follow};
 pub use file::{sync_folder, write_atomically};
-pub use journal::*;
 pub use lock::RunLock;
 pub use quality::Quality;
 pub use results::{Results, RunSummary, readable_utc};
-pub use state::*;
-pub use stop::*;
+pub use state::{ArmState, ArmStatus, Evaluation, Progress, RunState};
+pub use stop::StopRequest;
 
 use results::random_hex;

@@ -2,8 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::event::{Cost, Event, Level, PhaseInfo, Record, ReplayLook, Role, Score};
 use crate::experiment::ArmInfo;
+
+use super::event::{Cost, Event, Level, PhaseInfo, Record, ReplayLook, Role, Score};
 
 /// Fold of all events of a run so far.
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -7,13 +7,14 @@ use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::text::{Line, Span, Text};
 use ratatui::widgets::{Row, Table};
 
-use super::live::Live;
-use super::{Effects, Screen};
 use crate::figures::{self, Metric};
 use crate::keymap::Action;
 use crate::theme::Theme;
 use crate::widgets::arm_table::{self, figure};
 use crate::widgets::text::{clip, count, nats, seconds, wrap};
+
+use super::live::Live;
+use super::{Effects, Screen};
 
 /// Takes a key.
 pub fn act(live: &mut Live, action: Action, effects: &mut Effects) {

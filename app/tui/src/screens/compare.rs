@@ -5,13 +5,14 @@ use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::text::Line;
 
-use super::{Effects, Screen, step};
 use crate::event::Command;
 use crate::figures::Metric;
 use crate::keymap::Action;
 use crate::theme::Theme;
 use crate::widgets::arm_table::{self, ArmTable, Sort};
 use crate::widgets::text::{clip, plural};
+
+use super::{Effects, Screen, step};
 
 /// The comparison.
 #[derive(Debug, Default)]

@@ -7,7 +7,6 @@ use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::style::Style;
 use ratatui::text::{Line, Span};
 
-use super::{Effects, Screen};
 use crate::event::Command;
 use crate::figures::{self, Metric};
 use crate::keymap::Action;
@@ -16,6 +15,8 @@ use crate::theme::Theme;
 use crate::widgets::arm_table::{self, ArmTable, Sort};
 use crate::widgets::chart::{Chart, Series};
 use crate::widgets::text::{clip, seconds};
+
+use super::{Effects, Screen};
 
 /// Smallest panel whose curves can be read: columns, rows.
 const PANEL: (u16, u16) = (38, 6);

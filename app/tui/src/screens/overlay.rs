@@ -1,5 +1,6 @@
 //! What lies over a screen: help, log, messages and questions.
 
+use forgetlab_study::report::{FORGETS, KEEPS};
 use ratatui::Frame;
 use ratatui::layout::Rect;
 use ratatui::style::Style;
@@ -9,7 +10,6 @@ use ratatui::widgets::{Block, Clear};
 use crate::keymap::{Binding, KEYMAP, Place};
 use crate::theme::Theme;
 use crate::widgets::text::wrap;
-use forgetlab_study::report::{FORGETS, KEEPS};
 
 /// A text to scroll through.
 #[derive(Clone, Debug, PartialEq, Eq)]

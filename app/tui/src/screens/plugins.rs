@@ -5,12 +5,13 @@ use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::style::Style;
 use ratatui::text::Line;
 
-use super::step;
 use crate::keymap::Action;
 use crate::lab::Plugin;
 use crate::theme::Theme;
 use crate::widgets::form;
 use crate::widgets::text::{clip, scroll_to, wrap};
+
+use super::step;
 
 /// The list and its description.
 #[derive(Debug, Default)]

@@ -9,12 +9,13 @@ use ratatui::style::Style;
 use ratatui::text::{Line, Text};
 use ratatui::widgets::{Row, Table};
 
-use super::{Effects, step};
 use crate::event::Command;
 use crate::keymap::Action;
 use crate::lab::RunSummary;
 use crate::theme::Theme;
 use crate::widgets::text::{clip, plural, scroll_to, seconds, wrap};
+
+use super::{Effects, step};
 
 /// The list.
 #[derive(Debug, Default)]

@@ -10,9 +10,10 @@ use ratatui::style::Style;
 use ratatui::text::{Line, Text};
 use ratatui::widgets::{Cell, Row, Table};
 
-use super::text::{clip, count, nats, percent, scroll_to, seconds};
 use crate::figures::{self, Metric};
 use crate::theme::Theme;
+
+use super::text::{clip, count, nats, percent, scroll_to, seconds};
 
 /// Order of the rows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

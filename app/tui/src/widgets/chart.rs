@@ -6,8 +6,9 @@ use ratatui::style::Style;
 use ratatui::text::Line;
 use ratatui::widgets::Widget;
 
-use super::text::clip;
 use crate::theme::Theme;
+
+use super::text::clip;
 
 /// Columns of the labels left of the plot, the axis included.
 const LABELS: u16 = 5;

@@ -3,9 +3,10 @@
 use ratatui::text::{Line, Span};
 use serde_json::{Map, Value};
 
-use super::text::clip;
 use crate::keymap::Action;
 use crate::theme::Theme;
+
+use super::text::clip;
 
 /// One field of a form.
 #[derive(Clone, Debug)]

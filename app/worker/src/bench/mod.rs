@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use forgetlab_engine::model::{ModelConfig, Params};
 use forgetlab_engine::{
-    AdamW, AdamWConfig, Batching, Compute, ComputeError, Demand, Hardware, LossBatch, Optimizer,
+    AdamW, AdamWConfig, Batching, Demand, Engine, EngineError, Hardware, LossBatch, Optimizer,
     Request, Sampling, Stream, Weights,
 };
 
@@ -120,7 +120,7 @@ pub fn forward_flops(model: &ModelConfig, seq_len: usize) -> f64 {
 pub struct Bench {
     shape: Shape,
     work: Work,
-    compute: Compute,
+    engine: Engine,
     student: Weights,
     reference: Weights,
     optimizer: Optimizer,
@@ -174,10 +174,10 @@ impl Bench {
         work: Work,
         hardware: &Hardware,
         batching: Batching,
-    ) -> Result<Self, ComputeError> {
-        let mut compute = Compute::new(shape.model, hardware)?;
-        compute.set_batching(batching);
-        let params = Params::init(compute.layout(), &Stream::new(0, "weights"));
+    ) -> Result<Self, EngineError> {
+        let mut engine = Engine::new(shape.model, hardware)?;
+        engine.set_batching(batching);
+        let params = Params::init(engine.layout(), &Stream::new(0, "weights"));
         let config = AdamWConfig {
             beta1: 0.9,
             beta2: 0.99,
@@ -200,10 +200,10 @@ impl Bench {
         Ok(Self {
             shape,
             work,
-            optimizer: compute.optimizer(AdamW::new(config, params.data.len()))?,
-            reference: compute.weights(params.clone())?,
-            student: compute.weights(params)?,
-            compute,
+            optimizer: engine.optimizer(AdamW::new(config, params.data.len()))?,
+            reference: engine.weights(params.clone())?,
+            student: engine.weights(params)?,
+            engine,
             stream: Stream::new(0, "bench"),
             tokens: Vec::new(),
             replay: Vec::new(),
@@ -218,7 +218,7 @@ impl Bench {
     ///
     /// # Errors
     /// When the GPU fails.
-    pub fn run(&mut self, time: Duration) -> Result<Measured, ComputeError> {
+    pub fn run(&mut self, time: Duration) -> Result<Measured, EngineError> {
         let mut measured = Measured {
             tokens: 0,
             seconds: 0.0,
@@ -237,7 +237,7 @@ impl Bench {
     }
 
     /// One step: tokens it counts for, and its FLOPs.
-    fn step(&mut self) -> Result<(u64, f64), ComputeError> {
+    fn step(&mut self) -> Result<(u64, f64), EngineError> {
         let t = self.shape.seq_len;
         let flops = forward_flops(&self.shape.model, t);
         let new = self.shape.batch_size * t;
@@ -266,14 +266,13 @@ impl Bench {
             }
             Work::Evaluate => {
                 self.draw();
-                self.compute
-                    .evaluate(&self.student, None, &self.tokens, t)?;
+                self.engine.evaluate(&self.student, None, &self.tokens, t)?;
                 (new as u64, flops * new as f64)
             }
         })
     }
 
-    fn train(&mut self) -> Result<(), ComputeError> {
+    fn train(&mut self) -> Result<(), EngineError> {
         self.draw();
         let t = self.shape.seq_len;
         let zeros = vec![0.0; self.weights.iter().map(Vec::len).max().unwrap_or(0)];
@@ -303,9 +302,9 @@ impl Bench {
             &both[..]
         };
         let reference = Some(&self.reference);
-        self.compute
+        self.engine
             .forward_backward(&self.student, reference, batches)?;
-        self.compute
+        self.engine
             .update(&mut self.student, &mut self.optimizer, 1e-3)?;
         Ok(())
     }
@@ -320,7 +319,7 @@ impl Bench {
             .extend((0..n).map(|_| random.below(vocab) as u32));
     }
 
-    fn generate(&mut self) -> Result<Vec<u32>, ComputeError> {
+    fn generate(&mut self) -> Result<Vec<u32>, EngineError> {
         let request = Request {
             prompts: &self.prompts,
             length: self.shape.seq_len,
@@ -329,6 +328,6 @@ impl Bench {
             first_row: self.rows,
         };
         self.rows += self.prompts.len() as u64;
-        Ok(self.compute.generate(&self.reference, request)?.tokens)
+        Ok(self.engine.generate(&self.reference, request)?.tokens)
     }
 }

@@ -5,10 +5,10 @@
 //! place of the second. Three digits give the paper's 14 tokens and one more in front.
 
 use forgetlab_engine::{Random, Stream};
-
-use super::{Accuracy, HeldOut, Rows};
 #[cfg(doc)]
 use forgetlab_study::experiment::DIGIT_TASKS;
+
+use super::{Accuracy, HeldOut, Rows};
 
 /// Token ids: the paper's 19, then the lab's own.
 pub mod token {

@@ -1,9 +1,9 @@
 //! What can be wrong with the data of an experiment.
 
+use forgetlab_engine::pretrained::PretrainedError;
 use forgetlab_study::experiment::DIGIT_TASKS;
 
 use super::{SourceError, TokenSetError, TokenizerError};
-use forgetlab_engine::pretrained::PretrainedError;
 
 /// Datasets that cannot be had.
 #[derive(Debug, thiserror::Error)]

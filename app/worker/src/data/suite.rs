@@ -1,5 +1,7 @@
 //! The datasets of one experiment.
 
+use forgetlab_engine::pretrained::Pretrained;
+use forgetlab_engine::{Random, Stream};
 use forgetlab_plugin_host::{SpecialTokens, Task};
 use forgetlab_study::experiment::{ChatSettings, DataSpec, ModelSpec, RunConfig};
 use forgetlab_study::run::Role;
@@ -7,8 +9,6 @@ use forgetlab_study::run::Role;
 use super::digits::{Digits, token};
 use super::texts::{QuestionSet, Texts};
 use super::{Batch, DataError, HeldOut, Reduction, Rows, Shuffle, Tokenizer};
-use forgetlab_engine::pretrained::Pretrained;
-use forgetlab_engine::{Random, Stream};
 
 /// Every dataset of an experiment: those of its phases in order, then what is only measured.
 #[derive(Debug)]

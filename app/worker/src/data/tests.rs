@@ -2,12 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use forgetlab_study::experiment::{ChatSettings, TokenSetSettings};
-
-use super::*;
 use forgetlab_engine::model::ModelConfig;
 use forgetlab_engine::pretrained::builtin::{self, DATA};
 use forgetlab_engine::pretrained::{Export, Hub, Pretrained, export, open};
+use forgetlab_study::experiment::{ChatSettings, TokenSetSettings};
+
+use super::*;
 
 /// A hub that must not be asked.
 fn no_hub() -> Hub {

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use forgetlab_engine::Random;
+use forgetlab_engine::pretrained::{Hub, Pretrained, open};
 use forgetlab_plugin_host::SpecialTokens;
 use forgetlab_study::experiment::{
     ChatSettings, PretrainedSpec, QuestionStyle, QuestionsSpec, TextSpec, TokenSetSettings, When,
@@ -11,8 +13,6 @@ use super::{
     Accuracy, Chat, DataError, Fields, HeldOut, Message, Question, Rows, SourceError, TokenSet,
     Tokenizer, hash_files, read_questions,
 };
-use forgetlab_engine::Random;
-use forgetlab_engine::pretrained::{Hub, Pretrained, open};
 
 /// What an experiment on text reads, and what its model and tokenizer are.
 #[derive(Debug)]

@@ -1,11 +1,12 @@
 //! Asking a model multiple-choice questions.
 
+use forgetlab_engine::{Engine, EngineError, Query, Weights};
 use forgetlab_study::experiment::{QuestionStyle, When};
 use forgetlab_study::run::ChoiceScores;
 
-use super::{ChoiceError, ChoiceTask, Wanted};
 use crate::data::{Chat, QuestionSet, Suite, Tokenizer};
-use forgetlab_engine::{Compute, ComputeError, Query, Weights};
+
+use super::{ChoiceError, ChoiceTask, Wanted};
 
 /// Multiple-choice questions, ready to be asked.
 #[derive(Debug)]
@@ -79,9 +80,9 @@ impl Choices {
     /// When the device fails.
     pub fn ask(
         &self,
-        compute: &mut Compute,
+        engine: &mut Engine,
         model: &Weights,
-    ) -> Result<Option<ChoiceScores>, ComputeError> {
+    ) -> Result<Option<ChoiceScores>, EngineError> {
         let requests = self.task.requests();
         let mut answers = vec![Vec::new(); requests.len()];
         let mut order: Vec<usize> = (0..requests.len()).collect();
@@ -109,7 +110,7 @@ impl Choices {
                     }
                 }
             }
-            let found = compute.log_probs(model, &tokens, seq_len, &queries)?;
+            let found = engine.log_probs(model, &tokens, seq_len, &queries)?;
             let mut found = found.into_iter();
             for &i in &pass {
                 answers[i] = match &requests[i].wanted {

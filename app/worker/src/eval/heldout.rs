@@ -1,7 +1,8 @@
 //! Held-out loss, KL and accuracy of a dataset, in one pass.
 
+use forgetlab_engine::{Engine, EngineError, Weights};
+
 use crate::data::{Accuracy, Batch, HeldOut, Reduction};
-use forgetlab_engine::{Compute, ComputeError, Weights};
 
 /// Figures of one dataset.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -23,12 +24,12 @@ pub struct Figures {
 /// # Errors
 /// When the device fails.
 pub fn evaluate(
-    compute: &mut Compute,
+    engine: &mut Engine,
     student: &Weights,
     reference: Option<&Weights>,
     data: &HeldOut,
     reduction: Reduction,
-) -> Result<Figures, ComputeError> {
+) -> Result<Figures, EngineError> {
     let batch = &data.batch;
     let t = batch.seq_len;
     let targets = targets(batch);
@@ -36,7 +37,7 @@ pub fn evaluate(
         Accuracy::Answers { prompt_len } => with_answers(&targets, batch, prompt_len),
         Accuracy::Tokens => targets.clone(),
     };
-    let losses = compute.evaluate_where(student, reference, &batch.tokens, t, Some(&wanted))?;
+    let losses = engine.evaluate_where(student, reference, &batch.tokens, t, Some(&wanted))?;
     let scored = losses.iter().zip(&targets);
     let scored: Vec<_> = scored.filter(|(_, t)| **t).map(|(l, _)| l).collect();
     let n = reduction.count(batch);
@@ -100,16 +101,16 @@ mod tests {
     #[test]
     fn figures_are_those_of_scoring_every_position() {
         let config = ModelConfig::llama(16, 2, [4, 2, 4], 20, 23);
-        let mut compute = Compute::new(config, &Hardware::cpu(2)).unwrap();
+        let mut engine = Engine::new(config, &Hardware::cpu(2)).unwrap();
         let weights = |purpose: &str| {
-            let mut params = Params::init(compute.layout(), &Stream::new(7, purpose));
+            let mut params = Params::init(engine.layout(), &Stream::new(7, purpose));
             params.data.iter_mut().for_each(|x| *x *= 8.0);
-            compute.weights(params).unwrap()
+            engine.weights(params).unwrap()
         };
         let (student, reference) = (weights("student"), weights("reference"));
         let batch = batch();
         let (t, tokens) = (batch.seq_len, &batch.tokens);
-        let all = compute
+        let all = engine
             .evaluate(&student, Some(&reference), tokens, t)
             .unwrap();
         let place = |row: usize, column: usize| &all[row * t + column];
@@ -139,7 +140,7 @@ mod tests {
                 accuracy,
             };
             let found = evaluate(
-                &mut compute,
+                &mut engine,
                 &student,
                 Some(&reference),
                 &data,

@@ -2,23 +2,23 @@
 
 use std::path::Path;
 
+use forgetlab_engine::pretrained::{self, Hub};
+use forgetlab_engine::{Engine, Hardware, Request, Sampling, Stream, Weights};
+use forgetlab_study::experiment::ChatSettings;
 use serde_json::Value;
 
 use crate::data::{Chat, Message, Tokenizer};
-use forgetlab_engine::pretrained::{self, Hub};
-use forgetlab_engine::{Compute, Hardware, Request, Sampling, Stream, Weights};
-use forgetlab_study::experiment::ChatSettings;
 
 /// Model and tokenizer of the SmolLM2 GGUF that `FORGETLAB_SMOLLM2` names, if it does.
-fn smollm2() -> Option<(Compute, Weights, Tokenizer)> {
+fn smollm2() -> Option<(Engine, Weights, Tokenizer)> {
     let Ok(path) = std::env::var("FORGETLAB_SMOLLM2") else {
         eprintln!("skipped: FORGETLAB_SMOLLM2 names no .gguf of SmolLM2-135M-Instruct");
         return None;
     };
     let model = pretrained::open(&path, &Hub::from_env(), &()).unwrap();
-    let compute = Compute::new(model.config, &Hardware::cpu(2)).unwrap();
-    let weights = compute.weights(model.load(&()).unwrap()).unwrap();
-    Some((compute, weights, Tokenizer::open(Path::new(&path)).unwrap()))
+    let engine = Engine::new(model.config, &Hardware::cpu(2)).unwrap();
+    let weights = engine.weights(model.load(&()).unwrap()).unwrap();
+    Some((engine, weights, Tokenizer::open(Path::new(&path)).unwrap()))
 }
 
 fn fixture() -> Value {
@@ -35,7 +35,7 @@ fn ids(value: &Value) -> Vec<u32> {
 /// Else every figure about a real model would be about another one.
 #[test]
 fn a_real_model_gives_the_losses_and_the_answer_of_pytorch() {
-    let Some((mut compute, weights, tokenizer)) = smollm2() else {
+    let Some((mut engine, weights, tokenizer)) = smollm2() else {
         return;
     };
     let fixture = fixture();
@@ -45,7 +45,7 @@ fn a_real_model_gives_the_losses_and_the_answer_of_pytorch() {
         tokens.extend(tokenizer.encode(case["text"].as_str().unwrap()).unwrap());
         assert_eq!(tokens, ids(&case["token_ids"]), "{name}");
         let t = tokens.len();
-        let losses = compute.evaluate(&weights, None, &tokens, t).unwrap();
+        let losses = engine.evaluate(&weights, None, &tokens, t).unwrap();
         let expected = case["nll"].as_array().unwrap();
         assert_eq!(expected.len(), t - 1);
         for (i, (loss, nll)) in losses.iter().zip(expected).enumerate() {
@@ -53,8 +53,8 @@ fn a_real_model_gives_the_losses_and_the_answer_of_pytorch() {
             let error = (f64::from(loss.ntp) - nll).abs();
             assert!(error < 2e-3, "{name}, token {}: {} {nll}", i + 1, loss.ntp);
         }
-        let logits = compute.logits(&weights, &tokens, t).unwrap();
-        let v = compute.layout().config.vocab_size;
+        let logits = engine.logits(&weights, &tokens, t).unwrap();
+        let v = engine.layout().config.vocab_size;
         let last = &logits[(t - 1) * v..];
         let best = ids(&case["last_top5_ids"]);
         let expected = case["last_top5_logits"].as_array().unwrap();
@@ -86,7 +86,7 @@ fn a_real_model_gives_the_losses_and_the_answer_of_pytorch() {
         stream: &Stream::new(0, "answer"),
         first_row: 0,
     };
-    let found = compute.generate(&weights, request).unwrap();
+    let found = engine.generate(&weights, request).unwrap();
     let written = &found.tokens[prompt.len()..found.lengths[0] as usize];
     assert_eq!(written, answer);
     assert_eq!(

@@ -1,6 +1,6 @@
 //! Texts a model writes, and how likely it finds them: what self-generated replay is made of.
 
-use forgetlab_engine::{Compute, ComputeError, Request, Sampling, Stream, Weights};
+use forgetlab_engine::{Engine, EngineError, Request, Sampling, Stream, Weights};
 use forgetlab_study::run::Quality;
 
 /// A row written by a model.
@@ -29,13 +29,13 @@ impl Sample {
 /// # Errors
 /// When the device fails, most likely for want of memory.
 pub fn sample(
-    compute: &mut Compute,
+    engine: &mut Engine,
     weights: &Weights,
     prompts: &[Vec<u32>],
     length: usize,
     sampling: &Sampling,
     stream: &Stream,
-) -> Result<Vec<Sample>, ComputeError> {
+) -> Result<Vec<Sample>, EngineError> {
     let request = Request {
         prompts,
         length,
@@ -43,14 +43,14 @@ pub fn sample(
         stream,
         first_row: 0,
     };
-    let generated = compute.generate(weights, request)?;
+    let generated = engine.generate(weights, request)?;
     let lens: Vec<usize> = generated.lengths.iter().map(|&len| len as usize).collect();
     // Position t predicts token t + 1.
     let is_written = |row: usize, t: usize| (prompts[row].len()..lens[row]).contains(&(t + 1));
     let wanted = (0..prompts.len() * length).map(|i| is_written(i / length, i % length));
     let wanted: Vec<bool> = wanted.collect();
     let tokens = &generated.tokens;
-    let losses = compute.evaluate_where(weights, None, tokens, length, Some(&wanted))?;
+    let losses = engine.evaluate_where(weights, None, tokens, length, Some(&wanted))?;
     let rows = tokens.chunks_exact(length).zip(losses.chunks_exact(length));
     let rows = rows.zip(prompts.iter().zip(&lens));
     let samples = rows.map(|((tokens, losses), (prompt, &len))| {
@@ -86,20 +86,20 @@ mod tests {
     #[test]
     fn what_was_written_is_scored_and_nothing_else() {
         let config = ModelConfig::mini(32, 2, 8, 23);
-        let mut compute = Compute::new(config, &Hardware::cpu(2)).unwrap();
-        let params = Params::init(compute.layout(), &Stream::new(7, "test"));
-        let weights = compute.weights(params).unwrap();
+        let mut engine = Engine::new(config, &Hardware::cpu(2)).unwrap();
+        let params = Params::init(engine.layout(), &Stream::new(7, "test"));
+        let weights = engine.weights(params).unwrap();
         let prompts = vec![vec![1], vec![2, 3, 4], vec![5; 12]];
         let sampling = Sampling {
             stop_tokens: vec![6, 7, 8],
             ..Sampling::default()
         };
         let stream = Stream::new(3, "samples");
-        let samples = sample(&mut compute, &weights, &prompts, 12, &sampling, &stream).unwrap();
+        let samples = sample(&mut engine, &weights, &prompts, 12, &sampling, &stream).unwrap();
         assert!(samples[2].written().is_empty() && samples[2].nll.is_none());
         let mut all = 0.0;
         for sample in &samples[..2] {
-            let losses = compute.evaluate(&weights, None, &sample.tokens, sample.tokens.len());
+            let losses = engine.evaluate(&weights, None, &sample.tokens, sample.tokens.len());
             let losses = losses.unwrap();
             let written = &losses[sample.prompt_len - 1..losses.len() - 1];
             let sum: f64 = written.iter().map(|loss| f64::from(loss.ntp)).sum();

@@ -1,11 +1,12 @@
 //! Every figure of an evaluation.
 
+use forgetlab_engine::{Engine, EngineError, Weights};
 use forgetlab_study::experiment::When;
 use forgetlab_study::run::{Role, Score};
 
-use super::{Choices, evaluate};
 use crate::data::Suite;
-use forgetlab_engine::{Compute, ComputeError, Weights};
+
+use super::{Choices, evaluate};
 
 /// What is evaluated, and when.
 #[derive(Clone, Copy)]
@@ -25,11 +26,11 @@ pub struct Subject<'a> {
 /// # Errors
 /// When the device fails.
 pub fn scores(
-    compute: &mut Compute,
+    engine: &mut Engine,
     suite: &Suite,
     questions: &[Choices],
     subject: Subject,
-) -> Result<Vec<Score>, ComputeError> {
+) -> Result<Vec<Score>, EngineError> {
     let Subject {
         student,
         reference,
@@ -39,7 +40,7 @@ pub fn scores(
     let finite = |x: f64| x.is_finite().then_some(x);
     let mut scores = Vec::new();
     for (i, data) in suite.held_out().iter().enumerate() {
-        let figures = evaluate(compute, student, reference, data, suite.reduction())?;
+        let figures = evaluate(engine, student, reference, data, suite.reduction())?;
         scores.push(Score {
             dataset: data.dataset.clone(),
             role: suite.role(i, phase),
@@ -51,7 +52,7 @@ pub fn scores(
     }
     let due = |choices: &&Choices| at_end || choices.when == When::Always;
     for choices in questions.iter().filter(due) {
-        let found = choices.ask(compute, student)?;
+        let found = choices.ask(engine, student)?;
         let accuracy = found.map(|c| c.accuracy_normalised.unwrap_or(c.accuracy).mean);
         scores.push(Score {
             dataset: choices.name.clone(),

@@ -3,23 +3,23 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use serde::{Deserialize, Serialize};
-
-use crate::data::Suite;
-use crate::eval::Choices;
+use forgetlab_engine::{Engine, EngineError};
 use forgetlab_plugin_host::{
     InstanceOptions, PhaseContext, Plugin, StepMetrics, StrategyError, StrategyInstance,
 };
 use forgetlab_study::experiment::{Arm, Objective, RunConfig};
 use forgetlab_study::run::{Checkpoint, CheckpointStore, Cost, NamedTensor, Progress, RunError};
+use serde::{Deserialize, Serialize};
+
+use crate::data::Suite;
+use crate::eval::Choices;
 
 use super::TrainError;
 use super::journal::Journal;
-use super::learner::{Learner, NotFinite, PhaseStart, Place, StepError};
+use super::learner::{Learner, NotFinite, PhaseStart, StepError, TrainingPoint};
 use super::look::look;
-use super::objective::{self, Weighted};
+use super::objective::{self, WeightedBatch};
 use super::services::{ArmServices, Counters, Streams};
-use forgetlab_engine::{Compute, ComputeError};
 
 /// Rows a strategy may replay in a step, at most, in batches of the usual size.
 const MAX_REPLAY: usize = 4;
@@ -29,7 +29,7 @@ pub(super) struct Shared<'a> {
     pub config: &'a RunConfig,
     pub suite: &'a Suite,
     pub questions: &'a [Choices],
-    pub compute: Compute,
+    pub engine: Engine,
     pub journal: Journal,
     pub stop: &'a dyn Fn() -> bool,
 }
@@ -58,7 +58,7 @@ pub(super) enum ArmError {
     Unsupported { strategy: String, what: String },
     /// The device failed, which is not the arm's fault: the run ends, and can be resumed.
     #[error(transparent)]
-    Device(#[from] ComputeError),
+    Device(#[from] EngineError),
     /// The run is being stopped and the strategy gave up; the arm stays what it was.
     #[error("the run is being stopped")]
     Cancelled,
@@ -66,7 +66,7 @@ pub(super) enum ArmError {
 
 impl ArmError {
     /// Why a call of the strategy failed; where the device failed in it, that is why.
-    fn from_strategy(error: StrategyError, device: Option<ComputeError>) -> Self {
+    fn from_strategy(error: StrategyError, device: Option<EngineError>) -> Self {
         match (error, device) {
             (_, Some(error)) => Self::Device(error),
             (StrategyError::Cancelled { .. }, _) => Self::Cancelled,
@@ -79,7 +79,7 @@ impl From<StepError> for ArmError {
     fn from(error: StepError) -> Self {
         match error {
             StepError::NotFinite(error) => Self::NotFinite(error),
-            StepError::Compute(error) => Self::Device(error),
+            StepError::Engine(error) => Self::Device(error),
         }
     }
 }
@@ -87,7 +87,8 @@ impl From<StepError> for ArmError {
 /// The arm's part of a checkpoint's JSON.
 #[derive(Serialize, Deserialize)]
 struct Saved {
-    place: Place,
+    #[serde(rename = "place")]
+    point: TrainingPoint,
     cost: Cost,
     counters: Counters,
 }
@@ -95,10 +96,10 @@ struct Saved {
 /// Calls a method of the strategy with services borrowed from the arm's other fields.
 macro_rules! with_services {
     ($self:ident, $shared:ident, $new_batch:expr, |$strategy:ident, $services:ident| $call:expr) => {{
-        let phase = $self.learner.place.phase;
+        let phase = $self.learner.point.phase;
         let log = $shared.journal.log_of($self.index);
         let mut services = ArmServices {
-            compute: &mut $shared.compute,
+            engine: &mut $shared.engine,
             suite: $shared.suite,
             student: &$self.learner.student,
             reference: &$self.learner.reference,
@@ -135,11 +136,11 @@ impl ArmRun {
         let mut metrics = Vec::new();
         let log = shared.journal.log_of(index);
         let mut services = ArmServices {
-            compute: &mut shared.compute,
+            engine: &mut shared.engine,
             suite: shared.suite,
             student: &learner.student,
             reference: &learner.reference,
-            phase: learner.place.phase,
+            phase: learner.point.phase,
             new_batch: None,
             streams: &streams,
             counters: &mut counters,
@@ -174,14 +175,14 @@ impl ArmRun {
         shared: &mut Shared,
     ) -> Result<Result<Self, ArmError>, TrainError> {
         let saved: Saved = checkpoint.state()?;
-        let (config, place) = (shared.config, saved.place);
+        let (config, point) = (shared.config, saved.point);
         let learner = Learner::restore(
             config,
-            &shared.compute,
+            &shared.engine,
             checkpoint,
             arm.info.seed,
             start,
-            place,
+            point,
             saved.cost,
         )?;
         let state = checkpoint.bytes("strategy")?;
@@ -205,7 +206,7 @@ impl ArmRun {
     /// Begins the next phase.
     pub(super) fn start_next_phase(&mut self, shared: &mut Shared) -> Result<(), ArmError> {
         self.learner
-            .start_next_phase(shared.config, &shared.compute)?;
+            .start_next_phase(shared.config, &shared.engine)?;
         let phase = self.phase_context(shared);
         let start = Instant::now();
         let done = with_services!(self, shared, None, |strategy, services| strategy
@@ -217,7 +218,7 @@ impl ArmRun {
     /// One optimizer step.
     pub(super) fn step(&mut self, shared: &mut Shared) -> Result<Progress, ArmError> {
         let (config, suite) = (shared.config, shared.suite);
-        let before = self.learner.place.step;
+        let before = self.learner.point.step;
         let start = Instant::now();
         let new = self.learner.new_batch(config, suite, self.arm.info.seed);
         let drawn = start.elapsed().as_secs_f64();
@@ -238,12 +239,12 @@ impl ArmRun {
             strategy: self.arm.info.strategy.clone(),
             what,
         })?;
-        let batches: Vec<_> = weighted.iter().map(Weighted::as_batch).collect();
+        let batches: Vec<_> = weighted.iter().map(WeightedBatch::as_batch).collect();
         let tokens = weighted.iter().map(|batch| batch.own_tokens).sum();
         let lr = self.arm.info.lr;
         let step = self
             .learner
-            .step(config, &mut shared.compute, &batches, tokens, lr)?;
+            .step(config, &mut shared.engine, &batches, tokens, lr)?;
 
         let rows = &step.report.rows;
         let (new_row_losses, new_loss) = weighted[0].means(&rows[0], false);
@@ -284,23 +285,23 @@ impl ArmRun {
         let state = self.strategy.save();
         let state = state.map_err(|error| ArmError::from_strategy(error, None))?;
         let saved = Saved {
-            place: self.learner.place,
+            point: self.learner.point,
             cost: self.learner.cost,
             counters: self.counters,
         };
-        let Place { step, phase, .. } = self.learner.place;
+        let TrainingPoint { step, phase, .. } = self.learner.point;
         let json = serde_json::json!(saved);
-        let on_host = self.learner.on_host()?;
-        let mut tensors = on_host.tensors();
+        let tensors = self.learner.checkpoint_tensors()?;
+        let mut tensors = tensors.tensors();
         tensors.push(NamedTensor::bytes("strategy", &state));
         Ok(store.save(step, phase, &tensors, json))
     }
 
     fn phase_context(&self, shared: &Shared) -> PhaseContext {
         let (config, suite) = (shared.config, shared.suite);
-        let Place {
+        let TrainingPoint {
             phase, phase_start, ..
-        } = self.learner.place;
+        } = self.learner.point;
         let batch_size = config.training.batch_size;
         let replay_rows =
             objective::replay_rows(&self.arm.spec, batch_size, config.replay.batch_size);

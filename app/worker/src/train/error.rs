@@ -1,11 +1,11 @@
 //! Why training stops before its end.
 
-use crate::data::DataError;
-use crate::eval::QuestionsError;
+use forgetlab_engine::EngineError;
 use forgetlab_engine::pretrained::PretrainedError;
 use forgetlab_study::run::RunError;
 
-use forgetlab_engine::ComputeError;
+use crate::data::DataError;
+use crate::eval::QuestionsError;
 
 /// Why a worker could not go on. The run stays resumable.
 #[derive(Debug, thiserror::Error)]
@@ -21,7 +21,7 @@ pub enum TrainError {
     Questions(#[from] QuestionsError),
     /// The device or the threads cannot be had, or failed.
     #[error(transparent)]
-    Compute(#[from] ComputeError),
+    Engine(#[from] EngineError),
     /// The pretrained weights cannot be read.
     #[error(transparent)]
     Pretrained(#[from] Box<PretrainedError>),
@@ -60,7 +60,7 @@ impl TrainError {
     pub(super) fn is_unreadable(&self) -> bool {
         match self {
             Self::Run(error) => error.is_unreadable(),
-            Self::Compute(_) | Self::Pretrained(_) => true,
+            Self::Engine(_) | Self::Pretrained(_) => true,
             _ => false,
         }
     }

@@ -3,16 +3,15 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use serde::{Deserialize, Serialize};
-
 use forgetlab_study::experiment::first_phase_hash;
 use forgetlab_study::run::{
     Cached, Checkpoint, CheckpointStore, Cost, Evaluation, Event, Level, PhaseCache, Progress,
 };
+use serde::{Deserialize, Serialize};
 
 use super::arm::Shared;
 use super::journal::Journal;
-use super::learner::{Learner, NotFinite, PhaseStart, Place, StepError, starting_weights};
+use super::learner::{Learner, NotFinite, PhaseStart, StepError, TrainingPoint, starting_weights};
 use super::pace::Pace;
 use super::{TrainError, objective};
 
@@ -29,7 +28,8 @@ pub(super) enum FirstPhase {
 /// The JSON of its checkpoint: unlike an arm's it holds the evaluations, which arms yet to start will report.
 #[derive(Serialize, Deserialize)]
 struct Saved {
-    place: Place,
+    #[serde(rename = "place")]
+    point: TrainingPoint,
     cost: Cost,
     evaluations: Vec<Evaluation>,
 }
@@ -56,7 +56,7 @@ pub(super) fn run(
     }
     let is_whole = |f: &Option<(Learner, Vec<Evaluation>)>| {
         f.as_ref()
-            .is_some_and(|(learner, _)| learner.place.step == steps)
+            .is_some_and(|(learner, _)| learner.point.step == steps)
     };
     if !is_whole(&found) {
         match cache.map(|cache| cache.get(&hash)) {
@@ -86,8 +86,8 @@ pub(super) fn run(
     let save = |learner: &Learner, evaluations: &[Evaluation]| -> Result<(), TrainError> {
         journal.sync()?;
         let json = to_json(learner, evaluations);
-        let Place { step, phase, .. } = learner.place;
-        store.save(step, phase, &learner.on_host()?.tensors(), json)?;
+        let TrainingPoint { step, phase, .. } = learner.point;
+        store.save(step, phase, &learner.checkpoint_tensors()?.tensors(), json)?;
         Ok(store.prune(2)?)
     };
     if evaluations.is_empty() {
@@ -95,8 +95,8 @@ pub(super) fn run(
     }
     let mut saved = Instant::now();
     let mut pace = Pace::new();
-    let trained = learner.place.step < steps;
-    while learner.place.step < steps {
+    let trained = learner.point.step < steps;
+    while learner.point.step < steps {
         for _ in 0..learner.steps_to_evaluation(config) {
             if (shared.stop)() {
                 save(&learner, &evaluations)?;
@@ -105,9 +105,9 @@ pub(super) fn run(
             let progress = match step(shared, &mut learner, seed) {
                 Ok(progress) => progress,
                 Err(StepError::NotFinite(error)) => {
-                    return Ok(FirstPhase::Failed(error, learner.place.step));
+                    return Ok(FirstPhase::Failed(error, learner.point.step));
                 }
-                Err(StepError::Compute(error)) => return Err(error.into()),
+                Err(StepError::Engine(error)) => return Err(error.into()),
             };
             if let Some(tokens_per_second) = pace.due(learner.cost.tokens_trained) {
                 let progress = Progress {
@@ -115,7 +115,7 @@ pub(super) fn run(
                     ..progress
                 };
                 for &arm in members {
-                    journal.emit(progress.event(arm, 0, learner.place.step))?;
+                    journal.emit(progress.event(arm, 0, learner.point.step))?;
                 }
             }
         }
@@ -131,8 +131,8 @@ pub(super) fn run(
     }
     if trained && let Some(cache) = cache {
         let json = to_json(&learner, &evaluations);
-        let on_host = learner.on_host()?;
-        if let Err(error) = cache.put(&hash, steps, 0, &on_host.tensors(), json) {
+        let tensors = learner.checkpoint_tensors()?;
+        if let Err(error) = cache.put(&hash, steps, 0, &tensors.tensors(), json) {
             let message = format!("the first phase is not cached for later runs: {error}");
             journal.log(Level::Warn, None, message)?;
         }
@@ -147,7 +147,7 @@ fn start(
     seed: u64,
 ) -> Result<(Learner, Vec<Evaluation>), TrainError> {
     let config = shared.config;
-    let mut learner = Learner::new(config, shared.suite, &shared.compute, seed)?;
+    let mut learner = Learner::new(config, shared.suite, &shared.engine, seed)?;
     let asked = journal.state(|state| {
         let mut arms = state.arms.iter();
         arms.find_map(|arm| arm.evaluations.first().filter(|e| e.step == 0).cloned())
@@ -169,20 +169,19 @@ fn restore(
     let config = shared.config;
     let read = || {
         let saved: Saved = checkpoint.state()?;
-        let (place, cost) = (saved.place, saved.cost);
-        let compute = &shared.compute;
-        let weights = starting_weights(shared.suite, compute, seed)?;
+        let (point, cost) = (saved.point, saved.cost);
+        let engine = &shared.engine;
+        let weights = starting_weights(shared.suite, engine, seed)?;
         let start = PhaseStart {
             reference: Arc::new(weights.clone().frozen()),
             weights: Some(weights),
         };
-        let learner =
-            Learner::restore(config, compute, checkpoint, seed, Some(start), place, cost)?;
+        let learner = Learner::restore(config, engine, checkpoint, seed, Some(start), point, cost)?;
         Ok::<_, TrainError>((learner, saved.evaluations))
     };
     match read() {
         Ok(found) => Ok(Some(found)),
-        Err(error @ (TrainError::Compute(_) | TrainError::Pretrained(_))) => Err(error),
+        Err(error @ (TrainError::Engine(_) | TrainError::Pretrained(_))) => Err(error),
         Err(error) => {
             journal.log(
                 Level::Warn,
@@ -196,7 +195,7 @@ fn restore(
 
 fn to_json(learner: &Learner, evaluations: &[Evaluation]) -> serde_json::Value {
     let saved = Saved {
-        place: learner.place,
+        point: learner.point,
         cost: learner.cost,
         evaluations: evaluations.to_vec(),
     };
@@ -210,7 +209,7 @@ fn catch_up(
     learner: &Learner,
     evaluations: &[Evaluation],
 ) -> Result<(), TrainError> {
-    let step = learner.place.step;
+    let step = learner.point.step;
     let (reached, known) = journal.state(|state| {
         let arm = &state.arms[arm];
         let known: Vec<u64> = arm.evaluations.iter().map(|e| e.step).collect();
@@ -244,9 +243,9 @@ fn evaluate(
         shared.config,
         shared.suite,
         shared.questions,
-        &mut shared.compute,
+        &mut shared.engine,
     )?;
-    let Place { step, phase, .. } = learner.place;
+    let TrainingPoint { step, phase, .. } = learner.point;
     let evaluation = Evaluation {
         phase,
         step,
@@ -268,7 +267,7 @@ fn step(shared: &mut Shared, learner: &mut Learner, seed: u64) -> Result<Progres
     let weighted = objective::plain(new, suite.reduction());
     let (batches, tokens) = ([weighted.as_batch()], weighted.own_tokens);
     let lr = config.optimizer.lr;
-    let step = learner.step(config, &mut shared.compute, &batches, tokens, lr)?;
+    let step = learner.step(config, &mut shared.engine, &batches, tokens, lr)?;
     let (_, ntp) = weighted.means(&step.report.rows[0], false);
     Ok(Progress {
         ntp,

@@ -6,12 +6,12 @@
 
 use std::time::Instant;
 
+use forgetlab_engine::EngineError;
 use forgetlab_plugin_host::ReplayBatch;
 use forgetlab_study::run::{Event, Quality, ReplayLook};
 
 use super::arm::Shared;
 use super::learner::Learner;
-use forgetlab_engine::ComputeError;
 
 /// Rows that are shown and scored, at most.
 const ROWS: usize = 4;
@@ -27,10 +27,10 @@ pub(super) fn look(
     arm: usize,
     learner: &mut Learner,
     batch: &ReplayBatch,
-) -> Result<(), ComputeError> {
-    let place = learner.place;
+) -> Result<(), EngineError> {
+    let point = learner.point;
     let every = shared.config.training.eval_every.max(1);
-    let interval = (place.step - place.phase_start) / every * every + place.phase_start;
+    let interval = (point.step - point.phase_start) / every * every + point.phase_start;
     let last =
         |state: &forgetlab_study::run::RunState| state.arms.get(arm)?.replay.last().map(|l| l.step);
     if shared
@@ -44,7 +44,7 @@ pub(super) fn look(
     let (t, rows) = (batch.seq_len, batch.rows.min(ROWS));
     let tokens = &batch.tokens[..rows * t];
     let losses = shared
-        .compute
+        .engine
         .evaluate(&learner.reference, None, tokens, t)?;
     let (mut sum, mut targets) = (0.0, 0_u64);
     for (losses, &len) in losses.chunks_exact(t).zip(&batch.lengths) {
@@ -65,7 +65,7 @@ pub(super) fn look(
         Err(error) => format!("({error})"),
     };
     let seen = ReplayLook {
-        step: place.step,
+        step: point.step,
         rows: all[..rows].iter().map(text).collect(),
         nll: nll.filter(|nll| nll.is_finite()),
         quality: Quality::of(&all),

@@ -18,7 +18,7 @@ pub mod settings;
 
 pub use error::TrainError;
 pub use journal::Listener;
-pub use learner::{Learner, NotFinite, PhaseStart, Place, StepError, read_student};
+pub use learner::{Learner, NotFinite, PhaseStart, StepError, TrainingPoint, read_student};
 pub use prepare::{
     NUMERICS, PrepareError, device_in_words, environment, fetch, fetch_weights, prepare,
 };

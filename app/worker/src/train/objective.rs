@@ -4,11 +4,11 @@
 //! [`Reduction`] says. `replace` puts the replayed rows into the new batch, without a term of
 //! their own.
 
-use crate::data::{Batch, Reduction};
+use forgetlab_engine::{LossBatch, RowLoss};
 use forgetlab_plugin_host::{ReplayBatch, Teacher};
 use forgetlab_study::experiment::{ArmSpec, Objective};
 
-use forgetlab_engine::{LossBatch, RowLoss};
+use crate::data::{Batch, Reduction};
 
 /// What the loss of a replay batch is divided by; its targets count by their weight.
 fn divisor(reduction: Reduction, batch: &ReplayBatch) -> f64 {
@@ -25,7 +25,7 @@ fn own_tokens(batch: &ReplayBatch) -> usize {
 }
 
 /// Owned counterpart of [`LossBatch`].
-pub(super) struct Weighted {
+pub(super) struct WeightedBatch {
     tokens: Vec<u32>,
     seq_len: usize,
     ntp: Vec<f32>,
@@ -36,7 +36,7 @@ pub(super) struct Weighted {
     count: f64,
 }
 
-impl Weighted {
+impl WeightedBatch {
     /// Mean loss of each row over its targets, and the loss of the batch before the coefficient.
     ///
     /// Rows with a KL weight give their KL where `by_objective`, all others their cross entropy.
@@ -136,9 +136,9 @@ pub(super) fn replay_rows(arm: &ArmSpec, new_rows: usize, replay_rows: usize) ->
 }
 
 /// Plain next-token prediction on new data.
-pub(super) fn plain(new: Batch, reduction: Reduction) -> Weighted {
+pub(super) fn plain(new: Batch, reduction: Reduction) -> WeightedBatch {
     let count = reduction.count(&new);
-    Weighted::uniform(new, count, count, [1.0, 0.0])
+    WeightedBatch::uniform(new, count, count, [1.0, 0.0])
 }
 
 /// The batches of a step: the new data first, then what is replayed.
@@ -150,12 +150,17 @@ pub(super) fn batches(
     mut new: Batch,
     replay: Option<&ReplayBatch>,
     reduction: Reduction,
-) -> Result<Vec<Weighted>, String> {
+) -> Result<Vec<WeightedBatch>, String> {
     let coeff = arm.coeff.unwrap_or(0.0);
     let objective = match (arm.objective, replay) {
         (Some(Objective::KlNew), _) => {
             let count = reduction.count(&new);
-            return Ok(vec![Weighted::uniform(new, count, count, [1.0, coeff])]);
+            return Ok(vec![WeightedBatch::uniform(
+                new,
+                count,
+                count,
+                [1.0, coeff],
+            )]);
         }
         (None, _) | (_, None) => {
             return Ok(vec![plain(new, reduction)]);
@@ -179,14 +184,14 @@ pub(super) fn batches(
         // Each target weighs the same, whichever batch it stands in.
         let both = new_count + old_count;
         return Ok(vec![
-            Weighted::uniform(new, new_count, both, [1.0, 0.0]),
-            Weighted::replay(replay, Objective::Ntp, old_count, both, 1.0),
+            WeightedBatch::uniform(new, new_count, both, [1.0, 0.0]),
+            WeightedBatch::replay(replay, Objective::Ntp, old_count, both, 1.0),
         ]);
     }
     let coeff = replay.coeff.unwrap_or(coeff);
     Ok(vec![
         plain(new, reduction),
-        Weighted::replay(replay, objective, old_count, old_count, coeff),
+        WeightedBatch::replay(replay, objective, old_count, old_count, coeff),
     ])
 }
 

@@ -3,17 +3,18 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::data::{self, DataError, Suite, hash_files};
-use crate::eval::{QuestionsError, questions};
+use forgetlab_engine::memory::{available_memory, resident_memory};
 use forgetlab_engine::ops::matmul::instruction_set;
-use forgetlab_engine::pretrained::{self, Hub, Progress, builtin};
+use forgetlab_engine::pretrained::{self, DownloadProgress, Hub, builtin};
+use forgetlab_engine::{Demand, Memory, check_device, human_bytes};
 use forgetlab_plugin_host::{Capabilities, Plugin, Registry, SettingsError, UnknownStrategy};
 use forgetlab_study::experiment::{DataSpec, ModelSpec, RunConfig};
 use forgetlab_study::run::{Environment, PluginRecord};
 
+use crate::data::{self, DataError, Suite, hash_files};
+use crate::eval::{QuestionsError, questions};
+
 use super::settings;
-use forgetlab_engine::memory::{available_memory, resident_memory};
-use forgetlab_engine::{Demand, Memory, check_device, human_bytes};
 
 /// Version of the engine's numerics: goes up when the same settings give other bits.
 pub const NUMERICS: &str = "2";
@@ -126,7 +127,11 @@ pub fn prepare(
 ///
 /// # Errors
 /// [`DataError`]
-pub fn fetch(config: &mut RunConfig, hub: &Hub, progress: &dyn Progress) -> Result<(), DataError> {
+pub fn fetch(
+    config: &mut RunConfig,
+    hub: &Hub,
+    progress: &dyn DownloadProgress,
+) -> Result<(), DataError> {
     if let ModelSpec::Pretrained(spec) = &mut config.model {
         let model = pretrained::open(&spec.pretrained, hub, progress).map_err(Box::new)?;
         spec.pretrained = model.pinned_name();
@@ -158,7 +163,7 @@ pub fn fetch(config: &mut RunConfig, hub: &Hub, progress: &dyn Progress) -> Resu
 pub fn fetch_weights(
     config: &RunConfig,
     hub: &Hub,
-    progress: &dyn Progress,
+    progress: &dyn DownloadProgress,
 ) -> Result<(), DataError> {
     if let ModelSpec::Pretrained(spec) = &config.model {
         let model = pretrained::open(&spec.pretrained, hub, progress).map_err(Box::new)?;
@@ -223,8 +228,8 @@ pub(super) fn demand_here(config: &RunConfig, suite: &Suite, plugins: &[Arc<Plug
 fn free_memory(config: &RunConfig) -> Option<f64> {
     let gpu = check_device(&config.device).ok().flatten();
     // This process is counted in the prediction, too.
-    let on_host = || Some(available_memory()? + resident_memory().unwrap_or(0.0));
-    gpu.map(|gpu| gpu.free as f64).or_else(on_host)
+    let tensors = || Some(available_memory()? + resident_memory().unwrap_or(0.0));
+    gpu.map(|gpu| gpu.free as f64).or_else(tensors)
 }
 
 /// Refuses a run that does not fit into the memory that is free, not even one arm at a time.

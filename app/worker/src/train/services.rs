@@ -1,16 +1,15 @@
 //! What an arm's strategy may ask for while it is called.
 
+use forgetlab_engine::{Engine, EngineError, Stream, Weights};
+use forgetlab_engine::{Request, Sampling};
+use forgetlab_plugin_host::{
+    DrawRequest, GenerateRequest, LogLevel, ScoreRequest, Scores, Sequences, ServiceError,
+    Services, SpecialTokens, WhichModel,
+};
+use forgetlab_study::run::Level;
 use serde::{Deserialize, Serialize};
 
 use crate::data::{Batch, Rows, Suite};
-use forgetlab_engine::{Request, Sampling};
-use forgetlab_plugin_host::{
-    DrawRequest, GenerateRequest, LogLevel, ModelRef, ScoreRequest, Scores, Sequences,
-    ServiceError, Services, SpecialTokens,
-};
-use forgetlab_study::run::Level;
-
-use forgetlab_engine::{Compute, ComputeError, Stream, Weights};
 
 /// Places of an arm's random streams; saved with it, so that a resumed arm draws on where it was.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,7 +45,7 @@ const LOGIT_ROWS: usize = 16;
 
 /// Services during one call.
 pub(super) struct ArmServices<'a> {
-    pub compute: &'a mut Compute,
+    pub engine: &'a mut Engine,
     pub suite: &'a Suite,
     pub student: &'a Weights,
     pub reference: &'a Weights,
@@ -64,23 +63,25 @@ pub(super) struct ArmServices<'a> {
     pub lines: usize,
     pub stop: &'a dyn Fn() -> bool,
     /// Failure of the device in this call, which the strategy must not answer for.
-    pub failed: Option<ComputeError>,
+    pub failed: Option<EngineError>,
 }
 
 /// Log lines, and figures, taken from one call of a strategy: one that raves must not fill the disk.
 const MAX_SAID: usize = 100;
 
 impl<'a> ArmServices<'a> {
-    fn model(&self, model: ModelRef) -> Result<&'a Weights, ServiceError> {
+    fn model(&self, model: WhichModel) -> Result<&'a Weights, ServiceError> {
         match model {
-            ModelRef::Reference => Ok(self.reference),
-            ModelRef::Student => Ok(self.student),
-            ModelRef::Snapshot(_) => Err(ServiceError::NotSupported("kept snapshots")),
-            ModelRef::VirtualStep => Err(ServiceError::NotSupported("scores after a virtual step")),
+            WhichModel::Reference => Ok(self.reference),
+            WhichModel::Student => Ok(self.student),
+            WhichModel::Snapshot(_) => Err(ServiceError::NotSupported("kept snapshots")),
+            WhichModel::VirtualStep => {
+                Err(ServiceError::NotSupported("scores after a virtual step"))
+            }
         }
     }
 
-    fn on_device<T>(&mut self, done: Result<T, ComputeError>) -> Result<T, ServiceError> {
+    fn on_device<T>(&mut self, done: Result<T, EngineError>) -> Result<T, ServiceError> {
         done.map_err(|error| {
             let message = error.to_string();
             self.failed = Some(error);
@@ -139,7 +140,7 @@ impl Services for ArmServices<'_> {
             stop_tokens: request.stop_tokens.clone(),
         };
         let model = self.model(request.model)?;
-        let generated = self.compute.generate(
+        let generated = self.engine.generate(
             model,
             Request {
                 prompts: &request.prompts,
@@ -171,7 +172,7 @@ impl Services for ArmServices<'_> {
         }
         let model = self.model(request.model)?;
         let t = request.seq_len;
-        let losses = self.compute.evaluate(model, None, &request.tokens, t);
+        let losses = self.engine.evaluate(model, None, &request.tokens, t);
         let losses = self.on_device(losses)?;
         let in_row = |i: usize| i % t < request.lengths[i / t] as usize;
         let mut scores = Scores {
@@ -185,12 +186,12 @@ impl Services for ArmServices<'_> {
             let k = request.top_k;
             scores.top_ids = vec![0; request.tokens.len() * k];
             scores.top_log_probs = vec![0.0; request.tokens.len() * k];
-            let v = self.compute.layout().config.vocab_size;
+            let v = self.engine.layout().config.vocab_size;
             // Several rows at a time: the weights are packed anew for each call.
             for first in (0..request.rows).step_by(LOGIT_ROWS) {
                 let rows = LOGIT_ROWS.min(request.rows - first);
                 let tokens = &request.tokens[first * t..][..rows * t];
-                let logits = self.compute.logits(model, tokens, t);
+                let logits = self.engine.logits(model, tokens, t);
                 let logits = self.on_device(logits)?;
                 for row in 0..rows {
                     for position in 1..request.lengths[first + row] as usize {

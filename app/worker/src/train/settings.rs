@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use crate::data::Suite;
 use forgetlab_engine::model::{LoraConfig, ModelConfig};
 use forgetlab_engine::ops::Precision;
+use forgetlab_engine::{AdamWConfig, Batching, Demand, Hardware};
 use forgetlab_plugin_host::{Capabilities, Plugin};
 use forgetlab_study::experiment::{self, ModelSpec, Objective, RunConfig, Schedule};
 
-use forgetlab_engine::{AdamWConfig, Batching, Demand, Hardware};
+use crate::data::Suite;
 
 /// Bytes of the program itself in a run, with events, strategies and figures (measured).
 const PROGRAM: f64 = 30.0 * 1024.0 * 1024.0;

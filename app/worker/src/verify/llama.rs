@@ -1,16 +1,16 @@
 //! Parity of a model of the Llama family with PyTorch's.
 
-use safetensors::{Dtype, SafeTensors};
-use serde::Deserialize;
-
-use super::{Check, Fixture, ParityError, Tolerance};
 use forgetlab_engine::model::{ModelConfig, Params};
 use forgetlab_engine::ops::Precision;
 use forgetlab_engine::pretrained::{from_hugging_face, to_hugging_face};
 use forgetlab_engine::{
-    AdamW, AdamWConfig, Compute, ComputeError, LossBatch, LossReport, Request, Sampling, Stream,
+    AdamW, AdamWConfig, Engine, EngineError, LossBatch, LossReport, Request, Sampling, Stream,
     Weights,
 };
+use safetensors::{Dtype, SafeTensors};
+use serde::Deserialize;
+
+use super::{Check, Fixture, ParityError, Tolerance};
 
 /// What `parity.json` holds.
 #[derive(Deserialize)]
@@ -50,7 +50,7 @@ pub fn verify_llama(
     bytes: &[u8],
     settings: &str,
     reference: Params,
-    compute: impl FnOnce(ModelConfig) -> Result<Compute, ComputeError>,
+    engine: impl FnOnce(ModelConfig) -> Result<Engine, EngineError>,
 ) -> Result<Vec<Check>, ParityError> {
     let settings: Settings =
         serde_json::from_str(settings).map_err(|e| ParityError::Settings(e.to_string()))?;
@@ -64,21 +64,21 @@ pub fn verify_llama(
         file: SafeTensors::deserialize(bytes)?,
     };
     let layout = reference.layout.clone();
-    let mut compute = compute(layout.config)?;
-    let tolerance = Tolerance::of(compute.precision());
+    let mut engine = engine(layout.config)?;
+    let tolerance = Tolerance::of(engine.precision());
     let theta = from_hugging_face(&layout, |name, _| {
         fixture.expected(&format!("theta.{name}"))
     })?;
-    let student = compute.weights(theta)?;
-    let reference = compute.weights(reference)?;
+    let student = engine.weights(theta)?;
+    let reference = engine.weights(reference)?;
     let objective = Objective::new(&fixture, &settings, layout.config.vocab_size)?;
     let mut checks = Vec::new();
 
     for (name, weights) in [("logits.theta", &student), ("logits.pi", &reference)] {
-        let found = compute.logits(weights, &objective.tokens, objective.seq_len)?;
+        let found = engine.logits(weights, &objective.tokens, objective.seq_len)?;
         checks.push(tolerance.relative(name, &found, &fixture.expected(name)?)?);
     }
-    let (report, [ntp, kl]) = objective.run(&mut compute, &student, &reference)?;
+    let (report, [ntp, kl]) = objective.run(&mut engine, &student, &reference)?;
     let total = settings.ntp + settings.coeff * settings.kl_replay;
     for (name, found, expected) in [
         ("ntp", ntp, settings.ntp),
@@ -87,7 +87,7 @@ pub fn verify_llama(
     ] {
         checks.push(tolerance.scalar(name.into(), found, expected));
     }
-    for (tensor, _, found) in to_hugging_face(&compute.gradients()?) {
+    for (tensor, _, found) in to_hugging_face(&engine.gradients()?) {
         let name = format!("grad.{tensor}");
         checks.push(tolerance.relative(&name, &found, &fixture.expected(&name)?)?);
     }
@@ -99,35 +99,31 @@ pub fn verify_llama(
         eps: o.eps,
         weight_decay: o.weight_decay,
     };
-    let mut optimizer = compute.optimizer(AdamW::new(config, layout.len))?;
+    let mut optimizer = engine.optimizer(AdamW::new(config, layout.len))?;
     let mut trained = student;
     for step in 0..settings.steps {
-        let (report, _) = objective.run(&mut compute, &trained, &reference)?;
+        let (report, _) = objective.run(&mut engine, &trained, &reference)?;
         if let Some(&expected) = settings.total_loss_each_step.get(step) {
             let name = format!("total_loss_each_step[{step}]");
             checks.push(tolerance.scalar(name, report.total, expected));
         }
-        compute.update(&mut trained, &mut optimizer, o.lr)?;
+        engine.update(&mut trained, &mut optimizer, o.lr)?;
     }
-    for (tensor, _, found) in to_hugging_face(trained.on_host()?.as_ref()) {
+    for (tensor, _, found) in to_hugging_face(trained.download()?.as_ref()) {
         let name = format!("after.{tensor}");
         let first_gradient = fixture.expected(&format!("grad.{tensor}"))?;
         let expected = fixture.expected(&name)?;
         checks.push(tolerance.absolute(&name, &found, &expected, &first_gradient)?);
     }
     // Where inputs are rounded, another of two tokens that are nearly as likely may win.
-    if compute.precision() == Precision::F32 {
-        checks.push(greedy(&mut compute, &reference, &settings.greedy_from_bos)?);
+    if engine.precision() == Precision::F32 {
+        checks.push(greedy(&mut engine, &reference, &settings.greedy_from_bos)?);
     }
     Ok(checks)
 }
 
 /// Tokens of the greedy continuation of the first one that differ.
-fn greedy(
-    compute: &mut Compute,
-    weights: &Weights,
-    expected: &[u32],
-) -> Result<Check, ParityError> {
+fn greedy(engine: &mut Engine, weights: &Weights, expected: &[u32]) -> Result<Check, ParityError> {
     let bos = expected.first().ok_or_else(|| {
         ParityError::Settings("`greedy_from_bos` holds no token to begin with".into())
     })?;
@@ -138,7 +134,7 @@ fn greedy(
         stream: &Stream::new(0, "greedy"),
         first_row: 0,
     };
-    let found = compute.generate(weights, request)?.tokens;
+    let found = engine.generate(weights, request)?.tokens;
     let differs = |i: &usize| found[*i] != expected[*i];
     let mut wrong = (0..expected.len()).filter(differs);
     Ok(Check {
@@ -197,10 +193,10 @@ impl Objective {
     /// Losses and gradients at `student`: the report, and the means of NTP and KL.
     fn run(
         &self,
-        compute: &mut Compute,
+        engine: &mut Engine,
         student: &Weights,
         reference: &Weights,
-    ) -> Result<(LossReport, [f64; 2]), ComputeError> {
+    ) -> Result<(LossReport, [f64; 2]), EngineError> {
         let [ntp, kl] = &self.weights;
         let zeros = vec![0.0; ntp.len().max(kl.len())];
         let batch = |tokens, ntp_weights, kl_weights| LossBatch {
@@ -213,7 +209,7 @@ impl Objective {
             batch(&self.tokens[..], &ntp[..], &zeros[..ntp.len()]),
             batch(&self.replay, &zeros[..kl.len()], kl),
         ];
-        let report = compute.forward_backward(student, Some(reference), &batches)?;
+        let report = engine.forward_backward(student, Some(reference), &batches)?;
         let targets = |weights: &[f32]| weights.iter().filter(|w| **w != 0.0).count().max(1) as f64;
         let sum = |f: fn(&forgetlab_engine::RowLoss) -> f64, batch: usize| -> f64 {
             report.rows[batch].iter().map(f).sum()
@@ -291,8 +287,8 @@ mod tests {
         ]
     }
 
-    fn on_cpu(threads: usize) -> impl FnOnce(ModelConfig) -> Result<Compute, ComputeError> {
-        move |config| Compute::new(config, &Hardware::cpu(threads))
+    fn on_cpu(threads: usize) -> impl FnOnce(ModelConfig) -> Result<Engine, EngineError> {
+        move |config| Engine::new(config, &Hardware::cpu(threads))
     }
 
     /// A checkpoint of the Llama family must be the model here that it is in PyTorch, and learn as there.

@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use forgetlab_engine::model::{Layout, ModelConfig, Params};
+use forgetlab_engine::ops::head::PositionLoss;
+use forgetlab_engine::pretrained::{from_reference_layout, to_reference_layout};
+use forgetlab_engine::{AdamW, AdamWConfig, Engine, EngineError, LossBatch, LossReport, Weights};
 use safetensors::SafeTensors;
 use serde::Deserialize;
 
 use super::{Check, Fixture, ParityError, Tolerance};
-use forgetlab_engine::model::{Layout, ModelConfig, Params};
-use forgetlab_engine::ops::head::PositionLoss;
-use forgetlab_engine::pretrained::{from_reference_layout, to_reference_layout};
-use forgetlab_engine::{AdamW, AdamWConfig, Compute, ComputeError, LossBatch, LossReport, Weights};
 
 #[derive(Deserialize)]
 struct Meta {
@@ -84,7 +84,7 @@ fn weights(
 /// Checks logits, losses, gradients and updated weights of the small model against a fixture.
 ///
 /// The file holds its sizes and settings as JSON under `meta` in the safetensors header; see the
-/// fixture in `tests/fixtures/` for its tensors. `compute` makes what is to be checked. In f32,
+/// fixture in `tests/fixtures/` for its tensors. `engine` makes what is to be checked. In f32,
 /// gradients, logits and losses pass within 1e-4 of the tensor's largest entry, updated weights within
 /// 1e-4; in bf16 within 8e-2 and 1e-2.
 ///
@@ -92,7 +92,7 @@ fn weights(
 /// [`ParityError`] when the file cannot be read as such a fixture, or the device fails.
 pub fn verify_mini(
     bytes: &[u8],
-    compute: impl FnOnce(ModelConfig) -> Result<Compute, ComputeError>,
+    engine: impl FnOnce(ModelConfig) -> Result<Engine, EngineError>,
 ) -> Result<Vec<Check>, ParityError> {
     let (_, header) = SafeTensors::read_metadata(bytes)?;
     let meta = header.metadata().as_ref().and_then(|m| m.get("meta"));
@@ -110,20 +110,20 @@ pub fn verify_mini(
     {
         return Err(ParityError::Meta("impossible sizes in `model`".into()));
     }
-    let mut compute = compute(ModelConfig::mini(m.d_model, m.n_layers, m.head_dim, v))?;
-    let layout = compute.layout().clone();
-    let tolerance = Tolerance::of(compute.precision());
-    let student = compute.weights(weights(&fixture, "theta", &layout)?)?;
-    let reference = compute.weights(weights(&fixture, "pi", &layout)?)?;
+    let mut engine = engine(ModelConfig::mini(m.d_model, m.n_layers, m.head_dim, v))?;
+    let layout = engine.layout().clone();
+    let tolerance = Tolerance::of(engine.precision());
+    let student = engine.weights(weights(&fixture, "theta", &layout)?)?;
+    let reference = engine.weights(weights(&fixture, "pi", &layout)?)?;
     let tokens = fixture.tokens("tokens", t, v)?;
     let replay = fixture.tokens("replay_tokens", t, v)?;
     let mut checks = Vec::new();
 
     for (name, weights) in [("logits.theta", &student), ("logits.pi", &reference)] {
-        let found = compute.logits(weights, &tokens, t)?;
+        let found = engine.logits(weights, &tokens, t)?;
         checks.push(tolerance.relative(name, &found, &fixture.expected(name)?)?);
     }
-    let losses = compute.evaluate(&student, None, &tokens, t)?;
+    let losses = engine.evaluate(&student, None, &tokens, t)?;
     let ntp: Vec<f32> = losses.iter().map(|l: &PositionLoss| l.ntp).collect();
     checks.push(tolerance.relative("ntp.per_token", &ntp, &fixture.expected("ntp.per_token")?)?);
 
@@ -133,7 +133,7 @@ pub fn verify_mini(
         let expected = MetaLoss::deserialize(value)
             .map_err(|error| ParityError::Meta(format!("`{name}`: {error}")))?;
         let objective = Objective::new(name, &tokens, &replay, t, meta.coeff)?;
-        let (report, [ntp, replay_loss]) = objective.run(&mut compute, &student, &reference)?;
+        let (report, [ntp, replay_loss]) = objective.run(&mut engine, &student, &reference)?;
         for (part, found, expected) in [
             ("total", report.total, expected.total),
             ("ntp", ntp, expected.ntp),
@@ -141,7 +141,7 @@ pub fn verify_mini(
         ] {
             checks.push(tolerance.scalar(format!("{name}.{part}"), found, expected));
         }
-        for (tensor, found) in to_reference_layout(&layout, &compute.gradients()?.data) {
+        for (tensor, found) in to_reference_layout(&layout, &engine.gradients()?.data) {
             let name = format!("grad.{name}.{tensor}");
             checks.push(tolerance.relative(&name, &found, &fixture.expected(&name)?)?);
         }
@@ -156,12 +156,12 @@ pub fn verify_mini(
         weight_decay: o.weight_decay,
     };
     let warmup = o.warmup()?;
-    let mut optimizer = compute.optimizer(AdamW::new(config, layout.len))?;
+    let mut optimizer = engine.optimizer(AdamW::new(config, layout.len))?;
     let mut trained = student.clone();
     let steps = meta.steps as u64;
     let schedule = forgetlab_study::experiment::Schedule::Constant;
     for step in 0..steps {
-        let (report, _) = objective.run(&mut compute, &trained, &reference)?;
+        let (report, _) = objective.run(&mut engine, &trained, &reference)?;
         if let Some(expected) = meta.total_loss_each_step.get(step as usize) {
             checks.push(tolerance.scalar(
                 format!("total_loss_each_step[{step}]"),
@@ -170,9 +170,9 @@ pub fn verify_mini(
             ));
         }
         let lr = crate::train::settings::learning_rate(o.peak_lr, step, warmup, steps, schedule);
-        compute.update(&mut trained, &mut optimizer, lr)?;
+        engine.update(&mut trained, &mut optimizer, lr)?;
     }
-    for (tensor, found) in to_reference_layout(&layout, &trained.on_host()?.data) {
+    for (tensor, found) in to_reference_layout(&layout, &trained.download()?.data) {
         let name = format!("after.{tensor}");
         let first_gradient = fixture.expected(&format!("grad.kl_pre.{tensor}"))?;
         let expected = fixture.expected(&name)?;
@@ -231,10 +231,10 @@ impl<'a> Objective<'a> {
     /// Losses and gradients at `student`: the report, and NTP and replay loss in the paper's reduction.
     fn run(
         &self,
-        compute: &mut Compute,
+        engine: &mut Engine,
         student: &Weights,
         reference: &Weights,
-    ) -> Result<(LossReport, [f64; 2]), ComputeError> {
+    ) -> Result<(LossReport, [f64; 2]), EngineError> {
         let [zeros, ntp, replay] = &self.weights;
         let mut batches = Vec::new();
         for (i, tokens) in self.tokens.iter().enumerate() {
@@ -258,7 +258,7 @@ impl<'a> Objective<'a> {
                 kl_weights: pick(1),
             });
         }
-        let report = compute.forward_backward(student, Some(reference), &batches)?;
+        let report = engine.forward_backward(student, Some(reference), &batches)?;
         let mean = |batch: usize, kl: bool| {
             let rows = &report.rows[batch];
             let sum: f64 = rows.iter().map(|r| if kl { r.kl } else { r.ntp }).sum();
@@ -276,8 +276,8 @@ mod tests {
 
     const FIXTURE: &[u8] = include_bytes!("../../../../tests/fixtures/mini-parity.safetensors");
 
-    fn on_cpu(threads: usize) -> impl FnOnce(ModelConfig) -> Result<Compute, ComputeError> {
-        move |config| Compute::new(config, &Hardware::cpu(threads))
+    fn on_cpu(threads: usize) -> impl FnOnce(ModelConfig) -> Result<Engine, EngineError> {
+        move |config| Engine::new(config, &Hardware::cpu(threads))
     }
 
     #[test]

@@ -3,11 +3,10 @@
 mod llama;
 mod mini;
 
-use safetensors::{Dtype, SafeTensors};
-
-use forgetlab_engine::ComputeError;
+use forgetlab_engine::EngineError;
 use forgetlab_engine::ops::Precision;
 use forgetlab_engine::pretrained::LayoutError;
+use safetensors::{Dtype, SafeTensors};
 
 pub use llama::verify_llama;
 pub use mini::verify_mini;
@@ -59,7 +58,7 @@ pub enum ParityError {
     Data(String),
     /// The device cannot be used, or failed.
     #[error(transparent)]
-    Compute(#[from] ComputeError),
+    Engine(#[from] EngineError),
 }
 
 /// Largest errors that pass.

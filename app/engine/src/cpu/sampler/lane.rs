@@ -2,13 +2,12 @@
 
 use std::ops::Range;
 
+use crate::cpu::sampler::CACHE_STEP;
 use crate::model::{Layer, Mlp, ModelConfig, Packed, Params, embed, final_norm};
 use crate::ops::attention;
 use crate::ops::matmul::Out;
 use crate::ops::rope::{Positions, RopeTable};
 use crate::random::Random;
-
-use crate::cpu::sampler::CACHE_STEP;
 use crate::sampling::Request;
 
 /// Positions of all rows that are worked through together where prompts give them, at most.

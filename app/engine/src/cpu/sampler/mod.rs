@@ -3,15 +3,14 @@
 mod choose;
 mod lane;
 
-use crate::sampling::{Generated, Request};
 use std::sync::Arc;
 
+use lane::{Lane, widths};
 use rayon::prelude::*;
 
 use crate::model::{Layout, ModelConfig, ModelRef, Packed};
 use crate::ops::Precision;
-
-use lane::{Lane, widths};
+use crate::sampling::{Generated, Request};
 
 /// Rows generated together by one thread, at most: enough that the weights need not be read for each.
 const CHUNK_ROWS: usize = 64;

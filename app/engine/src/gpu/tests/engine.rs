@@ -2,23 +2,24 @@
 
 use candle_core::Device;
 
-use super::{devices, error, normals};
 use crate::adamw::{AdamW, AdamWConfig};
 use crate::batch::{LossBatch, LossReport};
 use crate::device::Hardware;
-use crate::engine::Compute;
+use crate::engine::Engine;
 use crate::gpu;
 use crate::model::{Layout, ModelConfig, Params};
 use crate::ops::Precision;
 use crate::random::Stream;
 use crate::sampling::{Generated, Request, Sampling};
 
-pub(super) fn on_cpu(config: ModelConfig) -> Compute {
-    Compute::new(config, &Hardware::cpu(2)).unwrap()
+use super::{devices, error, normals};
+
+pub(super) fn on_cpu(config: ModelConfig) -> Engine {
+    Engine::new(config, &Hardware::cpu(2)).unwrap()
 }
 
-pub(super) fn on_device(config: ModelConfig, precision: Precision, device: &Device) -> Compute {
-    Compute::on(&Layout::new(config), precision, device.clone())
+pub(super) fn on_device(config: ModelConfig, precision: Precision, device: &Device) -> Engine {
+    Engine::on(&Layout::new(config), precision, device.clone())
 }
 
 const CONFIG: ModelConfig = ModelConfig::mini(24, 2, 6, 23);
@@ -67,7 +68,7 @@ impl Batch {
 }
 
 /// Losses, gradients and weights after an update.
-fn step(compute: &mut Compute, batches: &[Batch]) -> (LossReport, Params, Params) {
+fn step(engine: &mut Engine, batches: &[Batch]) -> (LossReport, Params, Params) {
     let config = AdamWConfig {
         beta1: 0.9,
         beta2: 0.99,
@@ -75,20 +76,20 @@ fn step(compute: &mut Compute, batches: &[Batch]) -> (LossReport, Params, Params
         eps: 0.1,
         weight_decay: 0.1,
     };
-    let mut student = compute.weights(weights(CONFIG, "student")).unwrap();
-    let reference = compute.weights(weights(CONFIG, "reference")).unwrap();
-    let adamw = AdamW::new(config, compute.layout().len);
-    let mut adamw = compute.optimizer(adamw).unwrap();
+    let mut student = engine.weights(weights(CONFIG, "student")).unwrap();
+    let reference = engine.weights(weights(CONFIG, "reference")).unwrap();
+    let adamw = AdamW::new(config, engine.layout().len);
+    let mut adamw = engine.optimizer(adamw).unwrap();
     let batches: Vec<LossBatch> = batches.iter().map(Batch::as_loss).collect();
-    let report = compute
+    let report = engine
         .forward_backward(&student, Some(&reference), &batches)
         .unwrap();
-    let gradients = compute.gradients().unwrap();
-    let norm = compute.update(&mut student, &mut adamw, 0.1).unwrap();
+    let gradients = engine.gradients().unwrap();
+    let norm = engine.update(&mut student, &mut adamw, 0.1).unwrap();
     let squares = gradients.data.iter().map(|g| f64::from(*g).powi(2));
     let expected = squares.sum::<f64>().sqrt();
     assert!((norm - expected).abs() <= 1e-5 * expected);
-    (report, gradients, student.on_host().unwrap().into_owned())
+    (report, gradients, student.download().unwrap().into_owned())
 }
 
 fn assert_close(what: &str, found: &LossReport, expected: &LossReport, tolerance: f64) {
@@ -125,8 +126,8 @@ fn losses_gradients_and_updates_are_the_cpu_engines() {
             for (i, batches) in batches().iter().enumerate() {
                 let what = format!("batch {i} in {precision:?} on {name}");
                 let (losses, gradients, after) = step(&mut on_cpu(CONFIG), batches);
-                let mut compute = on_device(CONFIG, precision, &device);
-                let found = step(&mut compute, batches);
+                let mut engine = on_device(CONFIG, precision, &device);
+                let found = step(&mut engine, batches);
                 assert_close(&what, &found.0, &losses, loss_tolerance);
                 let pairs = found.1.tensors().zip(gradients.tensors());
                 for ((tensor, _, found), (_, _, expected)) in pairs {
@@ -146,11 +147,11 @@ fn micro_batches_and_chunks_change_rounding_alone() {
     for (name, device) in devices() {
         for batches in batches() {
             let whole = step(&mut on_device(CONFIG, Precision::F32, &device), &batches);
-            let mut compute = on_device(CONFIG, Precision::F32, &device);
-            let engine = compute.gpu_engine();
-            engine.batching.micro_batch = 2;
-            engine.chunk_logits = 50;
-            let cut = step(&mut compute, &batches);
+            let mut engine = on_device(CONFIG, Precision::F32, &device);
+            let on_gpu = engine.gpu_engine();
+            on_gpu.batching.micro_batch = 2;
+            on_gpu.chunk_logits = 50;
+            let cut = step(&mut engine, &batches);
             assert_close(name, &cut.0, &whole.0, 1e-6);
             let error = error(&cut.1.data, &whole.1.data, 1e-6);
             assert!(error < 1e-5, "{name}: {error:e}");
@@ -178,10 +179,10 @@ fn no_graph_is_recorded() {
 fn evaluation_is_the_cpu_engines() {
     for (name, device) in devices() {
         let batch = Batch::new(17, 9, 0.0, 0.0);
-        let score = |mut compute: Compute| {
-            let student = compute.weights(weights(CONFIG, "student")).unwrap();
-            let reference = compute.weights(weights(CONFIG, "reference")).unwrap();
-            let found = compute.evaluate(&student, Some(&reference), &batch.tokens, batch.seq_len);
+        let score = |mut engine: Engine| {
+            let student = engine.weights(weights(CONFIG, "student")).unwrap();
+            let reference = engine.weights(weights(CONFIG, "reference")).unwrap();
+            let found = engine.evaluate(&student, Some(&reference), &batch.tokens, batch.seq_len);
             found.unwrap()
         };
         let expected = score(on_cpu(CONFIG));
@@ -194,8 +195,8 @@ fn evaluation_is_the_cpu_engines() {
     }
 }
 
-fn generate(compute: &mut Compute, sampling: &Sampling, prompts: &[Vec<u32>]) -> Generated {
-    let model = compute.weights(weights(compute.layout().config, "student"));
+fn generate(engine: &mut Engine, sampling: &Sampling, prompts: &[Vec<u32>]) -> Generated {
+    let model = engine.weights(weights(engine.layout().config, "student"));
     let request = Request {
         prompts,
         length: 19,
@@ -203,7 +204,7 @@ fn generate(compute: &mut Compute, sampling: &Sampling, prompts: &[Vec<u32>]) ->
         stream: &Stream::new(3, "sample"),
         first_row: 5,
     };
-    compute.generate(&model.unwrap(), request).unwrap()
+    engine.generate(&model.unwrap(), request).unwrap()
 }
 
 /// Sampling draws a row's tokens with its own random numbers, the same on every device; only where
@@ -236,8 +237,8 @@ fn generated_rows_are_the_cpu_samplers() {
         for config in [CONFIG, large] {
             for sampling in &samplings {
                 let expected = generate(&mut on_cpu(config), sampling, &prompts);
-                let mut compute = on_device(config, Precision::F32, &device);
-                let found = generate(&mut compute, sampling, &prompts);
+                let mut engine = on_device(config, Precision::F32, &device);
+                let found = generate(&mut engine, sampling, &prompts);
                 let rows = |g: &Generated| -> Vec<(Vec<u32>, u32)> {
                     let rows = g.tokens.chunks(19).map(<[u32]>::to_vec);
                     rows.zip(g.lengths.iter().copied()).collect()
@@ -257,8 +258,8 @@ fn generation_ends_when_every_row_has_stopped() {
         stop_tokens: (0..23).collect(),
         ..Sampling::default()
     };
-    let mut compute = on_device(CONFIG, Precision::F32, &Device::Cpu);
-    let model = compute.weights(weights(CONFIG, "student")).unwrap();
+    let mut engine = on_device(CONFIG, Precision::F32, &Device::Cpu);
+    let model = engine.weights(weights(CONFIG, "student")).unwrap();
     let request = Request {
         prompts: &[vec![1], vec![2, 3]],
         length: 70,
@@ -266,7 +267,7 @@ fn generation_ends_when_every_row_has_stopped() {
         stream: &Stream::new(3, "sample"),
         first_row: 0,
     };
-    let found = compute.generate(&model, request).unwrap();
+    let found = engine.generate(&model, request).unwrap();
     assert_eq!(found.lengths, [2, 3]);
     assert_eq!(found.tokens.len(), 140);
     assert!(found.tokens[3..70].iter().all(|&token| token == 0));
@@ -276,8 +277,8 @@ fn generation_ends_when_every_row_has_stopped() {
 #[test]
 fn weights_of_another_device_are_refused() {
     let mut cpu = on_cpu(CONFIG);
-    let compute = on_device(CONFIG, Precision::F32, &Device::Cpu);
-    let elsewhere = compute.weights(weights(CONFIG, "student")).unwrap();
+    let engine = on_device(CONFIG, Precision::F32, &Device::Cpu);
+    let elsewhere = engine.weights(weights(CONFIG, "student")).unwrap();
     let refused = cpu.evaluate(&elsewhere, None, &[1, 2], 2).unwrap_err();
     assert!(refused.to_string().contains("another"), "{refused}");
 }

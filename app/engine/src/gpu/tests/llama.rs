@@ -7,22 +7,23 @@ use std::path::Path;
 
 use candle_core::{Device, Tensor};
 
-use super::super::heads::Heads;
-use super::super::memory::Widths;
-use super::super::model::{Keep, forward};
-use super::super::ops::upload_ids;
-use super::{devices, error};
 use crate::adamw::{self, AdamWConfig};
 use crate::batch::{Batching, LossBatch, Query};
 use crate::device::Hardware;
-use crate::engine::Compute;
-use crate::gpu::{AdamW, Engine, Params, Sampler};
+use crate::engine::Engine;
+use crate::gpu::{self, AdamW, Params, Sampler};
 use crate::model::{self, Layout, ModelConfig};
 use crate::ops::Precision;
 use crate::ops::rope::{Rope, RopeScaling};
 use crate::pretrained::from_hugging_face;
 use crate::random::Stream;
 use crate::sampling::{Request, Sampling};
+
+use super::super::heads::Heads;
+use super::super::memory::Widths;
+use super::super::model::{Keep, forward};
+use super::super::ops::upload_ids;
+use super::{devices, error};
 
 /// Of the fixtures `llama-tiny-tied` and `llama-tiny-untied`, as their `config.json` have it.
 fn tiny(tied_embeddings: bool) -> ModelConfig {
@@ -130,7 +131,7 @@ fn a_llama_computes_and_trains_as_in_pytorch() {
             let what = format!("tied {tied}, {precision:?} on {name}");
             let upload = |prefix| Params::upload(&fixture.params(prefix), precision, &device);
             let (mut theta, pi) = (upload("theta").unwrap(), upload("pi").unwrap().frozen());
-            let mut engine = Engine::new(&fixture.layout, &device);
+            let mut engine = gpu::Engine::new(&fixture.layout, &device);
             for (prefix, params) in [("theta", &theta), ("pi", &pi)] {
                 let logits = engine.logits(params, &tokens, T).unwrap();
                 let error = error(&logits, &fixture.numbers(&format!("logits.{prefix}")), 1e-6);
@@ -267,7 +268,7 @@ fn gradients(config: ModelConfig, device: &Device, batching: Batching) -> (f64, 
         kl_weights: &kl,
     };
     let (student, reference) = student_and_reference(&weights(config, "student"), device);
-    let mut engine = Engine::new(&student.layout, device);
+    let mut engine = gpu::Engine::new(&student.layout, device);
     engine.set_batching(batching);
     let report = engine.forward_backward(&student, Some(&reference), &[batch]);
     (report.unwrap().total, engine.gradients().unwrap())
@@ -278,7 +279,7 @@ fn loss(student: &model::Params, device: &Device) -> f64 {
     let (tokens, ntp) = rows();
     let wanted: Vec<bool> = ntp.iter().map(|&w| w != 0.0).collect();
     let (student, reference) = student_and_reference(student, device);
-    let mut engine = Engine::new(&student.layout, device);
+    let mut engine = gpu::Engine::new(&student.layout, device);
     let losses = engine.evaluate(&student, Some(&reference), &tokens, SEQ_LEN, Some(&wanted));
     let losses = losses.unwrap();
     let terms = losses.iter().zip(&ntp);
@@ -380,7 +381,7 @@ fn rows_go_on_as_the_whole_model_says() {
                     first_row: 0,
                 };
                 let found = Sampler::new(&device).generate(&params, request).unwrap();
-                let mut engine = Engine::new(&params.layout, &device);
+                let mut engine = gpu::Engine::new(&params.layout, &device);
                 let logits = engine.logits(&params, &found.tokens, LENGTH).unwrap();
                 let logits: Vec<&[f32]> = logits.chunks_exact(config.vocab_size).collect();
                 for (row, prompt) in prompts.iter().enumerate() {
@@ -409,7 +410,7 @@ fn log_probs_are_those_of_the_logits() {
         let params = weights(config, "student");
         let params = Params::upload(&params, Precision::F32, &device).unwrap();
         let (tokens, _) = rows();
-        let mut engine = Engine::new(&params.layout, &device);
+        let mut engine = gpu::Engine::new(&params.layout, &device);
         engine.batching.micro_batch = 2;
         let logits = engine.logits(&params, &tokens, SEQ_LEN).unwrap();
         // Not in order, one without candidates, last positions too.
@@ -448,16 +449,16 @@ fn every_mixture_computes_as_on_the_cpu() {
         .flat_map(|device| mixtures().map(|config| (device.clone(), config)))
     {
         let layout = Layout::new(config);
-        let run = |mut compute: Compute| {
-            let student = compute.weights(weights(config, "student")).unwrap();
-            let reference = compute.weights(weights(config, "reference")).unwrap();
+        let run = |mut engine: Engine| {
+            let student = engine.weights(weights(config, "student")).unwrap();
+            let reference = engine.weights(weights(config, "reference")).unwrap();
             let batch = LossBatch {
                 tokens: &tokens,
                 seq_len: SEQ_LEN,
                 ntp_weights: &ntp,
                 kl_weights: &ntp,
             };
-            let report = compute.forward_backward(&student, Some(&reference.frozen()), &[batch]);
+            let report = engine.forward_backward(&student, Some(&reference.frozen()), &[batch]);
             let request = Request {
                 prompts: &prompts,
                 length: 9,
@@ -465,16 +466,16 @@ fn every_mixture_computes_as_on_the_cpu() {
                 stream: &Stream::new(0, "greedy"),
                 first_row: 0,
             };
-            let log_probs = compute.log_probs(&student, &tokens, SEQ_LEN, &queries);
+            let log_probs = engine.log_probs(&student, &tokens, SEQ_LEN, &queries);
             (
                 report.unwrap().total,
-                compute.gradients().unwrap(),
+                engine.gradients().unwrap(),
                 log_probs.unwrap().concat(),
-                compute.generate(&student, request).unwrap().tokens,
+                engine.generate(&student, request).unwrap().tokens,
             )
         };
-        let expected = run(Compute::new(config, &Hardware::cpu(2)).unwrap());
-        let found = run(Compute::on(&layout, Precision::F32, device));
+        let expected = run(Engine::new(config, &Hardware::cpu(2)).unwrap());
+        let found = run(Engine::on(&layout, Precision::F32, device));
         assert!((found.0 - expected.0).abs() < 1e-5 * expected.0, "{name}");
         for ((tensor, _, found), (_, _, expected)) in found.1.tensors().zip(expected.1.tensors()) {
             let error = error(found, expected, 1e-6);

@@ -7,21 +7,22 @@ use std::sync::Arc;
 
 use candle_core::{Device, Tensor};
 
-use super::engine::{on_cpu, on_device};
-use super::llama::{Fixture, SEQ_LEN, mean_weights, mixtures, rows, weights};
-use super::{devices, error};
 use crate::adamw::{AdamW, AdamWConfig};
 use crate::batch::{Batching, LossBatch};
 use crate::device::Hardware;
-use crate::engine::Compute;
+use crate::engine::Engine;
 use crate::model::{Layout, Lora, LoraConfig, LoraLayout, ModelConfig, Params};
 use crate::ops::Precision;
 use crate::random::Stream;
 use crate::sampling::{Request, Sampling};
 use crate::weights::Weights;
 
+use super::engine::{on_cpu, on_device};
+use super::llama::{Fixture, SEQ_LEN, mean_weights, mixtures, rows, weights};
+use super::{devices, error};
+
 /// What computes, by name.
-fn computes(config: ModelConfig) -> Vec<(&'static str, Compute)> {
+fn computes(config: ModelConfig) -> Vec<(&'static str, Engine)> {
     let on = |(name, device)| (name, on_device(config, Precision::F32, &device));
     let devices = devices().into_iter().map(on);
     [("engine", on_cpu(config))]
@@ -56,17 +57,13 @@ fn adapters(config: ModelConfig) -> Lora {
     lora
 }
 
-fn optimizer(
-    compute: &Compute,
-    student: &Weights,
-    config: AdamWConfig,
-) -> crate::weights::Optimizer {
+fn optimizer(engine: &Engine, student: &Weights, config: AdamWConfig) -> crate::weights::Optimizer {
     let adamw = AdamW::new(config, student.trained_len());
-    compute.optimizer_of(student, adamw).unwrap()
+    engine.optimizer_of(student, adamw).unwrap()
 }
 
 /// `NTP + 2 KL` of some positions, a step's work.
-fn forward_backward(compute: &mut Compute, student: &Weights, reference: &Weights) -> f64 {
+fn forward_backward(engine: &mut Engine, student: &Weights, reference: &Weights) -> f64 {
     let (tokens, ntp) = rows();
     let kl: Vec<f32> = ntp.iter().map(|w| 2.0 * w).collect();
     let batch = LossBatch {
@@ -75,14 +72,14 @@ fn forward_backward(compute: &mut Compute, student: &Weights, reference: &Weight
         ntp_weights: &ntp,
         kl_weights: &kl,
     };
-    let report = compute.forward_backward(student, Some(reference), &[batch]);
+    let report = engine.forward_backward(student, Some(reference), &[batch]);
     report.unwrap().total
 }
 
 /// The same without gradient.
-fn loss(compute: &mut Compute, student: &Weights, reference: &Weights) -> f64 {
+fn loss(engine: &mut Engine, student: &Weights, reference: &Weights) -> f64 {
     let (tokens, ntp) = rows();
-    let losses = compute
+    let losses = engine
         .evaluate(student, Some(reference), &tokens, SEQ_LEN)
         .unwrap();
     let terms = losses.iter().zip(&ntp);
@@ -151,13 +148,13 @@ fn adapters_train_as_in_peft() {
     let layout = LoraLayout::new(config, &theta.layout);
     let [before, grad, after] = ["before", "grad", "after"].map(|p| read(&tensors, p, &layout));
 
-    for (name, mut compute) in computes(theta.layout.config) {
-        let student = compute.weights(theta.clone()).unwrap();
-        let mut student = compute.adapt(student, before.clone()).unwrap();
-        let reference = compute.weights(tiny.params("pi")).unwrap().frozen();
-        let mut optimizer = optimizer(&compute, &student, adamw);
+    for (name, mut engine) in computes(theta.layout.config) {
+        let student = engine.weights(theta.clone()).unwrap();
+        let mut student = engine.adapt(student, before.clone()).unwrap();
+        let reference = engine.weights(tiny.params("pi")).unwrap().frozen();
+        let mut optimizer = optimizer(&engine, &student, adamw);
         for (step, expected) in settings["losses"].as_array().unwrap().iter().enumerate() {
-            let report = compute
+            let report = engine
                 .forward_backward(&student, Some(&reference), &batches)
                 .unwrap();
             let expected = expected.as_f64().unwrap();
@@ -168,19 +165,19 @@ fn adapters_train_as_in_peft() {
                 report.total
             );
             if step == 0 {
-                let found = compute.adapter_gradients(&student).unwrap();
+                let found = engine.adapter_gradients(&student).unwrap();
                 for ((tensor, _, found), (_, _, expected)) in found.tensors().zip(grad.tensors()) {
                     let error = error(found, expected, 1e-9);
                     assert!(error < 1e-4, "{name}, gradient of {tensor}: {error:e}");
                 }
             }
             if step < 2 {
-                compute
+                engine
                     .update(&mut student, &mut optimizer, number("lr"))
                     .unwrap();
             }
         }
-        let found = student.adapters_on_host().unwrap().unwrap();
+        let found = student.download_adapters().unwrap().unwrap();
         // Adam's first steps carry but the sign of a tiny gradient.
         let numbers = found.data.iter().zip(&after.data).zip(&grad.data);
         let numbers = numbers.filter(|(_, gradient)| gradient.abs() > 1e-6);
@@ -188,7 +185,7 @@ fn adapters_train_as_in_peft() {
         assert!(differences.len() > after.data.len() * 9 / 10);
         let worst = differences.into_iter().fold(0f32, f32::max);
         assert!(worst < 1e-4, "{name}, adapters after two steps: {worst:e}");
-        let merged = student.on_host().unwrap();
+        let merged = student.download().unwrap();
         let mut seen = 0;
         for (tensor, _, found) in crate::pretrained::to_hugging_face(&merged) {
             if let Some(expected) = tensors.get(&format!("merged.{tensor}")) {
@@ -207,17 +204,17 @@ fn adapters_train_as_in_peft() {
 fn gradients_of_every_adapter_are_derivatives() {
     const STEP: f32 = 1e-2;
     for config in mixtures() {
-        for (name, mut compute) in computes(config) {
-            let base = compute.weights(weights(config, "student")).unwrap();
-            let reference = compute
+        for (name, mut engine) in computes(config) {
+            let base = engine.weights(weights(config, "student")).unwrap();
+            let reference = engine
                 .weights(weights(config, "reference"))
                 .unwrap()
                 .frozen();
             let lora = adapters(config);
-            let student = compute.adapt(base.clone(), lora.clone()).unwrap();
-            let total = forward_backward(&mut compute, &student, &reference);
-            let found = compute.adapter_gradients(&student).unwrap();
-            assert!((total - loss(&mut compute, &student, &reference)).abs() < 1e-5 * total);
+            let student = engine.adapt(base.clone(), lora.clone()).unwrap();
+            let total = forward_backward(&mut engine, &student, &reference);
+            let found = engine.adapter_gradients(&student).unwrap();
+            assert!((total - loss(&mut engine, &student, &reference)).abs() < 1e-5 * total);
             for (i, (tensor, _, range)) in lora.places().enumerate() {
                 let mut random = Stream::new(11, "direction").at(i as u64);
                 let direction: Vec<f32> = range.clone().map(|_| random.normal()).collect();
@@ -228,8 +225,8 @@ fn gradients_of_every_adapter_are_derivatives() {
                     numbers
                         .zip(&direction)
                         .for_each(|(x, d)| *x += by * d / norm);
-                    let moved = compute.adapt(base.clone(), moved).unwrap();
-                    loss(&mut compute, &moved, &reference)
+                    let moved = engine.adapt(base.clone(), moved).unwrap();
+                    loss(&mut engine, &moved, &reference)
                 };
                 let mut slope =
                     |step: f32| (along_by(step) - along_by(-step)) / f64::from(2.0 * step);
@@ -251,10 +248,10 @@ fn gradients_of_every_adapter_are_derivatives() {
 #[test]
 fn fresh_adapters_change_no_bit() {
     for config in mixtures() {
-        for (name, mut compute) in computes(config) {
-            let base = compute.weights(weights(config, "student")).unwrap();
+        for (name, mut engine) in computes(config) {
+            let base = engine.weights(weights(config, "student")).unwrap();
             let lora = Lora::init(&layout(config), &Stream::new(1, "adapters"));
-            let student = compute.adapt(base.clone(), lora).unwrap();
+            let student = engine.adapt(base.clone(), lora).unwrap();
             let (tokens, _) = rows();
             let mut run = |weights: &Weights| {
                 let request = Request {
@@ -265,12 +262,12 @@ fn fresh_adapters_change_no_bit() {
                     first_row: 0,
                 };
                 (
-                    compute.logits(weights, &tokens, SEQ_LEN).unwrap(),
-                    compute.generate(weights, request).unwrap(),
+                    engine.logits(weights, &tokens, SEQ_LEN).unwrap(),
+                    engine.generate(weights, request).unwrap(),
                 )
             };
             assert_eq!(run(&student), run(&base), "{name}");
-            let kl = compute.evaluate(&student, Some(&base.clone().frozen()), &tokens, SEQ_LEN);
+            let kl = engine.evaluate(&student, Some(&base.clone().frozen()), &tokens, SEQ_LEN);
             assert!(
                 kl.unwrap().iter().all(|loss| loss.kl.abs() < 1e-6),
                 "{name}"
@@ -280,14 +277,14 @@ fn fresh_adapters_change_no_bit() {
 }
 
 /// Three steps; the student, its base, and the norms of the gradients.
-fn train(compute: &mut Compute, config: ModelConfig) -> (Weights, Weights, Vec<f64>) {
-    let base = compute.weights(weights(config, "student")).unwrap();
+fn train(engine: &mut Engine, config: ModelConfig) -> (Weights, Weights, Vec<f64>) {
+    let base = engine.weights(weights(config, "student")).unwrap();
     let reference = base.clone().frozen();
-    let mut student = compute.adapt(base.clone(), adapters(config)).unwrap();
-    let mut optimizer = optimizer(compute, &student, ADAMW);
+    let mut student = engine.adapt(base.clone(), adapters(config)).unwrap();
+    let mut optimizer = optimizer(engine, &student, ADAMW);
     let norms = (0..3).map(|_| {
-        forward_backward(compute, &student, &reference);
-        compute.update(&mut student, &mut optimizer, 1e-2).unwrap()
+        forward_backward(engine, &student, &reference);
+        engine.update(&mut student, &mut optimizer, 1e-2).unwrap()
     });
     let norms = norms.collect();
     (student, base, norms)
@@ -297,29 +294,29 @@ fn train(compute: &mut Compute, config: ModelConfig) -> (Weights, Weights, Vec<f
 #[test]
 fn the_base_stays_and_what_is_exported_is_what_was_trained() {
     for config in mixtures() {
-        for (name, mut compute) in computes(config) {
-            let (student, base, norms) = train(&mut compute, config);
+        for (name, mut engine) in computes(config) {
+            let (student, base, norms) = train(&mut engine, config);
             assert!(
                 norms.iter().all(|norm| norm.is_finite() && *norm > 1e-3),
                 "{norms:?}"
             );
             let untouched = weights(config, "student");
-            assert_eq!(base.on_host().unwrap().as_ref(), &untouched, "{name}");
-            let merged = student.on_host().unwrap().into_owned();
+            assert_eq!(base.download().unwrap().as_ref(), &untouched, "{name}");
+            let merged = student.download().unwrap().into_owned();
             assert_ne!(merged, untouched);
             let first = merged.layout.block(0)[0].start;
             assert_eq!(merged.data[..first], untouched.data[..first], "embeddings");
             let (tokens, _) = rows();
-            let expected = compute.logits(&student, &tokens, SEQ_LEN).unwrap();
-            let exported = compute.weights(merged).unwrap();
+            let expected = engine.logits(&student, &tokens, SEQ_LEN).unwrap();
+            let exported = engine.weights(merged).unwrap();
             for weights in [&exported, &student.clone().frozen()] {
-                let found = compute.logits(weights, &tokens, SEQ_LEN).unwrap();
+                let found = engine.logits(weights, &tokens, SEQ_LEN).unwrap();
                 assert_eq!(found, expected, "{name}");
             }
             // The next phase begins where this one ended.
             let fresh = Lora::init(&layout(config), &Stream::new(2, "adapters"));
-            let again = compute.adapt(student, fresh).unwrap();
-            let found = compute.logits(&again, &tokens, SEQ_LEN).unwrap();
+            let again = engine.adapt(student, fresh).unwrap();
+            let found = engine.logits(&again, &tokens, SEQ_LEN).unwrap();
             assert_eq!(found, expected, "{name}");
         }
     }
@@ -333,25 +330,25 @@ fn adapters_and_moments_come_back_from_the_host_as_they_were() {
         for (name, device) in devices() {
             all.push((name, on_device(config, Precision::Bf16, &device)));
         }
-        for (name, mut compute) in all {
-            let base = compute.weights(weights(config, "student")).unwrap();
+        for (name, mut engine) in all {
+            let base = engine.weights(weights(config, "student")).unwrap();
             let reference = base.clone().frozen();
-            let mut student = compute.adapt(base.clone(), adapters(config)).unwrap();
-            let mut adamw = optimizer(&compute, &student, ADAMW);
-            let step = |compute: &mut Compute, student: &mut Weights, adamw: &mut _| {
-                forward_backward(compute, student, &reference);
-                compute.update(student, adamw, 1e-2).unwrap();
+            let mut student = engine.adapt(base.clone(), adapters(config)).unwrap();
+            let mut adamw = optimizer(&engine, &student, ADAMW);
+            let step = |engine: &mut Engine, student: &mut Weights, adamw: &mut _| {
+                forward_backward(engine, student, &reference);
+                engine.update(student, adamw, 1e-2).unwrap();
             };
-            step(&mut compute, &mut student, &mut adamw);
-            let lora = student.adapters_on_host().unwrap().unwrap().into_owned();
-            let moments = adamw.on_host().unwrap().into_owned();
+            step(&mut engine, &mut student, &mut adamw);
+            let lora = student.download_adapters().unwrap().unwrap().into_owned();
+            let moments = adamw.download().unwrap().into_owned();
             assert_eq!(lora.data.len(), moments.m.len());
-            let mut again = compute.adapt(base, lora).unwrap();
-            let mut adamw_again = compute.optimizer_of(&again, moments).unwrap();
-            step(&mut compute, &mut student, &mut adamw);
-            step(&mut compute, &mut again, &mut adamw_again);
+            let mut again = engine.adapt(base, lora).unwrap();
+            let mut adamw_again = engine.optimizer_of(&again, moments).unwrap();
+            step(&mut engine, &mut student, &mut adamw);
+            step(&mut engine, &mut again, &mut adamw_again);
             let bits =
-                |weights: &Weights| weights.adapters_on_host().unwrap().unwrap().into_owned();
+                |weights: &Weights| weights.download_adapters().unwrap().unwrap().into_owned();
             assert_eq!(bits(&student), bits(&again), "{name}");
         }
     }
@@ -367,11 +364,11 @@ fn one_and_two_threads_give_the_same_bits_and_memory_saved_the_same_adapters() {
                 threads,
                 precision: Precision::F32,
             };
-            let mut compute = Compute::new(config, &hardware).unwrap();
-            compute.set_batching(batching);
-            train(&mut compute, config)
+            let mut engine = Engine::new(config, &hardware).unwrap();
+            engine.set_batching(batching);
+            train(&mut engine, config)
                 .0
-                .on_host()
+                .download()
                 .unwrap()
                 .into_owned()
         };
@@ -392,9 +389,9 @@ fn one_and_two_threads_give_the_same_bits_and_memory_saved_the_same_adapters() {
 #[test]
 fn a_reference_with_adapters_is_refused() {
     let config = mixtures()[0];
-    let mut compute = on_cpu(config);
-    let base = compute.weights(weights(config, "student")).unwrap();
-    let student = compute.adapt(base, adapters(config)).unwrap();
-    let refused = compute.evaluate(&student, Some(&student), &[1, 2], 2);
+    let mut engine = on_cpu(config);
+    let base = engine.weights(weights(config, "student")).unwrap();
+    let student = engine.adapt(base, adapters(config)).unwrap();
+    let refused = engine.evaluate(&student, Some(&student), &[1, 2], 2);
     assert!(refused.unwrap_err().to_string().contains("frozen"));
 }

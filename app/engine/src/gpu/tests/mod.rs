@@ -8,9 +8,9 @@ mod ops;
 
 use candle_core::{Device, Tensor};
 
-use super::kernels::Args;
-
 use crate::random::Stream;
+
+use super::kernels::Args;
 
 /// Where the kernels are wrapped for the C compiler.
 const SOURCE: &str = "src/gpu/tests/on_cpu.c";

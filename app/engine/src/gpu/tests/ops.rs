@@ -2,12 +2,13 @@
 
 use candle_core::{CpuStorage, DType, Device, Result, Storage, Tensor};
 
+use crate::model::{Mlp, ModelConfig};
+
 use super::super::head::{self, Backward};
 use super::super::heads::{Heads, Qkv};
 use super::super::matmul::{Operand, add_matmul_tn, matmul_nn, matmul_nt};
 use super::super::{ops, sampler};
 use super::{devices, download, error, normals};
-use crate::model::{Mlp, ModelConfig};
 
 const F32: DType = DType::F32;
 /// Central differences of f32 functions with this step are good to about a part in a thousand.

@@ -1,7 +1,7 @@
 //! Factors in bfloat16: rounded in place, or as pairs for the CPU's own dot product.
 
 use super::super::Precision;
-use super::super::simd::{Level, multiversion};
+use super::super::simd::{InstructionSet, multiversion};
 
 /// How a packed factor's elements are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,7 +64,9 @@ impl Format {
 /// measured) do not outside their matrix units, AMD's do (twice the rate).
 fn has_fast_pairs() -> bool {
     #[cfg(target_arch = "x86_64")]
-    if Level::detect() == Level::Avx512 && std::arch::is_x86_feature_detected!("avx512bf16") {
+    if InstructionSet::detect() == InstructionSet::Avx512
+        && std::arch::is_x86_feature_detected!("avx512bf16")
+    {
         let vendor = std::arch::x86_64::__cpuid(0);
         return [vendor.ebx, vendor.edx, vendor.ecx]
             == [*b"Auth", *b"enti", *b"cAMD"].map(u32::from_le_bytes);

@@ -1,6 +1,6 @@
 //! The micro-kernel: tiles of the product that stay in registers, for each instruction set.
 
-use super::super::simd::Level;
+use super::super::simd::InstructionSet;
 use super::{Out, WIDTH};
 
 /// Summed elements a tile takes at once: a panel's block of them is 32 KiB.
@@ -26,10 +26,10 @@ pub(super) const ROWS_BASELINE: usize = 2;
 
 /// Rows of a tile on this CPU.
 pub(super) fn rows() -> usize {
-    match Level::detect() {
-        Level::Avx512 => ROWS_AVX512,
-        Level::Avx2 => ROWS_AVX2,
-        Level::Baseline => ROWS_BASELINE,
+    match InstructionSet::detect() {
+        InstructionSet::Avx512 => ROWS_AVX512,
+        InstructionSet::Avx2 => ROWS_AVX2,
+        InstructionSet::Baseline => ROWS_BASELINE,
     }
 }
 
@@ -99,16 +99,16 @@ impl Product {
     /// # Safety
     /// The pointers must reach all elements that sizes and layouts name; `out` overlaps nothing.
     pub(super) unsafe fn run(self) {
-        match Level::detect() {
+        match InstructionSet::detect() {
             // SAFETY: the level was detected on this CPU; the rest is the caller's to see to.
             #[cfg(target_arch = "x86_64")]
-            Level::Avx512 if self.pairs => unsafe { x86::avx512_bf16(self) },
+            InstructionSet::Avx512 if self.pairs => unsafe { x86::avx512_bf16(self) },
             // SAFETY: the same.
             #[cfg(target_arch = "x86_64")]
-            Level::Avx512 => unsafe { x86::avx512(self) },
+            InstructionSet::Avx512 => unsafe { x86::avx512(self) },
             // SAFETY: the same.
             #[cfg(target_arch = "x86_64")]
-            Level::Avx2 => unsafe { x86::avx2(self) },
+            InstructionSet::Avx2 => unsafe { x86::avx2(self) },
             // SAFETY: the same.
             _ => unsafe { self.blocks::<Plain, ROWS_BASELINE>() },
         }

@@ -16,13 +16,13 @@ use bf16::Format;
 use kernel::{Lhs, Product, Rhs};
 
 use super::Precision;
-use super::simd::{Level, multiversion};
+use super::simd::{InstructionSet, multiversion};
 
 /// Columns of a panel.
 const WIDTH: usize = 32;
 /// What decides the bits of a CPU's products: its instruction set, and how it does those in bf16.
 pub fn instruction_set(precision: Precision) -> String {
-    let level = Level::detect().name();
+    let level = InstructionSet::detect().name();
     match Format::of(precision) {
         Format::Pairs => format!("{level} with bf16 pairs"),
         Format::F32 | Format::Rounded => level.into(),
@@ -280,10 +280,10 @@ pub fn scratch_len(k: usize, m: usize, n: usize) -> usize {
 multiversion! {
     /// Cuts `lhs [K, M]` into tiles `[K, R]` of its columns; the last may be narrower.
     fn pack_lhs(tiles: &mut [f32], lhs: &[f32], m: usize, k: usize) {
-        match Level::detect() {
-            Level::Avx512 => pack_tiles::<{ kernel::ROWS_AVX512 }>(tiles, lhs, m, k),
-            Level::Avx2 => pack_tiles::<{ kernel::ROWS_AVX2 }>(tiles, lhs, m, k),
-            Level::Baseline => pack_tiles::<{ kernel::ROWS_BASELINE }>(tiles, lhs, m, k),
+        match InstructionSet::detect() {
+            InstructionSet::Avx512 => pack_tiles::<{ kernel::ROWS_AVX512 }>(tiles, lhs, m, k),
+            InstructionSet::Avx2 => pack_tiles::<{ kernel::ROWS_AVX2 }>(tiles, lhs, m, k),
+            InstructionSet::Baseline => pack_tiles::<{ kernel::ROWS_BASELINE }>(tiles, lhs, m, k),
         }
     }
 }

@@ -4,7 +4,9 @@ use super::*;
 fn formats() -> Vec<Format> {
     let mut formats = vec![Format::F32, Format::Rounded];
     #[cfg(target_arch = "x86_64")]
-    if Level::detect() == Level::Avx512 && std::arch::is_x86_feature_detected!("avx512bf16") {
+    if InstructionSet::detect() == InstructionSet::Avx512
+        && std::arch::is_x86_feature_detected!("avx512bf16")
+    {
         formats.push(Format::Pairs);
     }
     formats

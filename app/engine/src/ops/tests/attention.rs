@@ -1,7 +1,8 @@
 //! Causal attention: whole sequences with gradients, and one position at a time from a cache.
 
-use super::{Differences, check_values, dot, each_level, exact, normals};
 use crate::ops::attention::{self, Scratch, Shape};
+
+use super::{Differences, check_values, dot, each_level, exact, normals};
 
 /// Output `[M, N H]` and log-sum-exp `[M, N]` of `qkv [M, (N + 2 K) H]`.
 fn attended(qkv: &[f64], shape: Shape) -> (Vec<f64>, Vec<f64>) {

@@ -1,9 +1,10 @@
 //! RMSNorm with and without gains, rotary positions with and without QK-norm, GELU, SwiGLU.
 
-use super::{Differences, check_values, dot, each_level, exact, normals};
 use crate::ops::norm::Norm;
 use crate::ops::rope::{Heads, Positions, Rope, RopeTable};
 use crate::ops::{gelu, norm, rope, swiglu};
+
+use super::{Differences, check_values, dot, each_level, exact, normals};
 
 fn normalised(x: &[f64], eps: f64) -> Vec<f64> {
     let mean = dot(x, x) / x.len() as f64;

@@ -1,10 +1,11 @@
 //! The vocabulary projection with cross entropy and KL.
 
-use super::{Differences, check_values, dot, each_level, exact, normals};
 use crate::ops::Precision;
 use crate::ops::head::{self, Backward, PositionLoss, Positions, Scratch};
 use crate::ops::linear::Linear;
 use crate::ops::simd::LANES;
+
+use super::{Differences, check_values, dot, each_level, exact, normals};
 
 /// `log softmax` of a position's logits.
 fn log_probs(hidden: &[f64], embed: &[f64]) -> Vec<f64> {

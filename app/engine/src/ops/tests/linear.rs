@@ -1,9 +1,10 @@
 //! Linear layers: the packed matrix products.
 
-use super::{UNIT, each_level, exact, normals};
 use crate::ops::Precision;
 use crate::ops::linear::Linear;
 use crate::ops::matmul::Out;
+
+use super::{UNIT, each_level, exact, normals};
 
 /// `Σ_l a(i, l) b(j, l)` for all `i, j`, and the most that f32 may err, however it orders the sum:
 /// `(K + 2) · UNIT · Σ |a b|` (Higham, Accuracy and Stability, 3.1), two more for what it is added to.

@@ -11,8 +11,9 @@ mod linear;
 
 use std::ops::Range;
 
-use super::simd::Level;
 use crate::random::Stream;
+
+use super::simd::InstructionSet;
 
 /// Rounding errors of one f32 operation, at most.
 pub(crate) const UNIT: f64 = 1.0 / (1 << 24) as f64;
@@ -33,17 +34,17 @@ const LONG: usize = 1 << 16;
 const BLOCKS_OF_LONG: usize = 6;
 
 /// Runs `body` once for each level of this CPU.
-pub(crate) fn each_level(mut body: impl FnMut(Level)) {
+pub(crate) fn each_level(mut body: impl FnMut(InstructionSet)) {
     struct Release;
     impl Drop for Release {
         fn drop(&mut self) {
-            Level::force(None);
+            InstructionSet::force(None);
         }
     }
     let _release = Release;
-    for level in Level::available() {
-        Level::force(Some(level));
-        assert_eq!(Level::detect(), level);
+    for level in InstructionSet::available() {
+        InstructionSet::force(Some(level));
+        assert_eq!(InstructionSet::detect(), level);
         body(level);
     }
 }

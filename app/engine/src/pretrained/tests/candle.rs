@@ -8,7 +8,7 @@ use candle_nn::VarBuilder;
 use candle_transformers::models::llama::{Cache, Llama, LlamaConfig};
 
 use crate::device::Hardware;
-use crate::engine::Compute;
+use crate::engine::Engine;
 use crate::pretrained::{self, Hub};
 use crate::random::Stream;
 
@@ -41,16 +41,16 @@ fn llamas_agree_with_candle_transformers() {
         let folder = folder.join(name);
         let path = folder.to_str().expect("UTF-8");
         let model = pretrained::open(path, &Hub::from_env(), &()).expect("a checkpoint");
-        let mut compute = Compute::new(model.config, &Hardware::cpu(2)).expect("a CPU");
+        let mut engine = Engine::new(model.config, &Hardware::cpu(2)).expect("a CPU");
         let params = model.load(&()).expect("its weights");
-        let weights = compute.weights(params).expect("in memory");
+        let weights = engine.weights(params).expect("in memory");
         let mut random = Stream::new(5, "tokens").at(0);
         let vocab = model.config.vocab_size as u64;
         let tokens: Vec<u32> = (0..ROWS * SEQ_LEN)
             .map(|_| random.below(vocab) as u32)
             .collect();
 
-        let found = compute.logits(&weights, &tokens, SEQ_LEN).expect("logits");
+        let found = engine.logits(&weights, &tokens, SEQ_LEN).expect("logits");
         let expected = candle_logits(&folder, &tokens).expect("candle's logits");
         assert_eq!(found.len(), expected.len());
         let largest = expected.iter().fold(0.0_f32, |max, x| max.max(x.abs()));

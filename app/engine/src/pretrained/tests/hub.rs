@@ -38,7 +38,7 @@ fn served(change: impl FnOnce(FakeHub) -> FakeHub) -> (Hub, Arc<FakeHub>, TempDi
 #[derive(Default)]
 struct Counts(Mutex<(u64, u64, u64)>);
 
-impl Progress for Counts {
+impl DownloadProgress for Counts {
     fn started(&self, _: &str, bytes: u64) {
         let mut counts = self.0.lock().expect("lock");
         (counts.0, counts.1) = (bytes, 0);

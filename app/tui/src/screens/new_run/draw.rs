@@ -5,11 +5,12 @@ use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::style::Style;
 use ratatui::text::{Line, Span};
 
-use super::super::arm_form::arm_words;
-use super::{ARMS, NewRun, RowKind};
 use crate::lab::Plugin;
 use crate::theme::Theme;
 use crate::widgets::text::{clip, count, plural, scroll_to, wrap};
+
+use super::super::arm_form::arm_words;
+use super::{ARMS, NewRun, RowKind};
 
 impl NewRun {
     /// Draws the form, or the one of the arm being edited.

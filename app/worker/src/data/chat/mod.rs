@@ -18,8 +18,9 @@ use serde::{Deserialize, Serialize};
 
 pub use template::Template;
 
-use super::{Tokenizer, TokenizerError};
 use forgetlab_study::experiment::ChatSettings;
+
+use super::{Tokenizer, TokenizerError};
 
 /// One turn of a conversation.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -2,11 +2,12 @@
 
 use std::fs;
 
+use forgetlab_study::experiment::NaiveDate;
 use serde::Deserialize;
 
-use super::*;
 use crate::data::tokenizer::tests::{small_folder, smollm2};
-use forgetlab_study::experiment::NaiveDate;
+
+use super::*;
 
 #[derive(Deserialize)]
 struct Fixture {

@@ -14,10 +14,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use forgetlab_engine::pretrained::{DownloadProgress, Hub, HubError, builtin};
 use serde_json::Value;
 
 use super::Message;
-use forgetlab_engine::pretrained::{Hub, HubError, Progress, builtin};
 pub(super) use record::{KINDS, Record, records};
 pub use remote::is_remote;
 
@@ -144,7 +144,7 @@ impl SourceError {
 pub fn fetch<'a>(
     sources: impl IntoIterator<Item = &'a mut PathBuf>,
     hub: &Hub,
-    progress: &dyn Progress,
+    progress: &dyn DownloadProgress,
 ) -> Result<(), SourceError> {
     for source in sources {
         if is_remote(source) {

@@ -5,6 +5,7 @@ use std::io::BufRead;
 use std::path::Path;
 use std::sync::Arc;
 
+use forgetlab_engine::pretrained::builtin;
 use parquet::basic::Compression;
 use parquet::file::metadata::ParquetMetaData;
 use parquet::file::reader::{FileReader, SerializedFileReader};
@@ -12,7 +13,6 @@ use parquet::record::Field;
 use serde_json::{Map, Value};
 
 use super::{Place, SourceError};
-use forgetlab_engine::pretrained::builtin;
 
 /// Endings of the files that are read.
 pub(in crate::data) const KINDS: [&str; 5] = ["txt", "jsonl", "ndjson", "csv", "parquet"];

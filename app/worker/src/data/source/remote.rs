@@ -4,8 +4,9 @@
 
 use std::path::{Path, PathBuf};
 
+use forgetlab_engine::pretrained::{DownloadProgress, Hub, HubError, Snapshot, is_hub_id};
+
 use super::{KINDS, SourceError, record};
-use forgetlab_engine::pretrained::{Hub, HubError, Progress, Snapshot, is_hub_id};
 
 const PREFIX: &str = "hub:";
 
@@ -28,7 +29,7 @@ pub fn is_remote(path: &Path) -> bool {
 pub(super) fn fetch(
     source: &Path,
     hub: &Hub,
-    progress: &dyn Progress,
+    progress: &dyn DownloadProgress,
 ) -> Result<PathBuf, SourceError> {
     let name = parse(source)?;
     let snapshot = hub.dataset(name.id, name.revision);
@@ -66,7 +67,7 @@ fn download(
     source: &Path,
     snapshot: &Snapshot,
     name: &Name,
-    progress: &dyn Progress,
+    progress: &dyn DownloadProgress,
 ) -> Result<Vec<PathBuf>, SourceError> {
     let mut files: Vec<&str> = wanted(snapshot, name).collect();
     files.sort_unstable();

@@ -3,13 +3,14 @@
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
-use rayon::prelude::*;
-
-use super::{Counts, Provenance, Rows, Source, TokenSet, TokenSetError};
-use crate::data::source::files;
-use crate::data::{Chat, Content, Document, Example, Fields, SourceError, Tokenizer, read};
 use forgetlab_engine::pretrained::builtin;
 use forgetlab_study::experiment::{Separator, TextRows, TokenSetSettings, TooLong};
+use rayon::prelude::*;
+
+use crate::data::source::files;
+use crate::data::{Chat, Content, Document, Example, Fields, SourceError, Tokenizer, read};
+
+use super::{Counts, Provenance, Rows, Source, TokenSet, TokenSetError};
 
 impl TokenSet {
     /// Reads files or folders and makes rows of their documents.

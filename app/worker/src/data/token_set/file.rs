@@ -4,13 +4,13 @@ use std::collections::HashMap;
 use std::fs;
 use std::path::Path;
 
+use forgetlab_study::experiment::TokenSetSettings;
+use forgetlab_study::run::{RunError, write_atomically};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use serde::{Deserialize, Serialize};
 
 use super::{Counts, Provenance, Rows, TokenSet, TokenSetError};
-use forgetlab_study::experiment::TokenSetSettings;
-use forgetlab_study::run::{RunError, write_atomically};
 
 /// Version of the layout.
 const FORMAT: u32 = 1;

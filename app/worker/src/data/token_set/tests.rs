@@ -1,9 +1,11 @@
 //! Rows: nothing lost, nothing moved, nothing twice.
 
-use super::*;
+use forgetlab_study::experiment::{Separator, TextRows, TooLong};
+
 use crate::data::tokenizer::tests::small_folder;
 use crate::data::{Content, Document, Message, Tokenizer};
-use forgetlab_study::experiment::{Separator, TextRows, TooLong};
+
+use super::*;
 
 fn tokenizer() -> Tokenizer {
     Tokenizer::open(&small_folder()).unwrap()

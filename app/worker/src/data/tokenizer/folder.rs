@@ -6,10 +6,9 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use serde_json::Value;
-
 use forgetlab_engine::pretrained::builtin;
 use forgetlab_plugin_host::SpecialTokens;
+use serde_json::Value;
 
 use super::{Parts, TokenizerError};
 

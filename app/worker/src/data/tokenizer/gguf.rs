@@ -6,12 +6,11 @@
 
 use std::path::Path;
 
+use forgetlab_engine::pretrained::{Gguf, GgufMetadata, GgufValue as Value, PretrainedError};
+use forgetlab_plugin_host::SpecialTokens;
 use serde_json::{Map, json};
 
-use forgetlab_plugin_host::SpecialTokens;
-
 use super::{Parts, TokenizerError};
-use forgetlab_engine::pretrained::{Gguf, GgufMetadata, GgufValue as Value, PretrainedError};
 
 /// Kinds of tokens, as llama.cpp numbers them.
 const CONTROL: i64 = 3;

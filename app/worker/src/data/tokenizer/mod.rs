@@ -15,10 +15,9 @@ use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use tokenizers::PostProcessorWrapper;
-
 use forgetlab_engine::pretrained::{GgufMetadata, Pretrained};
 use forgetlab_plugin_host::SpecialTokens;
+use tokenizers::PostProcessorWrapper;
 
 /// A tokenizer that cannot be had, or cannot do what is asked.
 #[derive(Debug, thiserror::Error)]

@@ -2,9 +2,11 @@
 
 use std::path::Path;
 
-use super::*;
-use crate::data::Place;
 use forgetlab_study::experiment::ChatSettings;
+
+use crate::data::Place;
+
+use super::*;
 
 fn tokenizer() -> Tokenizer {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/chat");
@@ -41,7 +43,7 @@ fn plain_questions_are_scored_as_lm_evaluation_harness_does() {
     let task = ChoiceTask::plain(&questions, &tokenizer, Some(0)).unwrap();
     assert_eq!(task.requests().len(), 9);
     // The context, then the choice after a space, which alone is scored.
-    let Request { tokens, wanted } = &task.requests()[1];
+    let ChoiceRequest { tokens, wanted } = &task.requests()[1];
     let Wanted::Span(span) = wanted else {
         panic!("{wanted:?}")
     };
@@ -93,7 +95,7 @@ fn chat_questions_ask_for_a_letter_after_the_prompt() {
     let prompt = chat.render(&[Message::new("user", asked)], true).unwrap();
     // The letters of this tokenizer are one token each.
     assert_eq!(task.requests().len(), 2);
-    let Request { tokens, wanted } = &task.requests()[0];
+    let ChoiceRequest { tokens, wanted } = &task.requests()[0];
     let Wanted::Next(candidates) = wanted else {
         panic!("{wanted:?}")
     };

@@ -9,18 +9,18 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Instant;
 
+use forgetlab_engine::model::{Layout, Lora, LoraConfig, LoraLayout, Params};
+use forgetlab_engine::{
+    AdamW, Engine, EngineError, LossBatch, LossReport, Optimizer, Stream, Weights,
+};
+use forgetlab_study::experiment::RunConfig;
+use forgetlab_study::run::{Checkpoint, Cost, NamedTensor, RunError, Score};
 use serde::{Deserialize, Serialize};
 
 use crate::data::{Batch, Suite};
 use crate::eval::{self, Choices, Subject};
-use forgetlab_engine::model::{Layout, Lora, LoraConfig, LoraLayout, Params};
-use forgetlab_study::experiment::RunConfig;
-use forgetlab_study::run::{Checkpoint, Cost, NamedTensor, RunError, Score};
 
 use super::{TrainError, settings};
-use forgetlab_engine::{
-    AdamW, Compute, ComputeError, LossBatch, LossReport, Optimizer, Stream, Weights,
-};
 
 /// Student, reference and optimizer of an arm (or of the first phase, which arms share).
 pub struct Learner {
@@ -34,14 +34,14 @@ pub struct Learner {
     /// Decides the adapters each phase begins with.
     seed: u64,
     /// Where it stands.
-    pub place: Place,
+    pub point: TrainingPoint,
     /// What it has paid.
     pub cost: Cost,
 }
 
 /// Where a learner stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Place {
+pub struct TrainingPoint {
     /// Phase, from 0.
     pub phase: usize,
     /// Steps at the start of the phase.
@@ -82,17 +82,17 @@ pub enum StepError {
     NotFinite(#[from] NotFinite),
     /// The device failed.
     #[error(transparent)]
-    Compute(#[from] ComputeError),
+    Engine(#[from] EngineError),
 }
 
 /// A learner's weights and moments in the machine's memory, for a checkpoint.
-pub struct OnHost<'a> {
+pub struct CheckpointTensors<'a> {
     student: Cow<'a, Params>,
     adapters: Option<Cow<'a, Lora>>,
     optimizer: Cow<'a, AdamW>,
 }
 
-impl OnHost<'_> {
+impl CheckpointTensors<'_> {
     /// What a checkpoint must hold, the reference excepted.
     pub fn tensors(&self) -> Vec<NamedTensor<'_>> {
         let mut tensors = named("student", &self.student);
@@ -114,20 +114,20 @@ impl Learner {
     pub fn new(
         config: &RunConfig,
         suite: &Suite,
-        compute: &Compute,
+        engine: &Engine,
         seed: u64,
     ) -> Result<Self, TrainError> {
-        let student = starting_weights(suite, compute, seed)?;
+        let student = starting_weights(suite, engine, seed)?;
         let reference = Arc::new(student.clone().frozen());
-        let student = adapted(config, compute, student, seed, 0)?;
+        let student = adapted(config, engine, student, seed, 0)?;
         let fresh = AdamW::new(settings::adamw(config), student.trained_len());
         Ok(Self {
             reference,
             ready: false,
-            optimizer: compute.optimizer_of(&student, fresh)?,
+            optimizer: engine.optimizer_of(&student, fresh)?,
             student,
             seed,
-            place: Place {
+            point: TrainingPoint {
                 phase: 0,
                 phase_start: 0,
                 step: 0,
@@ -145,7 +145,7 @@ impl Learner {
             ready: self.ready,
             optimizer: self.optimizer.clone(),
             seed: self.seed,
-            place: self.place,
+            point: self.point,
             cost: self.cost,
         }
     }
@@ -163,12 +163,12 @@ impl Learner {
 
     /// Whether the phase has had all its steps.
     pub fn phase_is_over(&self, config: &RunConfig) -> bool {
-        self.place.step == self.place.phase_start + config.phases[self.place.phase].steps
+        self.point.step == self.point.phase_start + config.phases[self.point.phase].steps
     }
 
     /// Whether the last phase has had all its steps.
     pub fn is_finished(&self, config: &RunConfig) -> bool {
-        self.place.phase + 1 == config.phases.len() && self.phase_is_over(config)
+        self.point.phase + 1 == config.phases.len() && self.phase_is_over(config)
     }
 
     /// Begins the next phase: the student becomes the reference, the optimizer forgets.
@@ -178,36 +178,36 @@ impl Learner {
     pub fn start_next_phase(
         &mut self,
         config: &RunConfig,
-        compute: &Compute,
-    ) -> Result<(), ComputeError> {
+        engine: &Engine,
+    ) -> Result<(), EngineError> {
         if !self.ready {
             self.take_next_reference(None);
         }
         self.ready = false;
-        compute.reset(&mut self.optimizer)?;
-        self.place.phase += 1;
+        engine.reset(&mut self.optimizer)?;
+        self.point.phase += 1;
         if settings::lora(config).is_some() {
             // Those of the phase before become part of the weights.
-            let (weights, phase) = (self.student.clone(), self.place.phase);
-            self.student = adapted(config, compute, weights, self.seed, phase)?;
+            let (weights, phase) = (self.student.clone(), self.point.phase);
+            self.student = adapted(config, engine, weights, self.seed, phase)?;
         }
-        self.place.phase_start = self.place.step;
-        self.place.updates = 0;
+        self.point.phase_start = self.point.step;
+        self.point.updates = 0;
         Ok(())
     }
 
     /// Steps until the next evaluation.
     pub fn steps_to_evaluation(&self, config: &RunConfig) -> u64 {
-        let done = self.place.step - self.place.phase_start;
+        let done = self.point.step - self.point.phase_start;
         let every = config.training.eval_every;
-        (every - done % every).min(config.phases[self.place.phase].steps - done)
+        (every - done % every).min(config.phases[self.point.phase].steps - done)
     }
 
     /// The batch of new data of the coming step: the same for all arms of a seed.
     pub fn new_batch(&self, config: &RunConfig, suite: &Suite, seed: u64) -> Batch {
-        let phase = self.place.phase;
+        let phase = self.point.phase;
         let stream = Stream::new(seed, &format!("new data, phase {phase}"));
-        let step = self.place.step - self.place.phase_start;
+        let step = self.point.step - self.point.phase_start;
         let rows = config.training.batch_size;
         suite.batch(suite.new_dataset(phase), &stream, step, rows)
     }
@@ -217,19 +217,19 @@ impl Learner {
     ///
     /// # Errors
     /// [`NotFinite`] before the weights are touched where the loss is no number, after where the gradient
-    /// is none; [`ComputeError`] where the device fails.
+    /// is none; [`EngineError`] where the device fails.
     pub fn step(
         &mut self,
         config: &RunConfig,
-        compute: &mut Compute,
+        engine: &mut Engine,
         batches: &[LossBatch],
         tokens: usize,
         peak_lr: f64,
     ) -> Result<Step, StepError> {
         let start = Instant::now();
         let optimizer = &config.optimizer;
-        let steps = config.phases[self.place.phase].steps;
-        let done = self.place.step - self.place.phase_start;
+        let steps = config.phases[self.point.phase].steps;
+        let done = self.point.step - self.point.phase_start;
         let lr = settings::learning_rate(
             peak_lr,
             done,
@@ -240,18 +240,18 @@ impl Learner {
         let not_finite = |what, value| NotFinite {
             what,
             value,
-            step: self.place.step,
+            step: self.point.step,
         };
-        let report = compute.forward_backward(&self.student, Some(&self.reference), batches)?;
+        let report = engine.forward_backward(&self.student, Some(&self.reference), batches)?;
         if !report.total.is_finite() {
             return Err(not_finite("the loss", report.total).into());
         }
-        let grad_norm = compute.update(&mut self.student, &mut self.optimizer, lr)?;
+        let grad_norm = engine.update(&mut self.student, &mut self.optimizer, lr)?;
         if !grad_norm.is_finite() {
             return Err(not_finite("the norm of the gradient", grad_norm).into());
         }
-        self.place.step += 1;
-        self.place.updates = self.optimizer.updates();
+        self.point.step += 1;
+        self.point.updates = self.optimizer.updates();
         self.cost.tokens_trained += tokens as u64;
         // Wall-clock time is divided as the threads' time was.
         let elapsed = start.elapsed().as_secs_f64();
@@ -279,18 +279,18 @@ impl Learner {
         config: &RunConfig,
         suite: &Suite,
         questions: &[Choices],
-        compute: &mut Compute,
-    ) -> Result<Vec<Score>, ComputeError> {
+        engine: &mut Engine,
+    ) -> Result<Vec<Score>, EngineError> {
         let start = Instant::now();
         // The untouched model is its own reference.
-        let untouched = self.place.step == 0 && suite.pretrained().is_some();
+        let untouched = self.point.step == 0 && suite.pretrained().is_some();
         let subject = Subject {
             student: &self.student,
             reference: (!untouched).then_some(&*self.reference),
-            phase: self.place.phase,
-            at_end: self.place.step == 0 || self.phase_is_over(config),
+            phase: self.point.phase,
+            at_end: self.point.step == 0 || self.phase_is_over(config),
         };
-        let scores = eval::scores(compute, suite, questions, subject)?;
+        let scores = eval::scores(engine, suite, questions, subject)?;
         self.cost.seconds_eval += start.elapsed().as_secs_f64();
         Ok(scores)
     }
@@ -299,11 +299,11 @@ impl Learner {
     ///
     /// # Errors
     /// When the device fails.
-    pub fn on_host(&self) -> Result<OnHost<'_>, ComputeError> {
-        Ok(OnHost {
-            student: self.student.on_host()?,
-            adapters: self.student.adapters_on_host()?,
-            optimizer: self.optimizer.on_host()?,
+    pub fn checkpoint_tensors(&self) -> Result<CheckpointTensors<'_>, EngineError> {
+        Ok(CheckpointTensors {
+            student: self.student.download()?,
+            adapters: self.student.download_adapters()?,
+            optimizer: self.optimizer.download()?,
         })
     }
 
@@ -314,57 +314,57 @@ impl Learner {
     /// Where a tensor is missing or of another size, or the device has no room for it.
     pub fn restore(
         config: &RunConfig,
-        compute: &Compute,
+        engine: &Engine,
         checkpoint: &Checkpoint,
         seed: u64,
         start: Option<PhaseStart>,
-        place: Place,
+        point: TrainingPoint,
         cost: Cost,
     ) -> Result<Self, TrainError> {
-        let over = place.step == place.phase_start + config.phases[place.phase].steps;
+        let over = point.step == point.phase_start + config.phases[point.phase].steps;
         let lora = settings::lora(config);
         let (student, reference) = match start {
             Some(PhaseStart { weights, reference }) => {
                 let student = match (lora, weights) {
                     (Some(lora), Some(weights)) if !over => {
-                        compute.adapt(weights, read_adapters(lora, compute, checkpoint)?)?
+                        engine.adapt(weights, read_adapters(lora, engine, checkpoint)?)?
                     }
-                    _ => read_weights("student", compute, checkpoint)?,
+                    _ => read_weights("student", engine, checkpoint)?,
                 };
                 (student, reference)
             }
             // At the end of a phase the next one replaces the reference.
             None if over => {
-                let student = read_weights("student", compute, checkpoint)?;
+                let student = read_weights("student", engine, checkpoint)?;
                 let reference = Arc::new(student.clone().frozen());
                 (student, reference)
             }
             None => {
                 return Err(TrainError::Run(RunError::BadCheckpoint {
                     path: checkpoint.path.clone(),
-                    problem: format!("the reference of phase {} is gone", place.phase),
+                    problem: format!("the reference of phase {} is gone", point.phase),
                 }));
             }
         };
         // The next phase begins with adapters of its own.
         let student = match over {
-            true => adapted(config, compute, student, seed, place.phase)?,
+            true => adapted(config, engine, student, seed, point.phase)?,
             false => student,
         };
         let len = student.trained_len();
         let optimizer = AdamW {
             config: settings::adamw(config),
-            updates: place.updates,
+            updates: point.updates,
             m: read_tensor("optimizer.m", len, checkpoint)?,
             v: read_tensor("optimizer.v", len, checkpoint)?,
         };
         Ok(Self {
-            optimizer: compute.optimizer_of(&student, optimizer)?,
+            optimizer: engine.optimizer_of(&student, optimizer)?,
             student,
             reference,
             ready: false,
             seed,
-            place,
+            point,
             cost,
         })
     }
@@ -389,25 +389,25 @@ pub struct PhaseStart {
 /// Weights with fresh adapters on top, where adapters are what is trained.
 fn adapted(
     config: &RunConfig,
-    compute: &Compute,
+    engine: &Engine,
     weights: Weights,
     seed: u64,
     phase: usize,
-) -> Result<Weights, ComputeError> {
+) -> Result<Weights, EngineError> {
     let Some(lora) = settings::lora(config) else {
         return Ok(weights);
     };
-    let layout = LoraLayout::new(lora, compute.layout());
+    let layout = LoraLayout::new(lora, engine.layout());
     let stream = Stream::new(seed, &format!("adapters, phase {phase}"));
-    compute.adapt(weights, Lora::init(&layout, &stream))
+    engine.adapt(weights, Lora::init(&layout, &stream))
 }
 
 fn read_adapters(
     config: LoraConfig,
-    compute: &Compute,
+    engine: &Engine,
     checkpoint: &Checkpoint,
 ) -> Result<Lora, RunError> {
-    let mut lora = Lora::zeros(&LoraLayout::new(config, compute.layout()));
+    let mut lora = Lora::zeros(&LoraLayout::new(config, engine.layout()));
     let places: Vec<_> = lora.places().collect();
     for (name, _, range) in places {
         let data = read_tensor(&format!("lora.{name}"), range.len(), checkpoint)?;
@@ -422,22 +422,22 @@ fn read_adapters(
 /// When the pretrained weights cannot be read, or the device has no room for them.
 pub(super) fn starting_weights(
     suite: &Suite,
-    compute: &Compute,
+    engine: &Engine,
     seed: u64,
 ) -> Result<Weights, TrainError> {
     let params = match suite.pretrained() {
         Some(pretrained) => pretrained.load(&()).map_err(Box::new)?,
-        None => Params::init(compute.layout(), &Stream::new(seed, "initial weights")),
+        None => Params::init(engine.layout(), &Stream::new(seed, "initial weights")),
     };
-    Ok(compute.weights(params)?)
+    Ok(engine.weights(params)?)
 }
 
 pub(super) fn read_weights(
     prefix: &str,
-    compute: &Compute,
+    engine: &Engine,
     checkpoint: &Checkpoint,
 ) -> Result<Weights, TrainError> {
-    Ok(compute.weights(read_params(prefix, compute.layout(), checkpoint)?)?)
+    Ok(engine.weights(read_params(prefix, engine.layout(), checkpoint)?)?)
 }
 
 /// The student of a checkpoint.

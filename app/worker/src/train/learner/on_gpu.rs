@@ -1,17 +1,18 @@
 //! A learner and the parity check on the GPU's engine: with a stand-in for a GPU always, and on a GPU where
 //! one is built in and opens.
 
-use forgetlab_study::experiment::{Overrides, RunConfig, resolve};
-use forgetlab_study::run::{CheckpointStore, Cost};
-
-use super::{Learner, PhaseStart};
-use crate::data::Suite;
-use crate::train::settings;
-use crate::verify::verify_mini;
 use forgetlab_engine::gpu::Device;
 use forgetlab_engine::model::{Layout, ModelConfig};
 use forgetlab_engine::ops::Precision;
-use forgetlab_engine::{Compute, Hardware, LossBatch, Weights};
+use forgetlab_engine::{Engine, Hardware, LossBatch, Weights};
+use forgetlab_study::experiment::{Overrides, RunConfig, resolve};
+use forgetlab_study::run::{CheckpointStore, Cost};
+
+use crate::data::Suite;
+use crate::train::settings;
+use crate::verify::verify_mini;
+
+use super::{Learner, PhaseStart};
 
 const FIXTURE: &[u8] = include_bytes!("../../../../../tests/fixtures/mini-parity.safetensors");
 
@@ -31,16 +32,16 @@ fn devices() -> Vec<(&'static str, Device)> {
         .collect()
 }
 
-fn on_device(config: ModelConfig, precision: Precision, device: &Device) -> Compute {
-    Compute::on(&Layout::new(config), precision, device.clone())
+fn on_device(config: ModelConfig, precision: Precision, device: &Device) -> Engine {
+    Engine::on(&Layout::new(config), precision, device.clone())
 }
 
 #[test]
 fn engine_agrees_with_the_independent_implementation() {
     for (name, device) in devices() {
         for precision in [Precision::F32, Precision::Bf16] {
-            let compute = |config| Ok(on_device(config, precision, &device));
-            let checks = verify_mini(FIXTURE, compute).unwrap();
+            let engine = |config| Ok(on_device(config, precision, &device));
+            let checks = verify_mini(FIXTURE, engine).unwrap();
             assert_eq!(checks.len(), 3 + 3 * 9 + 6 + 6);
             let worst = |unit: &str| {
                 let of_unit = checks.iter().filter(|check| check.unit == unit);
@@ -69,7 +70,7 @@ fn smoke() -> RunConfig {
 }
 
 /// The loop of a run, on a learner of either device, to the end of `steps` of the first phase.
-fn train(config: &RunConfig, compute: &mut Compute, learner: &mut Learner, steps: u64) {
+fn train(config: &RunConfig, engine: &mut Engine, learner: &mut Learner, steps: u64) {
     let suite = Suite::new(config).unwrap();
     for _ in 0..steps {
         let new = learner.new_batch(config, &suite, 0);
@@ -84,7 +85,7 @@ fn train(config: &RunConfig, compute: &mut Compute, learner: &mut Learner, steps
             kl_weights: &weights,
         };
         learner
-            .step(config, compute, &[batch], new.tokens.len(), 1e-2)
+            .step(config, engine, &[batch], new.tokens.len(), 1e-2)
             .unwrap();
     }
 }
@@ -95,14 +96,12 @@ fn a_learner_trains_and_scores_as_on_the_cpu() {
     let config = smoke();
     let suite = Suite::new(&config).unwrap();
     let model = settings::model(&config, &suite);
-    let run = |mut compute: Compute| {
-        let mut learner = Learner::new(&config, &suite, &compute, 0).unwrap();
-        train(&config, &mut compute, &mut learner, 4);
-        learner
-            .evaluate(&config, &suite, &[], &mut compute)
-            .unwrap()
+    let run = |mut engine: Engine| {
+        let mut learner = Learner::new(&config, &suite, &engine, 0).unwrap();
+        train(&config, &mut engine, &mut learner, 4);
+        learner.evaluate(&config, &suite, &[], &mut engine).unwrap()
     };
-    let expected = run(Compute::new(model, &Hardware::cpu(2)).unwrap());
+    let expected = run(Engine::new(model, &Hardware::cpu(2)).unwrap());
     for (name, device) in devices() {
         let found = run(on_device(model, Precision::F32, &device));
         for (a, b) in found.iter().zip(&expected) {
@@ -121,17 +120,17 @@ fn a_learner_comes_back_from_its_checkpoint_as_it_was() {
     let model = settings::model(&config, &suite);
     for (_, device) in devices() {
         for precision in [Precision::F32, Precision::Bf16] {
-            let mut compute = on_device(model, precision, &device);
-            let mut learner = Learner::new(&config, &suite, &compute, 0).unwrap();
-            train(&config, &mut compute, &mut learner, 3);
+            let mut engine = on_device(model, precision, &device);
+            let mut learner = Learner::new(&config, &suite, &engine, 0).unwrap();
+            train(&config, &mut engine, &mut learner, 3);
 
             let dir = tempfile::tempdir().unwrap();
             let store = CheckpointStore::new(dir.path().to_owned());
-            let place = learner.place;
-            let tensors = learner.on_host().unwrap();
+            let point = learner.point;
+            let tensors = learner.checkpoint_tensors().unwrap();
             let state = serde_json::Value::Null;
             store
-                .save(place.step, 0, &tensors.tensors(), state)
+                .save(point.step, 0, &tensors.tensors(), state)
                 .unwrap();
             let checkpoint = store.latest_valid().unwrap().checkpoint.unwrap();
             let start = PhaseStart {
@@ -139,13 +138,13 @@ fn a_learner_comes_back_from_its_checkpoint_as_it_was() {
                 reference: learner.reference.clone(),
             };
             let (start, cost) = (Some(start), Cost::default());
-            let again = Learner::restore(&config, &compute, &checkpoint, 0, start, place, cost);
+            let again = Learner::restore(&config, &engine, &checkpoint, 0, start, point, cost);
             let mut again = again.unwrap();
 
             for learner in [&mut learner, &mut again] {
-                train(&config, &mut compute, learner, 2);
+                train(&config, &mut engine, learner, 2);
             }
-            let bits = |weights: &Weights| weights.on_host().unwrap().data.clone();
+            let bits = |weights: &Weights| weights.download().unwrap().data.clone();
             assert_eq!(bits(&learner.student), bits(&again.student));
         }
     }

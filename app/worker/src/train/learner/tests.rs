@@ -1,10 +1,12 @@
-use super::*;
-use crate::train::objective::plain;
 use forgetlab_study::experiment::{Overrides, resolve};
 use forgetlab_study::run::CheckpointStore;
 
+use crate::train::objective::plain;
+
+use super::*;
+
 /// The built-in Llama on chats, at the start of its second phase.
-fn started(set: &[(&str, &str)]) -> (RunConfig, Suite, Compute, Learner) {
+fn started(set: &[(&str, &str)]) -> (RunConfig, Suite, Engine, Learner) {
     let set = set.iter().map(|(k, v)| ((*k).into(), (*v).into()));
     let overrides = Overrides {
         preset: Some("smoke".into()),
@@ -14,27 +16,27 @@ fn started(set: &[(&str, &str)]) -> (RunConfig, Suite, Compute, Learner) {
     };
     let config = resolve("instruct", &overrides).unwrap();
     let suite = Suite::new(&config).unwrap();
-    let mut compute = Compute::new(
+    let mut engine = Engine::new(
         settings::model(&config, &suite),
         &settings::hardware(&config),
     )
     .unwrap();
-    compute.set_batching(settings::batching(&config));
-    let mut learner = Learner::new(&config, &suite, &compute, 7).unwrap();
+    engine.set_batching(settings::batching(&config));
+    let mut learner = Learner::new(&config, &suite, &engine, 7).unwrap();
     learner.take_next_reference(None);
-    learner.start_next_phase(&config, &compute).unwrap();
-    (config, suite, compute, learner)
+    learner.start_next_phase(&config, &engine).unwrap();
+    (config, suite, engine, learner)
 }
 
 fn train(
     learner: &mut Learner,
-    (config, suite, compute): (&RunConfig, &Suite, &mut Compute),
+    (config, suite, engine): (&RunConfig, &Suite, &mut Engine),
     steps: usize,
 ) {
     for _ in 0..steps {
         let new = plain(learner.new_batch(config, suite, 7), suite.reduction());
         let batches = [new.as_batch()];
-        learner.step(config, compute, &batches, 1, 1e-2).unwrap();
+        learner.step(config, engine, &batches, 1, 1e-2).unwrap();
     }
 }
 
@@ -42,32 +44,32 @@ fn train(
 #[test]
 fn a_learner_comes_back_as_it_was_with_adapters_and_without() {
     for set in [&[][..], &[("model.lora_rank", "4")]] {
-        let (config, suite, mut compute, mut learner) = started(set);
-        let start = learner.student.on_host().unwrap().data.clone();
-        train(&mut learner, (&config, &suite, &mut compute), 3);
+        let (config, suite, mut engine, mut learner) = started(set);
+        let start = learner.student.download().unwrap().data.clone();
+        train(&mut learner, (&config, &suite, &mut engine), 3);
         let dir = tempfile::tempdir().unwrap();
         let store = CheckpointStore::new(dir.path().to_owned());
-        let place = learner.place;
-        let on_host = learner.on_host().unwrap();
+        let point = learner.point;
+        let tensors = learner.checkpoint_tensors().unwrap();
         let null = serde_json::Value::Null;
-        store.save(place.step, 1, &on_host.tensors(), null).unwrap();
-        drop(on_host);
+        store.save(point.step, 1, &tensors.tensors(), null).unwrap();
+        drop(tensors);
         let checkpoint = store.latest_valid().unwrap().checkpoint.unwrap();
         let phase = PhaseStart {
             weights: Some((*learner.reference).clone()),
             reference: learner.reference.clone(),
         };
         let (phase, cost) = (Some(phase), Cost::default());
-        let again = Learner::restore(&config, &compute, &checkpoint, 7, phase, place, cost);
+        let again = Learner::restore(&config, &engine, &checkpoint, 7, phase, point, cost);
         let mut again = again.unwrap();
         for learner in [&mut learner, &mut again] {
-            train(learner, (&config, &suite, &mut compute), 2);
+            train(learner, (&config, &suite, &mut engine), 2);
         }
-        let bits = |learner: &Learner| learner.student.on_host().unwrap().data.clone();
+        let bits = |learner: &Learner| learner.student.download().unwrap().data.clone();
         assert!(bits(&learner) == bits(&again), "{set:?}");
         assert!(bits(&learner) != start, "{set:?}");
         assert!(
-            learner.reference.on_host().unwrap().data == start,
+            learner.reference.download().unwrap().data == start,
             "{set:?}"
         );
     }
@@ -76,10 +78,10 @@ fn a_learner_comes_back_as_it_was_with_adapters_and_without() {
 /// Adapters must leave what they do not adapt, and hold fewer moments than there are weights.
 #[test]
 fn adapters_train_the_blocks_alone() {
-    let (config, suite, mut compute, mut learner) = started(&[("model.lora_rank", "2")]);
-    train(&mut learner, (&config, &suite, &mut compute), 2);
-    let before = learner.reference.on_host().unwrap();
-    let after = learner.student.on_host().unwrap();
+    let (config, suite, mut engine, mut learner) = started(&[("model.lora_rank", "2")]);
+    train(&mut learner, (&config, &suite, &mut engine), 2);
+    let before = learner.reference.download().unwrap();
+    let after = learner.student.download().unwrap();
     let names = |changed: bool| -> Vec<&str> {
         let entries = before.layout.entries.iter();
         let of = |range: &std::ops::Range<usize>| {

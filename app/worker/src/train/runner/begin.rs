@@ -3,14 +3,15 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use forgetlab_engine::Weights;
+use forgetlab_plugin_host::InstanceOptions;
+use forgetlab_study::run::{CheckpointStore, Event, Level as LogLevel, PhaseCache};
+
 use crate::train::arm::{ArmError, ArmRun, Shared};
 use crate::train::first_phase::{self, FirstPhase};
 use crate::train::learner::{self, Learner, PhaseStart};
 use crate::train::prepare::offered;
 use crate::train::{TrainError, settings};
-use forgetlab_engine::Weights;
-use forgetlab_plugin_host::InstanceOptions;
-use forgetlab_study::run::{CheckpointStore, Event, Level as LogLevel, PhaseCache};
 
 use super::{Active, BREADCRUMB, Runner};
 
@@ -103,7 +104,7 @@ impl Runner<'_> {
             let Some(learner) = own else { break };
             let (info, options) = (self.arms[arm].clone(), self.options(arm));
             let plugin = &self.plugins[arm];
-            let step = learner.place.step;
+            let step = learner.point.step;
             match ArmRun::new(arm, &info, plugin, options, learner, &mut self.shared) {
                 Ok(run) => active.push(self.activate(run)),
                 Err(ArmError::Cancelled) => return Ok(false),
@@ -154,11 +155,11 @@ impl Runner<'_> {
             let weights = None;
             return Ok(Some(PhaseStart { weights, reference }));
         }
-        let Shared { suite, compute, .. } = &self.shared;
+        let Shared { suite, engine, .. } = &self.shared;
         let weights = match store.reference(phase)? {
-            Some(checkpoint) => learner::read_weights("reference", compute, &checkpoint)?,
+            Some(checkpoint) => learner::read_weights("reference", engine, &checkpoint)?,
             None if phase == 1 && self.is_untouched() => {
-                learner::starting_weights(suite, compute, seed)?
+                learner::starting_weights(suite, engine, seed)?
             }
             None => return Ok(None),
         };

@@ -7,8 +7,7 @@ use std::fmt::Write;
 use std::sync::{Arc, Weak};
 use std::time::Instant;
 
-use crate::data::Suite;
-use crate::eval::questions;
+use forgetlab_engine::{Engine, Weights, human_bytes};
 use forgetlab_plugin_host::Plugin;
 use forgetlab_study::experiment::{Arm, RunConfig, expand};
 use forgetlab_study::run::{
@@ -16,12 +15,14 @@ use forgetlab_study::run::{
     RunError, RunLock,
 };
 
+use crate::data::Suite;
+use crate::eval::questions;
+
 use super::arm::{ArmError, ArmRun, Shared};
 use super::journal::{Journal, Listener};
 use super::pace::Pace;
 use super::prepare::{NUMERICS, demand_here};
 use super::{TrainError, learner, settings};
-use forgetlab_engine::{Compute, Weights, human_bytes};
 
 /// What a worker is to do.
 pub struct RunOptions<'a> {
@@ -111,8 +112,8 @@ pub fn run(options: RunOptions) -> Result<Outcome, TrainError> {
     } = options;
     let suite = Suite::new(config)?;
     let questions = questions(&suite)?;
-    let mut compute = Compute::new(settings::model(config, &suite), &settings::hardware(config))?;
-    compute.set_batching(settings::batching(config));
+    let mut engine = Engine::new(settings::model(config, &suite), &settings::hardware(config))?;
+    engine.set_batching(settings::batching(config));
     let arms = expand(config);
     let plugins = arms
         .iter()
@@ -147,7 +148,7 @@ pub fn run(options: RunOptions) -> Result<Outcome, TrainError> {
         config,
         suite: &suite,
         questions: &questions,
-        compute,
+        engine,
         journal: journal.clone(),
         stop: &stop_now,
     };
@@ -189,13 +190,13 @@ pub fn run(options: RunOptions) -> Result<Outcome, TrainError> {
                 Turn::Paused => i += 1,
                 Turn::Finished => {
                     let Active { run, store, .. } = active.remove(i);
-                    let (arm, step) = (run.index, run.learner.place.step);
+                    let (arm, step) = (run.index, run.learner.point.step);
                     runner.journal.emit(Event::ArmFinished { arm, step })?;
                     store.prune(1)?;
                 }
                 Turn::Failed(error) => {
                     let run = active.remove(i).run;
-                    runner.fail(run.index, run.learner.place.step, &error)?;
+                    runner.fail(run.index, run.learner.point.step, &error)?;
                 }
                 Turn::Stopped { savable } => {
                     if !savable {
@@ -344,22 +345,22 @@ impl Runner<'_> {
                     ..progress
                 };
                 self.journal
-                    .emit(progress.event(arm, learner.place.phase, learner.place.step))?;
+                    .emit(progress.event(arm, learner.point.phase, learner.point.step))?;
             }
         }
         let learner = &mut active.run.learner;
         let Shared {
             suite,
             questions,
-            compute,
+            engine,
             ..
         } = &mut self.shared;
-        let scores = learner.evaluate(config, suite, questions, compute)?;
-        let (place, cost) = (active.run.learner.place, active.run.learner.cost);
+        let scores = learner.evaluate(config, suite, questions, engine)?;
+        let (point, cost) = (active.run.learner.point, active.run.learner.cost);
         self.journal.emit(Event::Evaluated {
             arm,
-            phase: place.phase,
-            step: place.step,
+            phase: point.phase,
+            step: point.step,
             cost,
             scores,
         })?;
@@ -389,21 +390,21 @@ impl Runner<'_> {
         if let Err(error) = started {
             return Ok(Err(error));
         }
-        let place = active.run.learner.place;
+        let point = active.run.learner.point;
         // A pretrained model is kept where it came from.
-        if place.phase > 1 || !self.is_untouched() {
-            let reference = active.run.learner.reference.on_host()?;
+        if point.phase > 1 || !self.is_untouched() {
+            let reference = active.run.learner.reference.download()?;
             active.store.save_reference(
-                place.phase,
-                place.step,
+                point.phase,
+                point.step,
                 &learner::named("reference", &reference),
             )?;
         }
         // The two checkpoints kept are of the phase before, or the end of the one before that.
-        if let Some(spent) = place.phase.checked_sub(2) {
+        if let Some(spent) = point.phase.checked_sub(2) {
             active.store.remove_reference(spent)?;
         }
-        let (arm, phase, step) = (active.run.index, place.phase, place.step);
+        let (arm, phase, step) = (active.run.index, point.phase, point.step);
         self.journal
             .emit(Event::PhaseStarted { arm, phase, step })?;
         Ok(Ok(()))
@@ -411,7 +412,7 @@ impl Runner<'_> {
 
     /// Puts the figures the strategy reported into the events.
     fn tell(&self, run: &mut ArmRun) -> Result<(), RunError> {
-        let (arm, step) = (run.index, run.learner.place.step);
+        let (arm, step) = (run.index, run.learner.point.step);
         for (name, value) in run.metrics.drain(..) {
             self.journal.emit(Event::PluginMetric {
                 arm,
@@ -425,8 +426,8 @@ impl Runner<'_> {
 
     /// Writes a checkpoint, unless the last one is of this very step.
     fn save(&self, active: &mut Active) -> Result<Result<(), ArmError>, TrainError> {
-        let (arm, place) = (active.run.index, active.run.learner.place);
-        if active.saved_step == Some(place.step) || place.step == 0 {
+        let (arm, point) = (active.run.index, active.run.learner.point);
+        if active.saved_step == Some(point.step) || point.step == 0 {
             return Ok(Ok(()));
         }
         self.journal.sync()?;
@@ -435,12 +436,12 @@ impl Runner<'_> {
             Err(error) => return Ok(Err(error)),
         };
         active.store.prune(2)?;
-        (active.saved_at, active.saved_step) = (Instant::now(), Some(place.step));
+        (active.saved_at, active.saved_step) = (Instant::now(), Some(point.step));
         let inside = path.strip_prefix(self.dir.path()).unwrap_or(&path);
         let path = inside.display().to_string();
         self.journal.emit(Event::CheckpointSaved {
             arm,
-            step: place.step,
+            step: point.step,
             path,
         })?;
         Ok(Ok(()))

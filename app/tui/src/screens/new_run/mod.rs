@@ -2,12 +2,13 @@
 
 mod draw;
 
-use super::arm_form::ArmForm;
-use super::{Effects, step};
 use crate::event::Command;
 use crate::keymap::Action;
 use crate::lab::{ArmChoice, Device, Experiment, Plugin, Preset, StartRequest};
 use crate::theme::Theme;
+
+use super::arm_form::ArmForm;
+use super::{Effects, step};
 
 /// Rows of the form before the arms.
 const ARMS: usize = 4;

@@ -1,6 +1,6 @@
 //! Multiple choice: what to ask a model, and what its answers are worth.
 //!
-//! A [`ChoiceTask`] turns questions into [`Request`]s for log-probabilities; whoever has the model
+//! A [`ChoiceTask`] turns questions into [`ChoiceRequest`]s for log-probabilities; whoever has the model
 //! answers them; the task turns the answers into accuracies. Two ways of asking:
 //!
 //! - **chat**, as the paper does: the question and its lettered choices are the user's turn, worded
@@ -12,12 +12,13 @@
 
 use std::ops::Range;
 
-use crate::data::{Chat, ChatError, Message, Question, Tokenizer, TokenizerError, letter};
 use forgetlab_study::run::{ChoiceScores, Estimate};
+
+use crate::data::{Chat, ChatError, Message, Question, Tokenizer, TokenizerError, letter};
 
 /// Something asked of a model.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Request {
+pub struct ChoiceRequest {
     /// The text so far.
     pub tokens: Vec<u32>,
     /// What is asked about it.
@@ -68,7 +69,7 @@ pub enum ChoiceError {
 /// Questions, ready to be asked.
 #[derive(Clone, Debug)]
 pub struct ChoiceTask {
-    requests: Vec<Request>,
+    requests: Vec<ChoiceRequest>,
     questions: Vec<Asked>,
     plain: bool,
 }
@@ -106,12 +107,12 @@ impl ChoiceTask {
                 .collect();
             if let Some((tokens, candidates)) = last_differs(&ids) {
                 let wanted = Wanted::Next(candidates);
-                return Ok(vec![Request { tokens, wanted }]);
+                return Ok(vec![ChoiceRequest { tokens, wanted }]);
             }
             let spans = answers.iter().zip(ids).map(|(answer, tokens)| {
                 let start = answer.partition_point(|(_, span)| span.end <= prompt.len());
                 let wanted = Wanted::Span(start.max(1)..tokens.len());
-                Request { tokens, wanted }
+                ChoiceRequest { tokens, wanted }
             });
             Ok(spans.collect())
         })
@@ -140,7 +141,7 @@ impl ChoiceTask {
                     });
                 }
                 let wanted = Wanted::Span(start..tokens.len());
-                requests.push(Request { tokens, wanted });
+                requests.push(ChoiceRequest { tokens, wanted });
             }
             Ok(requests)
         })
@@ -149,7 +150,7 @@ impl ChoiceTask {
     fn ask(
         questions: &[Question],
         plain: bool,
-        mut requests_of: impl FnMut(&Question) -> Result<Vec<Request>, ChoiceError>,
+        mut requests_of: impl FnMut(&Question) -> Result<Vec<ChoiceRequest>, ChoiceError>,
     ) -> Result<Self, ChoiceError> {
         let mut task = Self {
             requests: Vec::new(),
@@ -169,7 +170,7 @@ impl ChoiceTask {
     }
 
     /// What the model is to be asked.
-    pub fn requests(&self) -> &[Request] {
+    pub fn requests(&self) -> &[ChoiceRequest] {
         &self.requests
     }
 
