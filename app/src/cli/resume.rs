@@ -26,7 +26,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let dir = Results::from_env().find(&args.run)?;
     match dir.status()? {
         RunStatus::Finished | RunStatus::Failed => already_over(&dir),
-        _ => worker::start(&dir, &args.skip_arm, &args.worker),
+        _ => worker::resume(&dir, &args.skip_arm, &args.worker),
     }
 }
 

@@ -66,9 +66,9 @@ pub fn key_value(text: &str) -> Result<(String, String), String> {
 
 /// Runs the experiment.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let mut config = resolve(&args.experiment, &args.overrides())?;
-    worker::prepare(&mut config, &args.worker)?;
-    let dir = worker::create(&config, args.out.as_deref())?;
+    let config = resolve(&args.experiment, &args.overrides())?;
+    let prepared = worker::prepare(config, &args.worker)?;
+    let dir = worker::create(&prepared.config, args.out.as_deref())?;
     if dir.status()? == RunStatus::Live {
         // Says who has it.
         dir.lock()?;
@@ -76,5 +76,5 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     if matches!(dir.status()?, RunStatus::Finished | RunStatus::Failed) {
         return resume::already_over(&dir);
     }
-    worker::start(&dir, &[], &args.worker)
+    worker::start(&dir, prepared, &args.worker)
 }

@@ -12,11 +12,13 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use forgetlab_engine::check_device;
 use forgetlab_engine::pretrained::Hub;
-use forgetlab_plugin_host::{Plugin, Registry, breadcrumb, search_path};
+use forgetlab_plugin_host::{Registry, breadcrumb, search_path};
 use forgetlab_study::experiment::{RunConfig, validate};
 use forgetlab_study::report;
-use forgetlab_study::run::{Event, Results, RunDir, RunStatus, write_atomically};
-use forgetlab_worker::train::{self, BREADCRUMB, Outcome, RunOptions};
+use forgetlab_study::run::{
+    Environment, Event, OutFolder, Record, Results, RunDir, RunState, RunStatus, write_atomically,
+};
+use forgetlab_worker::train::{self, BREADCRUMB, Listener, Outcome, Prepared, RunOptions};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use super::exit;
@@ -61,6 +63,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let dir = RunDir::open(&args.run)?;
     work(
         &dir,
+        None,
         &args.skip_arm,
         &WorkerArgs {
             detach: true,
@@ -74,24 +77,35 @@ pub fn registry(worker: &WorkerArgs) -> Registry {
     Registry::discover(&search_path(&worker.plugin_dir))
 }
 
-/// Checks a configuration against this machine and its strategies; fills in their defaults, and fetches what
-/// it names on the hub.
-pub fn prepare(config: &mut RunConfig, worker: &WorkerArgs) -> anyhow::Result<Vec<Arc<Plugin>>> {
+/// Checks a configuration against this machine and its strategies; fills in their defaults, reads its data, and
+/// fetches what it names on the hub.
+pub fn prepare(mut config: RunConfig, worker: &WorkerArgs) -> anyhow::Result<Prepared> {
     check_device(&config.device)?;
     let (hub, progress) = (Hub::from_env(), Downloads::default());
-    train::fetch(config, &hub, &progress)?;
-    let plugins = train::prepare(config, &registry(worker))?;
+    train::fetch(&mut config, &hub, &progress)?;
+    let prepared = train::prepare(config, &registry(worker))?;
     // What does not fit into memory is not worth the wait.
-    train::fetch_weights(config, &hub, &progress)?;
-    Ok(plugins)
+    train::fetch_weights(&prepared.config, &hub, &progress)?;
+    Ok(prepared)
 }
 
-/// Takes a run to its end in this process, or hands it to a detached one.
-pub fn start(dir: &RunDir, skip_arms: &[String], worker: &WorkerArgs) -> anyhow::Result<ExitCode> {
+/// Takes a new run to its end in this process, or hands it to a detached one.
+pub fn start(dir: &RunDir, prepared: Prepared, worker: &WorkerArgs) -> anyhow::Result<ExitCode> {
+    if worker.detach {
+        // The other process reads for itself.
+        drop(prepared);
+        detach(dir, &[], worker)
+    } else {
+        work(dir, Some(prepared), &[], worker)
+    }
+}
+
+/// Goes on with a run in this process, or hands it to a detached one.
+pub fn resume(dir: &RunDir, skip_arms: &[String], worker: &WorkerArgs) -> anyhow::Result<ExitCode> {
     if worker.detach {
         detach(dir, skip_arms, worker)
     } else {
-        work(dir, skip_arms, worker)
+        work(dir, None, skip_arms, worker)
     }
 }
 
@@ -157,47 +171,27 @@ fn absolute(path: &Path) -> anyhow::Result<PathBuf> {
     std::path::absolute(path).with_context(|| format!("cannot resolve {}", path.display()))
 }
 
-/// Takes a run to its end in this process.
-fn work(dir: &RunDir, skip_arms: &[String], worker: &WorkerArgs) -> anyhow::Result<ExitCode> {
+/// Takes a run to its end in this process. What was not prepared yet is what the run's folder asks for.
+fn work(
+    dir: &RunDir,
+    prepared: Option<Prepared>,
+    skip_arms: &[String],
+    worker: &WorkerArgs,
+) -> anyhow::Result<ExitCode> {
     let lock = dir.lock()?;
     // From here on the run counts as live, and a request to stop is meant for this worker.
     dir.stop_request().clear()?;
-    let mut config = dir.read_config()?;
-    validate(&config)?;
-    let plugins = prepare(&mut config, worker)?;
-    let environment = train::environment(&config, &plugins);
+    let prepared = match prepared {
+        Some(prepared) => prepared,
+        None => {
+            let config = dir.read_config()?;
+            validate(&config)?;
+            prepare(config, worker)?
+        }
+    };
     let mut warnings = Vec::new();
-    match dir.read_environment()? {
-        Some(before) => {
-            let differences = before.differences(&environment);
-            if !differences.is_empty() {
-                warnings.push(format!(
-                    "not where the run was started: {}; results may differ in their last bits",
-                    differences.join("; ")
-                ));
-            }
-        }
-        None => dir.write_environment(&environment)?,
-    }
-    let crumbs = dir.join(BREADCRUMB);
-    if let Some(call) = breadcrumb::read(&crumbs) {
-        warnings.push(format!(
-            "the last worker ended inside strategy `{}`, arm {}, call {}; if that happens again, \
-             go on without it: forgetlab resume {} --skip-arm {}",
-            call.plugin,
-            call.arm,
-            call.call,
-            dir.path().display(),
-            call.arm,
-        ));
-    }
-    // The next crash must tell of itself.
-    match fs::remove_file(&crumbs) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            return Err(error).with_context(|| format!("cannot remove {}", crumbs.display()));
-        }
-        _ => {}
-    }
+    warnings.extend(environment_warning(dir, &prepared.environment)?);
+    warnings.extend(crash_warning(dir)?);
 
     let signals = Signals::watch(worker)?;
     let request = dir.stop_request();
@@ -207,38 +201,81 @@ fn work(dir: &RunDir, skip_arms: &[String], worker: &WorkerArgs) -> anyhow::Resu
     };
     let cache = Results::from_env().cache();
     let view = Arc::new(Mutex::new(ProgressView::new()));
-    let listener = {
-        let (view, dir) = (Arc::clone(&view), dir.clone());
-        let mut written = Instant::now();
-        Box::new(move |state: &_, record: &forgetlab_study::run::Record| {
-            view.lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .update(state, record);
-            let saved = matches!(record.event, Event::CheckpointSaved { .. });
-            if saved && written.elapsed() > CSV_INTERVAL {
-                // A full disk will be met, and reported, by the training loop.
-                let _ = report::write_csvs(&dir, state);
-                written = Instant::now();
-            }
-        })
-    };
     let result = train::run(RunOptions {
         dir,
         lock: &lock,
-        config: &config,
-        plugins: &plugins,
+        prepared: &prepared,
         cache: (!worker.no_cache).then_some(&cache),
         skip_arms,
         warnings,
-        device: train::device_in_words(&environment),
         stop: &stop,
-        listener,
+        listener: listener(dir, &view),
     });
     view.lock().unwrap_or_else(PoisonError::into_inner).finish();
-    let path = dir.path().display();
     let outcome = result.with_context(|| {
+        let path = dir.path().display();
         format!("the run stopped; what was saved is safe, go on with `forgetlab resume {path}`")
     })?;
+    report_outcome(dir, outcome)
+}
+
+/// Notes where a run is started; for a run that goes on, what differs from where it was started.
+fn environment_warning(dir: &RunDir, now: &Environment) -> anyhow::Result<Option<String>> {
+    let Some(before) = dir.read_environment()? else {
+        dir.write_environment(now)?;
+        return Ok(None);
+    };
+    let differences = before.differences(now);
+    Ok((!differences.is_empty()).then(|| {
+        format!(
+            "not where the run was started: {}; results may differ in their last bits",
+            differences.join("; ")
+        )
+    }))
+}
+
+/// Tells of the strategy in whose call the last worker ended, if it did in one.
+fn crash_warning(dir: &RunDir) -> anyhow::Result<Option<String>> {
+    let crumbs = dir.join(BREADCRUMB);
+    let warning = breadcrumb::read(&crumbs).map(|call| {
+        format!(
+            "the last worker ended inside strategy `{}`, arm {}, call {}; if that happens again, \
+             go on without it: forgetlab resume {} --skip-arm {}",
+            call.plugin,
+            call.arm,
+            call.call,
+            dir.path().display(),
+            call.arm,
+        )
+    });
+    // The next crash must tell of itself.
+    match fs::remove_file(&crumbs) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("cannot remove {}", crumbs.display()))
+        }
+        _ => Ok(warning),
+    }
+}
+
+/// Shows every event, and writes the CSVs now and then while the run goes on.
+fn listener(dir: &RunDir, view: &Arc<Mutex<ProgressView>>) -> Listener {
+    let (view, dir) = (Arc::clone(view), dir.clone());
+    let mut written = Instant::now();
+    Box::new(move |state: &RunState, record: &Record| {
+        view.lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .update(state, record);
+        let saved = matches!(record.event, Event::CheckpointSaved { .. });
+        if saved && written.elapsed() > CSV_INTERVAL {
+            // A full disk will be met, and reported, by the training loop.
+            let _ = report::write_csvs(&dir, state);
+            written = Instant::now();
+        }
+    })
+}
+
+/// Writes the files that derive from the events, prints the table and the files; the exit code.
+fn report_outcome(dir: &RunDir, outcome: Outcome) -> anyhow::Result<ExitCode> {
     let state = dir.load_state()?;
     let written = report::write(dir, &state)?;
     let name = dir.name();
@@ -255,6 +292,7 @@ fn work(dir: &RunDir, skip_arms: &[String], worker: &WorkerArgs) -> anyhow::Resu
         Outcome::Finished { failed: 0 } => ExitCode::SUCCESS,
         Outcome::Finished { .. } => ExitCode::from(exit::ARM_FAILED),
         Outcome::Interrupted(reason) => {
+            let path = dir.path().display();
             writeln!(
                 out,
                 "interrupted ({reason}); go on with `forgetlab resume {path}`"
@@ -266,7 +304,6 @@ fn work(dir: &RunDir, skip_arms: &[String], worker: &WorkerArgs) -> anyhow::Resu
 
 /// Creates a run directory with its configuration, or finds the same run in it already.
 pub fn create(config: &RunConfig, out: Option<&Path>) -> anyhow::Result<RunDir> {
-    use forgetlab_study::run::OutFolder;
     let dir = match out {
         None => Results::from_env().create(&config.experiment)?,
         Some(path) => match RunDir::out(path)? {

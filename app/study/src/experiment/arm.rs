@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::{ArmSpec, Objective, RunConfig, SpecError};
+use super::{ArmSpec, Objective, OptimizerSpec, RunConfig, SpecError};
 
 /// An arm as events and CSVs name it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -129,6 +129,22 @@ impl ArmSpec {
         Ok(spec)
     }
 
+    /// Plain finetuning, without a strategy that replays.
+    pub fn plain() -> Self {
+        Self {
+            strategy: "none".to_owned(),
+            objective: None,
+            coeff: None,
+            lr: None,
+            settings: toml::Table::new(),
+        }
+    }
+
+    /// Peak learning rate of the phases after the first.
+    pub fn peak_lr(&self, optimizer: &OptimizerSpec) -> f64 {
+        self.lr.unwrap_or(optimizer.lr)
+    }
+
     /// `STRATEGY[:OBJECTIVE:COEFF]`.
     pub fn name(&self) -> String {
         match (self.objective, self.coeff) {
@@ -191,7 +207,7 @@ pub fn expand(config: &RunConfig) -> Vec<Arm> {
                         .objective
                         .map_or_else(String::new, |o| o.name().to_owned()),
                     coeff: spec.coeff,
-                    lr: spec.lr.unwrap_or(config.optimizer.lr),
+                    lr: spec.peak_lr(&config.optimizer),
                     seed,
                 },
                 spec: spec.clone(),

@@ -128,6 +128,19 @@ impl Suite {
         &self.held_out
     }
 
+    /// Hash of the files of a dataset or of questions, where they are read from files.
+    pub fn hash_of(&self, name: &str) -> Option<String> {
+        let Datasets::Texts(texts) = &self.datasets else {
+            return None;
+        };
+        let sets = texts.sets.iter().map(|set| (&set.name, &set.hash));
+        let questions = texts.questions.iter().map(|set| (&set.name, &set.hash));
+        let mut hashes = sets.chain(questions);
+        hashes
+            .find(|(known, _)| *known == name)
+            .map(|(_, hash)| hash.clone())
+    }
+
     /// Multiple-choice questions.
     pub fn questions(&self) -> &[QuestionSet] {
         match &self.datasets {

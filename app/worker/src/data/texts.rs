@@ -1,7 +1,5 @@
 //! Datasets of text, conversations and questions, in the tokens of a pretrained model.
 
-use std::path::PathBuf;
-
 use forgetlab_engine::Random;
 use forgetlab_engine::pretrained::{Hub, Pretrained, open};
 use forgetlab_plugin_host::SpecialTokens;
@@ -10,8 +8,8 @@ use forgetlab_study::experiment::{
 };
 
 use super::{
-    Accuracy, Chat, DataError, Fields, HeldOut, Message, Question, Rows, SourceError, TokenSet,
-    Tokenizer, hash_files, read_questions,
+    Accuracy, Chat, DataError, Fields, HeldOut, Message, Question, Rows, TokenSet, Tokenizer,
+    hash_files, read_questions,
 };
 
 /// What an experiment on text reads, and what its model and tokenizer are.
@@ -36,6 +34,8 @@ pub(super) struct Texts {
 #[derive(Debug)]
 pub(super) struct TextSet {
     pub name: String,
+    /// Hash of its files.
+    pub hash: String,
     pub train: Rows,
     held_out: Rows,
 }
@@ -64,13 +64,13 @@ impl Texts {
                 source: Box::new(source),
             };
             let files = &dataset.files;
-            unchanged(&dataset.name, files, dataset.hash.as_deref(), |source| {
-                rows(source.into())
-            })?;
+            let hash = hash_files(files).map_err(|source| rows(source.into()))?;
+            unchanged(&dataset.name, &hash, dataset.hash.as_deref())?;
             let set = TokenSet::from_files(files, &Fields::default(), &tokenizer, &spec.rows);
             let set = set.map_err(rows)?;
             Ok(TextSet {
                 name: dataset.name.clone(),
+                hash,
                 train: set.train,
                 held_out: set.held_out,
             })
@@ -134,6 +134,8 @@ impl TextSet {
 pub struct QuestionSet {
     /// Name of the dataset.
     pub name: String,
+    /// Hash of its file.
+    pub hash: String,
     /// How they are asked.
     pub style: QuestionStyle,
     /// When they are asked.
@@ -148,14 +150,15 @@ impl QuestionSet {
             name: spec.name.clone(),
             source: Box::new(source),
         };
-        let file = std::slice::from_ref(&spec.file);
-        unchanged(&spec.name, file, spec.hash.as_deref(), unread)?;
+        let hash = hash_files(std::slice::from_ref(&spec.file)).map_err(unread)?;
+        unchanged(&spec.name, &hash, spec.hash.as_deref())?;
         let mut questions = read_questions(&spec.file).map_err(unread)?;
         // Files have their own order, often by difficulty or subject.
         questions.sort_by_cached_key(|q| *blake3::hash(q.question.as_bytes()).as_bytes());
         questions.truncate(spec.most);
         Ok(Self {
             name: spec.name.clone(),
+            hash,
             style: spec.style,
             when: spec.when,
             questions,
@@ -163,18 +166,12 @@ impl QuestionSet {
     }
 }
 
-/// Whether files still have the hash they had, where that is known.
-fn unchanged(
-    name: &str,
-    files: &[PathBuf],
-    hash: Option<&str>,
-    unread: impl FnOnce(SourceError) -> DataError,
-) -> Result<(), DataError> {
-    let Some(hash) = hash else { return Ok(()) };
-    match hash_files(files).map_err(unread)? == hash {
-        true => Ok(()),
-        false => Err(DataError::Changed { name: name.into() }),
+/// Refuses files that have another hash than they had, where that is known.
+fn unchanged(name: &str, hash: &str, before: Option<&str>) -> Result<(), DataError> {
+    if before.is_some_and(|before| before != hash) {
+        return Err(DataError::Changed { name: name.into() });
     }
+    Ok(())
 }
 
 /// What stands before a user's words, or what begins a text where there is no chat template.

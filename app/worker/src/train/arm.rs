@@ -1,339 +1,302 @@
-//! One arm at work: a learner and its strategy.
+//! An arm at work: its learner, its strategy, its checkpoints. The first phase is one without a strategy.
 
-use std::sync::Arc;
 use std::time::Instant;
 
-use forgetlab_engine::{Engine, EngineError};
-use forgetlab_plugin_host::{
-    InstanceOptions, PhaseContext, Plugin, StepMetrics, StrategyError, StrategyInstance,
+use forgetlab_plugin_host::PhaseContext;
+use forgetlab_study::experiment::{ArmSpec, Objective};
+use forgetlab_study::run::{
+    Checkpoint, CheckpointStore, Cost, Evaluation, Event, NamedTensor, RunError,
 };
-use forgetlab_study::experiment::{Arm, Objective, RunConfig};
-use forgetlab_study::run::{Checkpoint, CheckpointStore, Cost, NamedTensor, Progress, RunError};
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
-use crate::data::Suite;
-use crate::eval::Choices;
+use super::context::RunContext;
+use super::error::ArmError;
+use super::learner::{Learner, PhaseStart, Resumed, TrainingPoint, named};
+use super::objective;
+use super::services::Counters;
+use super::strategy::{ArmSetup, ArmStrategy};
 
-use super::TrainError;
-use super::journal::Journal;
-use super::learner::{Learner, NotFinite, PhaseStart, StepError, TrainingPoint};
-use super::look::look;
-use super::objective::{self, WeightedBatch};
-use super::services::{ArmServices, Counters, Streams};
-
-/// Rows a strategy may replay in a step, at most, in batches of the usual size.
+/// The most rows a strategy may replay in a step, in batches of the usual size.
 const MAX_REPLAY: usize = 4;
 
-/// What everything in a run shares.
-pub(super) struct Shared<'a> {
-    pub config: &'a RunConfig,
-    pub suite: &'a Suite,
-    pub questions: &'a [Choices],
-    pub engine: Engine,
-    pub journal: Journal,
-    pub stop: &'a dyn Fn() -> bool,
-}
-
-/// An arm past the first phase.
+/// An arm at work, or the first phase that several arms share.
 pub(super) struct ArmRun {
-    /// Index in the events.
-    pub index: usize,
-    arm: Arm,
+    /// Indices in the events: of the arm, or of all that share the first phase.
+    pub members: Vec<usize>,
+    pub spec: ArmSpec,
     pub learner: Learner,
-    strategy: StrategyInstance,
-    streams: Streams,
-    counters: Counters,
-    /// Figures reported by the strategy, not yet in the events.
-    pub metrics: Vec<(String, f64)>,
+    /// None in the first phase.
+    pub strategy: Option<ArmStrategy>,
+    /// Evaluations of the first phase, which arms yet to start will report.
+    pub evaluations: Vec<Evaluation>,
+    store: CheckpointStore,
+    saved_at: Instant,
+    /// Step of the last checkpoint.
+    pub saved_step: Option<u64>,
 }
 
-/// Why an arm ends early, or a call of its strategy did.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum ArmError {
-    #[error(transparent)]
-    Strategy(#[from] StrategyError),
-    #[error(transparent)]
-    NotFinite(#[from] NotFinite),
-    #[error("strategy `{strategy}`: {what}")]
-    Unsupported { strategy: String, what: String },
-    /// The device failed, which is not the arm's fault: the run ends, and can be resumed.
-    #[error(transparent)]
-    Device(#[from] EngineError),
-    /// The run is being stopped and the strategy gave up; the arm stays what it was.
-    #[error("the run is being stopped")]
-    Cancelled,
-}
-
-impl ArmError {
-    /// Why a call of the strategy failed; where the device failed in it, that is why.
-    fn from_strategy(error: StrategyError, device: Option<EngineError>) -> Self {
-        match (error, device) {
-            (_, Some(error)) => Self::Device(error),
-            (StrategyError::Cancelled { .. }, _) => Self::Cancelled,
-            (error, _) => Self::Strategy(error),
-        }
-    }
-}
-
-impl From<StepError> for ArmError {
-    fn from(error: StepError) -> Self {
-        match error {
-            StepError::NotFinite(error) => Self::NotFinite(error),
-            StepError::Engine(error) => Self::Device(error),
-        }
-    }
-}
-
-/// The arm's part of a checkpoint's JSON.
+/// The JSON of an arm's checkpoint.
 #[derive(Serialize, Deserialize)]
-struct Saved {
+struct SavedArm {
     #[serde(rename = "place")]
     point: TrainingPoint,
     cost: Cost,
     counters: Counters,
 }
 
-/// Calls a method of the strategy with services borrowed from the arm's other fields.
-macro_rules! with_services {
-    ($self:ident, $shared:ident, $new_batch:expr, |$strategy:ident, $services:ident| $call:expr) => {{
-        let phase = $self.learner.point.phase;
-        let log = $shared.journal.log_of($self.index);
-        let mut services = ArmServices {
-            engine: &mut $shared.engine,
-            suite: $shared.suite,
-            student: &$self.learner.student,
-            reference: &$self.learner.reference,
-            phase,
-            new_batch: $new_batch,
-            streams: &$self.streams,
-            counters: &mut $self.counters,
-            tokens_generated: &mut $self.learner.cost.tokens_generated,
-            metrics: &mut $self.metrics,
-            log: &log,
-            lines: 0,
-            stop: $shared.stop,
-            failed: None,
-        };
-        let ($strategy, $services) = (&mut $self.strategy, &mut services);
-        let done = $call;
-        done.map_err(|error| ArmError::from_strategy(error, services.failed))
-    }};
+/// The JSON of a checkpoint of the first phase.
+#[derive(Serialize, Deserialize)]
+pub(super) struct SavedPhase {
+    #[serde(rename = "place")]
+    pub point: TrainingPoint,
+    pub cost: Cost,
+    pub evaluations: Vec<Evaluation>,
 }
 
 impl ArmRun {
-    /// An arm at the end of a phase, its strategy fresh.
-    pub(super) fn new(
-        index: usize,
-        arm: &Arm,
-        plugin: &Arc<Plugin>,
-        options: InstanceOptions,
-        mut learner: Learner,
-        shared: &mut Shared,
-    ) -> Result<Self, ArmError> {
-        let settings = settings_json(arm);
-        let streams = Streams::new(arm.info.seed, &arm.info.slug);
-        let mut counters = Counters::default();
-        let mut metrics = Vec::new();
-        let log = shared.journal.log_of(index);
-        let mut services = ArmServices {
-            engine: &mut shared.engine,
-            suite: shared.suite,
-            student: &learner.student,
-            reference: &learner.reference,
-            phase: learner.point.phase,
-            new_batch: None,
-            streams: &streams,
-            counters: &mut counters,
-            tokens_generated: &mut learner.cost.tokens_generated,
-            metrics: &mut metrics,
-            log: &log,
-            lines: 0,
-            stop: shared.stop,
-            failed: None,
-        };
-        let strategy = plugin
-            .instantiate(&settings, options, &mut services)
-            .map_err(|error| ArmError::from_strategy(error, services.failed))?;
-        Ok(Self {
-            index,
-            arm: arm.clone(),
+    /// The first phase, shared by the arms `members`.
+    pub(super) fn first_phase(
+        members: &[usize],
+        learner: Learner,
+        evaluations: Vec<Evaluation>,
+        store: CheckpointStore,
+    ) -> Self {
+        Self {
+            members: members.to_vec(),
+            spec: ArmSpec::plain(),
             learner,
-            strategy,
-            streams,
-            counters,
-            metrics,
+            strategy: None,
+            evaluations,
+            store,
+            saved_at: Instant::now(),
+            saved_step: None,
+        }
+    }
+
+    /// An arm at the end of a phase, its strategy fresh.
+    ///
+    /// # Errors
+    /// Where its strategy refuses to start.
+    pub(super) fn new(
+        context: &mut RunContext,
+        setup: ArmSetup,
+        mut learner: Learner,
+        store: CheckpointStore,
+    ) -> Result<Self, ArmError> {
+        let (members, arm) = (vec![setup.index], setup.arm);
+        let strategy = ArmStrategy::new(context, &mut learner, setup)?;
+        Ok(Self {
+            members,
+            spec: arm.spec.clone(),
+            learner,
+            strategy: Some(strategy),
+            evaluations: Vec::new(),
+            store,
+            saved_at: Instant::now(),
+            saved_step: None,
         })
     }
 
-    /// Takes the arm back to a checkpoint of its own.
+    /// Takes an arm back from a checkpoint of its own, with what its phase started from.
+    ///
+    /// # Errors
+    /// [`ArmError::Run`] where the checkpoint cannot be used, another where its strategy does not take its
+    /// state.
     pub(super) fn restore(
-        index: usize,
-        arm: &Arm,
-        plugin: &Arc<Plugin>,
-        options: InstanceOptions,
-        (checkpoint, start): (&Checkpoint, Option<PhaseStart>),
-        shared: &mut Shared,
-    ) -> Result<Result<Self, ArmError>, TrainError> {
-        let saved: Saved = checkpoint.state()?;
-        let (config, point) = (shared.config, saved.point);
-        let learner = Learner::restore(
-            config,
-            &shared.engine,
+        context: &mut RunContext,
+        setup: ArmSetup,
+        checkpoint: &Checkpoint,
+        start: Option<PhaseStart>,
+        store: CheckpointStore,
+    ) -> Result<Self, ArmError> {
+        let saved: SavedArm = checkpoint.state()?;
+        let resumed = Resumed {
             checkpoint,
-            arm.info.seed,
+            seed: setup.arm.info.seed,
             start,
-            point,
-            saved.cost,
-        )?;
+            point: saved.point,
+            cost: saved.cost,
+        };
+        let learner = Learner::restore(context.config, &context.engine, resumed)?;
         let state = checkpoint.bytes("strategy")?;
-        let restored =
-            Self::new(index, arm, plugin, options, learner, shared).and_then(|mut run| {
-                let phase = run.phase_context(shared);
-                with_services!(run, shared, None, |strategy, services| strategy.load(
-                    &state,
-                    Some(&phase),
-                    services
-                ))?;
-                // An uninterrupted arm does not load: what that may have drawn does not count.
-                run.counters = saved.counters;
-                run.learner.cost = saved.cost;
-                run.metrics.clear();
-                Ok(run)
-            });
-        Ok(restored)
-    }
-
-    /// Begins the next phase.
-    pub(super) fn start_next_phase(&mut self, shared: &mut Shared) -> Result<(), ArmError> {
-        self.learner
-            .start_next_phase(shared.config, &shared.engine)?;
-        let phase = self.phase_context(shared);
-        let start = Instant::now();
-        let done = with_services!(self, shared, None, |strategy, services| strategy
-            .phase_started(&phase, services));
-        self.learner.cost.seconds_generate += start.elapsed().as_secs_f64();
-        done
-    }
-
-    /// One optimizer step.
-    pub(super) fn step(&mut self, shared: &mut Shared) -> Result<Progress, ArmError> {
-        let (config, suite) = (shared.config, shared.suite);
-        let before = self.learner.point.step;
-        let start = Instant::now();
-        let new = self.learner.new_batch(config, suite, self.arm.info.seed);
-        let drawn = start.elapsed().as_secs_f64();
-        let replay = if self.replaces_nothing(shared) {
-            None
-        } else {
-            with_services!(self, shared, Some(&new), |strategy, services| strategy
-                .next_batch(before, services))?
-        };
-        self.learner.cost.seconds_new += drawn;
-        self.learner.cost.seconds_generate += start.elapsed().as_secs_f64() - drawn;
-
-        if let Some(replay) = &replay {
-            look(shared, self.index, &mut self.learner, replay)?;
+        let mut run = Self::new(context, setup, learner, store)?;
+        let phase = run.phase_context(context);
+        if let Some(strategy) = &mut run.strategy {
+            strategy.load(context, &mut run.learner, &phase, &state, saved.counters)?;
         }
-        let weighted = objective::batches(&self.arm.spec, new, replay.as_ref(), suite.reduction());
-        let weighted = weighted.map_err(|what| ArmError::Unsupported {
-            strategy: self.arm.info.strategy.clone(),
-            what,
-        })?;
-        let batches: Vec<_> = weighted.iter().map(WeightedBatch::as_batch).collect();
-        let tokens = weighted.iter().map(|batch| batch.own_tokens).sum();
-        let lr = self.arm.info.lr;
-        let step = self
-            .learner
-            .step(config, &mut shared.engine, &batches, tokens, lr)?;
-
-        let rows = &step.report.rows;
-        let (new_row_losses, new_loss) = weighted[0].means(&rows[0], false);
-        let replayed = weighted.get(1).map(|replay| replay.means(&rows[1], true));
-        let (replay_row_losses, replay_loss) = replayed.unzip();
-        let metrics = StepMetrics {
-            step: before,
-            new_loss,
-            replay_loss,
-            grad_norm: step.grad_norm,
-            learning_rate: step.lr,
-            new_row_losses,
-            replay_row_losses: replay_row_losses.unwrap_or_default(),
-        };
-        let progress = Progress {
-            ntp: metrics.new_loss,
-            replay: metrics.replay_loss,
-            grad_norm: step.grad_norm,
-            tokens_per_second: 0.0,
-        };
-        with_services!(self, shared, None, |strategy, services| strategy
-            .observe(&metrics, services))?;
-        Ok(progress)
+        // An uninterrupted arm does not load: what that cost does not count.
+        run.learner.cost = saved.cost;
+        run.saved_step = Some(checkpoint.info.step);
+        Ok(run)
     }
 
-    /// `replace` with a share of 0, where sweeps begin: there is no room for a batch.
-    fn replaces_nothing(&self, shared: &Shared) -> bool {
-        let (spec, config) = (&self.arm.spec, shared.config);
-        let (new, replay) = (config.training.batch_size, config.replay.batch_size);
-        spec.objective == Some(Objective::Replace) && objective::replay_rows(spec, new, replay) == 0
+    /// Index in the events by which it is told of.
+    pub(super) fn index(&self) -> usize {
+        self.members[0]
     }
 
-    /// Writes a checkpoint; the path of its JSON inside the store.
-    pub(super) fn save(
-        &mut self,
-        store: &CheckpointStore,
-    ) -> Result<Result<std::path::PathBuf, RunError>, ArmError> {
-        let state = self.strategy.save();
-        let state = state.map_err(|error| ArmError::from_strategy(error, None))?;
-        let saved = Saved {
-            point: self.learner.point,
-            cost: self.learner.cost,
-            counters: self.counters,
-        };
+    /// Whether it has had all its steps: those of the last phase, or of the first where it is that alone.
+    pub(super) fn is_over(&self, context: &RunContext) -> bool {
+        match self.strategy {
+            Some(_) => self.learner.is_finished(context.config),
+            None => self.learner.phase_is_over(context.config),
+        }
+    }
+
+    /// Begins the next phase: keeps its reference, tells the strategy and the events.
+    ///
+    /// # Errors
+    /// Where the strategy, the device or the disk fails.
+    pub(super) fn start_next_phase(&mut self, context: &mut RunContext) -> Result<(), ArmError> {
+        self.learner
+            .start_next_phase(context.config, &context.engine)?;
+        let phase = self.phase_context(context);
+        if let Some(strategy) = &mut self.strategy {
+            let start = Instant::now();
+            let started = strategy.phase_started(context, &mut self.learner, &phase);
+            self.learner.cost.seconds_generate += start.elapsed().as_secs_f64();
+            self.report_metrics(context)?;
+            started?;
+        }
+        let TrainingPoint { phase, step, .. } = self.learner.point;
+        // A pretrained model is kept where it came from.
+        if phase > 1 || !context.is_untouched() {
+            let reference = self.learner.reference.download()?;
+            let tensors = named("reference", &reference);
+            self.store.save_reference(phase, step, &tensors)?;
+        }
+        // The two checkpoints kept are of the phase before, or the end of the one before that.
+        if let Some(spent) = phase.checked_sub(2) {
+            self.store.remove_reference(spent)?;
+        }
+        for &arm in &self.members {
+            context
+                .journal
+                .emit(Event::PhaseStarted { arm, phase, step })?;
+        }
+        Ok(())
+    }
+
+    /// Puts the metrics that the strategy reported into the events.
+    pub(super) fn report_metrics(&mut self, context: &RunContext) -> Result<(), RunError> {
+        let (arm, step) = (self.index(), self.learner.point.step);
+        let reported = self
+            .strategy
+            .iter_mut()
+            .flat_map(ArmStrategy::take_reported);
+        for (name, value) in reported {
+            context.journal.emit(Event::PluginMetric {
+                arm,
+                step,
+                name,
+                value,
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Writes a checkpoint, unless the last one is of this very step.
+    ///
+    /// # Errors
+    /// Where the strategy does not save its state, or the disk fails.
+    pub(super) fn save(&mut self, context: &RunContext) -> Result<(), ArmError> {
         let TrainingPoint { step, phase, .. } = self.learner.point;
-        let json = serde_json::json!(saved);
+        let nothing = step == 0 && self.strategy.is_some();
+        if nothing || self.saved_step == Some(step) {
+            return Ok(());
+        }
+        context.journal.sync()?;
+        let state = self.strategy.as_mut().map(ArmStrategy::save).transpose()?;
+        let json = self.saved();
         let tensors = self.learner.checkpoint_tensors()?;
         let mut tensors = tensors.tensors();
-        tensors.push(NamedTensor::bytes("strategy", &state));
-        Ok(store.save(step, phase, &tensors, json))
+        tensors.extend(
+            state
+                .iter()
+                .map(|state| NamedTensor::bytes("strategy", state)),
+        );
+        let path = self.store.save(step, phase, &tensors, json)?;
+        self.store.prune(2)?;
+        (self.saved_at, self.saved_step) = (Instant::now(), Some(step));
+        if self.strategy.is_some() {
+            let arm = self.index();
+            let path = context.path_in_run(&path);
+            context
+                .journal
+                .emit(Event::CheckpointSaved { arm, step, path })?;
+        }
+        Ok(())
     }
 
-    fn phase_context(&self, shared: &Shared) -> PhaseContext {
-        let (config, suite) = (shared.config, shared.suite);
+    /// The same where the phase is over or the last checkpoint is old enough.
+    pub(super) fn save_if_due(&mut self, context: &RunContext) -> Result<(), ArmError> {
+        let config = context.config;
+        let age = self.saved_at.elapsed().as_secs_f64();
+        if age >= config.training.checkpoint_seconds || self.learner.phase_is_over(config) {
+            self.save(context)?;
+        }
+        Ok(())
+    }
+
+    /// The JSON of its checkpoint.
+    pub(super) fn saved(&self) -> Value {
+        let (point, cost) = (self.learner.point, self.learner.cost);
+        match &self.strategy {
+            Some(strategy) => json!(SavedArm {
+                point,
+                cost,
+                counters: strategy.counters(),
+            }),
+            None => json!(SavedPhase {
+                point,
+                cost,
+                evaluations: self.evaluations.clone(),
+            }),
+        }
+    }
+
+    /// Its checkpoints.
+    pub(super) fn store(&self) -> &CheckpointStore {
+        &self.store
+    }
+
+    /// Whether its strategy is not asked at all: `replace` with a share of 0, where sweeps begin, has no
+    /// room for a batch.
+    pub(super) fn replaces_nothing(&self, context: &RunContext) -> bool {
+        self.spec.objective == Some(Objective::Replace) && self.replay_rows(context) == 0
+    }
+
+    fn replay_rows(&self, context: &RunContext) -> usize {
+        let config = context.config;
+        let (new, replay) = (config.training.batch_size, config.replay.batch_size);
+        objective::replay_rows(&self.spec, new, replay)
+    }
+
+    fn phase_context(&self, context: &RunContext) -> PhaseContext {
+        let (config, suite) = (context.config, context.suite);
         let TrainingPoint {
             phase, phase_start, ..
         } = self.learner.point;
-        let batch_size = config.training.batch_size;
-        let replay_rows =
-            objective::replay_rows(&self.arm.spec, batch_size, config.replay.batch_size);
+        let replay_rows = self.replay_rows(context);
+        let old = suite.old(phase).into_iter();
         PhaseContext {
             phase,
             phases: config.phases.len(),
             first_step: phase_start,
             steps: config.phases[phase].steps,
-            old_tasks: suite
-                .old(phase)
-                .into_iter()
-                .map(|i| suite.task(i))
-                .collect(),
+            old_tasks: old.map(|i| suite.task(i)).collect(),
             new_task: suite.task(suite.new_dataset(phase)),
             replay_rows,
-            max_rows: match self.arm.spec.objective {
+            max_rows: match self.spec.objective {
                 Some(Objective::Replace) => replay_rows,
                 _ => MAX_REPLAY * config.replay.batch_size,
             },
             seq_len: suite.seq_len(),
             max_seq_len: suite.seq_len(),
             vocab_size: suite.vocab_size() as u32,
-            objective: self.arm.spec.objective,
-            coeff: self.arm.spec.coeff,
+            objective: self.spec.objective,
+            coeff: self.spec.coeff,
         }
-    }
-}
-
-/// The arm's settings as the plugin host takes them.
-fn settings_json(arm: &Arm) -> serde_json::Map<String, serde_json::Value> {
-    match serde_json::to_value(&arm.spec.settings) {
-        Ok(serde_json::Value::Object(map)) => map,
-        _ => serde_json::Map::new(),
     }
 }

@@ -2,6 +2,7 @@
 
 use forgetlab_engine::EngineError;
 use forgetlab_engine::pretrained::PretrainedError;
+use forgetlab_plugin_host::StrategyError;
 use forgetlab_study::run::RunError;
 
 use crate::data::DataError;
@@ -63,5 +64,65 @@ impl TrainError {
             Self::Engine(_) | Self::Pretrained(_) => true,
             _ => false,
         }
+    }
+}
+
+/// Why an arm's turn ends early.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ArmError {
+    /// Its strategy failed: the arm ends, the others go on.
+    #[error(transparent)]
+    Strategy(#[from] StrategyError),
+    /// Its loss or gradient is NaN or infinite: the arm ends, the others go on.
+    #[error(transparent)]
+    NotFinite(#[from] NotFinite),
+    /// Its strategy asks for what this version does not offer: the arm ends, the others go on.
+    #[error("strategy `{strategy}`: {what}")]
+    Unsupported {
+        /// Strategy.
+        strategy: String,
+        /// What it asks for.
+        what: String,
+    },
+    /// The run is being stopped and the strategy gave up; the arm stays what it was.
+    #[error("the run is being stopped")]
+    Cancelled,
+    /// Not the arm's fault, such as a full disk or a device that failed: the run ends, and can be resumed.
+    #[error(transparent)]
+    Run(#[from] TrainError),
+}
+
+/// A loss or gradient norm that is NaN or infinite, with the step at which it was met.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "{what} became {value} at step {step}; the weights of the last checkpoint are kept. A lower \
+     learning rate or coefficient, or a longer warm-up, may help"
+)]
+pub struct NotFinite {
+    pub(super) what: &'static str,
+    pub(super) value: f64,
+    pub(super) step: u64,
+}
+
+impl ArmError {
+    /// Why a call of the strategy failed; where the device failed in it, that is why.
+    pub(super) fn from_strategy(error: StrategyError, device: Option<EngineError>) -> Self {
+        match (error, device) {
+            (_, Some(error)) => error.into(),
+            (StrategyError::Cancelled { .. }, _) => Self::Cancelled,
+            (error, _) => Self::Strategy(error),
+        }
+    }
+}
+
+impl From<EngineError> for ArmError {
+    fn from(error: EngineError) -> Self {
+        Self::Run(error.into())
+    }
+}
+
+impl From<RunError> for ArmError {
+    fn from(error: RunError) -> Self {
+        Self::Run(error.into())
     }
 }

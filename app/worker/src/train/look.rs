@@ -10,7 +10,7 @@ use forgetlab_engine::EngineError;
 use forgetlab_plugin_host::ReplayBatch;
 use forgetlab_study::run::{Event, Quality, ReplayLook};
 
-use super::arm::Shared;
+use super::context::RunContext;
 use super::learner::Learner;
 
 /// Rows that are shown and scored, at most.
@@ -23,17 +23,17 @@ const CHARACTERS: usize = 600;
 /// # Errors
 /// When the device fails.
 pub(super) fn look(
-    shared: &mut Shared,
+    context: &mut RunContext,
     arm: usize,
     learner: &mut Learner,
     batch: &ReplayBatch,
 ) -> Result<(), EngineError> {
     let point = learner.point;
-    let every = shared.config.training.eval_every.max(1);
+    let every = context.config.training.eval_every.max(1);
     let interval = (point.step - point.phase_start) / every * every + point.phase_start;
     let last =
         |state: &forgetlab_study::run::RunState| state.arms.get(arm)?.replay.last().map(|l| l.step);
-    if shared
+    if context
         .journal
         .state(last)
         .is_some_and(|step| step >= interval)
@@ -43,7 +43,7 @@ pub(super) fn look(
     let start = Instant::now();
     let (t, rows) = (batch.seq_len, batch.rows.min(ROWS));
     let tokens = &batch.tokens[..rows * t];
-    let losses = shared
+    let losses = context
         .engine
         .evaluate(&learner.reference, None, tokens, t)?;
     let (mut sum, mut targets) = (0.0, 0_u64);
@@ -60,7 +60,7 @@ pub(super) fn look(
         .zip(&batch.lengths)
         .map(|(row, &len)| &row[..len as usize])
         .collect();
-    let text = |row: &&[u32]| match shared.suite.decode(row) {
+    let text = |row: &&[u32]| match context.suite.decode(row) {
         Ok(text) => harmless(&text),
         Err(error) => format!("({error})"),
     };
@@ -71,7 +71,7 @@ pub(super) fn look(
         quality: Quality::of(&all),
     };
     // A full disk will be met, and reported, by the training loop.
-    let _ = shared.journal.emit(Event::ReplaySeen { arm, seen });
+    let _ = context.journal.emit(Event::ReplaySeen { arm, seen });
     learner.cost.seconds_eval += start.elapsed().as_secs_f64();
     Ok(())
 }

@@ -1,25 +1,34 @@
-//! Training: streams of random numbers, threads, objectives, optimizer, schedule, the loop.
-//!
-//! [`run`] takes a run directory to its end: it trains the first phase once a seed ([`Learner`]),
-//! then lets the arms take turns, one evaluation interval each.
+//! Training, in reading order: [`prepare()`] reads and checks what a configuration asks for, [`run()`] takes the
+//! run's folder to its end. Arms begin in `begin` and take turns in `turn`, where every step happens; the first
+//! phase (`first_phase`) is an arm without a strategy. [`settings`] turns settings into the engine's numbers.
 
-mod arm;
 mod error;
-mod first_phase;
 mod journal;
-mod learner;
-mod look;
-mod objective;
 mod pace;
-mod prepare;
-mod runner;
-mod services;
 pub mod settings;
 
-pub use error::TrainError;
+mod prepare;
+
+mod learner;
+mod objective;
+
+mod context;
+mod look;
+mod services;
+mod strategy;
+
+mod arm;
+
+mod turn;
+
+mod begin;
+mod first_phase;
+mod run;
+
+pub use error::{NotFinite, TrainError};
 pub use journal::Listener;
-pub use learner::{Learner, NotFinite, PhaseStart, StepError, TrainingPoint, read_student};
+pub use learner::read_student;
 pub use prepare::{
-    NUMERICS, PrepareError, device_in_words, environment, fetch, fetch_weights, prepare,
+    NUMERICS, PrepareError, Prepared, device_in_words, fetch, fetch_weights, prepare,
 };
-pub use runner::{BREADCRUMB, Outcome, RunOptions, run};
+pub use run::{BREADCRUMB, Outcome, RunOptions, run};

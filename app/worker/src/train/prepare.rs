@@ -8,11 +8,11 @@ use forgetlab_engine::ops::matmul::instruction_set;
 use forgetlab_engine::pretrained::{self, DownloadProgress, Hub, builtin};
 use forgetlab_engine::{Demand, Memory, check_device, human_bytes};
 use forgetlab_plugin_host::{Capabilities, Plugin, Registry, SettingsError, UnknownStrategy};
-use forgetlab_study::experiment::{DataSpec, ModelSpec, RunConfig};
+use forgetlab_study::experiment::{ArmSpec, DataSpec, ModelSpec, RunConfig};
 use forgetlab_study::run::{Environment, PluginRecord};
 
-use crate::data::{self, DataError, Suite, hash_files};
-use crate::eval::{QuestionsError, questions};
+use crate::data::{self, DataError, Suite};
+use crate::eval::{Choices, QuestionsError, questions};
 
 use super::settings;
 
@@ -86,40 +86,67 @@ pub(super) fn offered() -> Capabilities {
         .and(Capabilities::SCORES)
 }
 
-/// Finds the strategy of every arm, fills the defaults into its settings, and checks what it needs.
+/// A run that was found good: everything its training needs, read once.
+pub struct Prepared {
+    /// Every setting, those of the strategies and the hashes of the files included.
+    pub config: RunConfig,
+    /// Its datasets.
+    pub suite: Suite,
+    /// Its questions, ready to be asked.
+    pub questions: Vec<Choices>,
+    /// The strategy of each arm of the configuration.
+    pub plugins: Vec<Arc<Plugin>>,
+    /// What it will do, as many arms at a time as there is memory for.
+    pub demand: Demand,
+    /// Everything outside the configuration that may decide its numbers.
+    pub environment: Environment,
+}
+
+/// Reads the data of a configuration, finds the strategy of every arm and fills the defaults into its settings,
+/// and checks all of it.
 ///
 /// # Errors
 /// [`PrepareError`] names the first arm that cannot be run, and a near miss where there is one.
-pub fn prepare(
-    config: &mut RunConfig,
-    registry: &Registry,
-) -> Result<Vec<Arc<Plugin>>, PrepareError> {
-    let suite = Suite::new(config)?;
-    questions(&suite)?;
-    let mut plugins = Vec::new();
-    for arm in &mut config.arms {
-        let plugin = registry.get(&arm.strategy)?;
-        let bad = |what: String| PrepareError::Value {
+pub fn prepare(mut config: RunConfig, registry: &Registry) -> Result<Prepared, PrepareError> {
+    let suite = Suite::new(&config)?;
+    let questions = questions(&suite)?;
+    let arms = config.arms.iter_mut();
+    let plugins = arms.map(|arm| strategy(arm, registry));
+    let plugins: Vec<_> = plugins.collect::<Result<_, _>>()?;
+    let demand = demand_here(&config, &suite, &plugins);
+    check_memory(&config, &demand)?;
+    fill_in(&mut config, &suite)?;
+    Ok(Prepared {
+        environment: environment(&config, &plugins),
+        config,
+        suite,
+        questions,
+        plugins,
+        demand,
+    })
+}
+
+/// Finds the strategy of an arm, fills the defaults into its settings, and checks what it needs.
+fn strategy(arm: &mut ArmSpec, registry: &Registry) -> Result<Arc<Plugin>, PrepareError> {
+    let plugin = registry.get(&arm.strategy)?;
+    let bad = |what: String| PrepareError::Value {
+        strategy: arm.strategy.clone(),
+        what,
+    };
+    let given = serde_json::to_value(&arm.settings).map_err(|e| bad(e.to_string()))?;
+    let given = given.as_object().cloned().unwrap_or_default();
+    let mut settings = plugin.resolve_settings(&given)?;
+    // TOML has no null: a setting that may be absent stays absent.
+    settings.retain(|_, value| !value.is_null());
+    let settings = toml::Table::try_from(&settings).map_err(|e| bad(e.to_string()))?;
+    if let Some(missing) = plugin.capabilities.missing_from(offered()) {
+        return Err(PrepareError::Capability {
             strategy: arm.strategy.clone(),
-            what,
-        };
-        let given = serde_json::to_value(&arm.settings).map_err(|e| bad(e.to_string()))?;
-        let given = given.as_object().cloned().unwrap_or_default();
-        let mut settings = plugin.resolve_settings(&given)?;
-        // TOML has no null: a setting that may be absent stays absent.
-        settings.retain(|_, value| !value.is_null());
-        arm.settings = toml::Table::try_from(&settings).map_err(|e| bad(e.to_string()))?;
-        if let Some(missing) = plugin.capabilities.missing_from(offered()) {
-            return Err(PrepareError::Capability {
-                strategy: arm.strategy.clone(),
-                missing,
-            });
-        }
-        plugins.push(plugin.clone());
+            missing,
+        });
     }
-    check_memory(config, &demand_here(config, &suite, &plugins))?;
-    fill_in(config, &suite)?;
-    Ok(plugins)
+    arm.settings = settings;
+    Ok(plugin.clone())
 }
 
 /// Fetches the description of the model and the data that a configuration names on the hub, and names both
@@ -195,26 +222,17 @@ fn fill_in(config: &mut RunConfig, suite: &Suite) -> Result<(), DataError> {
     };
     for dataset in &mut text.datasets {
         dataset.files.iter_mut().for_each(absolute);
-        let hash = hash_files(&dataset.files).map_err(|source| DataError::Rows {
-            name: dataset.name.clone(),
-            source: Box::new(source.into()),
-        })?;
-        dataset.hash = Some(hash);
+        dataset.hash = suite.hash_of(&dataset.name);
     }
     for questions in &mut text.questions {
         absolute(&mut questions.file);
-        let file = std::slice::from_ref(&questions.file);
-        let hash = hash_files(file).map_err(|source| DataError::Questions {
-            name: questions.name.clone(),
-            source: Box::new(source),
-        })?;
-        questions.hash = Some(hash);
+        questions.hash = suite.hash_of(&questions.name);
     }
     Ok(())
 }
 
 /// What a run demands with as many arms at a time as are wanted, and as there is room for.
-pub(super) fn demand_here(config: &RunConfig, suite: &Suite, plugins: &[Arc<Plugin>]) -> Demand {
+fn demand_here(config: &RunConfig, suite: &Suite, plugins: &[Arc<Plugin>]) -> Demand {
     let mut demand = settings::demand(config, suite, plugins);
     if let Some(free) = free_memory(config) {
         while demand.learners > 1 && demand.memory().total() > free {
@@ -259,7 +277,7 @@ fn advice(fits: &[(String, Memory)]) -> String {
 }
 
 /// Everything outside the configuration that may decide a run's numbers.
-pub fn environment(config: &RunConfig, plugins: &[Arc<Plugin>]) -> Environment {
+fn environment(config: &RunConfig, plugins: &[Arc<Plugin>]) -> Environment {
     let mut records: Vec<PluginRecord> = plugins
         .iter()
         .map(|plugin| PluginRecord {

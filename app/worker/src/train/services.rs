@@ -1,7 +1,6 @@
 //! What an arm's strategy may ask for while it is called.
 
-use forgetlab_engine::{Engine, EngineError, Stream, Weights};
-use forgetlab_engine::{Request, Sampling};
+use forgetlab_engine::{Engine, EngineError, Request, Sampling, Stream, Weights};
 use forgetlab_plugin_host::{
     DrawRequest, GenerateRequest, LogLevel, ScoreRequest, Scores, Sequences, ServiceError,
     Services, SpecialTokens, WhichModel,

@@ -1,13 +1,13 @@
 //! One model being trained through the phases of an experiment.
 
-#[cfg(all(test, debug_assertions))]
+#[cfg(test)]
 mod on_gpu;
 #[cfg(test)]
 mod tests;
 
 use std::borrow::Cow;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use forgetlab_engine::model::{Layout, Lora, LoraConfig, LoraLayout, Params};
 use forgetlab_engine::{
@@ -19,6 +19,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::data::{Batch, Suite};
 use crate::eval::{self, Choices, Subject};
+use crate::train::NotFinite;
+use crate::train::error::ArmError;
 
 use super::{TrainError, settings};
 
@@ -31,7 +33,7 @@ pub struct Learner {
     /// Whether the reference is that of the next phase already.
     ready: bool,
     optimizer: Optimizer,
-    /// Decides the adapters each phase begins with.
+    /// Decides the order of new data and the adapters each phase begins with.
     seed: u64,
     /// Where it stands.
     pub point: TrainingPoint,
@@ -50,39 +52,6 @@ pub struct TrainingPoint {
     pub step: u64,
     /// Updates of the optimizer since its last reset.
     pub updates: u64,
-}
-
-/// Figures of one optimizer step.
-pub struct Step {
-    /// Losses by batch and row.
-    pub report: LossReport,
-    /// Norm of the gradient.
-    pub grad_norm: f64,
-    /// Learning rate.
-    pub lr: f64,
-}
-
-/// A loss or gradient that is no number, with the step it was met at.
-#[derive(Debug, thiserror::Error)]
-#[error(
-    "{what} became {value} at step {step}; the weights of the last checkpoint are kept. A lower \
-     learning rate or coefficient, or a longer warm-up, may help"
-)]
-pub struct NotFinite {
-    what: &'static str,
-    value: f64,
-    step: u64,
-}
-
-/// Why a step did not happen.
-#[derive(Debug, thiserror::Error)]
-pub enum StepError {
-    /// Its numbers are none.
-    #[error(transparent)]
-    NotFinite(#[from] NotFinite),
-    /// The device failed.
-    #[error(transparent)]
-    Engine(#[from] EngineError),
 }
 
 /// A learner's weights and moments in the machine's memory, for a checkpoint.
@@ -204,58 +173,60 @@ impl Learner {
     }
 
     /// The batch of new data of the coming step: the same for all arms of a seed.
-    pub fn new_batch(&self, config: &RunConfig, suite: &Suite, seed: u64) -> Batch {
+    pub fn new_batch(&self, config: &RunConfig, suite: &Suite) -> Batch {
         let phase = self.point.phase;
-        let stream = Stream::new(seed, &format!("new data, phase {phase}"));
+        let stream = Stream::new(self.seed, &format!("new data, phase {phase}"));
         let step = self.point.step - self.point.phase_start;
         let rows = config.training.batch_size;
         suite.batch(suite.new_dataset(phase), &stream, step, rows)
     }
 
-    /// One optimizer step on the weighted sum of the batches' losses; the first batch is the new data.
-    /// They hold `tokens` tokens, padding left out.
-    ///
-    /// # Errors
-    /// [`NotFinite`] before the weights are touched where the loss is no number, after where the gradient
-    /// is none; [`EngineError`] where the device fails.
-    pub fn step(
-        &mut self,
-        config: &RunConfig,
-        engine: &mut Engine,
-        batches: &[LossBatch],
-        tokens: usize,
-        peak_lr: f64,
-    ) -> Result<Step, StepError> {
-        let start = Instant::now();
-        let optimizer = &config.optimizer;
-        let steps = config.phases[self.point.phase].steps;
+    /// Learning rate of the coming step.
+    pub fn learning_rate(&self, config: &RunConfig, peak: f64) -> f64 {
         let done = self.point.step - self.point.phase_start;
-        let lr = settings::learning_rate(
-            peak_lr,
+        let steps = config.phases[self.point.phase].steps;
+        let optimizer = &config.optimizer;
+        settings::learning_rate(
+            peak,
             done,
             optimizer.warmup_steps,
             steps,
             optimizer.schedule,
-        );
-        let not_finite = |what, value| NotFinite {
-            what,
-            value,
-            step: self.point.step,
-        };
+        )
+    }
+
+    /// Losses of a step, and in the engine the gradient of their weighted sum; the first batch is the new data.
+    ///
+    /// # Errors
+    /// [`ArmError::NotFinite`] where the loss is NaN or infinite, [`ArmError::Run`] where the device fails.
+    pub fn forward_backward(
+        &mut self,
+        engine: &mut Engine,
+        batches: &[LossBatch],
+    ) -> Result<LossReport, ArmError> {
         let report = engine.forward_backward(&self.student, Some(&self.reference), batches)?;
-        if !report.total.is_finite() {
-            return Err(not_finite("the loss", report.total).into());
-        }
-        let grad_norm = engine.update(&mut self.student, &mut self.optimizer, lr)?;
-        if !grad_norm.is_finite() {
-            return Err(not_finite("the norm of the gradient", grad_norm).into());
-        }
+        self.finite("the loss", report.total)?;
+        Ok(report)
+    }
+
+    /// Updates the student with the gradient of the last [`Self::forward_backward`]; returns its norm.
+    ///
+    /// # Errors
+    /// [`ArmError::NotFinite`], the weights already touched, where the norm is NaN or infinite;
+    /// [`ArmError::Run`] where the device fails.
+    pub fn update(&mut self, engine: &mut Engine, learning_rate: f64) -> Result<f64, ArmError> {
+        let grad_norm = engine.update(&mut self.student, &mut self.optimizer, learning_rate)?;
+        self.finite("the norm of the gradient", grad_norm)?;
         self.point.step += 1;
         self.point.updates = self.optimizer.updates();
+        Ok(grad_norm)
+    }
+
+    /// Adds what a step cost: its tokens, padding left out, and the time of forward, backward and update,
+    /// which is divided between new and replayed data as the threads' time was.
+    pub fn pay(&mut self, tokens: usize, report: &LossReport, elapsed: Duration) {
         self.cost.tokens_trained += tokens as u64;
-        // Wall-clock time is divided as the threads' time was.
-        let elapsed = start.elapsed().as_secs_f64();
-        let all: f64 = report.seconds.iter().sum();
+        let (elapsed, all) = (elapsed.as_secs_f64(), report.seconds.iter().sum::<f64>());
         let new = if all > 0.0 {
             report.seconds[0] / all
         } else {
@@ -263,11 +234,15 @@ impl Learner {
         };
         self.cost.seconds_new += elapsed * new;
         self.cost.seconds_replay += elapsed * (1.0 - new);
-        Ok(Step {
-            report,
-            grad_norm,
-            lr,
-        })
+    }
+
+    fn finite(&self, what: &'static str, value: f64) -> Result<(), NotFinite> {
+        let step = self.point.step;
+        if value.is_finite() {
+            Ok(())
+        } else {
+            Err(NotFinite { what, value, step })
+        }
     }
 
     /// Held-out figures of every dataset and answers to the questions that are due.
@@ -315,12 +290,15 @@ impl Learner {
     pub fn restore(
         config: &RunConfig,
         engine: &Engine,
-        checkpoint: &Checkpoint,
-        seed: u64,
-        start: Option<PhaseStart>,
-        point: TrainingPoint,
-        cost: Cost,
+        resumed: Resumed,
     ) -> Result<Self, TrainError> {
+        let Resumed {
+            checkpoint,
+            seed,
+            start,
+            point,
+            cost,
+        } = resumed;
         let over = point.step == point.phase_start + config.phases[point.phase].steps;
         let lora = settings::lora(config);
         let (student, reference) = match start {
@@ -376,6 +354,20 @@ pub fn named<'a>(prefix: &str, params: &'a Params) -> Vec<NamedTensor<'a>> {
         .tensors()
         .map(|(name, shape, data)| NamedTensor::f32(format!("{prefix}.{name}"), &shape, data))
         .collect()
+}
+
+/// What a learner goes on from.
+pub struct Resumed<'a> {
+    /// Its weights and moments.
+    pub checkpoint: &'a Checkpoint,
+    /// Seed of the arm.
+    pub seed: u64,
+    /// What its phase started from, where that is not over.
+    pub start: Option<PhaseStart>,
+    /// Phase and step.
+    pub point: TrainingPoint,
+    /// Cost so far.
+    pub cost: Cost,
 }
 
 /// What a phase started from.

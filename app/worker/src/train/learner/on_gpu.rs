@@ -1,6 +1,8 @@
 //! A learner and the parity check on the GPU's engine: with a stand-in for a GPU always, and on a GPU where
 //! one is built in and opens.
 
+#![cfg(debug_assertions)]
+
 use forgetlab_engine::gpu::Device;
 use forgetlab_engine::model::{Layout, ModelConfig};
 use forgetlab_engine::ops::Precision;
@@ -12,7 +14,7 @@ use crate::data::Suite;
 use crate::train::settings;
 use crate::verify::verify_mini;
 
-use super::{Learner, PhaseStart};
+use super::{Learner, PhaseStart, Resumed};
 
 const FIXTURE: &[u8] = include_bytes!("../../../../../tests/fixtures/mini-parity.safetensors");
 
@@ -73,7 +75,7 @@ fn smoke() -> RunConfig {
 fn train(config: &RunConfig, engine: &mut Engine, learner: &mut Learner, steps: u64) {
     let suite = Suite::new(config).unwrap();
     for _ in 0..steps {
-        let new = learner.new_batch(config, &suite, 0);
+        let new = learner.new_batch(config, &suite);
         let mut weights = vec![1.0 / new.tokens.len() as f32; new.tokens.len()];
         for row in weights.chunks_exact_mut(new.seq_len) {
             row[new.seq_len - 1] = 0.0;
@@ -84,9 +86,9 @@ fn train(config: &RunConfig, engine: &mut Engine, learner: &mut Learner, steps: 
             ntp_weights: &weights,
             kl_weights: &weights,
         };
-        learner
-            .step(config, engine, &[batch], new.tokens.len(), 1e-2)
-            .unwrap();
+        let learning_rate = learner.learning_rate(config, 1e-2);
+        learner.forward_backward(engine, &[batch]).unwrap();
+        learner.update(engine, learning_rate).unwrap();
     }
 }
 
@@ -137,8 +139,14 @@ fn a_learner_comes_back_from_its_checkpoint_as_it_was() {
                 weights: None,
                 reference: learner.reference.clone(),
             };
-            let (start, cost) = (Some(start), Cost::default());
-            let again = Learner::restore(&config, &engine, &checkpoint, 0, start, point, cost);
+            let resumed = Resumed {
+                checkpoint: &checkpoint,
+                seed: 0,
+                start: Some(start),
+                point,
+                cost: Cost::default(),
+            };
+            let again = Learner::restore(&config, &engine, resumed);
             let mut again = again.unwrap();
 
             for learner in [&mut learner, &mut again] {

@@ -30,13 +30,16 @@ fn started(set: &[(&str, &str)]) -> (RunConfig, Suite, Engine, Learner) {
 
 fn train(
     learner: &mut Learner,
-    (config, suite, engine): (&RunConfig, &Suite, &mut Engine),
+    config: &RunConfig,
+    suite: &Suite,
+    engine: &mut Engine,
     steps: usize,
 ) {
     for _ in 0..steps {
-        let new = plain(learner.new_batch(config, suite, 7), suite.reduction());
-        let batches = [new.as_batch()];
-        learner.step(config, engine, &batches, 1, 1e-2).unwrap();
+        let new = plain(learner.new_batch(config, suite), suite.reduction());
+        let learning_rate = learner.learning_rate(config, 1e-2);
+        learner.forward_backward(engine, &[new.as_batch()]).unwrap();
+        learner.update(engine, learning_rate).unwrap();
     }
 }
 
@@ -46,7 +49,7 @@ fn a_learner_comes_back_as_it_was_with_adapters_and_without() {
     for set in [&[][..], &[("model.lora_rank", "4")]] {
         let (config, suite, mut engine, mut learner) = started(set);
         let start = learner.student.download().unwrap().data.clone();
-        train(&mut learner, (&config, &suite, &mut engine), 3);
+        train(&mut learner, &config, &suite, &mut engine, 3);
         let dir = tempfile::tempdir().unwrap();
         let store = CheckpointStore::new(dir.path().to_owned());
         let point = learner.point;
@@ -59,11 +62,17 @@ fn a_learner_comes_back_as_it_was_with_adapters_and_without() {
             weights: Some((*learner.reference).clone()),
             reference: learner.reference.clone(),
         };
-        let (phase, cost) = (Some(phase), Cost::default());
-        let again = Learner::restore(&config, &engine, &checkpoint, 7, phase, point, cost);
+        let resumed = Resumed {
+            checkpoint: &checkpoint,
+            seed: 7,
+            start: Some(phase),
+            point,
+            cost: Cost::default(),
+        };
+        let again = Learner::restore(&config, &engine, resumed);
         let mut again = again.unwrap();
         for learner in [&mut learner, &mut again] {
-            train(learner, (&config, &suite, &mut engine), 2);
+            train(learner, &config, &suite, &mut engine, 2);
         }
         let bits = |learner: &Learner| learner.student.download().unwrap().data.clone();
         assert!(bits(&learner) == bits(&again), "{set:?}");
@@ -79,7 +88,7 @@ fn a_learner_comes_back_as_it_was_with_adapters_and_without() {
 #[test]
 fn adapters_train_the_blocks_alone() {
     let (config, suite, mut engine, mut learner) = started(&[("model.lora_rank", "2")]);
-    train(&mut learner, (&config, &suite, &mut engine), 2);
+    train(&mut learner, &config, &suite, &mut engine, 2);
     let before = learner.reference.download().unwrap();
     let after = learner.student.download().unwrap();
     let names = |changed: bool| -> Vec<&str> {

@@ -1,0 +1,210 @@
+//! One turn: the steps of an arm to its next evaluation. The first phase takes the same turns: it is an arm
+//! without a strategy, whose events are those of all arms that share it.
+//!
+//! A turn in order, and the file behind each part:
+//! - draw the new batch: `data/suite.rs`
+//! - ask the strategy what to replay: `strategy.rs`, which calls the plugin host
+//! - look at what is replayed, for the screen: `look.rs`
+//! - weigh the losses of every token, new and replayed: `objective.rs`
+//! - forward and backward, then update: `learner/mod.rs`, on `engine/src/engine.rs`
+//! - let the strategy observe the losses: `strategy.rs`
+//! - report progress: `pace.rs`
+//! - evaluate: `eval/scores.rs`
+//! - write a checkpoint: `arm.rs`
+
+use std::time::Instant;
+
+use forgetlab_plugin_host::{ReplayBatch, StepMetrics};
+use forgetlab_study::run::{Evaluation, Progress};
+
+use crate::data::Batch;
+
+use super::arm::ArmRun;
+use super::context::RunContext;
+use super::error::{ArmError, TrainError};
+use super::look::look;
+use super::objective::{self, WeightedBatch};
+use super::pace::Pace;
+
+/// How a turn ended.
+pub(super) enum Turn {
+    /// At an evaluation; there are more.
+    Paused,
+    /// At the last step.
+    Finished,
+    /// The run is to stop. The arm can be saved as it is, or went back to its last checkpoint.
+    Stopped { savable: bool },
+    /// The arm is over before its time.
+    Failed(ArmError),
+}
+
+/// Trains an arm to its next evaluation.
+///
+/// # Errors
+/// Where the run as a whole cannot go on.
+pub(super) fn turn(context: &mut RunContext, run: &mut ArmRun) -> Result<Turn, TrainError> {
+    match steps(context, run) {
+        Err(ArmError::Run(error)) => Err(error),
+        Err(ArmError::Cancelled) => Ok(Turn::Stopped { savable: false }),
+        Err(error) => Ok(Turn::Failed(error)),
+        Ok(turn) => Ok(turn),
+    }
+}
+
+fn steps(context: &mut RunContext, run: &mut ArmRun) -> Result<Turn, ArmError> {
+    if run.is_over(context) {
+        return Ok(Turn::Finished);
+    }
+    if run.learner.phase_is_over(context.config) {
+        if (context.stop)() {
+            return Ok(Turn::Stopped { savable: true });
+        }
+        run.start_next_phase(context)?;
+    }
+    let mut pace = Pace::new();
+    for _ in 0..run.learner.steps_to_evaluation(context.config) {
+        if (context.stop)() {
+            return Ok(Turn::Stopped { savable: true });
+        }
+        let stepped = step(context, run);
+        run.report_metrics(context)?;
+        report_progress(context, run, &mut pace, stepped?)?;
+    }
+    evaluate(context, run)?;
+    run.save_if_due(context)?;
+    Ok(match run.is_over(context) {
+        true => Turn::Finished,
+        false => Turn::Paused,
+    })
+}
+
+/// One optimizer step.
+fn step(context: &mut RunContext, run: &mut ArmRun) -> Result<Progress, ArmError> {
+    let new = draw(context, run);
+    let replay = ask(context, run, &new)?;
+    if let Some(replay) = &replay {
+        look(context, run.index(), &mut run.learner, replay)?;
+    }
+    let batches = weigh(context, run, new, replay.as_ref())?;
+
+    let step = run.learner.point.step;
+    let peak_lr = run.spec.peak_lr(&context.config.optimizer);
+    let learning_rate = run.learner.learning_rate(context.config, peak_lr);
+    let losses: Vec<_> = batches.iter().map(WeightedBatch::as_batch).collect();
+    let tokens = batches.iter().map(|batch| batch.own_tokens).sum();
+    let start = Instant::now();
+    let report = run.learner.forward_backward(&mut context.engine, &losses)?;
+    let grad_norm = run.learner.update(&mut context.engine, learning_rate)?;
+    run.learner.pay(tokens, &report, start.elapsed());
+
+    let (new_row_losses, new_loss) = batches[0].means(&report.rows[0], false);
+    let replay = batches
+        .get(1)
+        .map(|replay| replay.means(&report.rows[1], true));
+    let (replay_row_losses, replay_loss) = replay.unzip();
+    let metrics = StepMetrics {
+        step,
+        new_loss,
+        replay_loss,
+        grad_norm,
+        learning_rate,
+        new_row_losses,
+        replay_row_losses: replay_row_losses.unwrap_or_default(),
+    };
+    if let Some(strategy) = &mut run.strategy {
+        strategy.observe(context, &mut run.learner, &metrics)?;
+    }
+    Ok(Progress {
+        ntp: metrics.new_loss,
+        replay: metrics.replay_loss,
+        grad_norm,
+        tokens_per_second: 0.0,
+    })
+}
+
+/// The batch of new data of the coming step.
+fn draw(context: &RunContext, run: &mut ArmRun) -> Batch {
+    let start = Instant::now();
+    let new = run.learner.new_batch(context.config, context.suite);
+    run.learner.cost.seconds_new += start.elapsed().as_secs_f64();
+    new
+}
+
+/// What the strategy replays in the coming step.
+fn ask(
+    context: &mut RunContext,
+    run: &mut ArmRun,
+    new: &Batch,
+) -> Result<Option<ReplayBatch>, ArmError> {
+    if run.replaces_nothing(context) {
+        return Ok(None);
+    }
+    let Some(strategy) = &mut run.strategy else {
+        return Ok(None);
+    };
+    let start = Instant::now();
+    let replay = strategy.next_batch(context, &mut run.learner, new)?;
+    run.learner.cost.seconds_generate += start.elapsed().as_secs_f64();
+    Ok(replay)
+}
+
+/// The batches of the step, the new one first, with the weight of every token's loss in the total.
+fn weigh(
+    context: &RunContext,
+    run: &ArmRun,
+    new: Batch,
+    replay: Option<&ReplayBatch>,
+) -> Result<Vec<WeightedBatch>, ArmError> {
+    let batches = objective::batches(&run.spec, new, replay, context.suite.reduction());
+    batches.map_err(|what| ArmError::Unsupported {
+        strategy: run.spec.strategy.clone(),
+        what,
+    })
+}
+
+/// Tells of live progress, where that is due.
+fn report_progress(
+    context: &RunContext,
+    run: &ArmRun,
+    pace: &mut Pace,
+    progress: Progress,
+) -> Result<(), ArmError> {
+    if let Some(tokens_per_second) = pace.due(run.learner.cost.tokens_trained) {
+        let progress = Progress {
+            tokens_per_second,
+            ..progress
+        };
+        let point = run.learner.point;
+        for &arm in &run.members {
+            let event = progress.event(arm, point.phase, point.step);
+            context.journal.emit(event)?;
+        }
+    }
+    Ok(())
+}
+
+/// Evaluates every dataset and puts the scores into the events.
+///
+/// # Errors
+/// Where the device or the disk fails.
+pub(super) fn evaluate(context: &mut RunContext, run: &mut ArmRun) -> Result<(), TrainError> {
+    let scores = run.learner.evaluate(
+        context.config,
+        context.suite,
+        context.questions,
+        &mut context.engine,
+    )?;
+    let evaluation = Evaluation {
+        phase: run.learner.point.phase,
+        step: run.learner.point.step,
+        cost: run.learner.cost,
+        scores,
+    };
+    for &arm in &run.members {
+        context.journal.emit(evaluation.event(arm))?;
+    }
+    if run.strategy.is_none() {
+        run.evaluations.push(evaluation);
+    }
+    Ok(())
+}
