@@ -156,111 +156,106 @@ fn bad_input_is_named_and_exits_with_1() {
     fs::create_dir(lab.path("nothing")).expect("folder");
     fs::write(lab.path("torn.gguf"), b"GGUF\x03\0\0\0").expect("write");
     let small = tokenizer();
-    let fails = |args: &[&str], tokenizer: &str, texts: &[&str]| {
+    for (args, tokenizer, texts) in bad_commands(&small) {
         let args = [&["data"], args, &["--tokenizer", tokenizer]].concat();
         let done = lab.forgetlab(&args).exits(1).says(texts);
         assert_eq!(done.out, "", "{done}");
         assert_eq!(done.err.matches("error:").count(), 1, "{done}");
-    };
-    fails(
-        &["preview", "empty.jsonl"],
-        &small,
-        &["empty.jsonl is empty", "documents"],
-    );
-    fails(&["preview", "empty.txt"], &small, &["empty.txt is empty"]);
-    fails(
-        &["preview", "user.jsonl"],
-        &small,
-        &["user.jsonl, line 2", "no assistant turn"],
-    );
-    fails(
-        &["preview", "torn.jsonl"],
-        &small,
-        &["torn.jsonl, line 2", "JSON"],
-    );
-    fails(
-        &["preview", "gone.jsonl"],
-        &small,
-        &["gone.jsonl", "No such file"],
-    );
-    fails(
-        &["preview", "--questions", "q.jsonl"],
-        &small,
-        &["q.jsonl, line 2", "`answer` is 2", "2 choices", "0 to 1"],
-    );
-    fails(
-        &["preview", "--questions", "empty.jsonl"],
-        &small,
-        &["empty.jsonl is empty", "questions"],
-    );
-    fails(
-        &["preview", "en.txt"],
-        "no-bos",
-        &["no-bos has no BOS token", "`bos`"],
-    );
-    fails(
-        &["preview", "chat.jsonl"],
-        "no-bos",
-        &["no-bos has no chat template"],
-    );
-    fails(
-        &["preview", "chat.jsonl"],
-        "raises",
-        &["chat.jsonl, line 1", "refuses", "Only pirates!"],
-    );
-    fails(
-        &["preview", "en.txt"],
-        "nothing",
-        &["nothing holds no tokenizer", "tokenizer.json"],
-    );
-    fails(
-        &["preview", "en.txt"],
-        "torn.gguf",
-        &["torn.gguf", "not a GGUF"],
-    );
-    fails(
-        &["preview", "chat.jsonl", "--text", "body"],
-        &small,
-        &["line 1", "no field `body`", "`prompt`"],
-    );
-    fails(
-        &["preview", "en.txt", "--bos", "<s>"],
-        &small,
-        &["no token `<s>`", "<|eot_id|>"],
-    );
-    fails(
-        &["prepare", "en.txt", "--out", "set.safetensors"],
-        &small,
-        &["nothing to evaluate on", "held_out"],
-    );
-    fails(
-        &["prepare", "en.txt", "--out", "x", "--seq-len", "1"],
-        &small,
-        &["seq_len = 1"],
-    );
-    fails(
-        &[
-            "prepare",
-            "en.txt",
-            "--held-out",
-            "0",
-            "--out",
-            "gone/set.safetensors",
-        ],
-        &small,
-        &["gone", "No such file"],
-    );
-    let unknown = [
-        "data",
-        "preview",
-        "en.txt",
-        "--separator",
-        "tab",
-        "--tokenizer",
-        &small,
-    ];
-    lab.forgetlab(&unknown)
-        .exits(2)
-        .says(&["`tab`", "`eos`, `bos`, `none`"]);
-    assert!(!lab.path("set.safetensors").exists());
+    }
+}
+
+/// What follows `data`, the tokenizer, and what must be said.
+type Bad<'a> = (&'a [&'a str], &'a str, &'a [&'a str]);
+
+fn bad_commands(small: &str) -> Vec<Bad<'_>> {
+    vec![
+        (
+            &["preview", "empty.jsonl"],
+            small,
+            &["empty.jsonl is empty", "documents"],
+        ),
+        (&["preview", "empty.txt"], small, &["empty.txt is empty"]),
+        (
+            &["preview", "user.jsonl"],
+            small,
+            &["user.jsonl, line 2", "no assistant turn"],
+        ),
+        (
+            &["preview", "torn.jsonl"],
+            small,
+            &["torn.jsonl, line 2", "JSON"],
+        ),
+        (
+            &["preview", "gone.jsonl"],
+            small,
+            &["gone.jsonl", "No such file"],
+        ),
+        (
+            &["preview", "--questions", "q.jsonl"],
+            small,
+            &["q.jsonl, line 2", "`answer` is 2", "2 choices", "0 to 1"],
+        ),
+        (
+            &["preview", "--questions", "empty.jsonl"],
+            small,
+            &["empty.jsonl is empty", "questions"],
+        ),
+        (
+            &["preview", "en.txt"],
+            "no-bos",
+            &["no-bos has no BOS token", "`bos`"],
+        ),
+        (
+            &["preview", "chat.jsonl"],
+            "no-bos",
+            &["no-bos has no chat template"],
+        ),
+        (
+            &["preview", "chat.jsonl"],
+            "raises",
+            &["chat.jsonl, line 1", "refuses", "Only pirates!"],
+        ),
+        (
+            &["preview", "en.txt"],
+            "nothing",
+            &["nothing holds no tokenizer", "tokenizer.json"],
+        ),
+        (
+            &["preview", "en.txt"],
+            "torn.gguf",
+            &["torn.gguf", "not a GGUF"],
+        ),
+        (
+            &["preview", "chat.jsonl", "--text", "body"],
+            small,
+            &["line 1", "no field `body`", "`prompt`"],
+        ),
+        (
+            &["preview", "en.txt", "--bos", "<s>"],
+            small,
+            &["no token `<s>`", "<|eot_id|>"],
+        ),
+        (
+            &["prepare", "en.txt", "--out", "set.safetensors"],
+            small,
+            &["nothing to evaluate on", "held_out"],
+        ),
+        (
+            &["prepare", "en.txt", "--out", "x", "--seq-len", "1"],
+            small,
+            &["seq_len = 1"],
+        ),
+        (
+            &[
+                "prepare",
+                "en.txt",
+                "--held-out",
+                "0",
+                "--out",
+                "gone/set.safetensors",
+            ],
+            small,
+            &["gone", "No such file"],
+        ),
+    ]
 }

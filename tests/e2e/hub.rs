@@ -63,10 +63,8 @@ fn the_hub_is_asked_and_its_refusals_are_explained() {
     inspect(&lab, "org/none").exits(1).says(&says);
 }
 
-/// Else a run on what the hub has would find something else than one on the same files, or could not go on
-/// without it.
-#[test]
-fn a_run_on_model_and_data_of_the_hub_equals_one_on_files_and_goes_on_without_the_hub() {
+/// A hub with the model and the data that are built in.
+fn hub_with_the_built_in() -> FakeHub {
     let lab = Lab::new();
     let export = ["model", "export", "builtin:tiny-llama", "--to", "tiny"];
     lab.forgetlab(&export).exits(0);
@@ -82,14 +80,20 @@ fn a_run_on_model_and_data_of_the_hub_equals_one_on_files_and_goes_on_without_th
         ("test/none.jsonl", b"no JSON".to_vec()),
         readme.clone(),
     ];
-    let fake = FakeHub::default()
+    FakeHub::default()
         .with("models/org/tiny", &model)
         .with("datasets/org/verilog", &verilog)
         .with(
             "datasets/org/quiz",
             &[("quiz.jsonl", data("questions.jsonl")), readme],
-        );
-    let (endpoint, fake) = fake.serve();
+        )
+}
+
+/// Else a run on what the hub has would find something else than one on the same files, or could not go on
+/// without it.
+#[test]
+fn a_run_on_model_and_data_of_the_hub_equals_one_on_files_and_goes_on_without_the_hub() {
+    let (endpoint, fake) = hub_with_the_built_in().serve();
     let mut lab = lab_with_hub(&endpoint);
     let smoke = |more: &[&'static str]| -> Vec<&'static str> {
         let command = "run instruct --preset smoke --threads 1 --arms none,bos-prompted:kl --out";
@@ -147,13 +151,8 @@ fn a_run_on_model_and_data_of_the_hub_equals_one_on_files_and_goes_on_without_th
     live.signal(Signal::TERM);
     live.end().exits(130);
 
-    let preview = [
-        "data",
-        "preview",
-        "hub:org/verilog:train",
-        "--tokenizer",
-        "org/tiny",
-    ];
+    let preview = "data preview hub:org/verilog:train --tokenizer org/tiny";
+    let preview: Vec<&str> = preview.split(' ').collect();
     lab.forgetlab(&preview)
         .exits(1)
         .says(&["hub:org/verilog:train", "cannot reach"]);

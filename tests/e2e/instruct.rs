@@ -28,6 +28,39 @@ fn must_equal(run: &Path, other: &Path, why: &str) {
     }
 }
 
+/// Standard errors by their formula, and the accuracies of `metrics.csv`.
+fn choices_agree_with_metrics(run: &Path, metrics: &Table, arms: usize) {
+    let choices = Table::read(&run.join("choices.csv"));
+    assert_eq!(choices.rows.len(), arms * (4 + 2 + 2));
+    for row in &choices.rows {
+        let (n, p) = (number(&row["questions"]), number(&row["accuracy"]));
+        // The sample's standard deviation over √n.
+        let stderr = (p * (1.0 - p) / (n - 1.0)).sqrt();
+        assert!(
+            (number(&row["accuracy_stderr"]) - stderr).abs() < 1e-9,
+            "{row:?}"
+        );
+        let plain = row["dataset"].starts_with("plain");
+        assert_eq!(row["accuracy_normalised"].is_empty(), !plain, "{row:?}");
+        assert_eq!(
+            row["accuracy_normalised_stderr"].is_empty(),
+            !plain,
+            "{row:?}"
+        );
+        let same = metrics.rows.iter().find(|metric| {
+            ["arm", "step", "dataset"]
+                .iter()
+                .all(|&key| metric[key] == row[key])
+        });
+        let column = if plain {
+            "accuracy_normalised"
+        } else {
+            "accuracy"
+        };
+        assert_eq!(same.expect("in metrics.csv")["accuracy"], row[column]);
+    }
+}
+
 /// Else a researcher would look in vain for what the study was run for.
 #[test]
 fn losses_questions_replay_and_retention_are_in_the_files_of_a_run() {
@@ -86,35 +119,7 @@ fn losses_questions_replay_and_retention_are_in_the_files_of_a_run() {
         }
     }
 
-    let choices = Table::read(&run.join("choices.csv"));
-    assert_eq!(choices.rows.len(), arms.len() * (4 + 2 + 2));
-    for row in &choices.rows {
-        let (n, p) = (number(&row["questions"]), number(&row["accuracy"]));
-        // The sample's standard deviation over √n.
-        let stderr = (p * (1.0 - p) / (n - 1.0)).sqrt();
-        assert!(
-            (number(&row["accuracy_stderr"]) - stderr).abs() < 1e-9,
-            "{row:?}"
-        );
-        let plain = row["dataset"].starts_with("plain");
-        assert_eq!(row["accuracy_normalised"].is_empty(), !plain, "{row:?}");
-        assert_eq!(
-            row["accuracy_normalised_stderr"].is_empty(),
-            !plain,
-            "{row:?}"
-        );
-        let same = metrics.rows.iter().find(|metric| {
-            ["arm", "step", "dataset"]
-                .iter()
-                .all(|&key| metric[key] == row[key])
-        });
-        let column = if plain {
-            "accuracy_normalised"
-        } else {
-            "accuracy"
-        };
-        assert_eq!(same.expect("in metrics.csv")["accuracy"], row[column]);
-    }
+    choices_agree_with_metrics(&run, &metrics, arms.len());
 
     let replay = Table::read(&run.join("replay.csv"));
     assert_eq!(

@@ -157,7 +157,7 @@ fn measure(shape: Shape, work: Work, args: &Args) -> anyhow::Result<()> {
     // The first steps grow the buffers.
     bench.run(time.mul_f64(0.1))?;
     // Before the matrices of the peak are made.
-    let memory = [Some(predicted).filter(|_| on_cpu), peak_memory()];
+    let resident = peak_memory();
     // The peak is the CPU's: on a GPU there is nothing to compare with.
     let peak = || match on_cpu {
         true => gemm_peak(args.threads.into(), Duration::from_millis(100)),
@@ -166,89 +166,101 @@ fn measure(shape: Shape, work: Work, args: &Args) -> anyhow::Result<()> {
     let before = peak();
     let measured = bench.run(time)?;
     let peak = before.max(peak());
+    let report = Report {
+        shape,
+        work,
+        args,
+        measured,
+        peak,
+        predicted: Some(predicted).filter(|_| on_cpu),
+        resident,
+    };
     let mut out = io::stdout().lock();
     if args.json {
-        writeln!(out, "{}", json(shape, work, args, measured, peak, memory))?;
+        writeln!(out, "{}", report.json())?;
     } else {
-        show(&mut out, shape, work, args, measured, peak, memory)?;
+        report.show(&mut out)?;
     }
     Ok(())
 }
 
-fn json(
+/// A measurement, to be printed.
+struct Report<'a> {
     shape: Shape,
     work: Work,
-    args: &Args,
-    m: Measured,
+    args: &'a Args,
+    measured: Measured,
+    /// FLOP/s of the largest matrix products; NaN on a GPU.
     peak: f64,
-    [predicted, resident]: [Option<f64>; 2],
-) -> serde_json::Value {
-    serde_json::json!({
-        "config": shape.name,
-        "work": name(work),
-        "batch_size": shape.batch_size,
-        "replay_rows": shape.replay_rows,
-        "threads": args.threads,
-        "dtype": Precision::from(args.dtype).name(),
-        "tokens_per_second": m.tokens as f64 / m.seconds,
-        "steps": m.steps,
-        "seconds": m.seconds,
-        "peak_rss_bytes": resident,
-        "predicted_bytes": predicted,
-        "gemm_peak_flops": peak,
-        "gemm_share": m.flops / m.seconds / peak,
-    })
+    /// Bytes of memory, predicted and taken at most.
+    predicted: Option<f64>,
+    resident: Option<f64>,
 }
 
-fn show(
-    out: &mut impl Write,
-    shape: Shape,
-    work: Work,
-    args: &Args,
-    m: Measured,
-    peak: f64,
-    [predicted, resident]: [Option<f64>; 2],
-) -> io::Result<()> {
-    let c = shape.model;
-    writeln!(
-        out,
-        "{}, {}: D {}, L {}, H {}, T {}, V {}; {} new rows, {} replayed ones; {} threads",
-        shape.name,
-        name(work),
-        c.d_model,
-        c.n_layers,
-        c.head_dim,
-        shape.seq_len,
-        c.vocab_size,
-        shape.batch_size,
-        if matches!(work, Work::TrainNtp | Work::TrainKl) {
-            shape.replay_rows
-        } else {
-            0
-        },
-        args.threads
-    )?;
-    let (rate, flops) = (m.tokens as f64 / m.seconds, m.flops / m.seconds);
-    writeln!(
-        out,
-        "  {rate:.0} tokens/s ({} steps in {:.1} s)",
-        m.steps, m.seconds
-    )?;
-    if peak.is_finite() {
+impl Report<'_> {
+    fn json(&self) -> serde_json::Value {
+        let (shape, m) = (self.shape, self.measured);
+        serde_json::json!({
+            "config": shape.name,
+            "work": name(self.work),
+            "batch_size": shape.batch_size,
+            "replay_rows": shape.replay_rows,
+            "threads": self.args.threads,
+            "dtype": Precision::from(self.args.dtype).name(),
+            "tokens_per_second": m.tokens as f64 / m.seconds,
+            "steps": m.steps,
+            "seconds": m.seconds,
+            "peak_rss_bytes": self.resident,
+            "predicted_bytes": self.predicted,
+            "gemm_peak_flops": self.peak,
+            "gemm_share": m.flops / m.seconds / self.peak,
+        })
+    }
+
+    fn show(&self, out: &mut impl Write) -> io::Result<()> {
+        let (shape, m, c) = (self.shape, self.measured, self.shape.model);
         writeln!(
             out,
-            "  {:.2} of the matrix-product peak: {:.0} of {:.0} GFLOP/s",
-            flops / peak,
-            flops / 1e9,
-            peak / 1e9
+            "{}, {}: D {}, L {}, H {}, T {}, V {}; {} new rows, {} replayed ones; {} threads",
+            shape.name,
+            name(self.work),
+            c.d_model,
+            c.n_layers,
+            c.head_dim,
+            shape.seq_len,
+            c.vocab_size,
+            shape.batch_size,
+            if matches!(self.work, Work::TrainNtp | Work::TrainKl) {
+                shape.replay_rows
+            } else {
+                0
+            },
+            self.args.threads
         )?;
-    } else {
-        writeln!(out, "  {:.0} GFLOP/s", flops / 1e9)?;
+        let (rate, flops) = (m.tokens as f64 / m.seconds, m.flops / m.seconds);
+        writeln!(
+            out,
+            "  {rate:.0} tokens/s ({} steps in {:.1} s)",
+            m.steps, m.seconds
+        )?;
+        if self.peak.is_finite() {
+            writeln!(
+                out,
+                "  {:.2} of the matrix-product peak: {:.0} of {:.0} GFLOP/s",
+                flops / self.peak,
+                flops / 1e9,
+                self.peak / 1e9
+            )?;
+        } else {
+            writeln!(out, "  {:.0} GFLOP/s", flops / 1e9)?;
+        }
+        if let [Some(predicted), Some(resident)] =
+            [self.predicted, self.resident].map(|b| b.map(human_bytes))
+        {
+            writeln!(out, "  {resident} of memory at most, {predicted} predicted")?;
+        }
+        Ok(())
     }
-    if let [Some(predicted), Some(resident)] = [predicted, resident].map(|b| b.map(human_bytes)) {
-        writeln!(out, "  {resident} of memory at most, {predicted} predicted")?;
-    }
-    Ok(())
 }
 
 fn name(work: Work) -> &'static str {

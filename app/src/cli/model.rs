@@ -10,7 +10,7 @@ use clap::ValueEnum;
 use forgetlab_engine::memory::available_memory;
 use forgetlab_engine::model::{Layout, ModelConfig};
 use forgetlab_engine::pretrained::{
-    self, Export, Hub, Pretrained, PretrainedError, Source, builtin,
+    self, Export, Hub, Pretrained, PretrainedError, Source, Storage, builtin,
 };
 use forgetlab_engine::{Batching, Demand, human_bytes};
 use forgetlab_study::experiment::ModelSpec;
@@ -86,30 +86,8 @@ fn inspect(args: &Inspect) -> anyhow::Result<()> {
     writeln!(out, "{}", model.name)?;
     let mut line = |what: &str, text: String| writeln!(out, "  {what:14} {text}");
 
-    line(
-        "source",
-        match &model.source {
-            Source::Folder(_) => "Hugging Face folder".into(),
-            Source::Gguf(_) => "GGUF file".into(),
-            Source::Builtin => "built in".into(),
-            Source::Hub(snapshot) => {
-                let (revision, commit) = (&snapshot.revision, &snapshot.commit);
-                format!("hub, revision {revision}, commit {commit}")
-            }
-        },
-    )?;
-    let dtypes = storage
-        .dtypes
-        .iter()
-        .map(|(dtype, n)| format!("{n} tensors {dtype}"));
-    let dtypes: Vec<String> = dtypes.collect();
-    let size = human_bytes(storage.bytes as f64);
-    let stored = match (&model.source, dtypes.is_empty()) {
-        (Source::Builtin, _) => "random, drawn when loaded, the same every time".into(),
-        (_, true) => format!("{size} on disk, not fetched yet"),
-        (_, false) => format!("{size} on disk, {}", dtypes.join(", ")),
-    };
-    line("weights", stored)?;
+    line("source", source_in_words(&model.source))?;
+    line("weights", weights_in_words(&model.source, &storage))?;
     line("architecture", "llama".into())?;
     let sizes = format!(
         "width {}, {} blocks, {} query heads on {} key/value heads of {}, MLP {}",
@@ -165,6 +143,31 @@ fn inspect(args: &Inspect) -> anyhow::Result<()> {
         writeln!(out, "  {:36} {}", "available now", human_bytes(bytes))?;
     }
     Ok(())
+}
+
+fn source_in_words(source: &Source) -> String {
+    match source {
+        Source::Folder(_) => "Hugging Face folder".into(),
+        Source::Gguf(_) => "GGUF file".into(),
+        Source::Builtin => "built in".into(),
+        Source::Hub(snapshot) => {
+            let (revision, commit) = (&snapshot.revision, &snapshot.commit);
+            format!("hub, revision {revision}, commit {commit}")
+        }
+    }
+}
+
+fn weights_in_words(source: &Source, storage: &Storage) -> String {
+    let dtypes = storage.dtypes.iter();
+    let dtypes: Vec<String> = dtypes
+        .map(|(dtype, n)| format!("{n} tensors {dtype}"))
+        .collect();
+    let size = human_bytes(storage.bytes as f64);
+    match (source, dtypes.is_empty()) {
+        (Source::Builtin, _) => "random, drawn when loaded, the same every time".into(),
+        (_, true) => format!("{size} on disk, not fetched yet"),
+        (_, false) => format!("{size} on disk, {}", dtypes.join(", ")),
+    }
 }
 
 /// Bytes of training a student on so many rows, or of sampling rows alone.

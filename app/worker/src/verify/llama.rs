@@ -4,13 +4,12 @@ use forgetlab_engine::model::{ModelConfig, Params};
 use forgetlab_engine::ops::Precision;
 use forgetlab_engine::pretrained::{from_hugging_face, to_hugging_face};
 use forgetlab_engine::{
-    AdamW, AdamWConfig, Engine, EngineError, LossBatch, LossReport, Request, Sampling, Stream,
-    Weights,
+    AdamW, Engine, EngineError, LossBatch, LossReport, Request, Sampling, Stream, Weights,
 };
 use safetensors::{Dtype, SafeTensors};
 use serde::Deserialize;
 
-use super::{Check, Fixture, ParityError, Tolerance};
+use super::{Check, Fixture, FixtureAdamW, ParityError, Tolerance};
 
 /// What `parity.json` holds.
 #[derive(Deserialize)]
@@ -27,11 +26,9 @@ struct Settings {
 #[derive(Deserialize)]
 struct Optimizer {
     lr: f64,
-    b1: f64,
-    b2: f64,
-    eps: f64,
-    weight_decay: f64,
     schedule: String,
+    #[serde(flatten)]
+    adamw: FixtureAdamW,
 }
 
 /// Checks logits, losses, gradients, updated weights and greedy text of a Llama against a fixture.
@@ -92,13 +89,7 @@ pub fn verify_llama(
         checks.push(tolerance.relative(&name, &found, &fixture.expected(&name)?)?);
     }
 
-    let o = &settings.optimizer;
-    let config = AdamWConfig {
-        beta1: o.b1,
-        beta2: o.b2,
-        eps: o.eps,
-        weight_decay: o.weight_decay,
-    };
+    let config = settings.optimizer.adamw.config();
     let mut optimizer = engine.optimizer(AdamW::new(config, layout.len))?;
     let mut trained = student;
     for step in 0..settings.steps {
@@ -107,7 +98,7 @@ pub fn verify_llama(
             let name = format!("total_loss_each_step[{step}]");
             checks.push(tolerance.scalar(name, report.total, expected));
         }
-        engine.update(&mut trained, &mut optimizer, o.lr)?;
+        engine.update(&mut trained, &mut optimizer, settings.optimizer.lr)?;
     }
     for (tensor, _, found) in to_hugging_face(trained.download()?.as_ref()) {
         let name = format!("after.{tensor}");

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use forgetlab_engine::model::{Layout, ModelConfig, Params};
 use forgetlab_engine::ops::head::PositionLoss;
 use forgetlab_engine::pretrained::{from_reference_layout, to_reference_layout};
-use forgetlab_engine::{AdamW, AdamWConfig, Engine, EngineError, LossBatch, LossReport, Weights};
+use forgetlab_engine::{AdamW, Engine, EngineError, LossBatch, LossReport, Weights};
 use safetensors::SafeTensors;
 use serde::Deserialize;
 
-use super::{Check, Fixture, ParityError, Tolerance};
+use super::{Check, Fixture, FixtureAdamW, ParityError, Tolerance};
 
 #[derive(Deserialize)]
 struct Meta {
@@ -36,10 +36,8 @@ struct MetaModel {
 struct MetaOptimizer {
     peak_lr: f64,
     schedule: String,
-    b1: f64,
-    b2: f64,
-    eps: f64,
-    weight_decay: f64,
+    #[serde(flatten)]
+    adamw: FixtureAdamW,
 }
 
 #[derive(Deserialize)]
@@ -47,6 +45,24 @@ struct MetaLoss {
     total: f64,
     ntp: f64,
     replay: f64,
+}
+
+impl MetaModel {
+    fn config(&self) -> Result<ModelConfig, ParityError> {
+        if self.head_dim == 0
+            || !self.head_dim.is_multiple_of(2)
+            || !self.d_model.is_multiple_of(self.head_dim)
+            || self.seq_len < 2
+        {
+            return Err(ParityError::Meta("impossible sizes in `model`".into()));
+        }
+        Ok(ModelConfig::mini(
+            self.d_model,
+            self.n_layers,
+            self.head_dim,
+            self.vocab,
+        ))
+    }
 }
 
 impl MetaOptimizer {
@@ -101,16 +117,8 @@ pub fn verify_mini(
     let fixture = Fixture {
         file: SafeTensors::deserialize(bytes)?,
     };
-    let m = &meta.model;
-    let (t, v) = (m.seq_len, m.vocab);
-    if m.head_dim == 0
-        || !m.head_dim.is_multiple_of(2)
-        || !m.d_model.is_multiple_of(m.head_dim)
-        || t < 2
-    {
-        return Err(ParityError::Meta("impossible sizes in `model`".into()));
-    }
-    let mut engine = engine(ModelConfig::mini(m.d_model, m.n_layers, m.head_dim, v))?;
+    let (t, v) = (meta.model.seq_len, meta.model.vocab);
+    let mut engine = engine(meta.model.config()?)?;
     let layout = engine.layout().clone();
     let tolerance = Tolerance::of(engine.precision());
     let student = engine.weights(weights(&fixture, "theta", &layout)?)?;
@@ -149,14 +157,8 @@ pub fn verify_mini(
 
     let objective = Objective::new("kl_pre", &tokens, &replay, t, meta.coeff)?;
     let o = &meta.optimizer;
-    let config = AdamWConfig {
-        beta1: o.b1,
-        beta2: o.b2,
-        eps: o.eps,
-        weight_decay: o.weight_decay,
-    };
     let warmup = o.warmup()?;
-    let mut optimizer = engine.optimizer(AdamW::new(config, layout.len))?;
+    let mut optimizer = engine.optimizer(AdamW::new(o.adamw.config(), layout.len))?;
     let mut trained = student.clone();
     let steps = meta.steps as u64;
     let schedule = forgetlab_study::experiment::Schedule::Constant;

@@ -3,10 +3,11 @@
 mod llama;
 mod mini;
 
-use forgetlab_engine::EngineError;
 use forgetlab_engine::ops::Precision;
 use forgetlab_engine::pretrained::LayoutError;
+use forgetlab_engine::{AdamWConfig, EngineError};
 use safetensors::{Dtype, SafeTensors};
+use serde::Deserialize;
 
 pub use llama::verify_llama;
 pub use mini::verify_mini;
@@ -78,6 +79,26 @@ impl Tolerance {
             Precision::Bf16 => (8e-2, 1e-2),
         };
         Self { relative, absolute }
+    }
+}
+
+/// AdamW's settings, as fixtures name them.
+#[derive(Deserialize)]
+struct FixtureAdamW {
+    b1: f64,
+    b2: f64,
+    eps: f64,
+    weight_decay: f64,
+}
+
+impl FixtureAdamW {
+    fn config(&self) -> AdamWConfig {
+        AdamWConfig {
+            beta1: self.b1,
+            beta2: self.b2,
+            eps: self.eps,
+            weight_decay: self.weight_decay,
+        }
     }
 }
 

@@ -51,13 +51,10 @@ pub(super) fn open(path: &Path) -> Result<Parts, TokenizerError> {
         _ => special.bos.is_some() && first == special.bos,
     };
     let template = template(folder, &files.config)?;
-    let mut hasher = blake3::Hasher::new();
-    hasher.update(&bytes);
-    hasher.update(format!("{special:?} {template:?}").as_bytes());
     Ok(Parts {
         inner,
+        json: bytes.into(),
         name: path.display().to_string(),
-        hash: hasher.finalize().to_hex().to_string(),
         special,
         stop,
         adds_bos,

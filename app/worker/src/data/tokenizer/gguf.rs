@@ -87,13 +87,10 @@ pub(super) fn parts(path: &Path, metadata: &GgufMetadata) -> Result<Parts, Token
     stop.dedup();
     let adds_bos = metadata.flag("tokenizer.ggml.add_bos_token")?;
     let template = metadata.text("tokenizer.chat_template")?;
-    let mut hasher = blake3::Hasher::new();
-    hasher.update(tokenizer.as_bytes());
-    hasher.update(format!("{special:?} {template:?}").as_bytes());
     Ok(Parts {
         inner,
+        json: tokenizer.into_bytes(),
         name: path.display().to_string(),
-        hash: hasher.finalize().to_hex().to_string(),
         special,
         stop,
         adds_bos: adds_bos.unwrap_or(llama3),

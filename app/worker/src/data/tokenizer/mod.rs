@@ -86,13 +86,8 @@ fn hint(tokens: &[String]) -> String {
 
 /// A model's tokenizer, its special tokens and its chat template.
 pub struct Tokenizer {
-    inner: tokenizers::Tokenizer,
-    name: String,
+    parts: Parts,
     hash: String,
-    special: SpecialTokens,
-    stop: Vec<u32>,
-    adds_bos: bool,
-    template: Option<String>,
     vocab_size: usize,
     /// Texts of the special tokens, longest first.
     special_texts: Vec<String>,
@@ -101,8 +96,9 @@ pub struct Tokenizer {
 /// What a folder or a GGUF file says of its tokenizer.
 struct Parts {
     inner: tokenizers::Tokenizer,
+    /// The `tokenizer.json` it was read from or rebuilt as.
+    json: Vec<u8>,
     name: String,
-    hash: String,
     special: SpecialTokens,
     stop: Vec<u32>,
     adds_bos: bool,
@@ -138,11 +134,8 @@ impl Tokenizer {
     /// # Errors
     /// When the tokenizers library refuses.
     pub fn to_json(&self) -> Result<String, TokenizerError> {
-        let failed = |error: tokenizers::Error| TokenizerError::Failed {
-            name: self.name.clone(),
-            problem: error.to_string(),
-        };
-        self.inner.to_string(true).map_err(failed)
+        let json = self.parts.inner.to_string(true);
+        json.map_err(|error| self.parts.failed(error))
     }
 
     /// The tokenizer that the metadata of a GGUF file describes; `path` is for messages.
@@ -153,41 +146,29 @@ impl Tokenizer {
         Self::new(gguf::parts(path, metadata)?)
     }
 
-    fn new(parts: Parts) -> Result<Self, TokenizerError> {
-        let Parts {
-            mut inner,
-            name,
-            hash,
-            special,
-            stop,
-            adds_bos,
-            template,
-        } = parts;
-        let failed = |problem: tokenizers::Error| TokenizerError::Failed {
-            name: name.clone(),
-            problem: problem.to_string(),
-        };
-        inner.with_truncation(None).map_err(failed)?;
-        inner.with_padding(None);
+    fn new(mut parts: Parts) -> Result<Self, TokenizerError> {
+        let truncation = parts.inner.with_truncation(None).map(drop);
+        truncation.map_err(|problem| parts.failed(problem))?;
+        parts.inner.with_padding(None);
         // A post-processor adds special tokens and trims spaces off offsets; neither is wanted.
-        inner.with_post_processor(None::<PostProcessorWrapper>);
-        let added = inner.get_added_tokens_decoder();
+        parts
+            .inner
+            .with_post_processor(None::<PostProcessorWrapper>);
+        let added = parts.inner.get_added_tokens_decoder();
         let mut special_texts: Vec<String> = added
             .into_values()
             .filter(|token| token.special)
             .map(|token| token.content)
             .collect();
         special_texts.sort_by(|a, b| b.len().cmp(&a.len()).then_with(|| a.cmp(b)));
-        let last = inner.get_vocab(true).into_values().max();
+        let last = parts.inner.get_vocab(true).into_values().max();
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(&std::mem::take(&mut parts.json));
+        hasher.update(format!("{:?} {:?}", parts.special, parts.template).as_bytes());
         Ok(Self {
+            parts,
+            hash: hasher.finalize().to_hex().to_string(),
             vocab_size: last.map_or(0, |id| id as usize + 1),
-            inner,
-            name,
-            hash,
-            special,
-            stop,
-            adds_bos,
-            template,
             special_texts,
         })
     }
@@ -197,8 +178,11 @@ impl Tokenizer {
     /// # Errors
     /// Where the tokenizer fails.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>, TokenizerError> {
-        let encoding = self.inner.encode_fast(text, false);
-        Ok(encoding.map_err(|e| self.failed(e))?.get_ids().to_vec())
+        let encoding = self.parts.inner.encode_fast(text, false);
+        Ok(encoding
+            .map_err(|e| self.parts.failed(e))?
+            .get_ids()
+            .to_vec())
     }
 
     /// Token ids of a text, and the bytes of the text that each stands for. Tokens that share the
@@ -210,7 +194,11 @@ impl Tokenizer {
         &self,
         text: &str,
     ) -> Result<Vec<(u32, Range<usize>)>, TokenizerError> {
-        let encoding = self.inner.encode(text, false).map_err(|e| self.failed(e))?;
+        let encoding = self
+            .parts
+            .inner
+            .encode(text, false)
+            .map_err(|e| self.parts.failed(e))?;
         let spans = encoding.get_offsets().iter().map(|&(from, to)| from..to);
         Ok(encoding.get_ids().iter().copied().zip(spans).collect())
     }
@@ -220,12 +208,15 @@ impl Tokenizer {
     /// # Errors
     /// Where the tokenizer fails.
     pub fn decode(&self, tokens: &[u32]) -> Result<String, TokenizerError> {
-        self.inner.decode(tokens, false).map_err(|e| self.failed(e))
+        self.parts
+            .inner
+            .decode(tokens, false)
+            .map_err(|e| self.parts.failed(e))
     }
 
     /// BOS, EOS and padding, where the model has them.
     pub fn special_tokens(&self) -> SpecialTokens {
-        self.special
+        self.parts.special
     }
 
     /// The token that begins a text.
@@ -233,19 +224,19 @@ impl Tokenizer {
     /// # Errors
     /// [`TokenizerError::NoBos`] where there is none.
     pub fn bos(&self) -> Result<u32, TokenizerError> {
-        self.special.bos.ok_or_else(|| TokenizerError::NoBos {
-            name: self.name.clone(),
+        self.parts.special.bos.ok_or_else(|| TokenizerError::NoBos {
+            name: self.parts.name.clone(),
         })
     }
 
     /// Tokens at which generation ends: EOS and what the generation configuration adds.
     pub fn stop_tokens(&self) -> &[u32] {
-        &self.stop
+        &self.parts.stop
     }
 
     /// Whether the model expects plain text to begin with BOS.
     pub fn adds_bos(&self) -> bool {
-        self.adds_bos
+        self.parts.adds_bos
     }
 
     /// Id of a token by its name, e.g. `<|endoftext|>`.
@@ -253,10 +244,11 @@ impl Tokenizer {
     /// # Errors
     /// [`TokenizerError::NoToken`] lists the special tokens there are.
     pub fn token_id(&self, token: &str) -> Result<u32, TokenizerError> {
-        self.inner
+        self.parts
+            .inner
             .token_to_id(token)
             .ok_or_else(|| TokenizerError::NoToken {
-                name: self.name.clone(),
+                name: self.parts.name.clone(),
                 token: token.into(),
                 near: self.special_texts.iter().take(20).cloned().collect(),
             })
@@ -264,7 +256,7 @@ impl Tokenizer {
 
     /// Name of a token.
     pub fn token_name(&self, id: u32) -> Option<String> {
-        self.inner.id_to_token(id)
+        self.parts.inner.id_to_token(id)
     }
 
     /// Length in bytes of the special token that `text` begins with.
@@ -282,19 +274,21 @@ impl Tokenizer {
 
     /// The chat template, in Jinja.
     pub fn template(&self) -> Option<&str> {
-        self.template.as_deref()
+        self.parts.template.as_deref()
     }
 
     /// Where the tokenizer came from.
     pub fn name(&self) -> &str {
-        &self.name
+        &self.parts.name
     }
 
     /// Hash of all that decides what a text becomes.
     pub fn hash(&self) -> &str {
         &self.hash
     }
+}
 
+impl Parts {
     fn failed(&self, problem: tokenizers::Error) -> TokenizerError {
         TokenizerError::Failed {
             name: self.name.clone(),
@@ -306,7 +300,7 @@ impl Tokenizer {
 impl fmt::Debug for Tokenizer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Tokenizer")
-            .field("name", &self.name)
+            .field("name", &self.parts.name)
             .field("vocab_size", &self.vocab_size)
             .finish_non_exhaustive()
     }

@@ -203,7 +203,7 @@ fn a_gguf_tokenizer_equals_the_folder_it_was_made_from() {
         let mut changed = metadata();
         changed.insert("tokenizer.ggml.pre".into(), Value::String(pre.into()));
         let tokenizer = Tokenizer::from_gguf(path, &changed).unwrap();
-        let pre = tokenizer.inner.get_pre_tokenizer().unwrap();
+        let pre = tokenizer.parts.inner.get_pre_tokenizer().unwrap();
         let mut string = tokenizers::PreTokenizedString::from(text);
         tokenizers::PreTokenizer::pre_tokenize(pre, &mut string).unwrap();
         let splits = string.get_splits(
