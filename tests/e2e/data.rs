@@ -167,6 +167,7 @@ fn bad_input_is_named_and_exits_with_1() {
 /// What follows `data`, the tokenizer, and what must be said.
 type Bad<'a> = (&'a [&'a str], &'a str, &'a [&'a str]);
 
+#[allow(clippy::too_many_lines, reason = "a table of checks")]
 fn bad_commands(small: &str) -> Vec<Bad<'_>> {
     vec![
         (

@@ -28,6 +28,29 @@ fn must_equal(run: &Path, other: &Path, why: &str) {
     }
 }
 
+/// One look an interval at what each arm replays, with figures that can be.
+fn replay_is_looked_at(run: &Path, arms: &[&str]) {
+    let replay = Table::read(&run.join("replay.csv"));
+    assert_eq!(replay.values("arm"), arms, "`none` replays nothing");
+    for arm in arms {
+        let rows = replay.arm(arm);
+        let steps: Vec<&str> = rows.iter().map(|row| row["step"].as_str()).collect();
+        assert_eq!(steps, ["0", "4", "8"], "{arm}: a look an interval");
+        for row in rows {
+            assert_eq!(row["rows"], "2", "the whole batch");
+            let nll = number(&row["nll"]);
+            // A random model of 1024 tokens knows next to nothing: ln 1024 = 6.9.
+            assert!((3.0..9.0).contains(&nll), "{row:?}");
+            let shares = ["distinct_1", "distinct_2", "distinct_3", "distinct_4"];
+            assert!(
+                shares
+                    .iter()
+                    .all(|&n| (0.0..=1.0).contains(&number(&row[n])))
+            );
+        }
+    }
+}
+
 /// Standard errors by their formula, and the accuracies of `metrics.csv`.
 fn choices_agree_with_metrics(run: &Path, metrics: &Table, arms: usize) {
     let choices = Table::read(&run.join("choices.csv"));
@@ -121,29 +144,7 @@ fn losses_questions_replay_and_retention_are_in_the_files_of_a_run() {
 
     choices_agree_with_metrics(&run, &metrics, arms.len());
 
-    let replay = Table::read(&run.join("replay.csv"));
-    assert_eq!(
-        replay.values("arm"),
-        expected[1..],
-        "`none` replays nothing"
-    );
-    for arm in &expected[1..] {
-        let rows = replay.arm(arm);
-        let steps: Vec<&str> = rows.iter().map(|row| row["step"].as_str()).collect();
-        assert_eq!(steps, ["0", "4", "8"], "{arm}: a look an interval");
-        for row in rows {
-            assert_eq!(row["rows"], "2", "the whole batch");
-            let nll = number(&row["nll"]);
-            // A random model of 1024 tokens knows next to nothing: ln 1024 = 6.9.
-            assert!((3.0..9.0).contains(&nll), "{row:?}");
-            let shares = ["distinct_1", "distinct_2", "distinct_3", "distinct_4"];
-            assert!(
-                shares
-                    .iter()
-                    .all(|&n| (0.0..=1.0).contains(&number(&row[n])))
-            );
-        }
-    }
+    replay_is_looked_at(&run, &expected[1..]);
 
     let svg = fs::read_to_string(run.join("figures/retention.svg")).expect("retention.svg");
     for text in [

@@ -37,7 +37,7 @@ pub struct Shape {
     pub generated: usize,
 }
 
-/// The shapes there are.
+/// Shapes that `forgetlab bench` measures, by name.
 pub const SHAPES: [Shape; 5] = [
     shape("toy", [256, 2, 16, 19], 14, 256, 256),
     shape("text", [128, 4, 32, 4096], 128, 32, 16),
@@ -77,7 +77,7 @@ const fn shape(
     }
 }
 
-/// What is measured.
+/// Kind of work that is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Work {
     /// Training steps without replay.
@@ -92,12 +92,12 @@ pub enum Work {
     Evaluate,
 }
 
-/// What a measurement found.
+/// Result of a measurement.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Measured {
     /// Tokens counted: of new data in training, written ones in generation, scored ones in evaluation.
     pub tokens: u64,
-    /// Seconds they took.
+    /// Seconds taken.
     pub seconds: f64,
     /// Steps (generations, evaluations) done.
     pub steps: u64,
@@ -135,7 +135,7 @@ pub struct Bench {
 }
 
 impl Bench {
-    /// What the work will do, for a prediction of its memory.
+    /// Sizes of the work, for a prediction of its memory.
     pub fn demand(shape: Shape, work: Work, threads: usize, batching: Batching) -> Demand {
         let (new, replayed) = (shape.batch_size, shape.replay_rows);
         let (batches, scored, generated) = match work {
@@ -165,7 +165,7 @@ impl Bench {
         }
     }
 
-    /// Sets the work up.
+    /// A model and batches for the work, ready to run.
     ///
     /// # Errors
     /// When the device cannot be used or the system refuses the threads.
@@ -214,7 +214,7 @@ impl Bench {
         })
     }
 
-    /// Works for at least `time`, in whole steps.
+    /// Measures whole steps for at least `time`.
     ///
     /// # Errors
     /// When the GPU fails.

@@ -12,7 +12,7 @@ use super::{Accuracy, HeldOut, Rows};
 
 /// Token ids: the paper's 19, then the lab's own.
 pub mod token {
-    /// Fills rows up; digit rows never need it.
+    /// Padding at the end of a row; digit rows never need it.
     pub const PAD: u32 = 0;
     /// Between the operands.
     pub const SEP: u32 = 5;
@@ -29,7 +29,7 @@ pub mod token {
     /// Ids are smaller than this.
     pub const VOCAB_SIZE: usize = 22;
 
-    /// Name of a token, as text writes it.
+    /// Name of a token in text, e.g. `<eq>`.
     pub fn name(id: u32) -> String {
         let fixed = match id {
             PAD => "<pad>",
@@ -144,7 +144,7 @@ impl Digits {
         (u64::from_le_bytes(head[0]) as f64) < self.held_out * 2f64.powi(64)
     }
 
-    /// What there are no inputs for, if there are none for something.
+    /// What the held-out share leaves no inputs for, `train on` or `evaluate on`; `None` where both have some.
     pub fn lacks(&self) -> Option<&'static str> {
         // Of more inputs than these, every sensible share has some.
         let seen = self.inputs().min(10_000);

@@ -5,7 +5,7 @@ use forgetlab_study::experiment::DIGIT_TASKS;
 
 use super::{SourceError, TokenSetError, TokenizerError};
 
-/// Datasets that cannot be had.
+/// A dataset, tokenizer or pretrained model that cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum DataError {
     /// Unknown name.

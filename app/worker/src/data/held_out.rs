@@ -9,11 +9,11 @@ pub struct HeldOut {
     pub dataset: String,
     /// Its rows.
     pub batch: Batch,
-    /// What is counted as right.
+    /// How its accuracy is counted.
     pub accuracy: Accuracy,
 }
 
-/// What is counted as right.
+/// How the accuracy of held-out rows is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Accuracy {
     /// Rows whose every token after the prompt is what greedy decoding writes.

@@ -13,13 +13,13 @@ use super::source::{Place, Record, SourceError, files, records, short};
 /// A question with one right answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Question {
-    /// What is asked.
+    /// Text of the question.
     pub question: String,
     /// Possible answers.
     pub choices: Vec<String>,
     /// Number of the right one, from 0.
     pub answer: usize,
-    /// Where it stands.
+    /// File and line it was read from.
     pub place: Place,
 }
 

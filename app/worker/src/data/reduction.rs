@@ -2,7 +2,7 @@
 
 use super::Batch;
 
-/// What the sum of a batch's losses over its targets is divided by.
+/// Divisor of the sum of a batch's losses over its targets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reduction {
     /// Tokens of its rows, the first one included: the paper's small models.

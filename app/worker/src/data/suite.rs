@@ -99,7 +99,7 @@ impl Suite {
         })
     }
 
-    /// The pretrained model that the student begins as, where it does.
+    /// The pretrained model that the student starts from, if it does from one.
     pub fn pretrained(&self) -> Option<&Pretrained> {
         match &self.datasets {
             Datasets::Digits(_) => None,
@@ -115,7 +115,7 @@ impl Suite {
         }
     }
 
-    /// Tokens of a row, at most; of the digit tasks, of every row.
+    /// The most tokens of a row; rows of digit tasks all have as many.
     pub fn seq_len(&self) -> usize {
         match &self.datasets {
             Datasets::Digits(digits) => digits.first().map_or(0, Digits::seq_len),
@@ -165,7 +165,7 @@ impl Suite {
         }
     }
 
-    /// Part of dataset number `index` in a phase; what no phase trains is what the model began with.
+    /// Role of dataset number `index` in a phase; a dataset that no phase trains is old.
     pub fn role(&self, index: usize, phase: usize) -> Role {
         if self.phases[phase] == index {
             Role::New
@@ -239,7 +239,7 @@ impl Suite {
         }
     }
 
-    /// What a loss is divided by.
+    /// Divisor of losses.
     pub fn reduction(&self) -> Reduction {
         match &self.datasets {
             Datasets::Digits(_) => Reduction::Positions,
@@ -247,7 +247,7 @@ impl Suite {
         }
     }
 
-    /// What rows are padded with.
+    /// Token that pads rows.
     pub fn pad(&self) -> u32 {
         match &self.datasets {
             Datasets::Digits(_) => token::PAD,

@@ -12,7 +12,7 @@ use super::{
     hash_files, read_questions,
 };
 
-/// What an experiment on text reads, and what its model and tokenizer are.
+/// Datasets and questions of an experiment on text, with its model and tokenizer.
 #[derive(Debug)]
 pub(super) struct Texts {
     pub pretrained: Pretrained,
@@ -24,7 +24,7 @@ pub(super) struct Texts {
     /// The most tokens of a row.
     pub seq_len: usize,
     pub pad: u32,
-    /// What begins a user's turn, or a text where there is no chat template.
+    /// Tokens that begin a user's turn, or a text where there is no chat template.
     pub markers: Vec<u32>,
     /// The token that begins rows of text.
     bos: Option<u32>,
@@ -129,7 +129,7 @@ impl TextSet {
     }
 }
 
-/// Multiple-choice questions, read and chosen.
+/// The multiple-choice questions of a dataset that are asked.
 #[derive(Debug)]
 pub struct QuestionSet {
     /// Name of the dataset.

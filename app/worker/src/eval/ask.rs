@@ -74,7 +74,7 @@ fn task(
 }
 
 impl Choices {
-    /// Asks a model all questions; `None` where its answers are none.
+    /// Asks a model all questions; `None` where one of its log-probabilities is NaN.
     ///
     /// # Errors
     /// When the device fails.

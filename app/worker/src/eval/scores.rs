@@ -8,7 +8,7 @@ use crate::data::Suite;
 
 use super::{Choices, evaluate};
 
-/// What is evaluated, and when.
+/// The model that is evaluated, and at which point of the run.
 #[derive(Clone, Copy)]
 pub struct Subject<'a> {
     /// The model.

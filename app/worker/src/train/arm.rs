@@ -131,7 +131,7 @@ impl ArmRun {
         Ok(run)
     }
 
-    /// Index in the events by which it is told of.
+    /// Index in the events of the arm, or of the first that shares the phase.
     pub(super) fn index(&self) -> usize {
         self.members[0]
     }
@@ -229,7 +229,7 @@ impl ArmRun {
         Ok(())
     }
 
-    /// The same where the phase is over or the last checkpoint is old enough.
+    /// Writes a checkpoint where the phase is over or the last checkpoint is old enough.
     pub(super) fn save_if_due(&mut self, context: &RunContext) -> Result<(), ArmError> {
         let config = context.config;
         let age = self.saved_at.elapsed().as_secs_f64();

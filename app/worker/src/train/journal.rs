@@ -5,10 +5,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use forgetlab_plugin_host::{LateCall, OnLate};
 use forgetlab_study::run::{Event, EventWriter, Level, Record, RunError, RunState};
 
-/// Shown every event as it is written, with the fold of all up to it. May be called from another thread while a strategy is late.
+/// Called with every event as it is written and the state of the run after it; from another thread while a
+/// strategy is late.
 pub type Listener = Box<dyn FnMut(&RunState, &Record) + Send>;
 
-/// Writes events, keeps their fold, tells the listener.
+/// Writes events, keeps the state of the run they tell, calls the listener.
 #[derive(Clone)]
 pub(super) struct Journal {
     inner: Arc<Mutex<Inner>>,
@@ -64,7 +65,7 @@ impl Journal {
         self.lock().writer.sync()
     }
 
-    /// Reads the fold of all events so far.
+    /// Reads the state of the run after all events so far.
     pub(super) fn state<T>(&self, read: impl FnOnce(&RunState) -> T) -> T {
         read(&self.lock().state)
     }

@@ -24,7 +24,7 @@ fn own_tokens(batch: &ReplayBatch) -> usize {
     batch.lengths.iter().map(|&len| len as usize).sum()
 }
 
-/// Owned counterpart of [`LossBatch`].
+/// A batch with the weight of every token's losses in the total; owns what [`LossBatch`] borrows.
 pub(super) struct WeightedBatch {
     tokens: Vec<u32>,
     seq_len: usize,

@@ -78,7 +78,7 @@ impl PrepareError {
     }
 }
 
-/// What an experiment offers to strategies.
+/// Capabilities that experiments offer to strategies.
 pub(super) fn offered() -> Capabilities {
     Capabilities::OLD_DATA
         .and(Capabilities::GENERATION)
@@ -96,7 +96,7 @@ pub struct Prepared {
     pub questions: Vec<Choices>,
     /// The strategy of each arm of the configuration.
     pub plugins: Vec<Arc<Plugin>>,
-    /// What it will do, as many arms at a time as there is memory for.
+    /// Sizes of its work, with as many arms at a time as there is memory for.
     pub demand: Demand,
     /// Everything outside the configuration that may decide its numbers.
     pub environment: Environment,

@@ -19,7 +19,7 @@ use super::prepare::{NUMERICS, Prepared, device_in_words};
 use super::settings;
 use super::turn::{Turn, turn};
 
-/// What a worker is to do.
+/// A run to be taken to its end, and how.
 pub struct RunOptions<'a> {
     /// The run's directory, its `config.toml` written.
     pub dir: &'a RunDir,
@@ -31,11 +31,11 @@ pub struct RunOptions<'a> {
     pub cache: Option<&'a PhaseCache>,
     /// Arms, by name or slug, that are left out from now on.
     pub skip_arms: &'a [String],
-    /// Worth telling before anything is trained.
+    /// Warnings to log before anything is trained.
     pub warnings: Vec<String>,
     /// Asked before every step; gives the reason when the run is to stop.
     pub stop: &'a dyn Fn() -> Option<String>,
-    /// Shown every event.
+    /// Called with every event.
     pub listener: Listener,
 }
 

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::data::{Batch, Rows, Suite};
 
-/// Places of an arm's random streams; saved with it, so that a resumed arm draws on where it was.
+/// Positions in an arm's random streams; saved with it, so that a resumed arm goes on drawing where it was.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Counters {
     /// Calls of `draw_old`.
@@ -42,7 +42,7 @@ impl Streams {
 /// Rows whose whole logits are in memory at a time, where a strategy asks for likely tokens.
 const LOGIT_ROWS: usize = 16;
 
-/// Services during one call.
+/// What a strategy may ask for during one of its calls.
 pub(super) struct ArmServices<'a> {
     pub engine: &'a mut Engine,
     pub suite: &'a Suite,
@@ -56,17 +56,17 @@ pub(super) struct ArmServices<'a> {
     pub tokens_generated: &'a mut u64,
     /// Figures reported, not yet in the events.
     pub metrics: &'a mut Vec<(String, f64)>,
-    /// Where log lines go at once: a strategy that never returns must still be heard.
+    /// Writes a log line at once: a strategy that never returns must still be heard.
     pub log: &'a dyn Fn(Level, &str),
     /// Lines logged in this call.
     pub lines: usize,
     pub stop: &'a dyn Fn() -> bool,
-    /// Failure of the device in this call, which the strategy must not answer for.
+    /// Failure of the device in this call: it ends the run, not the arm.
     pub failed: Option<EngineError>,
 }
 
-/// Log lines, and figures, taken from one call of a strategy: one that raves must not fill the disk.
-const MAX_SAID: usize = 100;
+/// The most log lines of one call, and the most metrics: so that a runaway strategy cannot fill the disk.
+const MAX_LINES_PER_CALL: usize = 100;
 
 impl<'a> ArmServices<'a> {
     fn model(&self, model: WhichModel) -> Result<&'a Weights, ServiceError> {
@@ -243,8 +243,8 @@ impl Services for ArmServices<'_> {
         };
         self.lines += 1;
         match self.lines {
-            ..=MAX_SAID => (self.log)(level, message),
-            n if n == MAX_SAID + 1 => {
+            ..=MAX_LINES_PER_CALL => (self.log)(level, message),
+            n if n == MAX_LINES_PER_CALL + 1 => {
                 (self.log)(Level::Warn, "more log lines of this call are left out")
             }
             _ => {}
@@ -254,7 +254,9 @@ impl Services for ArmServices<'_> {
     fn metric(&mut self, name: &str, value: f64) {
         match self.metrics.iter().position(|(known, _)| known == name) {
             Some(i) => self.metrics[i].1 = value,
-            None if self.metrics.len() < MAX_SAID => self.metrics.push((name.to_owned(), value)),
+            None if self.metrics.len() < MAX_LINES_PER_CALL => {
+                self.metrics.push((name.to_owned(), value))
+            }
             None => {}
         }
     }

@@ -90,7 +90,7 @@ pub fn learning_rate(peak: f64, step: u64, warmup: u64, steps: u64, schedule: Sc
     }
 }
 
-/// What a run will do, with the strategy of each arm of its configuration.
+/// Sizes of the work of a run, by which its memory is predicted; `plugins` are the strategies of its arms.
 pub fn demand(config: &RunConfig, suite: &Suite, plugins: &[Arc<Plugin>]) -> Demand {
     let replay = config.replay.batch_size;
     // Nobody buffers beyond the end of a phase.

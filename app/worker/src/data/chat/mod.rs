@@ -25,11 +25,11 @@ use super::{Tokenizer, TokenizerError};
 /// One turn of a conversation.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Message {
-    /// `system`, `user`, `assistant` or what else the template knows.
+    /// Who speaks: `system`, `user`, `assistant` or another role that the template knows.
     pub role: String,
-    /// What was said.
+    /// Text of the message.
     pub content: String,
-    /// What else the message holds; templates may look at it.
+    /// Other fields of the message, which templates may read.
     #[serde(flatten)]
     pub more: serde_json::Map<String, serde_json::Value>,
 }

@@ -21,7 +21,7 @@ use super::Message;
 pub(super) use record::{KINDS, Record, records};
 pub use remote::is_remote;
 
-/// What a document says.
+/// Content of a document.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Content {
     /// Plain text: every token is a target.
@@ -30,12 +30,12 @@ pub enum Content {
     Chat(Vec<Message>),
 }
 
-/// A document and where it stands.
+/// A document and the file and line it was read from.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Document {
     /// Its text or conversation.
     pub content: Content,
-    /// Where it begins.
+    /// File and line of its beginning.
     pub place: Place,
 }
 
@@ -63,9 +63,9 @@ pub struct Fields {
     pub text: Option<String>,
     /// A list of messages.
     pub messages: Option<String>,
-    /// What the user asks.
+    /// The user's turn.
     pub prompt: Option<String>,
-    /// What the assistant answers.
+    /// The assistant's turn.
     pub completion: Option<String>,
 }
 
@@ -75,7 +75,7 @@ const PROMPTS: &[&str] = &["prompt", "instruction", "question"];
 const COMPLETIONS: &[&str] = &["completion", "response", "output", "answer"];
 const TEXTS: &[&str] = &["text", "content"];
 
-/// A file that holds no documents.
+/// A file that cannot be read as documents.
 #[derive(Debug, thiserror::Error)]
 pub enum SourceError {
     /// A file or folder cannot be read.

@@ -19,7 +19,7 @@ pub(in crate::data) const KINDS: [&str; 5] = ["txt", "jsonl", "ndjson", "csv", "
 
 /// One record of a file.
 pub(in crate::data) struct Record {
-    /// Where it stands.
+    /// File and line it was read from.
     pub place: Place,
     /// Its fields.
     pub fields: Map<String, Value>,

@@ -30,20 +30,20 @@ pub struct TokenSet {
     pub held_out: Rows,
     /// How the rows were made.
     pub settings: TokenSetSettings,
-    /// What became of the documents.
+    /// Counts of documents read, held out, dropped and cut.
     pub counts: Counts,
-    /// What the rows were made from.
+    /// Tokenizer and files the rows were made from.
     pub provenance: Provenance,
 }
 
-/// What became of the documents.
+/// Counts of documents read, held out, dropped and cut.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counts {
     /// Documents read.
     pub documents: u64,
     /// Of these, held out.
     pub held_out: u64,
-    /// Of these, saying exactly what an earlier one says; they are kept.
+    /// Of these, equal to an earlier one; they are kept.
     pub duplicates: u64,
     /// Conversations left out because they were too long.
     pub dropped: u64,
@@ -51,7 +51,7 @@ pub struct Counts {
     pub truncated: u64,
 }
 
-/// What rows were made from.
+/// Tokenizer and files that rows were made from.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Provenance {
     /// Where the tokenizer came from.
@@ -73,7 +73,7 @@ pub struct Source {
     pub blake3: String,
 }
 
-/// Documents that do not make a set of rows.
+/// Documents or settings that rows cannot be made of.
 #[derive(Debug, thiserror::Error)]
 pub enum TokenSetError {
     /// A source cannot be read.

@@ -8,7 +8,7 @@ pub struct Rows {
     pub(super) tokens: Vec<u32>,
     /// Whether a token is a target, one for every token.
     pub(super) mask: Vec<bool>,
-    /// Where each row ends in these.
+    /// End of each row in `tokens` and `mask`.
     pub(super) ends: Vec<u64>,
 }
 
@@ -95,9 +95,9 @@ impl Rows {
 /// Rows padded to one length.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Batch {
-    /// T.
+    /// Tokens of a row, padding included, T.
     pub seq_len: usize,
-    /// `[B, T]`.
+    /// Token ids `[B, T]`.
     pub tokens: Vec<u32>,
     /// `[B, T]`, whether a token is a target.
     pub mask: Vec<bool>,
@@ -106,7 +106,7 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// B.
+    /// Number of rows, B.
     pub fn rows(&self) -> usize {
         self.lens.len()
     }

@@ -53,7 +53,7 @@ pub(super) fn open(path: &Path) -> Result<Parts, TokenizerError> {
     let template = template(folder, &files.config)?;
     Ok(Parts {
         inner,
-        json: bytes.into(),
+        json: bytes,
         name: path.display().to_string(),
         special,
         stop,

@@ -19,7 +19,7 @@ use forgetlab_engine::pretrained::{GgufMetadata, Pretrained};
 use forgetlab_plugin_host::SpecialTokens;
 use tokenizers::PostProcessorWrapper;
 
-/// A tokenizer that cannot be had, or cannot do what is asked.
+/// A tokenizer that cannot be read, or that cannot do what is asked.
 #[derive(Debug, thiserror::Error)]
 pub enum TokenizerError {
     /// A file cannot be read.
@@ -129,7 +129,7 @@ impl Tokenizer {
         Self::open(&place)
     }
 
-    /// It as a `tokenizer.json`.
+    /// The tokenizer as the text of a `tokenizer.json`.
     ///
     /// # Errors
     /// When the tokenizers library refuses.
@@ -277,7 +277,7 @@ impl Tokenizer {
         self.parts.template.as_deref()
     }
 
-    /// Where the tokenizer came from.
+    /// Path the tokenizer was read from.
     pub fn name(&self) -> &str {
         &self.parts.name
     }

@@ -16,16 +16,16 @@ use forgetlab_study::run::{ChoiceScores, Estimate};
 
 use crate::data::{Chat, ChatError, Message, Question, Tokenizer, TokenizerError, letter};
 
-/// Something asked of a model.
+/// A request for log-probabilities of a model.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ChoiceRequest {
-    /// The text so far.
+    /// Tokens of the text.
     pub tokens: Vec<u32>,
-    /// What is asked about it.
+    /// Log-probabilities that are wanted.
     pub wanted: Wanted,
 }
 
-/// What is asked about a text. Log-probabilities are natural.
+/// Log-probabilities (natural) that a request wants.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Wanted {
     /// The log-probability of each of these tokens to come next: as many figures.
@@ -169,12 +169,12 @@ impl ChoiceTask {
         Ok(task)
     }
 
-    /// What the model is to be asked.
+    /// Requests to put to the model.
     pub fn requests(&self) -> &[ChoiceRequest] {
         &self.requests
     }
 
-    /// What the answers to [`ChoiceTask::requests`], in their order, are worth.
+    /// Accuracies, from the answers to [`ChoiceTask::requests`] in their order.
     ///
     /// # Errors
     /// [`ChoiceError::Answer`] where one has another number of figures than was asked for, or NaN.

@@ -35,20 +35,20 @@ pub struct Learner {
     optimizer: Optimizer,
     /// Decides the order of new data and the adapters each phase begins with.
     seed: u64,
-    /// Where it stands.
+    /// Phase and steps so far.
     pub point: TrainingPoint,
-    /// What it has paid.
+    /// Cost so far: tokens and seconds.
     pub cost: Cost,
 }
 
-/// Where a learner stands.
+/// Phase and steps of a learner.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TrainingPoint {
     /// Phase, from 0.
     pub phase: usize,
     /// Steps at the start of the phase.
     pub phase_start: u64,
-    /// Steps in all.
+    /// Steps since the start of the run, shared phases included.
     pub step: u64,
     /// Updates of the optimizer since its last reset.
     pub updates: u64,
@@ -62,7 +62,7 @@ pub struct CheckpointTensors<'a> {
 }
 
 impl CheckpointTensors<'_> {
-    /// What a checkpoint must hold, the reference excepted.
+    /// Tensors of a checkpoint: student, adapters and moments; the reference is kept apart.
     pub fn tensors(&self) -> Vec<NamedTensor<'_>> {
         let mut tensors = named("student", &self.student);
         for (name, shape, data) in self.adapters.iter().flat_map(|lora| lora.tensors()) {
@@ -106,7 +106,7 @@ impl Learner {
         })
     }
 
-    /// The same at the end of a phase, for an arm to go on with.
+    /// A copy at the end of a phase, for an arm to go on with; the weights are shared until one changes.
     pub(super) fn copy(&self) -> Self {
         Self {
             student: self.student.clone(),
@@ -119,7 +119,7 @@ impl Learner {
         }
     }
 
-    /// At the end of a phase: takes the reference of the next one, which copies will share.
+    /// Sets the reference of the next phase, at the end of one; copies made after it share it.
     pub(super) fn take_next_reference(&mut self, shared: Option<Arc<Weights>>) {
         match (shared, Arc::get_mut(&mut self.reference)) {
             (Some(shared), _) => self.reference = shared,
@@ -140,7 +140,7 @@ impl Learner {
         self.point.phase + 1 == config.phases.len() && self.phase_is_over(config)
     }
 
-    /// Begins the next phase: the student becomes the reference, the optimizer forgets.
+    /// Begins the next phase: the reference becomes a copy of the student, the optimizer is reset.
     ///
     /// # Errors
     /// When the device fails.
@@ -270,7 +270,7 @@ impl Learner {
         Ok(scores)
     }
 
-    /// Weights and moments, brought to the machine's memory.
+    /// Weights and moments in the machine's memory, for a checkpoint.
     ///
     /// # Errors
     /// When the device fails.
@@ -282,8 +282,7 @@ impl Learner {
         })
     }
 
-    /// Takes a learner back from a checkpoint of a seed; with what its phase started from where that is
-    /// not over.
+    /// A learner as a checkpoint has it.
     ///
     /// # Errors
     /// Where a tensor is missing or of another size, or the device has no room for it.
@@ -348,7 +347,7 @@ impl Learner {
     }
 }
 
-/// Weights as a file holds them, named after what they are.
+/// Tensors of a model by their names in a checkpoint, e.g. `student.embed_in`.
 pub fn named<'a>(prefix: &str, params: &'a Params) -> Vec<NamedTensor<'a>> {
     params
         .tensors()
@@ -356,13 +355,13 @@ pub fn named<'a>(prefix: &str, params: &'a Params) -> Vec<NamedTensor<'a>> {
         .collect()
 }
 
-/// What a learner goes on from.
+/// A checkpoint of a learner, and what else it goes on from.
 pub struct Resumed<'a> {
     /// Its weights and moments.
     pub checkpoint: &'a Checkpoint,
     /// Seed of the arm.
     pub seed: u64,
-    /// What its phase started from, where that is not over.
+    /// Weights at the start of its phase, where that is not over.
     pub start: Option<PhaseStart>,
     /// Phase and step.
     pub point: TrainingPoint,
@@ -370,11 +369,11 @@ pub struct Resumed<'a> {
     pub cost: Cost,
 }
 
-/// What a phase started from.
+/// Weights at the start of a phase.
 pub struct PhaseStart {
     /// The weights below the adapters, where there are some.
     pub weights: Option<Weights>,
-    /// π.
+    /// The frozen reference π.
     pub reference: Arc<Weights>,
 }
 
@@ -408,7 +407,7 @@ fn read_adapters(
     Ok(lora)
 }
 
-/// What the first phase starts from.
+/// Weights at the start of the first phase: pretrained, or random.
 ///
 /// # Errors
 /// When the pretrained weights cannot be read, or the device has no room for them.
@@ -432,7 +431,7 @@ pub(super) fn read_weights(
     Ok(engine.weights(read_params(prefix, engine.layout(), checkpoint)?)?)
 }
 
-/// The student of a checkpoint.
+/// Weights of the student in a checkpoint.
 ///
 /// # Errors
 /// [`RunError`] where a tensor is missing or of another size.
