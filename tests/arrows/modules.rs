@@ -283,9 +283,11 @@ fn modules_import_what_stands_below_them_alone() {
 /// Else two files could only be read together.
 #[test]
 fn files_form_a_tree() {
-    for folder in CRATES {
-        assert_eq!(circle(&read(folder)), None, "{folder}");
-    }
+    let circles: Vec<_> = CRATES
+        .iter()
+        .filter_map(|folder| Some((*folder, circle(&read(folder))?)))
+        .collect();
+    assert_eq!(circles, []);
 }
 
 /// A test that cannot fail would guard nothing.

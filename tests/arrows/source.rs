@@ -123,7 +123,8 @@ pub fn test_modules(source: &str) -> Vec<String> {
         let item = source[at + attribute.len()..].trim_start();
         let item = item.strip_prefix("pub(crate) ").unwrap_or(item);
         let item = item.strip_prefix("pub(super) ").unwrap_or(item);
-        if let Some((name, _)) = item.strip_prefix("mod ").and_then(|m| m.split_once(';')) {
+        let declared = item.strip_prefix("mod ").and_then(|m| m.split_once(';'));
+        if let Some((name, _)) = declared.filter(|(name, _)| !name.contains('{')) {
             modules.push(name.to_owned());
         }
     }

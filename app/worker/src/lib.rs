@@ -1,6 +1,6 @@
 //! The work of one process, in reading order: [`data`] are what is trained and evaluated on, [`eval`] measures
 //! a model on them, [`train`] takes a run to its end, [`verify`] holds this machine's numerics against
-//! independent ones; [`bench`] measures their speed.
+//! independent ones; [`mod@bench`] measures their speed.
 
 #![forbid(unsafe_code)]
 
