@@ -40,29 +40,29 @@ use std::ffi::c_void;
 
 /// Name of the one exported symbol, of type [`Entry`].
 pub const SYMBOL: &str = "forgetlab_strategy";
-/// First check of a descriptor: `b"FLSTRAT1"` read as a little-endian integer.
+/// Magic number of a descriptor: `b"FLSTRAT1"` read as a little-endian integer.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"FLSTRAT1");
-/// Versions of the ABI that differ here do not work together.
+/// Major version of the ABI; different ones do not work together.
 pub const ABI_MAJOR: u32 = 1;
-/// Newest minor version described here. A plugin works with hosts of its own minor or a newer one.
+/// Minor version of the ABI. A plugin works with hosts of its own minor version or a newer one.
 pub const ABI_MINOR: u32 = 0;
 
 /// The call did what was asked.
 pub const OK: i32 = 0;
-/// There is nothing to give (`next_batch`: no replay this step; `new_batch`: none at this time).
+/// There is no result (`next_batch`: no replay this step; `new_batch`: no batch at this time).
 pub const NOTHING: i32 = 1;
 /// Call again: a buffer was too small (the needed lengths are set), or the plugin asks for it.
 pub const RETRY: i32 = 2;
-/// It cannot be done; the message says why. From a plugin this ends the arm.
+/// The call failed; the message says why. From a plugin this ends the arm.
 pub const FAILED: i32 = 3;
-/// The run is being stopped; from a plugin: it noticed and gave up.
+/// The run is being stopped; from a plugin: it gave up the call for that.
 pub const CANCELLED: i32 = 4;
-/// A service this host does not offer; the plugin may go on without it.
+/// This host does not offer the service; the plugin may go on without it.
 pub const UNSUPPORTED: i32 = 5;
 
 /// Capability: draws true old sequences.
 pub const NEEDS_OLD_DATA: u64 = 1 << 0;
-/// Capability: generates.
+/// Capability: generates sequences.
 pub const NEEDS_GENERATION: u64 = 1 << 1;
 /// Capability: encodes, decodes or asks for special tokens.
 pub const NEEDS_TOKENIZER: u64 = 1 << 2;
@@ -72,12 +72,12 @@ pub const NEEDS_SCORES: u64 = 1 << 3;
 pub const NEEDS_SNAPSHOTS: u64 = 1 << 4;
 /// Capability: scores under the student after a virtual step.
 pub const NEEDS_VIRTUAL_STEP: u64 = 1 << 5;
-/// Capability: hands in its own teacher log-probabilities.
+/// Capability: supplies its own teacher log-probabilities.
 pub const SUPPLIES_TEACHER: u64 = 1 << 6;
 /// Capability: batches depend neither on the student nor on `observe`, so that the lab may ask for
 /// them ahead of time.
 pub const INDEPENDENT_OF_STUDENT: u64 = 1 << 7;
-/// Every capability of this version; a plugin that declares another one is refused.
+/// All capabilities of this version; a plugin that declares another one is refused.
 pub const ALL_CAPABILITIES: u64 = (1 << 8) - 1;
 
 /// Model: the frozen copy of the student at the start of the phase.
@@ -89,7 +89,7 @@ pub const MODEL_SNAPSHOT: u32 = 2;
 /// Model: the student after one virtual step on the current new batch; scores only.
 pub const MODEL_VIRTUAL_STEP: u32 = 3;
 
-/// Objective of a row or arm: that of the arm (row), none (arm).
+/// Objective: of a row, the arm's; of an arm, none.
 pub const OBJECTIVE_DEFAULT: u8 = 0;
 /// Objective: KL(teacher || student).
 pub const OBJECTIVE_KL: u8 = 1;
@@ -105,30 +105,30 @@ pub const TEACHER_SNAPSHOT: u32 = 1;
 /// Teacher of a KL row: the log-probabilities in the batch.
 pub const TEACHER_SUPPLIED: u32 = 2;
 
-/// Log level: worth knowing.
+/// Log level: information.
 pub const LOG_INFO: u32 = 0;
-/// Log level: worth a look.
+/// Log level: warning.
 pub const LOG_WARN: u32 = 1;
-/// Log level: something failed.
+/// Log level: failure.
 pub const LOG_ERROR: u32 = 2;
 
-/// Draw from old tasks in equal shares.
+/// In place of an old task's index: all old tasks in equal shares.
 pub const TASK_ALL: u64 = u64::MAX;
 
-/// Most bytes of a [`Message`], a log line, a name or a version.
+/// Maximum bytes of a [`Message`], a log line, a name or a version.
 pub const MAX_TEXT: u64 = 4096;
-/// Most bytes of a settings schema or of settings.
+/// Maximum bytes of a settings schema or of settings.
 pub const MAX_SETTINGS: u64 = 1 << 20;
-/// Most bytes of a saved state.
+/// Maximum bytes of a saved state.
 pub const MAX_STATE: u64 = 1 << 32;
-/// Most elements of one token or log-probability buffer.
+/// Maximum elements of one token or log-probability buffer.
 pub const MAX_ELEMENTS: u64 = 1 << 31;
-/// Most values of one call of the random stream.
+/// Maximum values of one call of the random stream.
 pub const MAX_RANDOM: u64 = 1 << 24;
-/// Most top-k entries a token.
+/// Maximum top-k entries per token.
 pub const MAX_TOP_K: u64 = 4096;
 
-/// The exported symbol.
+/// Type of the exported symbol, [`SYMBOL`].
 pub type Entry = unsafe extern "C" fn() -> *const Descriptor;
 
 /// Declares the structs of the ABI and lists their layout for the test of the C header.
@@ -150,7 +150,7 @@ macro_rules! abi_structs {
 }
 
 abi_structs! {
-    /// What a library is; static, returned by [`SYMBOL`].
+    /// Description of a strategy library; static, returned by [`SYMBOL`].
     "fl_descriptor" Descriptor {
         /// Bytes of this struct. Fixed place in every version.
         struct_size: u64,
@@ -184,17 +184,17 @@ abi_structs! {
         pad: u32,
         /// Makes an instance.
         create: Option<CreateFn>,
-        /// A phase begins.
+        /// Announces a phase.
         phase_started: Option<PhaseStartedFn>,
-        /// The replay batch of a step.
+        /// Gives the replay batch of a step.
         next_batch: Option<NextBatchFn>,
-        /// Figures of the step just made.
+        /// Reports the metrics of the last step.
         observe: Option<ObserveFn>,
-        /// Writes the state.
+        /// Saves the state.
         save: Option<SaveFn>,
-        /// Takes a state back.
+        /// Restores a saved state.
         load: Option<LoadFn>,
-        /// Ends an instance.
+        /// Destroys an instance.
         destroy: Option<DestroyFn>,
         /// Zero.
         reserved: [u64; 8],
@@ -208,13 +208,13 @@ abi_structs! {
         text: *mut u8,
         /// Bytes of the buffer.
         capacity: u64,
-        /// Out: bytes of the whole text; what goes beyond `capacity` is lost.
+        /// Out: bytes of the whole text, of which only `capacity` are kept.
         len: u64,
         /// Zero.
         reserved: [u64; 2],
     }
 
-    /// What an instance is made from.
+    /// Arguments of `create`.
     "fl_create_args" CreateArgs {
         /// Bytes of this struct.
         struct_size: u64,
@@ -242,19 +242,19 @@ abi_structs! {
         markers: *const u32,
         /// Tokens of `markers`.
         markers_len: u64,
-        /// Sequences that can be drawn; 0 where the old data is not at hand.
+        /// Number of sequences that can be drawn; 0 where the data is not available.
         sequences: u64,
         /// Zero.
         reserved: [u64; 4],
     }
 
-    /// The phase under way.
+    /// The current phase.
     "fl_phase" Phase {
         /// Bytes of this struct.
         struct_size: u64,
-        /// Number of the phase, from 0.
+        /// Index of the phase, from 0.
         index: u64,
-        /// Phases of the experiment.
+        /// Number of phases in the experiment.
         count: u64,
         /// Steps of the arm at the start of the phase.
         first_step: u64,
@@ -300,13 +300,13 @@ abi_structs! {
         phase_step: u64,
         /// Rows wanted.
         rows: u64,
-        /// Phase under way.
+        /// The current phase.
         phase: *const Phase,
         /// Zero.
         reserved: [u64; 4],
     }
 
-    /// Figures of the step just made.
+    /// Losses and gradient norm of the last step.
     "fl_observation" Observation {
         /// Bytes of this struct.
         struct_size: u64,
@@ -330,7 +330,7 @@ abi_structs! {
         replay_row_losses: *const f32,
         /// Rows of `replay_row_losses`.
         replay_row_losses_len: u64,
-        /// Phase under way.
+        /// The current phase.
         phase: *const Phase,
         /// Whether the step replayed anything.
         has_replay: u8,
@@ -370,7 +370,7 @@ abi_structs! {
         rows: u64,
         /// Out: padded length.
         seq_len: u64,
-        /// Out: entries a token of a supplied teacher.
+        /// Out: entries per token of a supplied teacher.
         teacher_k: u64,
         /// Out: the snapshot of [`TEACHER_SNAPSHOT`].
         teacher_snapshot: u64,
@@ -414,7 +414,7 @@ abi_structs! {
         reserved: [u64; 4],
     }
 
-    /// Which true old sequences to draw.
+    /// A request for true old sequences.
     "fl_draw_request" DrawRequest {
         /// Bytes of this struct.
         struct_size: u64,
@@ -426,13 +426,13 @@ abi_structs! {
         reserved: [u64; 4],
     }
 
-    /// What to generate: one sequence a prompt.
+    /// A request to generate one sequence per prompt.
     "fl_generate_request" GenerateRequest {
         /// Bytes of this struct.
         struct_size: u64,
         /// Model that is sampled.
         model: u32,
-        /// Most likely tokens to choose from; 0: all.
+        /// Top-k: sample from the k most likely tokens; 0: from all.
         top_k: u32,
         /// The snapshot of [`MODEL_SNAPSHOT`].
         snapshot: u64,
@@ -446,25 +446,25 @@ abi_structs! {
         prompt_stride: u64,
         /// Length at which a sequence ends, prompt included.
         length: u64,
-        /// Temperature; 0: always the most likely token.
+        /// Sampling temperature; 0: always the most likely token.
         temperature: f32,
-        /// Probability mass to choose from; 1: all.
+        /// Top-p: sample from the most likely tokens of this probability mass; 1: from all.
         top_p: f32,
-        /// Tokens that end a sequence (they stay its last token).
+        /// Tokens that end a sequence, each kept as its last token.
         stop_tokens: *const u32,
-        /// Number of stop tokens; 0: to full length.
+        /// Number of stop tokens; 0: every sequence has the full length.
         stop_tokens_len: u64,
         /// Zero.
         reserved: [u64; 8],
     }
 
-    /// Sequences to score.
+    /// A request to score sequences.
     "fl_score_request" ScoreRequest {
         /// Bytes of this struct.
         struct_size: u64,
         /// Model that scores.
         model: u32,
-        /// Most likely tokens wanted a position; 0: none.
+        /// Number of most likely tokens to return per position; 0: none.
         top_k: u32,
         /// The snapshot of [`MODEL_SNAPSHOT`].
         snapshot: u64,
@@ -488,7 +488,7 @@ abi_structs! {
         log_probs: *mut f32,
         /// Elements of `log_probs`.
         log_probs_capacity: u64,
-        /// Most likely tokens `[rows, seq_len, k]`, best first.
+        /// Most likely tokens `[rows, seq_len, k]`, most likely first.
         top_ids: *mut u32,
         /// Their log-probabilities.
         top_log_probs: *mut f32,
@@ -498,7 +498,7 @@ abi_structs! {
         rows: u64,
         /// Out: padded length.
         seq_len: u64,
-        /// Out: most likely tokens a position.
+        /// Out: number of most likely tokens per position.
         k: u64,
         /// Zero.
         reserved: [u64; 4],
@@ -508,11 +508,11 @@ abi_structs! {
     "fl_special_tokens" SpecialTokens {
         /// Bytes of this struct.
         struct_size: u64,
-        /// Begins every sequence.
+        /// BOS, the first token of every sequence.
         bos: i64,
-        /// Ends a text.
+        /// EOS, the end of a text.
         eos: i64,
-        /// Fills rows up.
+        /// Padding.
         pad: i64,
         /// Zero.
         reserved: [u64; 4],
@@ -534,25 +534,25 @@ abi_structs! {
         generate: Option<GenerateFn>,
         /// Scores sequences.
         score: Option<ScoreFn>,
-        /// The batch of new data of the current step.
+        /// Gives the batch of new data of the current step.
         new_batch: Option<NewBatchFn>,
-        /// Text to tokens, no special token added.
+        /// Turns text into tokens, adding no special token.
         encode: Option<EncodeFn>,
-        /// Tokens to text.
+        /// Turns tokens into text.
         decode: Option<DecodeFn>,
-        /// Ids of the special tokens.
+        /// Gives the ids of the special tokens.
         special_tokens: Option<SpecialTokensFn>,
-        /// The arm's own counter-based random stream.
+        /// Draws from the arm's own counter-based random stream.
         random: Option<RandomFn>,
-        /// A line for the researcher.
+        /// Logs a line for the researcher.
         log: Option<LogFn>,
-        /// A named figure, live on screen and in the CSV.
+        /// Records a named number, shown on screen and written to the CSV.
         metric: Option<MetricFn>,
         /// Whether the run is being stopped; long work should poll it.
         cancelled: Option<CancelledFn>,
         /// Keeps a copy of a model, which outlives the phase.
         keep_snapshot: Option<KeepSnapshotFn>,
-        /// Drops a kept copy.
+        /// Drops a kept snapshot.
         drop_snapshot: Option<DropSnapshotFn>,
         /// Zero.
         reserved: [u64; 8],
@@ -565,7 +565,7 @@ unsafe impl Sync for Descriptor {}
 /// Makes an instance; writes its handle.
 pub type CreateFn =
     unsafe extern "C" fn(*const Host, *const CreateArgs, *mut *mut c_void, *mut Message) -> i32;
-/// A phase begins: drop what belongs to the last one.
+/// Announces a phase: drop what belongs to the previous one.
 pub type PhaseStartedFn =
     unsafe extern "C" fn(*mut c_void, *const Host, *const Phase, *mut Message) -> i32;
 /// Fills the replay batch of a step, or answers [`NOTHING`].
@@ -576,12 +576,12 @@ pub type NextBatchFn = unsafe extern "C" fn(
     *mut ReplayBatch,
     *mut Message,
 ) -> i32;
-/// Takes note of the step just made.
+/// Reports the metrics of the last step.
 pub type ObserveFn =
     unsafe extern "C" fn(*mut c_void, *const Host, *const Observation, *mut Message) -> i32;
-/// Writes the state: buffer, capacity, needed length. The first call has capacity 0.
+/// Saves the state: buffer, capacity, needed length. The first call has capacity 0.
 pub type SaveFn = unsafe extern "C" fn(*mut c_void, *mut u8, u64, *mut u64, *mut Message) -> i32;
-/// Takes a state back: state version, bytes, length, phase under way (null before the first).
+/// Restores a state: state version, bytes, length, current phase (null before the first).
 pub type LoadFn = unsafe extern "C" fn(
     *mut c_void,
     *const Host,
@@ -591,7 +591,7 @@ pub type LoadFn = unsafe extern "C" fn(
     *const Phase,
     *mut Message,
 ) -> i32;
-/// Ends an instance.
+/// Destroys an instance.
 pub type DestroyFn = unsafe extern "C" fn(*mut c_void);
 
 /// See [`Host::draw_old`].
@@ -605,10 +605,10 @@ pub type ScoreFn =
     unsafe extern "C" fn(*mut c_void, *const ScoreRequest, *mut Scores, *mut Message) -> i32;
 /// See [`Host::new_batch`].
 pub type NewBatchFn = unsafe extern "C" fn(*mut c_void, *mut Sequences, *mut Message) -> i32;
-/// Text and its length; token buffer, capacity, needed length.
+/// See [`Host::encode`]: text and its length; token buffer, capacity, needed length.
 pub type EncodeFn =
     unsafe extern "C" fn(*mut c_void, *const u8, u64, *mut u32, u64, *mut u64, *mut Message) -> i32;
-/// Tokens and their number; text buffer, capacity, needed length.
+/// See [`Host::decode`]: tokens and their number; text buffer, capacity, needed length.
 pub type DecodeFn =
     unsafe extern "C" fn(*mut c_void, *const u32, u64, *mut u8, u64, *mut u64, *mut Message) -> i32;
 /// See [`Host::special_tokens`].
@@ -616,13 +616,13 @@ pub type SpecialTokensFn =
     unsafe extern "C" fn(*mut c_void, *mut SpecialTokens, *mut Message) -> i32;
 /// Fills a buffer with independent uniform 64-bit values.
 pub type RandomFn = unsafe extern "C" fn(*mut c_void, *mut u64, u64, *mut Message) -> i32;
-/// Level, text, length.
+/// See [`Host::log`]: level, text, length.
 pub type LogFn = unsafe extern "C" fn(*mut c_void, u32, *const u8, u64, *mut Message) -> i32;
-/// Name, length, value.
+/// See [`Host::metric`]: name, length, value.
 pub type MetricFn = unsafe extern "C" fn(*mut c_void, *const u8, u64, f64, *mut Message) -> i32;
-/// 1 when the run is being stopped.
+/// See [`Host::cancelled`]: 1 when the run is being stopped, else 0.
 pub type CancelledFn = unsafe extern "C" fn(*mut c_void) -> u8;
-/// Model ([`MODEL_REFERENCE`] or [`MODEL_STUDENT`]); writes the snapshot's id.
+/// See [`Host::keep_snapshot`]: model ([`MODEL_REFERENCE`] or [`MODEL_STUDENT`]); writes the snapshot's id.
 pub type KeepSnapshotFn = unsafe extern "C" fn(*mut c_void, u32, *mut u64, *mut Message) -> i32;
-/// Id of the snapshot.
+/// See [`Host::drop_snapshot`]: id of the snapshot.
 pub type DropSnapshotFn = unsafe extern "C" fn(*mut c_void, u64, *mut Message) -> i32;

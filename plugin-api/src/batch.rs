@@ -2,8 +2,8 @@
 
 use crate::Error;
 
-/// Rows of tokens, padded to one length. Fields agree in shape when made by this crate's functions;
-/// the lab checks every batch it gets.
+/// Rows of tokens, padded to one length. This crate's functions make fields that agree in shape; the lab
+/// checks every batch it gets.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Sequences {
     /// Padded length T.
@@ -20,21 +20,21 @@ pub struct Sequences {
 }
 
 impl Sequences {
-    /// Rows of their own lengths, filled up with `pad`.
+    /// Makes sequences of rows of different lengths, padded with `pad`.
     pub fn from_rows<R: AsRef<[u32]>>(rows: &[R], pad: u32) -> Self {
         let seq_len = rows.iter().map(|row| row.as_ref().len()).max().unwrap_or(0);
-        let mut made = Self {
+        let mut sequences = Self {
             seq_len,
             ..Self::default()
         };
         for row in rows {
             let row = row.as_ref();
-            made.tokens.extend_from_slice(row);
-            made.tokens
-                .extend(std::iter::repeat_n(pad, seq_len - row.len()));
-            made.lengths.push(row.len() as u32);
+            let padding = std::iter::repeat_n(pad, seq_len - row.len());
+            sequences.tokens.extend_from_slice(row);
+            sequences.tokens.extend(padding);
+            sequences.lengths.push(row.len() as u32);
         }
-        made
+        sequences
     }
 
     /// Number of rows.
@@ -42,14 +42,14 @@ impl Sequences {
         self.lengths.len()
     }
 
-    /// True tokens of a row.
+    /// Tokens of a row, without padding.
     pub fn row(&self, row: usize) -> &[u32] {
         &self.tokens[row * self.seq_len..][..self.lengths[row] as usize]
     }
 
     /// A copy of some rows, in the order given.
     pub fn select(&self, rows: impl IntoIterator<Item = usize>) -> Self {
-        let mut made = Self {
+        let mut selected = Self {
             seq_len: self.seq_len,
             weights: self.weights.as_ref().map(|_| Vec::new()),
             tasks: self.tasks.as_ref().map(|_| Vec::new()),
@@ -57,29 +57,31 @@ impl Sequences {
         };
         for row in rows {
             let span = row * self.seq_len..(row + 1) * self.seq_len;
-            made.tokens.extend_from_slice(&self.tokens[span.clone()]);
-            made.lengths.push(self.lengths[row]);
-            if let (Some(to), Some(from)) = (&mut made.weights, &self.weights) {
+            selected
+                .tokens
+                .extend_from_slice(&self.tokens[span.clone()]);
+            selected.lengths.push(self.lengths[row]);
+            if let (Some(to), Some(from)) = (&mut selected.weights, &self.weights) {
                 to.extend_from_slice(&from[span]);
             }
-            if let (Some(to), Some(from)) = (&mut made.tasks, &self.tasks) {
+            if let (Some(to), Some(from)) = (&mut selected.tasks, &self.tasks) {
                 to.push(from[row]);
             }
         }
-        made
+        selected
     }
 }
 
-/// What is replayed in one step.
+/// The replay batch of one step.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Batch {
     /// Rows, at most [`crate::Phase::max_rows`].
     pub sequences: Sequences,
-    /// Objective of each row; `None`: the arm's.
+    /// Objective of each row; `None` for the arm's.
     pub row_objectives: Option<Vec<RowObjective>>,
     /// Teacher of the KL rows.
     pub teacher: Teacher,
-    /// Coefficient of this step instead of the arm's; without effect in a `replace` arm.
+    /// Coefficient of this step; `None` for the arm's. Without effect in a `replace` arm.
     pub coeff: Option<f64>,
 }
 
@@ -93,16 +95,16 @@ impl From<Sequences> for Batch {
 }
 
 impl Batch {
-    /// Says which array does not fit the others.
+    /// Checks that all arrays agree in shape; the error names the first that does not.
     pub(crate) fn check(&self) -> Result<(), Error> {
         let rows = self.sequences.rows();
         let cells = rows * self.sequences.seq_len;
-        let shape = |name: &str, is: usize, should: usize| {
-            if is == should {
+        let shape = |name: &str, len: usize, expected: usize| {
+            if len == expected {
                 return Ok(());
             }
             Err(Error::Failed(format!(
-                "a batch of {rows} rows of {} tokens has {is} {name}, not {should}",
+                "a batch of {rows} rows of {} tokens has {len} {name}, not {expected}",
                 self.sequences.seq_len
             )))
         };
@@ -139,11 +141,11 @@ pub enum Teacher {
     /// The frozen copy of the student at the start of the phase.
     #[default]
     Reference,
-    /// A kept snapshot.
+    /// A snapshot kept by [`crate::Host::keep_snapshot`].
     Snapshot(u64),
-    /// The k most likely tokens of each target, `[rows, T, k]`.
+    /// The k most likely tokens of each target with their log-probabilities, `[rows, T, k]`.
     Supplied {
-        /// Entries a target.
+        /// Number of entries per target.
         k: usize,
         /// Token ids.
         ids: Vec<u32>,

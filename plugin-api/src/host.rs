@@ -7,7 +7,7 @@ pub struct Host<'a> {
     raw: &'a abi::Host,
 }
 
-/// Which model generates or scores.
+/// The model that generates or scores.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Model {
     /// The frozen copy of the student at the start of the phase.
@@ -15,13 +15,14 @@ pub enum Model {
     Reference,
     /// The student as it is now.
     Student,
-    /// A copy kept by [`Host::keep_snapshot`].
+    /// A snapshot kept by [`Host::keep_snapshot`].
     Snapshot(u64),
     /// The student after one virtual step on the current new batch; scores only.
     VirtualStep,
 }
 
 impl Model {
+    /// Kind of the model and id of the snapshot, as in the ABI.
     fn raw(self) -> (u32, u64) {
         match self {
             Model::Reference => (abi::MODEL_REFERENCE, 0),
@@ -32,28 +33,28 @@ impl Model {
     }
 }
 
-/// What to generate. [`Generate::new`] samples the reference freely: temperature 1, no truncation,
-/// no stop.
+/// A request to generate one sequence per prompt. [`Generate::new`] samples the reference freely:
+/// temperature 1, no truncation, no stop tokens.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Generate {
     /// Model that is sampled.
     pub model: Model,
-    /// One prompt a sequence, each of at least one token.
+    /// Prompts, each of at least one token.
     pub prompts: Vec<Vec<u32>>,
     /// Length at which a sequence ends, prompt included.
     pub length: usize,
-    /// Temperature; 0: always the most likely token.
+    /// Sampling temperature; 0: always the most likely token.
     pub temperature: f32,
-    /// Most likely tokens to choose from; 0: all.
+    /// Top-k: sample from the k most likely tokens; 0: from all.
     pub top_k: u32,
-    /// Probability mass to choose from; 1: all.
+    /// Top-p: sample from the most likely tokens of this probability mass; 1: from all.
     pub top_p: f32,
-    /// Tokens that end a sequence.
+    /// Tokens that end a sequence, each kept as its last token.
     pub stop_tokens: Vec<u32>,
 }
 
 impl Generate {
-    /// Free samples of the reference, `length` tokens each.
+    /// A request for free samples of the reference, `length` tokens each.
     pub fn new(prompts: Vec<Vec<u32>>, length: usize) -> Self {
         Self {
             model: Model::Reference,
@@ -67,14 +68,14 @@ impl Generate {
     }
 }
 
-/// Scores of sequences, nats. `[r, t]` belongs to predicting token `t` of row `r`.
+/// Log-probabilities of sequences, in nats. `[r, t]` belongs to predicting token `t` of row `r`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Scores {
     /// Log-probability of each token `[rows, T]`; 0 for token 0 and padding.
     pub log_probs: Vec<f32>,
-    /// Most likely tokens a position.
+    /// Number of most likely tokens per position.
     pub k: usize,
-    /// Most likely tokens `[rows, T, k]`, best first.
+    /// Most likely tokens `[rows, T, k]`, most likely first.
     pub top_ids: Vec<u32>,
     /// Their log-probabilities.
     pub top_log_probs: Vec<f32>,
@@ -83,26 +84,26 @@ pub struct Scores {
 /// Special tokens, where the tokenizer has them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SpecialTokens {
-    /// Begins every sequence.
+    /// BOS, the first token of every sequence.
     pub bos: Option<u32>,
-    /// Ends a text.
+    /// EOS, the end of a text.
     pub eos: Option<u32>,
-    /// Fills rows up.
+    /// Padding.
     pub pad: Option<u32>,
 }
 
-/// How bad a log line is.
+/// Severity of a log line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Level {
-    /// Worth knowing.
+    /// Information.
     Info,
-    /// Worth a look.
+    /// Warning.
     Warn,
-    /// Something failed.
+    /// Failure.
     Error,
 }
 
-/// Calls a service of the table, or says that it is missing.
+/// Calls a service of the table; an error if the table does not have it.
 macro_rules! service {
     ($host:expr, $name:ident ( $($arg:expr),* )) => {{
         let Some(service) = $host.raw.$name else {
@@ -137,55 +138,63 @@ impl<'a> Host<'a> {
             rows: rows as u64,
             reserved: [0; 4],
         };
-        let drawn = sequences((0, 0), true, "draw_old", |out| {
+        let drawn = sequences(Shape::default(), true, "draw_old", |out| {
             Ok(service!(self, draw_old(&request, out)))
         })?;
         drawn.ok_or_else(|| "draw_old: the lab has no old sequences".into())
     }
 
-    /// Generates one sequence a prompt.
-    pub fn generate(&mut self, what: &Generate) -> Result<Sequences, Error> {
-        let prompts = Sequences::from_rows(&what.prompts, 0);
-        let (model, snapshot) = what.model.raw();
-        let request = abi::GenerateRequest {
+    /// Generates one sequence per prompt.
+    pub fn generate(&mut self, request: &Generate) -> Result<Sequences, Error> {
+        let prompts = Sequences::from_rows(&request.prompts, 0);
+        let (model, snapshot) = request.model.raw();
+        let raw = abi::GenerateRequest {
             struct_size: size_of::<abi::GenerateRequest>() as u64,
             model,
-            top_k: what.top_k,
+            top_k: request.top_k,
             snapshot,
             prompts: prompts.tokens.as_ptr(),
             prompt_lengths: prompts.lengths.as_ptr(),
             prompts_len: prompts.rows() as u64,
             prompt_stride: prompts.seq_len as u64,
-            length: what.length as u64,
-            temperature: what.temperature,
-            top_p: what.top_p,
-            stop_tokens: what.stop_tokens.as_ptr(),
-            stop_tokens_len: what.stop_tokens.len() as u64,
+            length: request.length as u64,
+            temperature: request.temperature,
+            top_p: request.top_p,
+            stop_tokens: request.stop_tokens.as_ptr(),
+            stop_tokens_len: request.stop_tokens.len() as u64,
             reserved: [0; 8],
         };
-        let room = (prompts.rows(), what.length);
-        let made = sequences(room, false, "generate", |out| {
-            Ok(service!(self, generate(&request, out)))
+        let shape = Shape {
+            rows: prompts.rows(),
+            seq_len: request.length,
+        };
+        let generated = sequences(shape, false, "generate", |out| {
+            Ok(service!(self, generate(&raw, out)))
         })?;
-        made.ok_or_else(|| "generate: the lab generated nothing".into())
+        generated.ok_or_else(|| "generate: the lab generated nothing".into())
     }
 
-    /// Log-probability of every token, with the `top_k` most likely ones a position (0: none).
-    pub fn score(&mut self, model: Model, what: &Sequences, top_k: usize) -> Result<Scores, Error> {
-        let cells = what.tokens.len();
+    /// Log-probability of every token, with the `top_k` most likely tokens per position (0: none).
+    pub fn score(
+        &mut self,
+        model: Model,
+        sequences: &Sequences,
+        top_k: usize,
+    ) -> Result<Scores, Error> {
+        let cells = sequences.tokens.len();
         let (model, snapshot) = model.raw();
         let request = abi::ScoreRequest {
             struct_size: size_of::<abi::ScoreRequest>() as u64,
             model,
             top_k: u32::try_from(top_k).unwrap_or(u32::MAX),
             snapshot,
-            tokens: what.tokens.as_ptr(),
-            lengths: what.lengths.as_ptr(),
-            rows: what.rows() as u64,
-            seq_len: what.seq_len as u64,
+            tokens: sequences.tokens.as_ptr(),
+            lengths: sequences.lengths.as_ptr(),
+            rows: sequences.rows() as u64,
+            seq_len: sequences.seq_len as u64,
             reserved: [0; 4],
         };
-        let mut made = Scores {
+        let mut scores = Scores {
             log_probs: vec![0.0; cells],
             k: top_k,
             top_ids: vec![0; cells * top_k],
@@ -193,11 +202,11 @@ impl<'a> Host<'a> {
         };
         let mut raw = abi::Scores {
             struct_size: size_of::<abi::Scores>() as u64,
-            log_probs: made.log_probs.as_mut_ptr(),
+            log_probs: scores.log_probs.as_mut_ptr(),
             log_probs_capacity: cells as u64,
-            top_ids: made.top_ids.as_mut_ptr(),
-            top_log_probs: made.top_log_probs.as_mut_ptr(),
-            top_capacity: made.top_ids.len() as u64,
+            top_ids: scores.top_ids.as_mut_ptr(),
+            top_log_probs: scores.top_log_probs.as_mut_ptr(),
+            top_capacity: scores.top_ids.len() as u64,
             rows: 0,
             seq_len: 0,
             k: 0,
@@ -205,17 +214,17 @@ impl<'a> Host<'a> {
         };
         let (status, message) = service!(self, score(&request, &mut raw));
         message.result(status, "score")?;
-        Ok(made)
+        Ok(scores)
     }
 
     /// The batch of new data of the current step; `None` outside a step.
     pub fn new_batch(&mut self) -> Result<Option<Sequences>, Error> {
-        sequences((0, 0), true, "new_batch", |out| {
+        sequences(Shape::default(), true, "new_batch", |out| {
             Ok(service!(self, new_batch(out)))
         })
     }
 
-    /// Text to tokens, no special token added.
+    /// Turns text into tokens, adding no special token.
     pub fn encode(&mut self, text: &str) -> Result<Vec<u32>, Error> {
         grow(text.len() + 16, "encode", |out: &mut [u32], needed| {
             let (ptr, len) = (text.as_ptr(), text.len() as u64);
@@ -226,7 +235,7 @@ impl<'a> Host<'a> {
         })
     }
 
-    /// Tokens to text.
+    /// Turns tokens into text.
     pub fn decode(&mut self, tokens: &[u32]) -> Result<String, Error> {
         let bytes = grow(tokens.len() * 8 + 16, "decode", |out: &mut [u8], needed| {
             let (ptr, len) = (tokens.as_ptr(), tokens.len() as u64);
@@ -257,20 +266,21 @@ impl<'a> Host<'a> {
         })
     }
 
-    /// Independent uniform 64-bit values of the arm's own stream, whose position the lab saves.
+    /// Fills `out` with independent uniform 64-bit values of the arm's own stream, whose position the lab
+    /// saves.
     pub fn random(&mut self, out: &mut [u64]) -> Result<(), Error> {
         let (status, message) = service!(self, random(out.as_mut_ptr(), out.len() as u64));
         message.result(status, "random").map(drop)
     }
 
-    /// A number from 0 to below `bound`; 0 for bound 0.
+    /// A uniform random number from 0 to `bound` − 1; 0 for bound 0.
     pub fn random_below(&mut self, bound: u64) -> Result<u64, Error> {
         let mut value = [0];
         self.random(&mut value)?;
         Ok(((u128::from(value[0]) * u128::from(bound)) >> 64) as u64)
     }
 
-    /// A line for the researcher.
+    /// Logs a line for the researcher.
     pub fn log(&mut self, level: Level, text: &str) -> Result<(), Error> {
         let level = match level {
             Level::Info => abi::LOG_INFO,
@@ -281,7 +291,7 @@ impl<'a> Host<'a> {
         message.result(status, "log").map(drop)
     }
 
-    /// A named figure, live on screen and in the CSV.
+    /// Records a named number, shown on screen and written to the CSV.
     pub fn metric(&mut self, name: &str, value: f64) -> Result<(), Error> {
         let (status, message) = service!(self, metric(name.as_ptr(), name.len() as u64, value));
         message.result(status, "metric").map(drop)
@@ -295,7 +305,7 @@ impl<'a> Host<'a> {
         })
     }
 
-    /// Keeps a copy of the reference or the student beyond the phase; gives its id.
+    /// Keeps a copy of the reference or the student beyond the phase, and returns its id.
     pub fn keep_snapshot(&mut self, model: Model) -> Result<u64, Error> {
         let mut id = 0;
         let (status, message) = service!(self, keep_snapshot(model.raw().0, &mut id));
@@ -303,16 +313,30 @@ impl<'a> Host<'a> {
         Ok(id)
     }
 
-    /// Drops a kept copy.
+    /// Drops a kept snapshot.
     pub fn drop_snapshot(&mut self, id: u64) -> Result<(), Error> {
         let (status, message) = service!(self, drop_snapshot(id));
         message.result(status, "drop_snapshot").map(drop)
     }
 }
 
+/// Status and message of a service call.
 type Answer = Result<(i32, MessageBuffer), Error>;
 
-/// Where to write, or that it is not wanted.
+/// Rows and padded length of sequences.
+#[derive(Clone, Copy, Default)]
+struct Shape {
+    rows: usize,
+    seq_len: usize,
+}
+
+impl Shape {
+    fn cells(self) -> usize {
+        self.rows.saturating_mul(self.seq_len)
+    }
+}
+
+/// Pointer to a buffer; null, for "not wanted", if it is empty.
 fn or_null<T>(buffer: &mut [T]) -> *mut T {
     if buffer.is_empty() {
         return std::ptr::null_mut();
@@ -320,16 +344,16 @@ fn or_null<T>(buffer: &mut [T]) -> *mut T {
     buffer.as_mut_ptr()
 }
 
-/// Calls a service that gives sequences, with larger buffers when it asks for them: from no room at
-/// all, this asks for the size first.
+/// Calls a service that gives sequences, with buffers of the shape `room` and, when it asks for them, with
+/// larger ones: an empty shape asks for the size first. With `details`, weights and tasks are read too.
 fn sequences(
-    (mut rows, mut seq_len): (usize, usize),
+    mut room: Shape,
     details: bool,
     service: &str,
     mut call: impl FnMut(*mut abi::Sequences) -> Answer,
 ) -> Result<Option<Sequences>, Error> {
     loop {
-        let cells = rows.saturating_mul(seq_len);
+        let (rows, cells) = (room.rows, room.cells());
         let mut tokens = vec![0; cells];
         let mut lengths = vec![0; rows];
         let mut weights = vec![0.0; if details { cells } else { 0 }];
@@ -347,26 +371,27 @@ fn sequences(
             reserved: [0; 4],
         };
         let (status, message) = call(&mut raw)?;
-        let given = (raw.rows as usize, raw.seq_len as usize);
-        let grows = given.0 > rows || given.0.saturating_mul(given.1) > cells;
-        if status == abi::RETRY && grows {
-            (rows, seq_len) = given;
+        let shape = Shape {
+            rows: raw.rows as usize,
+            seq_len: raw.seq_len as usize,
+        };
+        if status == abi::RETRY && (shape.rows > rows || shape.cells() > cells) {
+            room = shape;
             continue;
         }
         if !message.result(status, service)? {
             return Ok(None);
         }
-        (rows, seq_len) = given;
-        tokens.truncate(rows * seq_len);
-        lengths.truncate(rows);
-        weights.truncate(rows * seq_len);
-        tasks.truncate(rows);
+        tokens.truncate(shape.cells());
+        lengths.truncate(shape.rows);
+        weights.truncate(shape.cells());
+        tasks.truncate(shape.rows);
         let tasks: Option<Vec<_>> = tasks
             .into_iter()
             .map(|task| (task != abi::TASK_ALL).then_some(task as usize))
             .collect();
         return Ok(Some(Sequences {
-            seq_len,
+            seq_len: shape.seq_len,
             tokens,
             lengths,
             weights: details.then_some(weights),

@@ -39,11 +39,11 @@
 //! on `include/forgetlab_strategy.h` (`plugins new NAME --c`); [`abi`] explains the rules.
 //!
 //! # What a strategy decides
-//! Which tokens are replayed, nothing else. How they are used is the objective's part, which the
-//! arm names: `every-other:kl:10` adds 10 · KL(reference || student) on each [`Batch`],
-//! `every-other:ntp:10` adds 10 · NTP (the next-token loss), `every-other:replace:0.1` puts the rows
-//! in the place of a tenth of the new ones. The arm's [`Phase::objective`] and [`Phase::coeff`] may
-//! be read; a batch may override the coefficient, and the objective row by row.
+//! A strategy decides which tokens are replayed, nothing else. How they are used is decided by the
+//! objective of the arm: `every-other:kl:10` adds 10 · KL(reference || student) on each [`Batch`],
+//! `every-other:ntp:10` adds 10 · NTP (the next-token loss), `every-other:replace:0.1` replaces a tenth
+//! of the new rows by the batch's. A strategy can read the arm's [`Phase::objective`] and
+//! [`Phase::coeff`]; a batch may override the coefficient, and the objective row by row.
 //!
 //! The *student* is being trained on the new task; the *reference* is its frozen copy at the start
 //! of the phase; old tasks are those it was trained on before.
@@ -60,18 +60,18 @@
 //! Between two calls the lab may [`Strategy::save`] at any time. To resume, it makes a fresh instance
 //! with `create`, hands the state to [`Strategy::load`] and goes on with `next_batch`.
 //!
-//! # The one rule
+//! # Reproducibility
 //! Equal settings, state and random stream must give equal batches, or a resumed run would not
-//! equal an uninterrupted one. So randomness comes from [`Host::random`], everything else that later
-//! batches depend on is in [`Strategy::save`], and nothing depends on time or on the order of a hash
-//! map. `forgetlab plugins check` saves an instance, loads a second one and compares what they do.
+//! equal an uninterrupted one. So take randomness from [`Host::random`], save everything else that later
+//! batches depend on in [`Strategy::save`], and depend neither on time nor on the order of a hash map.
+//! `forgetlab plugins check` saves an instance, loads a second one and compares their batches.
 //!
 //! # A batch
 //! [`Host::draw_old`] and [`Host::generate`] give [`Sequences`], which turn into a [`Batch`] with
 //! `.into()`; [`Sequences::from_rows`] makes them from token ids. [`Step::rows`] rows are wanted, up
-//! to [`Phase::max_rows`] accepted. Rows may differ in length; weights say which tokens are scored
-//! (all but the first, if nothing is said). The lab checks ids, lengths and weights before it uses
-//! a batch, and a bad one ends the arm with a message that names the row and token.
+//! to [`Phase::max_rows`] accepted. Rows may differ in length; weights say which tokens are scored (by
+//! default all but the first). The lab checks ids, lengths and weights before it uses a batch, and an
+//! invalid one ends the arm with a message that names the row and token.
 //!
 //! # Services
 //! | service | capability to declare |
@@ -91,9 +91,9 @@
 //!
 //! # When something goes wrong
 //! An [`Error`] ends the arm with its text, so say what was wrong and what to do; the other arms go
-//! on. [`Error::Retry`] asks to be called again, [`Error::Unsupported`] from a service may be
-//! survived, [`Error::Cancelled`] is the answer to [`Host::cancelled`] during long work. A panic is
-//! caught and ends the arm (build with `panic = "unwind"`, the default).
+//! on. [`Error::Retry`] asks to be called again; after [`Error::Unsupported`] from a service a strategy
+//! may go on without it; return [`Error::Cancelled`] from long work when [`Host::cancelled`] is true. A
+//! panic is caught and ends the arm (build with `panic = "unwind"`, the default).
 //!
 //! # Four designs
 //! **Maximally interfered retrieval**: replay the old rows that the coming step would hurt most
@@ -114,8 +114,8 @@
 //! }
 //! ```
 //!
-//! **Dark experience**: keep what the model said of old rows when it still knew them, and hand it in
-//! as the teacher ([`Capabilities::SUPPLIES_TEACHER`]).
+//! **Dark experience replay**: keep the reference's log-probabilities of old rows, and supply them as the
+//! teacher ([`Capabilities::SUPPLIES_TEACHER`]).
 //! ```
 //! # use forgetlab_plugin_api::*;
 //! struct Memory { rows: Sequences, top: Scores }
@@ -132,22 +132,23 @@
 //! }
 //! ```
 //!
-//! **On-policy replay with a filter**: the student speaks, and only what the reference finds likely
-//! is replayed.
+//! **On-policy replay with a filter**: sample from the student, and replay only what is likely under the
+//! reference.
 //! ```
 //! # use forgetlab_plugin_api::*;
 //! fn next_batch(step: &Step, host: &mut Host) -> Result<Option<Batch>, Error> {
 //!     let prompts = step.phase.prompts_in_equal_shares(step.rows * 2);
 //!     let request = Generate { model: Model::Student, ..Generate::new(prompts, step.phase.seq_len) };
-//!     let said = host.generate(&request)?;
-//!     let likely = host.score(Model::Reference, &said, 0)?.log_probs;
+//!     let samples = host.generate(&request)?;
+//!     let log_probs = host.score(Model::Reference, &samples, 0)?.log_probs;
 //!     let mean = |row: usize| {
-//!         let cells = &likely[row * said.seq_len..][..said.lengths[row] as usize];
+//!         let cells = &log_probs[row * samples.seq_len..][..samples.lengths[row] as usize];
 //!         cells.iter().sum::<f32>() / cells.len() as f32
 //!     };
-//!     let kept: Vec<usize> = (0..said.rows()).filter(|row| mean(*row) > -1.0).take(step.rows).collect();
-//!     host.metric("kept", kept.len() as f64 / said.rows() as f64)?;
-//!     Ok((!kept.is_empty()).then(|| said.select(kept).into()))
+//!     let likely = (0..samples.rows()).filter(|row| mean(*row) > -1.0);
+//!     let kept: Vec<usize> = likely.take(step.rows).collect();
+//!     host.metric("kept", kept.len() as f64 / samples.rows() as f64)?;
+//!     Ok((!kept.is_empty()).then(|| samples.select(kept).into()))
 //! }
 //! ```
 //!

@@ -1,4 +1,4 @@
-//! What the lab tells a strategy: phase, step, figures.
+//! What the lab tells a strategy: the phase, the step, and metrics of the last step.
 
 use crate::{
     abi,
@@ -12,16 +12,16 @@ pub struct Task {
     pub name: String,
     /// Tokens every sequence of the task begins with, e.g. `<bos> <task>`.
     pub markers: Vec<u32>,
-    /// Sequences that can be drawn; 0 where the old data is not at hand.
+    /// Number of sequences that can be drawn; 0 where the data is not available.
     pub sequences: u64,
 }
 
-/// The phase under way.
+/// The current phase.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Phase {
-    /// Number of the phase, from 0.
+    /// Index of the phase, from 0.
     pub index: u64,
-    /// Phases of the experiment.
+    /// Number of phases in the experiment.
     pub count: u64,
     /// Steps of the arm at the start of the phase.
     pub first_step: u64,
@@ -47,7 +47,7 @@ pub struct Phase {
     pub new_task: Task,
 }
 
-/// Objective of the arm.
+/// Objective of an arm.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ArmObjective {
     /// None, or one that needs no replay.
@@ -62,13 +62,15 @@ pub enum ArmObjective {
 }
 
 impl Phase {
-    /// Markers of the old tasks as `rows` prompts, the tasks taking turns: equal shares in every
-    /// stretch of rows.
+    /// Markers of the old tasks as `rows` prompts. The tasks alternate, so that any range of rows has equal
+    /// shares of them.
     pub fn prompts_in_equal_shares(&self, rows: usize) -> Vec<Vec<u32>> {
         let markers = self.old_tasks.iter().map(|task| task.markers.clone());
         markers.cycle().take(rows).collect()
     }
 
+    /// Copies a phase from the ABI's struct; `None` for null.
+    ///
     /// # Safety
     /// `raw` must be null or valid as the ABI says.
     pub(crate) unsafe fn read(raw: *const abi::Phase) -> Option<Self> {
@@ -106,6 +108,8 @@ impl Phase {
 }
 
 impl Task {
+    /// Copies a task from the ABI's struct; an empty one for null.
+    ///
     /// # Safety
     /// `raw` must be null or valid as the ABI says.
     unsafe fn read(raw: *const abi::Task) -> Self {
@@ -137,7 +141,7 @@ pub struct Step {
     pub phase_step: u64,
     /// Rows wanted.
     pub rows: usize,
-    /// Phase under way.
+    /// The current phase.
     pub phase: Phase,
 }
 
@@ -147,11 +151,13 @@ impl Step {
         self.phase.steps.saturating_sub(self.phase_step)
     }
 
-    /// Rows of a buffer for the next `batches` steps, not beyond the end of the phase.
+    /// Number of rows for the batches of the next `batches` steps, up to the end of the phase.
     pub fn rows_ahead(&self, batches: u64) -> usize {
         self.rows * batches.min(self.steps_left()).max(1) as usize
     }
 
+    /// Copies a step from the ABI's struct; `None` for null.
+    ///
     /// # Safety
     /// `raw` must be null or valid as the ABI says.
     pub(crate) unsafe fn read(raw: *const abi::Step) -> Option<Self> {
@@ -167,7 +173,7 @@ impl Step {
     }
 }
 
-/// Figures of the step just made.
+/// Losses and gradient norm of the last step.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Observation {
     /// Steps of the arm before this one: the `step` of its batch.
@@ -176,7 +182,7 @@ pub struct Observation {
     pub phase_step: u64,
     /// NTP loss of the new batch, nats per token.
     pub new_loss: f64,
-    /// Replay loss before the coefficient.
+    /// Replay loss before the coefficient; `None` where nothing was replayed.
     pub replay_loss: Option<f64>,
     /// Norm of the gradient.
     pub grad_norm: f64,
@@ -186,11 +192,13 @@ pub struct Observation {
     pub new_row_losses: Vec<f32>,
     /// Mean loss of each row of the replay batch, by its own objective.
     pub replay_row_losses: Vec<f32>,
-    /// Phase under way.
+    /// The current phase.
     pub phase: Phase,
 }
 
 impl Observation {
+    /// Copies an observation from the ABI's struct; `None` for null.
+    ///
     /// # Safety
     /// `raw` must be null or valid as the ABI says.
     pub(crate) unsafe fn read(raw: *const abi::Observation) -> Option<Self> {

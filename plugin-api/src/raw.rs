@@ -1,4 +1,4 @@
-//! Reading what crossed the boundary.
+//! Reading and writing memory of the host.
 
 use crate::{Error, abi};
 
@@ -14,7 +14,7 @@ pub(crate) unsafe fn slice<'a, T>(ptr: *const T, len: u64) -> &'a [T] {
     unsafe { std::slice::from_raw_parts(ptr, len as usize) }
 }
 
-/// A text; what is not UTF-8 is replaced.
+/// Copies a text; bytes that are not UTF-8 are replaced.
 ///
 /// # Safety
 /// As for [`slice`].
@@ -43,14 +43,14 @@ pub(crate) unsafe fn write_message(message: *mut abi::Message, text: &str) {
     }
 }
 
-/// A message buffer of our own.
+/// A message buffer of the plugin, for the host to write into.
 pub(crate) struct MessageBuffer {
     bytes: Vec<u8>,
     len: u64,
 }
 
 impl MessageBuffer {
-    /// Makes `call` with a fresh message; its status, and the text as an error if it is not OK.
+    /// Makes `call` with an empty message; its status, and the message it wrote.
     pub(crate) fn around(call: impl FnOnce(*mut abi::Message) -> i32) -> (i32, Self) {
         let mut bytes = vec![0; 1024];
         let mut message = abi::Message {
@@ -65,7 +65,8 @@ impl MessageBuffer {
         (status, Self { bytes, len })
     }
 
-    /// The status as a result: `true` for OK, `false` for nothing.
+    /// A status as a result, with the message as the error: `true` for [`abi::OK`], `false` for
+    /// [`abi::NOTHING`].
     pub(crate) fn result(&self, status: i32, service: &str) -> Result<bool, Error> {
         let text = || String::from_utf8_lossy(&self.bytes[..self.len as usize]).into_owned();
         match status {

@@ -1,4 +1,4 @@
-//! From the C functions of a descriptor to a [`Strategy`]; panics end here.
+//! The C functions of a strategy's descriptor, which call the [`Strategy`] and catch its panics.
 
 use std::{
     cell::{Cell, RefCell},
@@ -12,14 +12,14 @@ use crate::{
     raw::{slice, text, write_message},
 };
 
-/// What a handle points to.
+/// The instance that a handle points to.
 struct Instance<T> {
     strategy: T,
-    /// A batch that did not fit, with its step.
+    /// A batch that did not fit the host's buffers, with its step.
     pending: Option<(u64, Batch)>,
-    /// A state whose size was asked for.
+    /// A state that did not fit the host's buffer.
     saved: Option<Vec<u8>>,
-    /// Whether a call panicked: what is left may be inconsistent.
+    /// Whether a call panicked, after which the strategy may be inconsistent.
     panicked: bool,
 }
 
@@ -57,7 +57,8 @@ thread_local! {
     static PANIC: RefCell<String> = const { RefCell::new(String::new()) };
 }
 
-/// Keeps panics inside a callback off the terminal and their place for the error.
+/// Installs a panic hook that keeps the message of a panic inside a callback for the error, instead of
+/// printing it.
 pub fn install_panic_hook() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
@@ -75,20 +76,19 @@ pub fn install_panic_hook() {
 /// Runs a callback; a panic or an error becomes a status and a message.
 fn guard(message: *mut abi::Message, body: impl FnOnce() -> Result<i32, Error>) -> i32 {
     INSIDE.set(true);
-    let result = catch_unwind(AssertUnwindSafe(body));
+    let result = catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|payload| {
+        // A payload may panic when dropped.
+        std::mem::forget(payload);
+        Err(Error::Failed(PANIC.with_borrow_mut(std::mem::take)))
+    });
     INSIDE.set(false);
     let error = match result {
-        Ok(Ok(status)) => return status,
-        Ok(Err(error)) => error,
-        Err(payload) => {
-            // A payload may panic when dropped.
-            std::mem::forget(payload);
-            Error::Failed(PANIC.with_borrow_mut(std::mem::take))
-        }
+        Ok(status) => return status,
+        Err(error) => error,
     };
     // SAFETY: the host's message is null or valid.
     unsafe { write_message(message, &error.to_string()) };
-    // The lab knows no "unsupported" from a plugin: what it could not do without, it failed at.
+    // "Unsupported" is a status of the host only: a strategy that needs the service has failed.
     match error.status() {
         abi::UNSUPPORTED => abi::FAILED,
         status => status,
@@ -106,8 +106,8 @@ unsafe fn guard_instance<T: Strategy>(
 ) -> i32 {
     guard(message, || {
         // SAFETY: the handle is a live instance, and calls come one at a time.
-        let instance = unsafe { handle.cast::<Instance<T>>().as_mut() };
-        let instance = instance.ok_or("called without an instance")?;
+        let instance =
+            unsafe { handle.cast::<Instance<T>>().as_mut() }.ok_or("called without an instance")?;
         if instance.panicked {
             return Err("an earlier call panicked".into());
         }
@@ -118,6 +118,8 @@ unsafe fn guard_instance<T: Strategy>(
     })
 }
 
+/// The host's services, if the host is of this ABI.
+///
 /// # Safety
 /// `host` must be null or valid as the ABI says.
 unsafe fn host<'a>(host: *const abi::Host) -> Result<Host<'a>, Error> {
@@ -268,6 +270,8 @@ unsafe fn write_batch(batch: &Batch, out: &mut abi::ReplayBatch) -> i32 {
     abi::OK
 }
 
+/// Copies an array into a buffer of the host.
+///
 /// # Safety
 /// `to` must have room for `from`.
 unsafe fn copy<V: Copy>(from: &[V], to: *mut V) {
@@ -280,15 +284,15 @@ unsafe fn copy<V: Copy>(from: &[V], to: *mut V) {
 unsafe extern "C" fn observe<T: Strategy>(
     handle: *mut c_void,
     table: *const abi::Host,
-    seen: *const abi::Observation,
+    observation: *const abi::Observation,
     message: *mut abi::Message,
 ) -> i32 {
     let body = |instance: &mut Instance<T>| {
         // SAFETY: the host's pointers are null or valid as the ABI says.
-        let (mut host, seen) = unsafe { (host(table)?, Observation::read(seen)) };
-        let seen = seen.ok_or("called without an observation")?;
+        let (mut host, observation) = unsafe { (host(table)?, Observation::read(observation)) };
+        let observation = observation.ok_or("called without an observation")?;
         instance.saved = None;
-        instance.strategy.observe(&seen, &mut host)?;
+        instance.strategy.observe(&observation, &mut host)?;
         Ok(abi::OK)
     };
     // SAFETY: the handle is the host's.

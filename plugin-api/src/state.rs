@@ -1,4 +1,4 @@
-//! Saved state as bytes, and the buffer of rows that strategies share.
+//! Reading and writing saved state, and a replay buffer for strategies to use.
 
 use crate::{Error, Generate, Host, Sequences, Step};
 
@@ -7,39 +7,39 @@ use crate::{Error, Generate, Host, Sequences, Step};
 pub struct StateWriter(Vec<u8>);
 
 impl StateWriter {
-    /// Adds a number.
+    /// Appends an integer.
     pub fn u64(&mut self, value: u64) -> &mut Self {
         self.0.extend_from_slice(&value.to_le_bytes());
         self
     }
 
-    /// Adds a number, bit for bit.
+    /// Appends a float, bit for bit.
     pub fn f64(&mut self, value: f64) -> &mut Self {
         self.u64(value.to_bits())
     }
 
-    /// Adds bytes.
+    /// Appends bytes, with their number.
     pub fn bytes(&mut self, values: &[u8]) -> &mut Self {
         self.u64(values.len() as u64);
         self.0.extend_from_slice(values);
         self
     }
 
-    /// Adds tokens or counts.
+    /// Appends integers, e.g. token ids, with their number.
     pub fn u32s(&mut self, values: &[u32]) -> &mut Self {
         self.u64(values.len() as u64);
         self.0.extend(values.iter().flat_map(|v| v.to_le_bytes()));
         self
     }
 
-    /// Adds numbers, bit for bit.
+    /// Appends floats, bit for bit, with their number.
     pub fn f32s(&mut self, values: &[f32]) -> &mut Self {
         self.u64(values.len() as u64);
         self.0.extend(values.iter().flat_map(|v| v.to_le_bytes()));
         self
     }
 
-    /// The state.
+    /// Takes the state written so far.
     pub fn finish(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.0)
     }
@@ -50,30 +50,30 @@ impl StateWriter {
 pub struct StateReader<'a>(&'a [u8]);
 
 impl<'a> StateReader<'a> {
-    /// Begins at the front.
+    /// A reader at the beginning of a state.
     pub fn new(state: &'a [u8]) -> Self {
         Self(state)
     }
 
-    /// Next number.
+    /// Reads an integer.
     pub fn u64(&mut self) -> Result<u64, Error> {
         let mut value = [0; 8];
         value.copy_from_slice(self.take(8)?);
         Ok(u64::from_le_bytes(value))
     }
 
-    /// Next number, bit for bit.
+    /// Reads a float, bit for bit.
     pub fn f64(&mut self) -> Result<f64, Error> {
         Ok(f64::from_bits(self.u64()?))
     }
 
-    /// Next bytes.
+    /// Reads bytes.
     pub fn bytes(&mut self) -> Result<&'a [u8], Error> {
         let len = self.u64()?;
         self.take(len)
     }
 
-    /// Next tokens or counts.
+    /// Reads integers.
     pub fn u32s(&mut self) -> Result<Vec<u32>, Error> {
         let bytes = self.u64()?.saturating_mul(4);
         let words = self.take(bytes)?.chunks_exact(4);
@@ -82,12 +82,12 @@ impl<'a> StateReader<'a> {
             .collect())
     }
 
-    /// Next numbers, bit for bit.
+    /// Reads floats, bit for bit.
     pub fn f32s(&mut self) -> Result<Vec<f32>, Error> {
         Ok(self.u32s()?.into_iter().map(f32::from_bits).collect())
     }
 
-    /// Checks that nothing is left.
+    /// Checks that the whole state was read.
     pub fn finish(self) -> Result<(), Error> {
         if self.0.is_empty() {
             return Ok(());
@@ -110,7 +110,7 @@ impl<'a> StateReader<'a> {
     }
 }
 
-/// Rows made in bulk and handed out a batch at a time, in order.
+/// A buffer of replay rows, filled in bulk and taken from in order, one batch at a time.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ReplayBuffer {
     sequences: Sequences,
@@ -121,7 +121,7 @@ impl ReplayBuffer {
     /// Version of what [`ReplayBuffer::save`] writes.
     pub const STATE_VERSION: u32 = 1;
 
-    /// Rows not handed out yet.
+    /// Number of rows left.
     pub fn len(&self) -> usize {
         self.sequences.rows() - self.used
     }
@@ -131,26 +131,26 @@ impl ReplayBuffer {
         self.len() == 0
     }
 
-    /// Drops what is left.
+    /// Drops the rows that are left.
     pub fn clear(&mut self) {
         *self = Self::default();
     }
 
-    /// Drops what is left and holds `sequences` from here on.
+    /// Replaces the rows that are left by `sequences`.
     pub fn refill(&mut self, sequences: Sequences) {
         *self = Self { sequences, used: 0 };
     }
 
-    /// Hands out the next rows, fewer when fewer are left.
+    /// Takes the next rows, fewer if fewer are left.
     pub fn take(&mut self, rows: usize) -> Sequences {
         let from = self.used;
         self.used += rows.min(self.len());
         self.sequences.select(from..self.used)
     }
 
-    /// The next batch of free samples of the reference. An empty buffer is first filled for
-    /// `batches` steps (not beyond the end of the phase), one sample for each of the prompts that
-    /// `prompts` gives for a number of rows.
+    /// Takes the next batch of free samples of the reference. An empty buffer is first filled for
+    /// `batches` steps (up to the end of the phase), with one sample for each of the prompts that
+    /// `prompts` returns for a number of rows.
     pub fn next_samples(
         &mut self,
         step: &Step,
@@ -165,7 +165,7 @@ impl ReplayBuffer {
         Ok(self.take(step.rows))
     }
 
-    /// The rows that are left, as bytes.
+    /// Saves the rows that are left.
     pub fn save(&self) -> Vec<u8> {
         let left = self.sequences.select(self.used..self.sequences.rows());
         let mut state = StateWriter::default();
@@ -178,7 +178,7 @@ impl ReplayBuffer {
         state.finish()
     }
 
-    /// What [`ReplayBuffer::save`] wrote.
+    /// Restores what [`ReplayBuffer::save`] wrote.
     pub fn load(version: u32, state: &[u8]) -> Result<Self, Error> {
         if version != Self::STATE_VERSION {
             return Err(format!(

@@ -1,4 +1,4 @@
-//! The trait a strategy implements, and what it is made from.
+//! The trait that a strategy implements, its error, capabilities and settings.
 
 use serde_json::{Map, Value};
 
@@ -15,7 +15,7 @@ pub trait Strategy: Sized + Send + 'static {
     const SUMMARY: &'static str;
     /// JSON Schema of its settings; see [`Settings`] for the keywords that may be used.
     const SETTINGS: &'static str = r#"{"type": "object", "properties": {}}"#;
-    /// What it needs of the lab, and what it promises.
+    /// Capabilities it needs of the lab or promises.
     const CAPABILITIES: Capabilities = Capabilities::NONE;
     /// Version of what [`Strategy::save`] writes; raise it when that changes.
     const STATE_VERSION: u32 = 1;
@@ -23,7 +23,7 @@ pub trait Strategy: Sized + Send + 'static {
     /// Makes an instance for one arm.
     fn create(settings: &Settings, host: &mut Host) -> Result<Self, Error>;
 
-    /// A phase begins: what belongs to the last one, such as buffers, is to be dropped.
+    /// Announces a phase: drop what belongs to the previous one, such as buffers.
     fn phase_started(&mut self, phase: &Phase, host: &mut Host) -> Result<(), Error> {
         let _ = (phase, host);
         Ok(())
@@ -32,18 +32,18 @@ pub trait Strategy: Sized + Send + 'static {
     /// The replay batch of a step; `None`: nothing is replayed this step.
     fn next_batch(&mut self, step: &Step, host: &mut Host) -> Result<Option<Batch>, Error>;
 
-    /// Figures of the step just made.
-    fn observe(&mut self, seen: &Observation, host: &mut Host) -> Result<(), Error> {
-        let _ = (seen, host);
+    /// Reports the losses and gradient norm of the last step.
+    fn observe(&mut self, observation: &Observation, host: &mut Host) -> Result<(), Error> {
+        let _ = (observation, host);
         Ok(())
     }
 
-    /// All that later batches depend on (settings, phase and random stream excepted: the lab keeps
-    /// those). [`crate::StateWriter`] helps.
+    /// Saves all that later batches depend on, except settings, phase and random stream, which the lab
+    /// keeps. See [`crate::StateWriter`].
     fn save(&self) -> Result<Vec<u8>, Error>;
 
-    /// Takes back what [`Strategy::save`] wrote, into a fresh instance. `version` is the
-    /// [`Strategy::STATE_VERSION`] it was written with; `phase` is the phase under way, for which
+    /// Restores what [`Strategy::save`] wrote, into a fresh instance. `version` is the
+    /// [`Strategy::STATE_VERSION`] it was written with; `phase` is the current phase, for which
     /// [`Strategy::phase_started`] is not called again.
     fn load(
         &mut self,
@@ -54,10 +54,10 @@ pub trait Strategy: Sized + Send + 'static {
     ) -> Result<(), Error>;
 }
 
-/// Why a strategy or a service of the host gives no result.
+/// Failure of a strategy or of a service of the host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Error {
-    /// It cannot be done; from a strategy this ends the arm with this text.
+    /// The call failed; from a strategy this ends the arm with this text.
     Failed(String),
     /// The run is being stopped.
     Cancelled,
@@ -104,31 +104,32 @@ impl From<&str> for Error {
     }
 }
 
-/// What a strategy needs of the lab, and what it promises. What is missing fails before the run.
+/// A set of capabilities that a strategy needs of the lab or promises. A run whose lab lacks one does not
+/// start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Capabilities(u64);
 
 impl Capabilities {
-    /// Needs nothing.
+    /// No capability.
     pub const NONE: Self = Self(0);
     /// Draws true old sequences.
     pub const NEEDS_OLD_DATA: Self = Self(abi::NEEDS_OLD_DATA);
-    /// Generates.
+    /// Generates sequences.
     pub const NEEDS_GENERATION: Self = Self(abi::NEEDS_GENERATION);
     /// Encodes, decodes or asks for special tokens.
     pub const NEEDS_TOKENIZER: Self = Self(abi::NEEDS_TOKENIZER);
     /// Scores sequences.
     pub const NEEDS_SCORES: Self = Self(abi::NEEDS_SCORES);
-    /// Keeps snapshots.
+    /// Keeps snapshots of a model.
     pub const NEEDS_SNAPSHOTS: Self = Self(abi::NEEDS_SNAPSHOTS);
     /// Scores after a virtual step.
     pub const NEEDS_VIRTUAL_STEP: Self = Self(abi::NEEDS_VIRTUAL_STEP);
-    /// Hands in its own teacher log-probabilities.
+    /// Supplies its own teacher log-probabilities.
     pub const SUPPLIES_TEACHER: Self = Self(abi::SUPPLIES_TEACHER);
     /// Promises that batches depend neither on the student nor on [`Strategy::observe`].
     pub const INDEPENDENT_OF_STUDENT: Self = Self(abi::INDEPENDENT_OF_STUDENT);
 
-    /// Both.
+    /// The union of two sets.
     pub const fn and(self, other: Self) -> Self {
         Self(self.0 | other.0)
     }
@@ -149,7 +150,7 @@ impl Capabilities {
 pub struct Settings(Map<String, Value>);
 
 impl Settings {
-    /// Reads the JSON object that crossed the boundary.
+    /// Parses a JSON object.
     pub fn parse(json: &str) -> Result<Self, Error> {
         match serde_json::from_str(json) {
             Ok(map) => Ok(Self(map)),
@@ -159,27 +160,27 @@ impl Settings {
         }
     }
 
-    /// A value as it stands.
+    /// The JSON value of a setting.
     pub fn get(&self, name: &str) -> Option<&Value> {
         self.0.get(name)
     }
 
-    /// A whole number ≥ 0.
+    /// The value of an integer setting ≥ 0.
     pub fn integer(&self, name: &str) -> Result<u64, Error> {
         self.typed(name, "a whole number from 0", Value::as_u64)
     }
 
-    /// A number.
+    /// The value of a number setting.
     pub fn number(&self, name: &str) -> Result<f64, Error> {
         self.typed(name, "a number", Value::as_f64)
     }
 
-    /// A truth value.
+    /// The value of a boolean setting.
     pub fn boolean(&self, name: &str) -> Result<bool, Error> {
         self.typed(name, "true or false", Value::as_bool)
     }
 
-    /// A text.
+    /// The value of a string setting.
     pub fn text(&self, name: &str) -> Result<&str, Error> {
         self.typed(name, "a text", Value::as_str)
     }
@@ -192,9 +193,9 @@ impl Settings {
     ) -> Result<T, Error> {
         let value = self.0.get(name);
         value.and_then(read).ok_or_else(|| {
-            let given = value.map_or("nothing".into(), Value::to_string);
+            let value = value.map_or("nothing".into(), Value::to_string);
             Error::Failed(format!(
-                "setting `{name}` must be {wanted}, it is {given}; state its type and default in the schema"
+                "setting `{name}` must be {wanted}, it is {value}; state its type and default in the schema"
             ))
         })
     }

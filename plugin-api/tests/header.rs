@@ -1,4 +1,4 @@
-//! The C header says what the Rust side says: a compiler's word for it.
+//! The C header agrees with the Rust side in layout and constants, as a C compiler sees it.
 
 use std::{collections::BTreeSet, fmt::Write, path::Path, process::Command};
 
@@ -6,7 +6,7 @@ use forgetlab_plugin_api::abi;
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
-/// Compiles and runs a C program against the header; gives what it prints.
+/// Compiles and runs a C program that includes the header; returns its output.
 fn run_c(program: &str) -> String {
     let dir = Path::new(env!("CARGO_TARGET_TMPDIR"));
     let (source, binary) = (dir.join("header.c"), dir.join("header"));

@@ -1,4 +1,4 @@
-//! What goes to a strategy and comes back from it, in Rust types.
+//! The Rust types of what strategies receive (phase, step metrics) and return (replay batches).
 
 use forgetlab_study::experiment::Objective;
 
@@ -9,16 +9,16 @@ pub struct Task {
     pub name: String,
     /// Tokens every sequence of the task begins with.
     pub markers: Vec<u32>,
-    /// Sequences that can be drawn; 0 where the old data is not at hand.
+    /// Number of sequences that can be drawn; 0 where the data is not available.
     pub sequences: u64,
 }
 
-/// The phase under way, as strategies see it.
+/// The current phase, as strategies see it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PhaseContext {
-    /// Number of the phase, from 0.
+    /// Index of the phase, from 0.
     pub phase: usize,
-    /// Phases of the experiment.
+    /// Number of phases in the experiment.
     pub phases: usize,
     /// Steps of the arm at the start of the phase.
     pub first_step: u64,
@@ -44,14 +44,14 @@ pub struct PhaseContext {
     pub coeff: Option<f64>,
 }
 
-/// Figures of the step just made, for [`super::StrategyInstance::observe`].
+/// Losses and gradient norm of the last optimizer step, for [`super::StrategyInstance::observe`].
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct StepMetrics {
     /// Steps of the arm before this one: the `step` given to `next_batch`.
     pub step: u64,
     /// NTP loss of the new batch, nats per token.
     pub new_loss: f64,
-    /// Replay loss before the coefficient, where something was replayed.
+    /// Replay loss before the coefficient; `None` where nothing was replayed.
     pub replay_loss: Option<f64>,
     /// Norm of the gradient.
     pub grad_norm: f64,
@@ -83,7 +83,7 @@ pub struct ReplayBatch {
     pub row_objectives: Option<Vec<Option<Objective>>>,
     /// Teacher of the KL rows.
     pub teacher: Teacher,
-    /// Coefficient of this step, instead of the arm's; finite and ≥ 0.
+    /// Coefficient of this step, in place of the arm's; finite and ≥ 0.
     pub coeff: Option<f64>,
 }
 
@@ -93,11 +93,11 @@ pub enum Teacher {
     /// The phase's reference.
     #[default]
     Reference,
-    /// A snapshot the strategy asked the host to keep.
+    /// A snapshot kept by [`super::Services::keep_snapshot`].
     Snapshot(u64),
     /// The k most likely tokens of each target with their log-probabilities, `[B, T, k]`.
     Supplied {
-        /// Entries a target.
+        /// Number of entries per target.
         k: usize,
         /// Token ids.
         ids: Vec<u32>,

@@ -1,4 +1,4 @@
-//! A small file that names the plugin call under way, for whoever finds the run after a crash.
+//! A small file that names the current plugin call, to identify the culprit after a crash.
 //!
 //! One record of fixed length, overwritten in place before each call and blanked after it. It is not
 //! synced: it must outlive the process, not the machine.
@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 /// Bytes of the record, newline included.
 const LEN: usize = 512;
-/// Bytes kept of an arm's slug: more than the longest has, for the hint to skip the arm repeats it.
+/// Bytes kept of an arm's slug: no slug is longer, and the hint to skip the arm must repeat it in full.
 const ARM: usize = 160;
 /// Bytes kept of a plugin's name.
 const PLUGIN: usize = 64;
@@ -27,7 +27,7 @@ pub struct Breadcrumb {
     pub arm: String,
     /// Callback, e.g. `next_batch`, with the host service it was in, if any.
     pub call: String,
-    /// Process.
+    /// Process id.
     pub pid: u32,
 }
 
@@ -36,7 +36,7 @@ pub fn read(path: &Path) -> Option<Breadcrumb> {
     serde_json::from_slice(&std::fs::read(path).ok()?).ok()
 }
 
-/// Where an instance leaves its breadcrumbs.
+/// Writer of an instance's breadcrumbs.
 #[derive(Debug)]
 pub(super) struct Trail {
     file: Option<File>,
@@ -45,7 +45,7 @@ pub(super) struct Trail {
 }
 
 impl Trail {
-    /// Opens the file, which need not exist; without a path nothing is left anywhere.
+    /// Opens the file, which need not exist; without a path nothing is written.
     pub(super) fn open(path: Option<&Path>, plugin: &str, arm: &str) -> io::Result<Self> {
         let file = path
             .map(|path| {
@@ -61,7 +61,7 @@ impl Trail {
         })
     }
 
-    /// Names the call about to be made.
+    /// Records the call about to be made.
     pub(super) fn leave(&self, call: &str) {
         let crumb = Breadcrumb {
             plugin: self.plugin.clone(),
@@ -75,12 +75,12 @@ impl Trail {
         }
     }
 
-    /// Says that no call is under way.
+    /// Records that no call is in progress.
     pub(super) fn clear(&self) {
         self.write(vec![b' '; LEN - 1]);
     }
 
-    /// A breadcrumb that cannot be written is no reason to end a run.
+    /// Overwrites the record. Errors are ignored: they are no reason to end a run.
     fn write(&self, mut record: Vec<u8>) {
         record.push(b'\n');
         let Some(file) = &self.file else { return };

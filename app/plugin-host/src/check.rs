@@ -1,11 +1,11 @@
-//! A strategy's batch, checked before the training loop sees it.
+//! Checks of a strategy's batch before the training loop uses it.
 
 use forgetlab_plugin_api::abi;
 use forgetlab_study::experiment::Objective;
 
 use super::{Capabilities, PhaseContext, ReplayBatch, Teacher};
 
-/// Buffers a plugin writes its batch into; kept from step to step.
+/// Buffers a plugin writes its batch into; reused from step to step.
 #[derive(Debug, Default)]
 pub(super) struct BatchBuffers {
     tokens: Vec<u32>,
@@ -17,8 +17,8 @@ pub(super) struct BatchBuffers {
 }
 
 impl BatchBuffers {
-    /// Room for the largest batch of the phase. Everything is filled with values that do not pass
-    /// the checks, so that what a plugin forgets to write is not taken for an answer.
+    /// Makes room for the largest batch of the phase. Buffers are filled with values that fail the
+    /// checks, so that entries a plugin does not write are noticed.
     pub(super) fn prepare(&mut self, phase: &PhaseContext) -> abi::ReplayBatch {
         let cells = phase.max_rows * phase.max_seq_len;
         fill(&mut self.tokens, cells, u32::MAX);
@@ -53,7 +53,7 @@ impl BatchBuffers {
         }
     }
 
-    /// After a plugin asked to be called again: makes room for a supplied teacher, if that is why.
+    /// Makes room for a supplied teacher, if a plugin asked to be called again for that.
     pub(super) fn grow(
         &mut self,
         raw: &abi::ReplayBatch,
@@ -74,7 +74,7 @@ impl BatchBuffers {
         Ok(())
     }
 
-    /// The batch a plugin wrote, or what is wrong with it.
+    /// Checks and copies the batch a plugin wrote; the error says what is wrong with it.
     pub(super) fn take(
         &self,
         raw: &abi::ReplayBatch,
@@ -111,27 +111,24 @@ impl BatchBuffers {
             weights: self.weights(raw.has_weights, &lengths, seq_len)?,
             row_objectives: self.row_objectives(raw.has_row_objectives, rows)?,
             teacher: self.teacher(raw, phase, declared)?,
-            coeff: match flag("has_coeff", raw.has_coeff)? {
-                false => None,
-                true if raw.coeff.is_finite() && raw.coeff >= 0.0 => Some(raw.coeff),
-                true => {
-                    return Err(format!(
-                        "the coefficient is {}; it must be finite and ≥ 0",
-                        raw.coeff
-                    ));
-                }
-            },
+            coeff: coeff(raw)?,
             tokens,
             lengths,
         })
     }
 
-    fn weights(&self, given: u8, lengths: &[u32], seq_len: usize) -> Result<Vec<f32>, String> {
+    fn weights(
+        &self,
+        has_weights: u8,
+        lengths: &[u32],
+        seq_len: usize,
+    ) -> Result<Vec<f32>, String> {
         let cells = lengths.len() * seq_len;
-        let given = flag("has_weights", given)?;
-        let mut weights = match given {
-            true => self.weights[..cells].to_vec(),
-            false => vec![1.0; cells],
+        let has_weights = flag("has_weights", has_weights)?;
+        let mut weights = if has_weights {
+            self.weights[..cells].to_vec()
+        } else {
+            vec![1.0; cells]
         };
         for (row, (weights, length)) in weights.chunks_exact_mut(seq_len).zip(lengths).enumerate() {
             let (true_part, padding) = weights.split_at_mut(*length as usize);
@@ -142,7 +139,7 @@ impl BatchBuffers {
                     "token {t} of row {row} has weight {weight}; weights must be finite and ≥ 0"
                 ));
             }
-            match first(padding, |w| given && *w != 0.0) {
+            match first(padding, |w| has_weights && *w != 0.0) {
                 Some((t, weight)) => {
                     let t = t + *length as usize;
                     return Err(format!(
@@ -157,10 +154,10 @@ impl BatchBuffers {
 
     fn row_objectives(
         &self,
-        given: u8,
+        has_row_objectives: u8,
         rows: usize,
     ) -> Result<Option<Vec<Option<Objective>>>, String> {
-        if !flag("has_row_objectives", given)? {
+        if !flag("has_row_objectives", has_row_objectives)? {
             return Ok(None);
         }
         let objective = |(row, objective): (usize, &u8)| match *objective {
@@ -228,6 +225,20 @@ impl BatchBuffers {
     }
 }
 
+/// The coefficient of the step, if the batch overrides the arm's.
+fn coeff(raw: &abi::ReplayBatch) -> Result<Option<f64>, String> {
+    if !flag("has_coeff", raw.has_coeff)? {
+        return Ok(None);
+    }
+    if !raw.coeff.is_finite() || raw.coeff < 0.0 {
+        return Err(format!(
+            "the coefficient is {}; it must be finite and ≥ 0",
+            raw.coeff
+        ));
+    }
+    Ok(Some(raw.coeff))
+}
+
 fn check_shape(raw: &abi::ReplayBatch, phase: &PhaseContext) -> Result<(), String> {
     if raw.rows > phase.max_rows as u64 {
         return Err(format!(
@@ -256,6 +267,7 @@ fn fill<T: Copy>(buffer: &mut Vec<T>, len: usize, value: T) {
     buffer.resize(len, value);
 }
 
+/// The first wrong value, with its index.
 fn first<T>(values: &[T], wrong: impl Fn(&T) -> bool) -> Option<(usize, &T)> {
     let at = values.iter().position(wrong)?;
     Some((at, &values[at]))

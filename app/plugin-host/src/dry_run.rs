@@ -1,4 +1,4 @@
-//! A strategy's whole life against a tiny made-up lab: what `plugins check` does.
+//! The dry run of `plugins check`: every call of a strategy, against a tiny stand-in for the lab.
 
 use std::{sync::Arc, time::Duration};
 
@@ -19,7 +19,7 @@ const STEPS: u64 = 40;
 const STEPS_BEFORE_SAVE: u64 = 3;
 const STEPS_AFTER_SAVE: u64 = 20;
 
-/// Told what was done and what came of it, as soon as it is known.
+/// Receives the name of each call and its outcome, as they come.
 pub type Report<'a> = &'a mut dyn FnMut(&'static str, String);
 
 /// Time in a call after which it is reported.
@@ -28,7 +28,7 @@ const DEADLINE: Duration = Duration::from_secs(10);
 /// Why a dry run failed.
 #[derive(Debug, thiserror::Error)]
 pub enum DryRunError {
-    /// The settings do not fit.
+    /// The settings are invalid.
     #[error(transparent)]
     Settings(#[from] SettingsError),
     /// The strategy failed or misbehaved.
@@ -46,8 +46,8 @@ pub enum DryRunError {
     },
 }
 
-/// Leads an instance through two phases, saves it in the second, and compares what follows with an
-/// instance made from the saved state. `report` is told what came of each call, up to an error.
+/// Takes an instance through two phases, saves it in the second, and compares the following steps with
+/// those of an instance made from the saved state. `report` is told of each call, up to an error.
 pub fn dry_run(
     plugin: &Arc<Plugin>,
     settings: &Map<String, Value>,
@@ -104,8 +104,8 @@ pub fn dry_run(
     );
     drop((instance, other));
     report("destroy", "ok".into());
-    let heard = [(lab.log_lines, "log lines"), (lab.metrics, "metrics")];
-    for (count, what) in heard.iter().filter(|(count, _)| *count > 0) {
+    let counts = [(lab.log_lines, "log lines"), (lab.metrics, "metrics")];
+    for (count, what) in counts.iter().filter(|(count, _)| *count > 0) {
         report("heard", format!("{count} {what}"));
     }
     Ok(())
@@ -126,7 +126,7 @@ fn instantiate(
     plugin.instantiate(settings, options, lab)
 }
 
-/// One step: batch, then figures.
+/// Makes one step: asks for the batch, then reports metrics.
 fn step(
     instance: &mut StrategyInstance,
     phase: &PhaseContext,
@@ -200,7 +200,7 @@ fn describe(batch: Option<&ReplayBatch>) -> String {
     text
 }
 
-/// A lab whose models say random tokens; everything depends on the stream's position alone.
+/// A lab whose models generate random tokens; everything depends on the stream's position alone.
 #[derive(Clone, Default)]
 pub(super) struct MadeUpLab {
     position: u64,
@@ -210,7 +210,7 @@ pub(super) struct MadeUpLab {
 }
 
 impl MadeUpLab {
-    /// SplitMix64.
+    /// Next number of a SplitMix64 stream.
     fn next(&mut self) -> u64 {
         self.position += 1;
         let mut z = self.position.wrapping_mul(0x9e37_79b9_7f4a_7c15);

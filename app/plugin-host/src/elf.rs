@@ -1,7 +1,7 @@
-//! A look at a shared library's own tables before the system's loader maps it.
+//! A check of a shared library's ELF headers before the system's loader maps it.
 //!
-//! The loader trusts the tables: a file that ends before them kills the process (SIGBUS) instead of
-//! giving an error. So they are compared with the file's length first.
+//! The loader trusts the headers: a file that is shorter than they say kills the process (SIGBUS)
+//! instead of giving an error. So they are compared with the file's length first.
 
 use super::LoadError;
 

@@ -1,4 +1,4 @@
-//! What can go wrong with a plugin.
+//! Errors of loading, configuring and calling plugins.
 
 use std::path::PathBuf;
 
@@ -7,32 +7,32 @@ use thiserror::Error;
 /// Why a file is not a usable strategy.
 #[derive(Clone, Debug, PartialEq, Error)]
 pub enum LoadError {
-    /// It cannot be read.
+    /// The file or folder cannot be read.
     #[error("cannot be read: {0}")]
     Unreadable(String),
-    /// It is not a shared library of this system.
+    /// The file is not a shared library for this system.
     #[error("is not a shared library for this system: {0}")]
     NotALibrary(String),
-    /// It ends before its own tables say.
+    /// The file is shorter than its headers say.
     #[error(
         "is truncated: its headers describe {expected} bytes, the file has {actual}; copy or build it again"
     )]
     Truncated {
         /// Bytes its headers describe.
         expected: u64,
-        /// Bytes there are.
+        /// Bytes in the file.
         actual: u64,
     },
-    /// The system's loader refused it.
+    /// The system's loader refused the library.
     #[error("cannot be loaded: {0}")]
     Refused(String),
-    /// It exports no strategy.
+    /// The library does not export the entry point of strategies.
     #[error("is a shared library but no strategy plugin: it does not export `{0}`")]
     NotAPlugin(&'static str),
-    /// Its descriptor is not one.
+    /// The descriptor is invalid.
     #[error("is no strategy plugin: {0}")]
     BadDescriptor(String),
-    /// It was built for another version of the contract.
+    /// The library was built for another version of the ABI.
     #[error(
         "was built for plugin ABI {plugin}, this lab speaks {host}; build it against the lab's plugin-api, or use a lab of its version"
     )]
@@ -42,7 +42,7 @@ pub enum LoadError {
         /// Versions the lab accepts.
         host: String,
     },
-    /// Its settings schema is outside the documented subset.
+    /// The settings schema is outside the documented subset of JSON Schema.
     #[error("has a bad settings schema: {0}")]
     BadSchema(String),
     /// Another library earlier in the search path has the same name.
@@ -55,30 +55,30 @@ pub enum LoadError {
     },
 }
 
-/// Why settings were refused.
+/// Why settings of a strategy are invalid.
 #[derive(Clone, Debug, PartialEq, Error)]
 pub enum SettingsError {
-    /// No such setting.
+    /// The strategy has no setting of this name.
     #[error("strategy `{strategy}` has no setting `{name}`; {hint}")]
     Unknown {
         /// Strategy.
         strategy: String,
         /// Name given.
         name: String,
-        /// Near miss, or the names there are.
+        /// A similar name, or the names there are.
         hint: String,
     },
-    /// A setting that must be given is missing.
+    /// A required setting is missing.
     #[error("strategy `{strategy}` needs the setting `{name}`: {description}")]
     Missing {
         /// Strategy.
         strategy: String,
         /// Name of the setting.
         name: String,
-        /// What the schema says of it.
+        /// Its description in the schema.
         description: String,
     },
-    /// A value the schema does not allow.
+    /// The schema does not allow the value.
     #[error("strategy `{strategy}`, setting `{name}`: {value} is not allowed; it takes {expected}")]
     Invalid {
         /// Strategy.
@@ -87,15 +87,15 @@ pub enum SettingsError {
         name: String,
         /// Value given.
         value: String,
-        /// What would do.
+        /// The values it takes, in words.
         expected: String,
     },
 }
 
-/// Why a strategy cannot go on; it ends its arm, the others go on.
+/// Failure of a strategy. It ends the strategy's arm; the others go on.
 #[derive(Clone, Debug, PartialEq, Error)]
 pub enum StrategyError {
-    /// It needs what this run does not offer.
+    /// The strategy needs a capability that this run does not offer.
     #[error("strategy `{strategy}` needs {missing}, which this run does not offer")]
     MissingCapability {
         /// Strategy.
@@ -103,17 +103,17 @@ pub enum StrategyError {
         /// What is missing, in words.
         missing: String,
     },
-    /// It reported a failure.
+    /// The strategy reported a failure.
     #[error("strategy `{strategy}` failed in {call}: {message}")]
     Failed {
         /// Strategy.
         strategy: String,
         /// Callback.
         call: &'static str,
-        /// What it said.
+        /// The strategy's message.
         message: String,
     },
-    /// It broke the contract.
+    /// The strategy broke the plugin contract.
     #[error("strategy `{strategy}` misbehaved in {call}: {what}")]
     Misbehaved {
         /// Strategy.
@@ -123,7 +123,7 @@ pub enum StrategyError {
         /// What was wrong with its answer.
         what: String,
     },
-    /// The run is being stopped and the strategy gave up its call; no fault of its own.
+    /// The run is being stopped and the strategy gave up its call; not a fault of the strategy.
     #[error("strategy `{strategy}` was interrupted in {call}")]
     Cancelled {
         /// Strategy.
@@ -131,7 +131,7 @@ pub enum StrategyError {
         /// Callback.
         call: &'static str,
     },
-    /// A saved state is not one of this strategy.
+    /// The saved state is damaged or belongs to another strategy.
     #[error("strategy `{strategy}` cannot go on from its saved state: {what}")]
     BadState {
         /// Strategy.

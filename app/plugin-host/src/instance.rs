@@ -1,4 +1,4 @@
-//! One strategy serving one arm.
+//! A strategy's instance, which serves one arm.
 
 use std::{path::PathBuf, ptr::NonNull, sync::Arc, time::Duration};
 
@@ -9,7 +9,8 @@ use super::{
     Capabilities, OnLate, PhaseContext, Plugin, ReplayBatch, Services, StepMetrics, StrategyError,
     breadcrumb::Trail,
     check::BatchBuffers,
-    host_table::{self, Context, HostState},
+    host_context::{Context, HostState},
+    host_services,
     library::Handle,
     phase::with_phase,
     raw::MessageBuffer,
@@ -17,26 +18,26 @@ use super::{
     watchdog::Watchdog,
 };
 
-/// Times in a row a plugin may ask to be called again.
+/// How often in a row a plugin may answer [`abi::RETRY`].
 const MAX_RETRIES: u32 = 16;
 
-/// What an instance is made for.
+/// The arm that an instance serves, and the conditions it runs under.
 #[derive(Clone)]
 pub struct InstanceOptions {
-    /// Arm, as it stands in messages.
+    /// Name of the arm in messages.
     pub arm: String,
-    /// What the run offers; what the plugin needs beyond it is an error.
+    /// Capabilities the run offers; a plugin that needs others is refused.
     pub offered: Capabilities,
-    /// File that names the call under way, see [`super::breadcrumb`]; instances that take turns may
+    /// File that names the current call, see [`super::breadcrumb`]; instances that take turns may
     /// share it.
     pub breadcrumb: Option<PathBuf>,
-    /// Time in the plugin after which a call is reported, and to whom.
+    /// Time in the plugin after which a call is reported as late, and the function that is told.
     pub deadline: Option<(Duration, OnLate)>,
 }
 
-/// A strategy at work. Dropping it ends the plugin's instance.
+/// An instance of a strategy. Dropping it destroys the plugin's side of it.
 ///
-/// Any error ends the arm: what a plugin does after a failed call is its own business.
+/// Any error ends the arm: the instance is not used after a failed call.
 pub struct StrategyInstance {
     plugin: Arc<Plugin>,
     handle: Handle,
@@ -84,7 +85,7 @@ impl Plugin {
             handle: std::ptr::null_mut(),
             state,
             context,
-            table: Box::new(host_table::table(context)),
+            table: Box::new(host_services::table(context)),
             buffers: BatchBuffers::default(),
         };
         instance.create(settings, arm, services)?;
@@ -119,12 +120,12 @@ impl StrategyInstance {
         Ok(())
     }
 
-    /// The plugin it is an instance of.
+    /// The plugin that the instance belongs to.
     pub fn plugin(&self) -> &Plugin {
         &self.plugin
     }
 
-    /// A phase begins.
+    /// Announces a phase.
     pub fn phase_started(
         &mut self,
         phase: &PhaseContext,
@@ -140,7 +141,7 @@ impl StrategyInstance {
         })
     }
 
-    /// The replay batch of a step; `step` counts the arm's steps so far. `None`: nothing this step.
+    /// The replay batch of a step; `step` counts the arm's steps so far. `None`: no replay this step.
     pub fn next_batch(
         &mut self,
         step: u64,
@@ -185,7 +186,7 @@ impl StrategyInstance {
         })
     }
 
-    /// Figures of the step just made.
+    /// Reports the metrics of the last step.
     pub fn observe(
         &mut self,
         metrics: &StepMetrics,
@@ -194,7 +195,7 @@ impl StrategyInstance {
         let phase = self.phase("observe")?;
         let call = self.plugin.calls.observe;
         with_phase(Some(&phase), |raw_phase| {
-            let seen = abi::Observation {
+            let observation = abi::Observation {
                 struct_size: size_of::<abi::Observation>() as u64,
                 step: metrics.step,
                 phase_step: metrics.step.saturating_sub(phase.first_step),
@@ -213,12 +214,12 @@ impl StrategyInstance {
             };
             self.must("observe", services, |handle, host, message| {
                 // SAFETY: all pointers are valid for the call.
-                unsafe { call(handle, host, &seen, message) }
+                unsafe { call(handle, host, &observation, message) }
             })
         })
     }
 
-    /// The instance's state, with the name of the plugin and the version of the state.
+    /// Saves the instance's state, with the name of the plugin and the version of the state.
     pub fn save(&mut self) -> Result<Vec<u8>, StrategyError> {
         const CALL: &str = "save";
         let call = self.plugin.calls.save;
@@ -257,8 +258,8 @@ impl StrategyInstance {
         Err(self.retried_too_often(CALL))
     }
 
-    /// Takes back what [`StrategyInstance::save`] gave, into a fresh instance. `phase` is the phase
-    /// under way, which is then not announced by [`StrategyInstance::phase_started`] again.
+    /// Restores a state written by [`StrategyInstance::save`] into a fresh instance. `phase` is the
+    /// current phase, which [`StrategyInstance::phase_started`] does not announce again.
     pub fn load(
         &mut self,
         saved: &[u8],
@@ -294,7 +295,8 @@ impl StrategyInstance {
         phase.ok_or_else(|| self.misbehaved(call, "called before the first phase".into()))
     }
 
-    /// One call into the plugin, with breadcrumb, clock and services around it.
+    /// Makes one call into the plugin, with breadcrumb, watchdog and services in place; its status and
+    /// message.
     fn call(
         &mut self,
         name: &'static str,
@@ -310,7 +312,7 @@ impl StrategyInstance {
         (status, message.text())
     }
 
-    /// A call that must end in "ok", after retries.
+    /// Makes a call that must answer [`abi::OK`], after retries.
     fn must(
         &mut self,
         name: &'static str,
@@ -379,7 +381,7 @@ impl StrategyInstance {
     }
 }
 
-/// Waits a little longer each time: 1 ms, 2 ms, … 64 ms.
+/// Waits before a retry, longer each time: 1 ms, 2 ms, … 64 ms.
 fn pause_before(retry: u32) {
     std::thread::sleep(Duration::from_millis(1 << retry.min(6)));
 }

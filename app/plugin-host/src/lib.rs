@@ -1,11 +1,12 @@
-//! The plugin host: finds strategy libraries, checks them, calls them, guards the lab against them.
+//! The plugin host: finds strategy libraries, checks them, calls them, and protects the lab from their
+//! faults.
 //!
 //! A [`Registry`] lists the libraries of a search path. A [`Plugin`] that passed the handshake makes
 //! [`StrategyInstance`]s, one an arm, with settings valid by its schema. Whatever an instance returns
 //! is checked before the training loop sees it; what it may ask for is the trait [`Services`].
 //!
-//! An error of a plugin is an error of its arm. A plugin that takes the process down, or never
-//! returns, is named by its [`breadcrumb`].
+//! An error of a plugin ends its arm only. A plugin that crashes the process, or never returns, is
+//! named by its [`breadcrumb`].
 
 mod batch;
 pub mod breadcrumb;
@@ -14,13 +15,14 @@ mod check;
 mod dry_run;
 mod elf;
 mod error;
+mod host_context;
 mod host_services;
-mod host_table;
 mod instance;
 mod library;
 mod phase;
 mod raw;
 mod registry;
+mod requests;
 mod schema;
 mod services;
 mod state;
@@ -43,9 +45,9 @@ pub use services::{
 };
 pub use watchdog::{LateCall, OnLate};
 
-/// The name most like `name`, if one is like it at all.
-fn nearest<'a>(name: &str, among: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    let scored = among.map(|other| (strsim::jaro_winkler(name, other), other));
+/// The known name most similar to `name`, if one is similar enough to suggest.
+fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let scored = known.map(|other| (strsim::jaro_winkler(name, other), other));
     let (score, other) = scored.max_by(|a, b| a.0.total_cmp(&b.0))?;
     (score > 0.8).then_some(other)
 }

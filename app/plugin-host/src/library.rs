@@ -1,4 +1,4 @@
-//! One library file: read, looked at, loaded, its descriptor checked before any call.
+//! Loading a library file and checking its descriptor, before any function of the plugin is called.
 
 use std::{ffi::c_void, path::Path};
 
@@ -6,10 +6,10 @@ use forgetlab_plugin_api::abi::{self, Descriptor};
 
 use super::{Capabilities, LoadError, Schema};
 
-/// Minor versions of our major that this host accepts.
+/// Minor ABI versions that this host accepts.
 const ACCEPTED_MINORS: std::ops::RangeInclusive<u32> = 0..=abi::ABI_MINOR;
 
-/// What a library that passed the handshake says of itself.
+/// The contents of a descriptor that passed the handshake.
 #[derive(Debug)]
 pub(super) struct Library {
     pub(super) name: String,
@@ -35,7 +35,7 @@ pub(super) struct Calls {
     pub(super) destroy: abi::DestroyFn,
 }
 
-/// Loads a library and shakes hands. The library stays loaded until the process ends.
+/// Loads a library and checks its descriptor. The library stays loaded until the process ends.
 pub(super) fn load(path: &Path) -> Result<Library, LoadError> {
     let file = std::fs::read(path).map_err(|error| LoadError::Unreadable(error.to_string()))?;
     if cfg!(target_os = "linux") {
@@ -55,7 +55,7 @@ pub(super) fn load(path: &Path) -> Result<Library, LoadError> {
     // SAFETY: the symbol's type is fixed for every version of the ABI.
     let entry = unsafe { library.get::<abi::Entry>(abi::SYMBOL) };
     let Ok(entry) = entry.map(|symbol| *symbol) else {
-        // Not ours, so nothing of it is in use; but its initialisers may have started threads.
+        // Not a plugin, so nothing of it is in use; but its initialisers may have started threads.
         std::mem::forget(library);
         return Err(LoadError::NotAPlugin(abi::SYMBOL));
     };
@@ -67,14 +67,65 @@ pub(super) fn load(path: &Path) -> Result<Library, LoadError> {
     unsafe { handshake(descriptor, hash) }
 }
 
-/// Checks a descriptor field by field; nothing of it is called.
+/// Checks a descriptor field by field, without calling any of its functions.
 ///
 /// # Safety
 /// `raw` must be null or point to a descriptor, whatever its version.
 pub(super) unsafe fn handshake(raw: *const Descriptor, hash: String) -> Result<Library, LoadError> {
-    let bad = |why: String| Err(LoadError::BadDescriptor(why));
+    // SAFETY: the caller vouches for the pointer.
+    let raw = unsafe { current_version(raw)? };
+    let read = |what: &str, ptr, len, cap| {
+        // SAFETY: the descriptor's texts are static, with the lengths it gives.
+        unsafe { static_text(ptr, len, cap) }
+            .map_err(|why| LoadError::BadDescriptor(format!("its {what} {why}")))
+    };
+    let name = read("name", raw.name, raw.name_len, abi::MAX_TEXT)?;
+    let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    if name.is_empty() || name.len() > 64 || !name.chars().all(allowed) {
+        return bad(format!(
+            "its name {name:?} must be 1 to 64 lower-case letters, digits and `-`"
+        ));
+    }
+    let schema_json = read(
+        "settings schema",
+        raw.settings_schema,
+        raw.settings_schema_len,
+        abi::MAX_SETTINGS,
+    )?;
+    if raw.capabilities & !abi::ALL_CAPABILITIES != 0 {
+        return bad(format!(
+            "it declares capabilities unknown to ABI {}.{} (bits {:#x})",
+            raw.abi_major,
+            raw.abi_minor,
+            raw.capabilities & !abi::ALL_CAPABILITIES
+        ));
+    }
+    let Some(calls) = calls(raw) else {
+        return bad("one of its functions is null; all seven are mandatory");
+    };
+    Ok(Library {
+        version: read("version", raw.version, raw.version_len, abi::MAX_TEXT)?,
+        summary: read("summary", raw.summary, raw.summary_len, abi::MAX_TEXT)?.replace('\n', " "),
+        schema: Schema::parse(&schema_json)?,
+        capabilities: Capabilities::from_bits(raw.capabilities),
+        name,
+        schema_json,
+        hash,
+        calls,
+    })
+}
+
+fn bad<T>(why: impl Into<String>) -> Result<T, LoadError> {
+    Err(LoadError::BadDescriptor(why.into()))
+}
+
+/// The descriptor, if its magic, version and size are those of this ABI.
+///
+/// # Safety
+/// As for [`handshake`].
+unsafe fn current_version<'a>(raw: *const Descriptor) -> Result<&'a Descriptor, LoadError> {
     if raw.is_null() || !raw.is_aligned() {
-        return bad("its descriptor is a null or misaligned pointer".into());
+        return bad("its descriptor is a null or misaligned pointer");
     }
     // SAFETY: the first four fields keep their place in every version.
     let (size, magic, major, minor) = unsafe {
@@ -109,59 +160,26 @@ pub(super) unsafe fn handshake(raw: *const Descriptor, hash: String) -> Result<L
             "its descriptor has {size} bytes, ABI {major}.{minor} needs {needed}"
         ));
     }
-    // SAFETY: magic, version and size were checked, so all fields are there.
-    let raw = unsafe { &*raw };
-    let read = |what: &str, ptr, len, cap| {
-        // SAFETY: the descriptor's texts are static, with the lengths it gives.
-        unsafe { static_text(ptr, len, cap) }
-            .map_err(|why| LoadError::BadDescriptor(format!("its {what} {why}")))
-    };
-    let name = read("name", raw.name, raw.name_len, abi::MAX_TEXT)?;
-    let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-    if name.is_empty() || name.len() > 64 || !name.chars().all(allowed) {
-        return bad(format!(
-            "its name {name:?} must be 1 to 64 lower-case letters, digits and `-`"
-        ));
-    }
-    let schema_json = read(
-        "settings schema",
-        raw.settings_schema,
-        raw.settings_schema_len,
-        abi::MAX_SETTINGS,
-    )?;
-    if raw.capabilities & !abi::ALL_CAPABILITIES != 0 {
-        return bad(format!(
-            "it declares capabilities unknown to ABI {major}.{minor} (bits {:#x})",
-            raw.capabilities & !abi::ALL_CAPABILITIES
-        ));
-    }
-    let calls = (|| {
-        Some(Calls {
-            state_version: raw.state_version,
-            create: raw.create?,
-            phase_started: raw.phase_started?,
-            next_batch: raw.next_batch?,
-            observe: raw.observe?,
-            save: raw.save?,
-            load: raw.load?,
-            destroy: raw.destroy?,
-        })
-    })();
-    let Some(calls) = calls else {
-        return bad("one of its functions is null; all seven are mandatory".into());
-    };
-    Ok(Library {
-        version: read("version", raw.version, raw.version_len, abi::MAX_TEXT)?,
-        summary: read("summary", raw.summary, raw.summary_len, abi::MAX_TEXT)?.replace('\n', " "),
-        schema: Schema::parse(&schema_json)?,
-        capabilities: Capabilities::from_bits(raw.capabilities),
-        name,
-        schema_json,
-        hash,
-        calls,
+    // SAFETY: magic, version and size were checked, so all fields are there; a descriptor is static.
+    Ok(unsafe { &*raw })
+}
+
+/// The plugin's functions, if none is null.
+fn calls(raw: &Descriptor) -> Option<Calls> {
+    Some(Calls {
+        state_version: raw.state_version,
+        create: raw.create?,
+        phase_started: raw.phase_started?,
+        next_batch: raw.next_batch?,
+        observe: raw.observe?,
+        save: raw.save?,
+        load: raw.load?,
+        destroy: raw.destroy?,
     })
 }
 
+/// Copies a text of the descriptor; an error says what the text is or has.
+///
 /// # Safety
 /// `ptr` must be null or lead to `len` bytes.
 unsafe fn static_text(ptr: *const u8, len: u64, cap: u64) -> Result<String, String> {
@@ -177,5 +195,5 @@ unsafe fn static_text(ptr: *const u8, len: u64, cap: u64) -> Result<String, Stri
     Ok(text.into())
 }
 
-/// A plugin's instance.
+/// A plugin's own pointer to its instance.
 pub(super) type Handle = *mut c_void;

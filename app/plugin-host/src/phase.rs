@@ -1,11 +1,11 @@
-//! A [`PhaseContext`] as the C struct of the ABI.
+//! Conversion of a [`PhaseContext`] to the C struct of the ABI.
 
 use forgetlab_plugin_api::abi;
 use forgetlab_study::experiment::Objective;
 
 use super::{PhaseContext, Task};
 
-/// Calls `body` with the phase as a C struct, which is gone afterwards; null for `None`.
+/// Calls `body` with the phase as a C struct, valid during the call only; null for `None`.
 pub(super) fn with_phase<R>(
     phase: Option<&PhaseContext>,
     body: impl FnOnce(*const abi::Phase) -> R,

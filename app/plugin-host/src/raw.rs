@@ -1,8 +1,8 @@
-//! Reading and writing memory of a plugin.
+//! Reading and writing the memory of a plugin.
 
 use forgetlab_plugin_api::abi;
 
-use super::{ServiceError, host_table::failed};
+use super::{ServiceError, services::failed};
 
 /// A borrowed array.
 ///
@@ -16,11 +16,33 @@ pub(super) unsafe fn slice<'a, T>(ptr: *const T, len: u64) -> &'a [T] {
     unsafe { std::slice::from_raw_parts(ptr, len as usize) }
 }
 
-/// A struct of the plugin, if it is there and as large as this version needs.
+/// A struct of the plugin to read, if it is there and as large as this version needs.
+///
+/// # Safety
+/// `raw` must be null or lead to a struct that begins with its size and stays unchanged for `'a`.
+pub(super) unsafe fn sized<'a, T>(raw: *const T, what: &str) -> Result<&'a T, ServiceError> {
+    // SAFETY: the caller vouches for the struct.
+    unsafe { check_size(raw, what)? };
+    // SAFETY: pointer and size were checked, and the plugin lends the struct for the call.
+    Ok(unsafe { &*raw })
+}
+
+/// As [`sized`], a struct to write.
+///
+/// # Safety
+/// `raw` must be null or lead to a struct that begins with its size and is the caller's alone for `'a`.
+pub(super) unsafe fn sized_mut<'a, T>(raw: *mut T, what: &str) -> Result<&'a mut T, ServiceError> {
+    // SAFETY: the caller vouches for the struct.
+    unsafe { check_size(raw, what)? };
+    // SAFETY: pointer and size were checked, and the plugin lends the struct for the call.
+    Ok(unsafe { &mut *raw })
+}
+
+/// Checks a pointer to a struct and the size the struct says it has.
 ///
 /// # Safety
 /// `raw` must be null or lead to a struct that begins with its size.
-pub(super) unsafe fn sized<'a, T>(raw: *mut T, what: &str) -> Result<&'a mut T, ServiceError> {
+unsafe fn check_size<T>(raw: *const T, what: &str) -> Result<(), ServiceError> {
     if raw.is_null() || !raw.is_aligned() {
         return Err(failed(format!("{what} is a null or misaligned pointer")));
     }
@@ -32,8 +54,7 @@ pub(super) unsafe fn sized<'a, T>(raw: *mut T, what: &str) -> Result<&'a mut T, 
             "{what} says struct_size {size}, {needed} is needed"
         )));
     }
-    // SAFETY: the size was checked, and the plugin lends it for the call.
-    Ok(unsafe { &mut *raw })
+    Ok(())
 }
 
 /// An array of the plugin.
@@ -65,6 +86,29 @@ pub(super) unsafe fn copy<T: Copy>(from: &[T], to: *mut T) {
     }
 }
 
+/// Copies an array into a plugin's buffer and writes the length needed; a status, [`abi::RETRY`] where
+/// the buffer is too small.
+///
+/// # Safety
+/// `out` must be null or have room for `capacity` values, `needed` be null or writable.
+pub(super) unsafe fn copy_within<T: Copy>(
+    from: &[T],
+    out: *mut T,
+    capacity: u64,
+    needed: *mut u64,
+) -> i32 {
+    let len = from.len() as u64;
+    // SAFETY: the caller vouches for the pointers; the capacity is compared first.
+    unsafe {
+        copy(&[len], needed);
+        if len > capacity {
+            return abi::RETRY;
+        }
+        copy(from, out);
+    }
+    abi::OK
+}
+
 /// Writes a text into a plugin's message.
 ///
 /// # Safety
@@ -80,7 +124,7 @@ pub(super) unsafe fn write_message(message: *mut abi::Message, text: &str) {
     unsafe { copy(&text.as_bytes()[..fits], message.text) };
 }
 
-/// A message buffer of our own, for a plugin to write into.
+/// A message buffer of the host, for a plugin to write into.
 pub(super) struct MessageBuffer {
     bytes: Vec<u8>,
     raw: abi::Message,
@@ -103,7 +147,7 @@ impl MessageBuffer {
         &mut self.raw
     }
 
-    /// What was written, on one line. The plugin may have changed `raw`, but not our buffer's length.
+    /// The text written, on one line. The plugin may have changed `raw`, but not our buffer's length.
     pub(super) fn text(&self) -> String {
         let len = (self.raw.len as usize).min(self.bytes.len());
         match one_line(&self.bytes[..len]).trim() {

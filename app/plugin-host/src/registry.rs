@@ -1,4 +1,4 @@
-//! Where strategies are looked for, and which were found.
+//! The search path of strategy libraries, and the registry of those found on it.
 
 use std::{
     path::{Path, PathBuf},
@@ -13,7 +13,7 @@ use super::{
     library::{self, Calls, Library},
 };
 
-/// Environment variable with more folders to search, as `PATH` has them.
+/// Environment variable that lists further folders to search, separated as in `PATH`.
 pub const SEARCH_VARIABLE: &str = "FORGETLAB_PLUGINS";
 
 /// A strategy library that passed the handshake.
@@ -21,17 +21,17 @@ pub const SEARCH_VARIABLE: &str = "FORGETLAB_PLUGINS";
 pub struct Plugin {
     /// Name used in arms.
     pub name: String,
-    /// Its own version.
+    /// Version the library states.
     pub version: String,
     /// One line on what it replays.
     pub summary: String,
-    /// Its settings.
+    /// Settings it takes.
     pub schema: Schema,
-    /// Its settings, as the JSON Schema it gave.
+    /// The same as the JSON Schema in its descriptor.
     pub schema_json: String,
-    /// What it needs and promises.
+    /// Capabilities it declares.
     pub capabilities: Capabilities,
-    /// The file.
+    /// The library file.
     pub path: PathBuf,
     /// BLAKE3 of the file, hexadecimal.
     pub hash: String,
@@ -39,7 +39,7 @@ pub struct Plugin {
 }
 
 impl Plugin {
-    /// Loads one library and shakes hands with it.
+    /// Loads one library and checks its descriptor.
     pub fn load(path: &Path) -> Result<Arc<Self>, LoadError> {
         Ok(Self::new(path, library::load(path)?))
     }
@@ -72,21 +72,21 @@ impl Plugin {
 pub struct SearchDir {
     /// The folder; it need not exist.
     pub path: PathBuf,
-    /// Who named it.
+    /// Why it is searched.
     pub origin: Origin,
 }
 
-/// Who named a folder of the search path.
+/// Why a folder is on the search path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {
-    /// `--plugin-dir`; it must exist.
+    /// Given with `--plugin-dir`; it must exist.
     Flag,
-    /// [`SEARCH_VARIABLE`]; it must exist.
+    /// Listed in [`SEARCH_VARIABLE`]; it must exist.
     Environment,
-    /// The binary lies there. The folder is not for plugins alone, so only files named
+    /// The folder of the binary. It is not for plugins alone, so only files named
     /// `libforgetlab_strategy_*` count.
     Binary,
-    /// The user's own folder.
+    /// The folder in the user's home.
     User,
 }
 
@@ -125,11 +125,11 @@ pub fn search_path(extra: &[PathBuf]) -> Vec<SearchDir> {
 pub struct Rejected {
     /// The file or folder.
     pub path: PathBuf,
-    /// Why.
+    /// The reason.
     pub reason: LoadError,
 }
 
-/// The strategies of a search path.
+/// The strategies found on a search path.
 #[derive(Debug, Default)]
 pub struct Registry {
     plugins: Vec<Arc<Plugin>>,
@@ -137,18 +137,18 @@ pub struct Registry {
     searched: Vec<PathBuf>,
 }
 
-/// A strategy that is not there.
+/// Error for a strategy name that the registry does not have.
 #[derive(Clone, Debug, PartialEq, Error)]
 #[error("there is no strategy `{name}`; {hint}")]
 pub struct UnknownStrategy {
-    /// Name asked for.
+    /// The unknown name.
     pub name: String,
-    /// Near miss, the file that was refused, or what there is.
+    /// What to do: a similar name, the file that was refused, or the names there are.
     pub hint: String,
 }
 
 impl Registry {
-    /// Loads every library of the folders. A bad file is listed with its reason and harms no other.
+    /// Loads every library of the folders. A bad file is listed as rejected; the others are loaded.
     pub fn discover(dirs: &[SearchDir]) -> Self {
         let mut registry = Self::default();
         for dir in dirs {
@@ -161,7 +161,7 @@ impl Registry {
         registry
     }
 
-    /// Library files of a folder, by name.
+    /// Library files of a folder, sorted by name.
     fn libraries(&mut self, dir: &SearchDir) -> Vec<PathBuf> {
         let entries = match std::fs::read_dir(&dir.path) {
             Ok(entries) => entries,
@@ -198,7 +198,7 @@ impl Registry {
             Err(reason) => reason,
             Ok(plugin) => match self.plugins.iter().find(|other| other.name == plugin.name) {
                 None => return self.plugins.push(plugin),
-                // The same file found twice needs no word.
+                // The same file found twice is not worth reporting.
                 Some(other) if other.hash == plugin.hash => return,
                 Some(other) => LoadError::Hidden {
                     name: plugin.name.clone(),
@@ -209,25 +209,25 @@ impl Registry {
         self.rejected.push(Rejected { path, reason });
     }
 
-    /// Strategies by name.
+    /// The strategies, sorted by name.
     pub fn plugins(&self) -> &[Arc<Plugin>] {
         &self.plugins
     }
 
-    /// What could not be used.
+    /// Files and folders that could not be used.
     pub fn rejected(&self) -> &[Rejected] {
         &self.rejected
     }
 
-    /// Folders that were searched, in order.
+    /// The searched folders, in order.
     pub fn searched(&self) -> &[PathBuf] {
         &self.searched
     }
 
-    /// The strategy of a name.
+    /// The strategy of this name.
     pub fn get(&self, name: &str) -> Result<&Arc<Plugin>, UnknownStrategy> {
-        let found = self.plugins.iter().find(|plugin| plugin.name == name);
-        found.ok_or_else(|| UnknownStrategy {
+        let plugin = self.plugins.iter().find(|plugin| plugin.name == name);
+        plugin.ok_or_else(|| UnknownStrategy {
             name: name.into(),
             hint: self.hint(name),
         })

@@ -1,10 +1,10 @@
-//! Settings of a strategy: the documented subset of JSON Schema, and values checked against it.
+//! Settings of a strategy: the supported subset of JSON Schema, and the check of values against it.
 
 use serde_json::{Map, Value};
 
 use super::{LoadError, SettingsError};
 
-/// Settings a strategy takes, in the order of their names.
+/// Settings a strategy takes, sorted by name.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Schema {
     /// One entry a setting.
@@ -16,11 +16,11 @@ pub struct Schema {
 pub struct Setting {
     /// Name.
     pub name: String,
-    /// Types it may have.
+    /// Types a value may have.
     pub types: Vec<SettingType>,
-    /// What it does.
+    /// Description for the user.
     pub description: String,
-    /// Value when none is given.
+    /// Value if none is given.
     pub default: Option<Value>,
     /// Whether it must be given (and has no default).
     pub required: bool,
@@ -46,7 +46,7 @@ pub enum SettingType {
 }
 
 impl Schema {
-    /// Reads a schema; refuses keywords outside the subset rather than not checking them.
+    /// Parses a schema; keywords outside the subset are an error, as they would not be checked.
     pub fn parse(json: &str) -> Result<Self, LoadError> {
         parse(json).map_err(LoadError::BadSchema)
     }
@@ -90,7 +90,7 @@ impl Schema {
         Ok(resolved)
     }
 
-    /// The setting of a name.
+    /// The setting of this name.
     pub fn get(&self, name: &str) -> Option<&Setting> {
         self.settings.iter().find(|setting| setting.name == name)
     }
@@ -106,7 +106,7 @@ impl Schema {
 }
 
 impl Setting {
-    /// The value, if it is allowed; whole numbers written as `3.0` become integers.
+    /// The value, if it is allowed; a whole number written as `3.0` becomes an integer.
     fn accept(&self, value: &Value) -> Option<Value> {
         let integral = || {
             let number = value.as_f64().filter(|n| n.fract() == 0.0)?;
@@ -133,7 +133,7 @@ impl Setting {
         (self.choices.is_empty() || self.choices.iter().any(choice)).then_some(value)
     }
 
-    /// What it takes, in words.
+    /// The values it takes, in words.
     pub fn expected(&self) -> String {
         if !self.choices.is_empty() {
             let choices: Vec<String> = self.choices.iter().map(Value::to_string).collect();
@@ -148,13 +148,13 @@ impl Setting {
         };
         let numeric =
             |kind: &SettingType| matches!(kind, SettingType::Integer | SettingType::Number);
-        let ranged = types
-            .iter()
-            .zip(&self.types)
-            .map(|(words, kind)| match numeric(kind) {
-                true => format!("{words}{range}"),
-                false => words.to_string(),
-            });
+        let ranged = types.iter().zip(&self.types).map(|(words, kind)| {
+            if numeric(kind) {
+                format!("{words}{range}")
+            } else {
+                words.to_string()
+            }
+        });
         ranged.collect::<Vec<_>>().join(" or ")
     }
 }

@@ -1,4 +1,4 @@
-//! What the training loop offers to a strategy while it is called.
+//! The services that the training loop offers to a strategy during a callback.
 
 use thiserror::Error;
 
@@ -24,28 +24,28 @@ pub trait Services {
     fn special_tokens(&self) -> SpecialTokens;
     /// Fills `out` from the arm's counter-based stream, whose position the training loop saves.
     fn random(&mut self, out: &mut [u64]) -> Result<(), ServiceError>;
-    /// A line for the researcher.
+    /// Logs a line for the researcher.
     fn log(&mut self, level: LogLevel, message: &str);
-    /// A named figure, live on screen and in the CSV; finite.
+    /// Records a named, finite figure, shown on screen and written to the CSV.
     fn metric(&mut self, name: &str, value: f64);
     /// Whether the run is being stopped.
     fn cancelled(&self) -> bool;
-    /// Keeps a copy of the reference or the student beyond the phase; gives its id.
+    /// Keeps a copy of the reference or the student beyond the phase, and returns its id.
     fn keep_snapshot(&mut self, model: WhichModel) -> Result<u64, ServiceError> {
         let _ = model;
         Err(ServiceError::NotSupported("kept snapshots"))
     }
-    /// Drops a kept copy.
+    /// Drops a kept snapshot.
     fn drop_snapshot(&mut self, id: u64) -> Result<(), ServiceError> {
         let _ = id;
         Err(ServiceError::NotSupported("kept snapshots"))
     }
 }
 
-/// Why a service gave no result; the strategy is told and may go on.
+/// Failure of a service. The strategy is told and may go on.
 #[derive(Debug, Error)]
 pub enum ServiceError {
-    /// This host does not offer it yet.
+    /// This version of the host does not offer the service.
     #[error("{0}: not supported by this version of the lab")]
     NotSupported(&'static str),
     /// The strategy asked for something impossible, or the work failed.
@@ -56,7 +56,12 @@ pub enum ServiceError {
     Cancelled,
 }
 
-/// Which model generates or scores.
+/// A [`ServiceError::Failed`] with this text.
+pub(super) fn failed(text: impl Into<String>) -> ServiceError {
+    ServiceError::Failed(text.into())
+}
+
+/// The model that generates or scores.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WhichModel {
     /// Frozen copy of the student at the start of the phase.
@@ -69,7 +74,7 @@ pub enum WhichModel {
     VirtualStep,
 }
 
-/// Which true old sequences to draw.
+/// A request for true old sequences.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DrawRequest {
     /// Index into [`super::PhaseContext::old_tasks`]; `None`: all in equal shares.
@@ -78,7 +83,7 @@ pub struct DrawRequest {
     pub rows: usize,
 }
 
-/// What to generate.
+/// A request to generate sequences from prompts.
 #[derive(Clone, Debug, PartialEq)]
 pub struct GenerateRequest {
     /// Model that is sampled.
@@ -87,39 +92,39 @@ pub struct GenerateRequest {
     pub prompts: Vec<Vec<u32>>,
     /// Length at which a sequence ends, prompt included.
     pub length: usize,
-    /// Temperature; 0: always the most likely token.
+    /// Sampling temperature; 0: always the most likely token.
     pub temperature: f32,
-    /// Most likely tokens to choose from; `None`: all.
+    /// Top-k: sample from the k most likely tokens; `None`: from all.
     pub top_k: Option<u32>,
-    /// Probability mass to choose from; `None`: all.
+    /// Top-p: sample from the most likely tokens of this probability mass; `None`: from all.
     pub top_p: Option<f32>,
-    /// Tokens that end a sequence, staying its last token.
+    /// Tokens that end a sequence, each kept as its last token.
     pub stop_tokens: Vec<u32>,
 }
 
-/// Sequences to score, ids and lengths valid.
+/// A request to score sequences; ids and lengths are valid.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ScoreRequest {
     /// Model that scores.
     pub model: WhichModel,
-    /// Rows.
+    /// Number of rows.
     pub rows: usize,
-    /// Padded length.
+    /// Padded length of a row.
     pub seq_len: usize,
     /// Token ids `[rows, seq_len]`.
     pub tokens: Vec<u32>,
     /// True length of each row.
     pub lengths: Vec<u32>,
-    /// Most likely tokens wanted a position; 0: none.
+    /// Number of most likely tokens to return per position; 0: none.
     pub top_k: usize,
 }
 
-/// Rows of one padded length.
+/// Rows of tokens, padded to one length.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Sequences {
-    /// Rows.
+    /// Number of rows.
     pub rows: usize,
-    /// Padded length.
+    /// Padded length of a row.
     pub seq_len: usize,
     /// Token ids `[rows, seq_len]`.
     pub tokens: Vec<u32>,
@@ -127,7 +132,7 @@ pub struct Sequences {
     pub lengths: Vec<u32>,
     /// Loss weights on targets `[rows, seq_len]`; `None`: 1 for every token but the first.
     pub weights: Option<Vec<f32>>,
-    /// Old task of each row, where known.
+    /// Index of each row's old task, where known.
     pub tasks: Option<Vec<usize>>,
 }
 
@@ -136,7 +141,7 @@ pub struct Sequences {
 pub struct Scores {
     /// Log-probability of each token `[rows, seq_len]`; 0 for token 0 and padding.
     pub log_probs: Vec<f32>,
-    /// Most likely tokens `[rows, seq_len, k]`, best first; empty when none were asked for.
+    /// Most likely tokens `[rows, seq_len, k]`, most likely first; empty for `top_k` 0.
     pub top_ids: Vec<u32>,
     /// Their log-probabilities.
     pub top_log_probs: Vec<f32>,
@@ -145,21 +150,21 @@ pub struct Scores {
 /// Special token ids, where the tokenizer has them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SpecialTokens {
-    /// Begins every sequence.
+    /// BOS, the first token of every sequence.
     pub bos: Option<u32>,
-    /// Ends a text.
+    /// EOS, the end of a text.
     pub eos: Option<u32>,
-    /// Fills rows up.
+    /// Padding.
     pub pad: Option<u32>,
 }
 
-/// How bad a log line of a strategy is.
+/// Severity of a strategy's log line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogLevel {
-    /// Worth knowing.
+    /// Information.
     Info,
-    /// Worth a look.
+    /// Warning.
     Warn,
-    /// Something failed.
+    /// Failure.
     Error,
 }

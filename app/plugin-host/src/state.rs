@@ -1,17 +1,17 @@
-//! The envelope around a plugin's saved state: whose it is, and of which version.
+//! The envelope around a plugin's saved state: the strategy's name and the version of the state.
 
 use super::Plugin;
 
 const MAGIC: &[u8; 8] = b"FLSTATE1";
 
-/// What an envelope held.
+/// A saved state taken out of its envelope.
 #[derive(Debug, PartialEq)]
 pub(super) struct Saved<'a> {
     pub(super) state_version: u32,
     pub(super) state: &'a [u8],
 }
 
-/// Magic, state version, length of the name, name, state.
+/// Puts a state into its envelope: magic, state version, length of the name, name, state.
 pub(super) fn pack(plugin: &Plugin, state: &[u8]) -> Vec<u8> {
     pack_parts(&plugin.name, plugin.calls.state_version, state)
 }
@@ -25,7 +25,7 @@ fn pack_parts(name: &str, state_version: u32, state: &[u8]) -> Vec<u8> {
     packed
 }
 
-/// Opens the envelope of a state of the strategy `name`.
+/// Takes a state of the strategy `name` out of its envelope.
 pub(super) fn unpack<'a>(name: &str, packed: &'a [u8]) -> Result<Saved<'a>, String> {
     let torn = || "it is torn or was not written by the lab".to_string();
     let (magic, rest) = packed.split_first_chunk::<8>().ok_or_else(torn)?;

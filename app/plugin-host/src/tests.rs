@@ -1,4 +1,4 @@
-//! Strategies that use the far corners of the ABI, through both sides of the boundary.
+//! Strategies that use the less common parts of the ABI, run through both sides of the boundary.
 
 use std::{
     ffi::c_void,
@@ -13,7 +13,7 @@ use super::{
     Capabilities, InstanceOptions, OnLate, Plugin, dry_run, library::handshake, raw::MessageBuffer,
 };
 
-/// A plugin of this very process.
+/// A plugin inside this process.
 fn plugin<T: Strategy>() -> Arc<Plugin> {
     from_descriptor(api::shim::descriptor::<T>("1.2.3"))
 }
@@ -25,7 +25,8 @@ fn from_descriptor(descriptor: abi::Descriptor) -> Arc<Plugin> {
     Plugin::new(Path::new("in-process"), library)
 }
 
-fn seen<T: Strategy>() -> String {
+/// The report of a dry run, which must succeed.
+fn report_of<T: Strategy>() -> String {
     let mut lines: Vec<String> = Vec::new();
     let mut report = |what, text| lines.push(format!("{what}: {text}"));
     let on_late: OnLate = Arc::new(|_| {});
@@ -34,7 +35,7 @@ fn seen<T: Strategy>() -> String {
     lines.join("\n")
 }
 
-/// Dark experience: old rows with what the reference said of them.
+/// Dark experience replay: old rows with the log-probabilities the reference gave them.
 struct Dark {
     rows: api::Sequences,
     top: api::Scores,
@@ -110,10 +111,10 @@ impl Strategy for Dark {
 /// Else a strategy with its own teacher would lose it at the boundary, or its batch on the retry.
 #[test]
 fn a_supplied_teacher_crosses_the_boundary() {
-    let seen = seen::<Dark>();
+    let report = report_of::<Dark>();
     assert!(
-        seen.contains("teacher: top 3 supplied, coefficient 0.5"),
-        "{seen}"
+        report.contains("teacher: top 3 supplied, coefficient 0.5"),
+        "{report}"
     );
 }
 
@@ -176,14 +177,14 @@ impl Strategy for Curious {
 /// Else one of the services would be there in name only.
 #[test]
 fn every_service_answers() {
-    let seen = seen::<Curious>();
+    let report = report_of::<Curious>();
     assert!(
-        seen.contains("2 rows of 3 tokens") && seen.contains("teacher: snapshot 2"),
-        "{seen}"
+        report.contains("2 rows of 3 tokens") && report.contains("teacher: snapshot 2"),
+        "{report}"
     );
     assert!(
-        seen.contains("24 log lines") && seen.contains("24 metrics"),
-        "{seen}"
+        report.contains("24 log lines") && report.contains("24 metrics"),
+        "{report}"
     );
 }
 
@@ -215,7 +216,7 @@ fn a_state_of_another_strategy_is_refused() {
     );
 }
 
-/// A copy of the host's table, taken along to where it must not be used.
+/// A copy of the host's table, for use where it is forbidden.
 struct Table(abi::Host);
 
 // SAFETY: the host refuses calls on threads that are not the callback's.
@@ -241,7 +242,7 @@ impl Table {
 /// The table, and what it answered on the callback's thread and on another while a callback ran.
 static LEAKED: OnceLock<(Table, [(i32, String); 2])> = OnceLock::new();
 
-/// A `create` that lets its table out.
+/// A `create` that stores its table in [`LEAKED`].
 unsafe extern "C" fn leaky_create(
     host: *const abi::Host,
     _: *const abi::CreateArgs,

@@ -1,4 +1,4 @@
-//! Reports plugin calls that run past their deadline, while they are still running.
+//! The watchdog, which reports plugin calls that run past their deadline while they are still running.
 
 use std::{
     sync::{
@@ -35,7 +35,7 @@ impl std::fmt::Display for LateCall {
     }
 }
 
-/// Called on the watchdog's thread, once a late call.
+/// Told of late calls, once per call, on the watchdog's thread.
 pub type OnLate = Arc<dyn Fn(LateCall) + Send + Sync>;
 
 #[derive(Debug, Default)]
@@ -60,7 +60,7 @@ impl Shared {
     }
 }
 
-/// One thread that looks at one instance's clock a few times a deadline.
+/// A thread that checks one instance's clock several times per deadline.
 #[derive(Debug)]
 pub(super) struct Watchdog {
     shared: Arc<Shared>,
@@ -68,7 +68,7 @@ pub(super) struct Watchdog {
 }
 
 impl Watchdog {
-    /// Watches the calls of one instance.
+    /// Starts watching the calls of one instance.
     pub(super) fn start(strategy: &str, arm: &str, deadline: Duration, on_late: OnLate) -> Self {
         let shared = Arc::new(Shared::default());
         let (strategy, arm) = (strategy.to_owned(), arm.to_owned());
@@ -103,7 +103,7 @@ impl Watchdog {
         Self { shared, thread }
     }
 
-    /// A call begins.
+    /// Starts the clock for a call.
     pub(super) fn begin(&self, call: &'static str) {
         *self.shared.clock() = Clock {
             call: Some(call),
@@ -112,12 +112,12 @@ impl Watchdog {
         };
     }
 
-    /// The call ended.
+    /// Stops the clock: the call returned.
     pub(super) fn end(&self) {
         *self.shared.clock() = Clock::default();
     }
 
-    /// The call went into a host service: the time is not the plugin's.
+    /// Pauses the clock while a host service runs.
     pub(super) fn pause(&self) {
         let mut clock = self.shared.clock();
         if let Some(since) = clock.since.take() {
@@ -125,7 +125,7 @@ impl Watchdog {
         }
     }
 
-    /// The host service ended.
+    /// Continues after a host service.
     pub(super) fn go_on(&self) {
         self.shared.clock().since = Some(Instant::now());
     }

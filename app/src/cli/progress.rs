@@ -44,7 +44,7 @@ impl ProgressView {
                 {
                     line(&format!(
                         "{}: {}",
-                        label(state, arm),
+                        state.arm_label(arm),
                         standing(state, arm, false)
                     ));
                 }
@@ -104,7 +104,7 @@ impl Bars {
                     let bar = self
                         .all
                         .add(ProgressBar::new(total).with_style(style.clone()));
-                    bar.set_prefix(label(state, arm));
+                    bar.set_prefix(state.arm_label(arm));
                     bar
                 })
                 .collect();
@@ -118,7 +118,10 @@ impl Bars {
 
 /// An event as a line, if it is worth one.
 fn words(state: &RunState, record: &Record) -> Option<String> {
-    let about = |arm: &usize| state.arms.get(*arm).map(|arm| (label(state, arm), arm));
+    let about = |arm: &usize| {
+        let arm = state.arms.get(*arm)?;
+        Some((state.arm_label(arm), arm))
+    };
     Some(match &record.event {
         Event::RunStarted {
             experiment,
@@ -231,20 +234,6 @@ fn figures(state: &RunState, arm: &ArmState, now: &Evaluation, brief: bool) -> S
         (None, None) => {}
     }
     text
-}
-
-/// The arm's name, led by its seed where there are several.
-fn label(state: &RunState, arm: &ArmState) -> String {
-    let several = state
-        .arms
-        .iter()
-        .any(|other| other.info.seed != arm.info.seed);
-    let seed = if several {
-        format!("#{} ", arm.info.seed)
-    } else {
-        String::new()
-    };
-    seed + &arm.info.name
 }
 
 fn line(text: &str) {

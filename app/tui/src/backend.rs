@@ -1,4 +1,4 @@
-//! The thread that calls the lab, so that no slow disk or plugin ever freezes the screen.
+//! The thread that calls the [`Lab`], so that a slow disk or plugin does not freeze the screen.
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -38,12 +38,12 @@ pub fn spawn(
     Ok(())
 }
 
-/// The lab and what is being followed.
+/// State of the thread: the lab, and the runs it follows.
 struct Backend {
     lab: Box<dyn Lab>,
     events: Sender<Event>,
     watched: Option<Watched>,
-    /// When the list of runs is due again, while it is followed.
+    /// When the list of runs is to be read next, while it is followed.
     follow_runs: Option<Instant>,
     /// The last list sent: an unchanged one is not sent again.
     last_runs: Option<Result<Vec<RunSummary>, String>>,
@@ -182,7 +182,7 @@ impl Backend {
                 }
             }
             Err(error) => {
-                // A run that cannot be read any more is let go, not asked again four times a second.
+                // A run that cannot be read any more is no longer followed.
                 self.watched = None;
                 let update = Err(format!("{error:#}"));
                 self.reply(Reply::Feed { run, first, update });
@@ -199,7 +199,7 @@ impl Backend {
     }
 
     fn reply(&self, reply: Reply) {
-        // Nobody listens any more when the lab is being left.
+        // Nobody receives it any more when the lab is being left.
         let _ = self.events.send(Event::Reply(reply));
     }
 }

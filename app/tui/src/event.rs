@@ -1,9 +1,10 @@
-//! The one closed set of things that can happen to the lab, and of things it can ask for.
+//! The closed sets of events that reach the lab, of commands it gives, and of replies to them.
 
 use std::path::PathBuf;
 
 use crossterm::event::KeyEvent;
 use forgetlab_study::run::RunState;
+use ratatui::layout::Size;
 
 use super::lab::{Device, Experiment, FeedUpdate, Plugin, RunSummary, StartRequest};
 
@@ -12,42 +13,42 @@ use super::lab::{Device, Experiment, FeedUpdate, Plugin, RunSummary, StartReques
 pub enum Event {
     /// A key was pressed.
     Key(KeyEvent),
-    /// The terminal has a new size: columns, rows.
-    Resize(u16, u16),
-    /// The clock, seconds since the Unix epoch; at most once a second, only while a run is live.
+    /// The terminal has a new size.
+    Resize(Size),
+    /// The time in seconds since the Unix epoch; at most once a second, only while a run is live.
     Clock(f64),
-    /// The lab answered.
+    /// A reply to a command.
     Reply(Reply),
-    /// SIGINT, SIGTERM or SIGHUP: leave at once, the run goes on.
+    /// SIGINT, SIGTERM or SIGHUP: leave at once; the run goes on.
     Signal,
-    /// The terminal is gone: leave at once, say nothing.
+    /// The terminal is gone: leave at once, without output.
     TerminalGone,
 }
 
-/// What the screens ask of the lab; answered by a [`Reply`] of the same name.
+/// A command of the screens to the lab's thread, answered by a [`Reply`].
 #[derive(Clone, Debug, PartialEq)]
 pub enum Command {
-    /// Experiments, plugins and devices, each as it is known.
+    /// Load experiments, plugins and devices; one reply for each.
     LoadCatalog,
-    /// The list of runs.
+    /// Load the list of runs.
     LoadRuns,
-    /// Keep the list of runs fresh (or stop doing so).
+    /// Begin or stop sending the list of runs whenever it changes.
     FollowRuns(bool),
     /// Follow this run instead of the one followed so far.
     Watch(String),
-    /// Start a worker.
+    /// Start a run.
     Start(StartRequest),
-    /// Go on with a run.
+    /// Resume a run.
     Resume(String),
     /// Ask a run to stop.
     Stop(String),
-    /// Read whole runs to compare them.
+    /// Read these runs to compare them.
     Compare(Vec<String>),
-    /// Write CSVs and figures.
+    /// Write CSVs and figures of these runs.
     Export(Vec<String>),
 }
 
-/// An answer of the lab; errors are ready to be read.
+/// A reply of the lab's thread; errors are messages for the user.
 #[derive(Clone, Debug)]
 pub enum Reply {
     /// Experiments with presets.
@@ -58,25 +59,25 @@ pub enum Reply {
     Devices(Result<Vec<Device>, String>),
     /// Runs on disk.
     Runs(Result<Vec<RunSummary>, String>),
-    /// News of the run being watched; the first one of a run replaces what was shown.
+    /// New records of the watched run; the first update of a run replaces what was shown.
     Feed {
-        /// Run.
+        /// Name of the run.
         run: String,
         /// Whether these records begin with the run's first.
         first: bool,
-        /// The news.
+        /// The new records and the run's status.
         update: Result<FeedUpdate, String>,
     },
-    /// A worker was started: the name of its run.
+    /// A run was started; its name.
     Started(Result<String, String>),
-    /// A worker goes on with this run.
+    /// This run was resumed.
     Resumed(String, Result<(), String>),
-    /// A run was asked to stop.
+    /// This run was asked to stop.
     Stopping(String, Result<(), String>),
-    /// Runs to compare, each whole.
+    /// The states of the runs to compare, each with the run's name.
     Compared(Vec<(String, Result<RunState, String>)>),
-    /// Files written.
+    /// Paths of the files written.
     Exported(Result<Vec<PathBuf>, String>),
-    /// The lab's own thread is gone.
+    /// The lab's thread panicked.
     Fault(String),
 }

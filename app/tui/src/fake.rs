@@ -1,4 +1,4 @@
-//! A lab without workers: made-up experiments, plugins and runs that grow as they are polled.
+//! Test data: experiments, plugins, devices and the records of runs.
 
 use std::path::PathBuf;
 
@@ -11,13 +11,13 @@ use serde_json::json;
 
 use super::lab::*;
 
-/// When made-up runs begin.
+/// Start time of the test runs, seconds since the Unix epoch.
 pub const START: f64 = 1_795_439_000.0;
 const TASKS: [&str; 4] = ["reversal", "sort", "rotate", "complement"];
 const STEPS: u64 = 150;
 const EVERY: u64 = 10;
 
-/// What a made-up arm keeps of an old task's accuracy after each further phase.
+/// Share of an old task's accuracy that a test arm keeps after each further phase.
 fn kept(strategy: &str) -> f64 {
     match strategy {
         "none" => 0.04,
@@ -115,7 +115,7 @@ fn look(step: u64, strategy: &str) -> ReplayLook {
     }
 }
 
-/// All that happens in a made-up run, evaluations up to `until` steps of every arm.
+/// Records of a test run, with evaluations of every arm up to step `until`.
 pub fn records(arms: &[ArmInfo], until: u64) -> Vec<Record> {
     let total = STEPS * TASKS.len() as u64;
     let mut events = vec![
@@ -184,7 +184,7 @@ pub fn records(arms: &[ArmInfo], until: u64) -> Vec<Record> {
     stamp(events)
 }
 
-/// Numbers events and gives each a third of a second.
+/// Makes records of events, a third of a second apart.
 pub fn stamp(events: Vec<Event>) -> Vec<Record> {
     let record = |(seq, event)| Record {
         v: EVENT_SCHEMA,
@@ -195,7 +195,7 @@ pub fn stamp(events: Vec<Event>) -> Vec<Record> {
     events.into_iter().enumerate().map(record).collect()
 }
 
-/// The fold of records.
+/// The state after these records.
 pub fn state(records: &[Record]) -> RunState {
     let mut state = RunState::default();
     for record in records {
@@ -204,7 +204,7 @@ pub fn state(records: &[Record]) -> RunState {
     state
 }
 
-/// The experiments of the fake lab.
+/// Test experiments.
 pub fn experiments() -> Vec<Experiment> {
     let arm = |strategy: &str, objective| ArmChoice {
         strategy: strategy.into(),
@@ -245,7 +245,7 @@ pub fn experiments() -> Vec<Experiment> {
     }]
 }
 
-/// The plugins of the fake lab, one of them broken.
+/// Test plugins, one of them rejected.
 pub fn plugins() -> Vec<Plugin> {
     let plugin = |name: &str, summary: &str, schema| Plugin {
         name: name.into(),
@@ -296,7 +296,7 @@ pub fn plugins() -> Vec<Plugin> {
     ]
 }
 
-/// The devices of the fake lab.
+/// Test devices.
 pub fn devices() -> Vec<Device> {
     vec![
         Device {

@@ -1,8 +1,8 @@
-//! The few numbers a researcher reads first: what an arm forgot, what it learned.
+//! Forgetting and learning of an arm in the metric on the screen.
 
 use forgetlab_study::run::{ArmState, Change, Evaluation, PhaseInfo, Role, Score};
 
-/// What the curves show.
+/// The metric of curves and tables.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Metric {
     /// Share of held-out rows answered exactly.
@@ -15,7 +15,7 @@ pub enum Metric {
 }
 
 impl Metric {
-    /// As the screen writes it.
+    /// Name on the screen.
     pub fn name(self) -> &'static str {
         match self {
             Self::Accuracy => "accuracy",
@@ -24,7 +24,7 @@ impl Metric {
         }
     }
 
-    /// The one after it.
+    /// The next metric in turn.
     pub fn next(self) -> Self {
         match self {
             Self::Accuracy => Self::Ntp,
@@ -33,7 +33,7 @@ impl Metric {
         }
     }
 
-    /// This figure of a score, if it applies and is finite.
+    /// The metric's value in a score, if it applies and is finite.
     pub fn of(self, score: &Score) -> Option<f64> {
         let value = match self {
             Self::Accuracy => score.accuracy,
@@ -43,8 +43,8 @@ impl Metric {
         value.filter(|value| value.is_finite())
     }
 
-    /// The metric in which forgetting and learning are told beside these curves: drift (KL) is no
-    /// measure of either.
+    /// The metric of forgetting and learning beside curves of this one; KL measures neither, so NTP is
+    /// shown.
     pub fn of_change(self) -> Self {
         match self {
             Self::Kl => Self::Ntp,
@@ -53,7 +53,8 @@ impl Metric {
     }
 }
 
-fn part(change: Change, metric: Metric) -> Option<f64> {
+/// The metric's value in a change, if it applies and is finite.
+fn value_of(change: Change, metric: Metric) -> Option<f64> {
     let value = match metric {
         Metric::Accuracy => change.accuracy,
         Metric::Ntp => change.ntp,
@@ -62,17 +63,17 @@ fn part(change: Change, metric: Metric) -> Option<f64> {
     value.filter(|value| value.is_finite())
 }
 
-/// Mean loss over old data at the last evaluation; `None` while there is none.
+/// Mean forgetting of old data at the last evaluation; `None` while there is no old data.
 pub fn forgetting(arm: &ArmState, phases: &[PhaseInfo], metric: Metric) -> Option<f64> {
-    part(arm.mean_forgetting(phases, arm.evaluations.last()?), metric)
+    value_of(arm.mean_forgetting(phases, arm.evaluations.last()?), metric)
 }
 
-/// Gain on the data being trained on at the last evaluation.
+/// Learning of the new data at the last evaluation.
 pub fn learning(arm: &ArmState, phases: &[PhaseInfo], metric: Metric) -> Option<f64> {
-    part(arm.new_learning(phases, arm.evaluations.last()?), metric)
+    value_of(arm.new_learning(phases, arm.evaluations.last()?), metric)
 }
 
-/// What a dataset lost (old) or gained (new) by the evaluation `now`.
+/// Forgetting of an old or learning of the new dataset at the evaluation `now`.
 pub fn change(
     arm: &ArmState,
     phases: &[PhaseInfo],
@@ -85,5 +86,5 @@ pub fn change(
         Role::New => arm.learning(phases, dataset, now),
         Role::Future => return None,
     };
-    part(change, metric)
+    value_of(change, metric)
 }

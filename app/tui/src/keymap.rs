@@ -1,8 +1,8 @@
-//! Every key of the lab, as data: what it does, and the words of the footer and the help.
+//! The keymap, as data: what each key does where, and its texts in the footer and the help.
 
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
-/// What a key can mean.
+/// What a key can do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
     /// Show the form of a new run.
@@ -15,7 +15,7 @@ pub enum Action {
     GoPlugins,
     /// Show the next of these screens.
     NextScreen,
-    /// Show the one before.
+    /// Show the previous one.
     PreviousScreen,
     /// Show the help.
     Help,
@@ -25,17 +25,17 @@ pub enum Action {
     Up,
     /// Cursor down.
     Down,
-    /// Choice or arm before.
+    /// Previous choice or arm.
     Left,
     /// Next choice or arm.
     Right,
-    /// A page up.
+    /// One page up.
     PageUp,
-    /// A page down.
+    /// One page down.
     PageDown,
-    /// To the first.
+    /// To the first line.
     First,
-    /// To the last.
+    /// To the last line.
     Last,
     /// Open or accept what is under the cursor.
     Enter,
@@ -53,9 +53,9 @@ pub enum Action {
     Copy,
     /// Start the run.
     Start,
-    /// Next figure on the curves.
+    /// Show the next metric.
     Metric,
-    /// Next order of the table.
+    /// Sort the table in the next order.
     Sort,
     /// Show or hide tasks that are still to come.
     Future,
@@ -67,24 +67,24 @@ pub enum Action {
     Export,
     /// Stop a run.
     Stop,
-    /// Go on with a run.
+    /// Resume a run.
     Resume,
     /// Mark a run.
     Mark,
     /// Compare marked runs.
     Compare,
-    /// Leave and let runs go on.
+    /// Leave the lab without stopping the runs.
     LeaveGoing,
-    /// Leave and stop runs.
+    /// Stop the runs and leave the lab.
     StopAndLeave,
-    /// Say yes.
+    /// Answer yes.
     Yes,
 }
 
-/// Where a key holds.
+/// Where a key binding applies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
-    /// On every screen, unless something asks for an answer.
+    /// On every screen, unless a text, a message or a question lies over it.
     Everywhere,
     /// Form of a new run.
     NewRun,
@@ -92,21 +92,21 @@ pub enum Place {
     ArmForm,
     /// Run being watched.
     Live,
-    /// One arm of it.
+    /// One arm of that run.
     Arm,
     /// List of runs.
     Runs,
     /// Comparison of runs.
     Compare,
-    /// Plugins.
+    /// List of plugins.
     Plugins,
     /// Help, log and other texts over a screen.
     Text,
-    /// Message to be read.
+    /// Message over a screen.
     Notice,
     /// Question whether to stop a run.
     AskStop,
-    /// Question what to do with live runs on leaving.
+    /// Question what to do with live runs when leaving.
     AskQuit,
 }
 
@@ -127,7 +127,7 @@ impl Place {
         Place::AskQuit,
     ];
 
-    /// Heading in the help.
+    /// Heading of the place in the help.
     pub fn title(self) -> &'static str {
         match self {
             Place::Everywhere => "Everywhere",
@@ -145,7 +145,7 @@ impl Place {
         }
     }
 
-    /// Whether the keys of [`Place::Everywhere`] hold here too.
+    /// Whether the bindings of [`Place::Everywhere`] apply here too.
     pub fn open(self) -> bool {
         !matches!(
             self,
@@ -154,21 +154,21 @@ impl Place {
     }
 }
 
-/// A key and what it means somewhere.
+/// A binding of keys to an action.
 pub struct Binding {
-    /// Where it holds.
+    /// Where it applies.
     pub place: Place,
-    /// Keys that do it; the first one is shown in the footer.
+    /// Keys of the action; the first one is shown in the footer.
     pub keys: &'static [Key],
-    /// What it does.
+    /// What the keys do.
     pub action: Action,
-    /// One or two words for the footer; empty to leave it out.
+    /// One or two words for the footer; empty to leave it out there.
     pub short: &'static str,
-    /// Words for the help.
+    /// Description in the help.
     pub long: &'static str,
 }
 
-/// A key as written here.
+/// A key on the keyboard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Key {
     /// A character.
@@ -180,7 +180,7 @@ pub enum Key {
 }
 
 impl Key {
-    /// As the footer and the help write it.
+    /// Name of the key in the footer and the help.
     pub fn name(self) -> String {
         match self {
             Key::Char(' ') => "space".into(),
@@ -190,7 +190,7 @@ impl Key {
         }
     }
 
-    fn is(self, event: KeyEvent) -> bool {
+    fn matches(self, event: KeyEvent) -> bool {
         let ctrl = event.modifiers.contains(KeyModifiers::CONTROL);
         match self {
             Key::Char(c) => event.code == KeyCode::Char(c) && !ctrl,
@@ -236,7 +236,7 @@ const fn bind(
     }
 }
 
-/// The keymap. Footers list a place's own keys in this order, then those that hold everywhere.
+/// The keymap. Footers list a place's own keys in this order, then those of [`Place::Everywhere`].
 #[rustfmt::skip]
 pub static KEYMAP: &[Binding] = {
     use Action as A;
@@ -345,12 +345,12 @@ pub static KEYMAP: &[Binding] = {
     ]
 };
 
-/// What `event` means at `place`.
+/// The action of a key press at `place`.
 pub fn action(place: Place, event: KeyEvent) -> Option<Action> {
     let at = |place: Place| {
         KEYMAP
             .iter()
-            .find(|b| b.place == place && b.keys.iter().any(|key| key.is(event)))
+            .find(|b| b.place == place && b.keys.iter().any(|key| key.matches(event)))
             .map(|binding| binding.action)
     };
     at(place).or_else(|| at(Place::Everywhere).filter(|_| place.open()))
@@ -365,7 +365,7 @@ pub fn footer(place: Place) -> impl Iterator<Item = &'static Binding> {
     own.chain(common).filter(|b| !b.short.is_empty())
 }
 
-/// How the footer writes a binding's key: directions in pairs.
+/// The key of a binding as the footer shows it: directions in pairs.
 pub fn footer_key(binding: &Binding) -> String {
     match binding.action {
         Action::Up | Action::Down => "↑↓".into(),

@@ -1,14 +1,14 @@
-//! What the terminal lab asks of the rest of the program: two traits and the data they carry.
+//! The interface of the terminal lab to the rest of the program: two traits and the data they carry.
 //!
-//! The calls may block; they run on a thread of their own ([`super::backend`]). Nothing here
-//! touches a tensor: a run is a worker process, seen through its directory.
+//! The calls may block; they run on a thread of their own (module `backend`). Nothing here touches a
+//! tensor: a run is a worker process, seen through its directory.
 
 use std::path::PathBuf;
 
 use forgetlab_study::experiment::Objective;
 use forgetlab_study::run::{PhaseInfo, Record, RunStatus};
 
-/// Everything the screens can ask for. Error texts are shown as they are.
+/// Everything the screens need of the program. Error texts are shown to the user as they are.
 pub trait Lab: Send {
     /// Experiments with their presets, in the order to offer them.
     fn experiments(&mut self) -> anyhow::Result<Vec<Experiment>>;
@@ -16,13 +16,13 @@ pub trait Lab: Send {
     fn plugins(&mut self) -> anyhow::Result<Vec<Plugin>>;
     /// Devices a run can be started on, the default first.
     fn devices(&mut self) -> anyhow::Result<Vec<Device>>;
-    /// Runs on disk, newest first.
+    /// All runs on disk, newest first.
     fn runs(&mut self) -> anyhow::Result<Vec<RunSummary>>;
     /// Opens a run for reading; the feed begins with its first event.
     fn open(&mut self, run: &str) -> anyhow::Result<Box<dyn Feed>>;
-    /// Starts a worker in a session of its own and returns the name of its run.
+    /// Starts a run, with a worker in a session of its own, and returns the run's name.
     fn start(&mut self, request: &StartRequest) -> anyhow::Result<String>;
-    /// Starts a worker that goes on with an interrupted or crashed run.
+    /// Starts a worker that resumes an interrupted or crashed run.
     fn resume(&mut self, run: &str) -> anyhow::Result<()>;
     /// Asks the worker of a run to stop at the next step with a checkpoint; does not wait for it.
     fn stop(&mut self, run: &str) -> anyhow::Result<()>;
@@ -30,22 +30,22 @@ pub trait Lab: Send {
     fn export(&mut self, runs: &[String]) -> anyhow::Result<Vec<PathBuf>>;
 }
 
-/// One run being read; polled a few times a second.
+/// A reader of one run, polled a few times a second.
 pub trait Feed: Send {
-    /// What happened since the last poll, and where the run stands now.
+    /// The records since the last poll, and the run's status now.
     fn poll(&mut self) -> anyhow::Result<FeedUpdate>;
 }
 
-/// Answer of [`Feed::poll`].
+/// Result of [`Feed::poll`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct FeedUpdate {
     /// New records in order; empty when nothing happened.
     pub records: Vec<Record>,
-    /// Where the run stands.
+    /// Status of the run.
     pub status: RunStatus,
 }
 
-/// An experiment to choose.
+/// An experiment that can be run.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Experiment {
     /// Name on the command line.
@@ -67,56 +67,56 @@ pub struct Preset {
     pub expectation: String,
     /// Phases in order; their steps are those of one arm.
     pub phases: Vec<PhaseInfo>,
-    /// Arms it starts with.
+    /// Arms of the preset.
     pub arms: Vec<ArmChoice>,
-    /// Coefficient of an arm that names none.
+    /// Coefficient of arms that do not give one.
     pub coeff: f64,
-    /// Seeds it starts with.
+    /// Seeds of the preset.
     pub seeds: Vec<u64>,
 }
 
-/// An arm as chosen on the screen.
+/// An arm as chosen in the form.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ArmChoice {
-    /// Strategy plugin.
+    /// Name of the strategy plugin.
     pub strategy: String,
     /// Objective; `None` for plain finetuning.
     pub objective: Option<Objective>,
     /// Coefficient; `None` for the preset's.
     pub coeff: Option<f64>,
-    /// Settings that differ from the defaults of the strategy's schema.
+    /// Settings that differ from the defaults in the strategy's schema.
     pub settings: serde_json::Map<String, serde_json::Value>,
 }
 
-/// A strategy plugin, loaded or refused.
+/// A strategy plugin, loaded or rejected.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plugin {
     /// Strategy name; the file name where it could not be loaded.
     pub name: String,
     /// Version of the plugin.
     pub version: String,
-    /// What it does, one line.
+    /// One line on what it replays.
     pub summary: String,
     /// File it was loaded from.
     pub path: PathBuf,
-    /// Whether it replays anything; without, plain finetuning and `kl-new` are its objectives.
+    /// Whether it replays anything; if not, its objectives are plain finetuning and `kl-new`.
     pub replays: bool,
     /// JSON Schema of its settings.
     pub schema: serde_json::Value,
-    /// What it needs and promises, in words.
+    /// Capabilities it declares, in words.
     pub capabilities: Vec<String>,
-    /// Why it could not be loaded.
+    /// Why it could not be loaded, if it could not.
     pub error: Option<String>,
 }
 
 /// A device to run on.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Device {
-    /// As on the command line: `cpu`, `cuda`, `cuda:1`.
+    /// Name on the command line: `cpu`, `cuda`, `cuda:1`.
     pub spec: String,
-    /// In words: threads, memory, instruction set.
+    /// Description: threads, memory, instruction set.
     pub summary: String,
-    /// Why it cannot be used here.
+    /// Why it cannot be used here, if it cannot.
     pub error: Option<String>,
 }
 
@@ -129,19 +129,19 @@ pub struct RunSummary {
     pub experiment: String,
     /// Preset.
     pub preset: String,
-    /// Where it stands.
+    /// Status of the run.
     pub status: RunStatus,
-    /// Arms it compares, seeds expanded.
+    /// Number of arms, one for each seed.
     pub arms: usize,
-    /// When it was started, seconds since the Unix epoch.
+    /// Time of the start, seconds since the Unix epoch.
     pub started: Option<f64>,
-    /// Share done, 0 to 1.
+    /// Share of the steps done, 0 to 1.
     pub progress: f64,
-    /// Why it cannot be read, where it cannot.
+    /// Why it cannot be read, if it cannot.
     pub problem: Option<String>,
 }
 
-/// What to start.
+/// A run to start.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StartRequest {
     /// Experiment.

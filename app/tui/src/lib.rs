@@ -1,9 +1,9 @@
 //! The terminal lab: choose what to run, watch arms side by side, compare runs.
 //!
-//! One loop takes one closed set of [`event::Event`]s. [`app::App::update`] changes state and may
-//! ask for [`event::Command`]s; drawing takes `&App`. Commands are carried out by [`backend`] on a
-//! thread of its own, through the [`lab::Lab`] trait. Runs are worker processes: leaving the lab,
-//! by a key, a signal or a lost connection, never stops one.
+//! One loop takes one closed set of events (`event::Event`). `App::update` changes the state and may
+//! give commands (`event::Command`); drawing takes `&App`. The module `backend` carries out commands on a
+//! thread of its own, through the [`lab::Lab`] trait. Runs are worker processes: leaving the lab, by a
+//! key, a signal or a lost connection, never stops one.
 
 #![forbid(unsafe_code)]
 
@@ -32,15 +32,15 @@ use event::Event;
 use lab::Lab;
 use theme::Theme;
 
-/// Shortest time between two frames: 20 a second.
+/// Shortest time between two frames, for at most 20 frames a second.
 const FRAME: Duration = Duration::from_millis(50);
-/// How often the clock moves while a run is live.
+/// Time between two clock events while a run is live.
 const CLOCK: Duration = Duration::from_secs(1);
 
-/// Opens the lab on this terminal and returns when it is left. With `watch`, opens on that run.
+/// Opens the lab on this terminal and returns when the user leaves it. With `watch`, opens on that run.
 ///
 /// # Errors
-/// When standard input or output is no terminal, or it cannot be set up.
+/// When standard input or output is not a terminal, or the terminal cannot be set up.
 pub fn run(lab: Box<dyn Lab>, watch: Option<String>) -> anyhow::Result<()> {
     if !std::io::stdin().is_terminal() || !std::io::stdout().is_terminal() {
         anyhow::bail!(
@@ -58,12 +58,12 @@ pub fn run(lab: Box<dyn Lab>, watch: Option<String>) -> anyhow::Result<()> {
     backend::spawn(lab, requests, events).context("cannot start the lab's thread")?;
 
     let size = screen.size().context("cannot tell the terminal's size")?;
-    let mut app = App::new(Theme::from_env(), (size.width, size.height), now(), watch);
+    let mut app = App::new(Theme::from_env(), size, now(), watch);
     let exit = main_loop(&mut screen, &mut app, &inbox, &commands);
     drop(restore);
     match exit {
         Exit::TerminalGone => {
-            // Dropped, it would complain about a cursor that nobody sees, to nobody.
+            // Dropped, it would write an error about the cursor to the terminal that is gone.
             std::mem::forget(screen);
             Ok(())
         }
@@ -89,7 +89,7 @@ fn main_loop(
     let mut last_clock = Instant::now();
     loop {
         for command in app.take_commands() {
-            // The thread at the other end tells of its own end by an event.
+            // If the receiving thread has ended, it has sent an event that says so.
             let _ = commands.send(command);
         }
         if let Some(exit) = app.exit() {
@@ -117,7 +117,7 @@ fn main_loop(
             }
             Err(mpsc::RecvTimeoutError::Disconnected) => return Exit::TerminalGone,
         }
-        // What else arrives before the next frame may be shown is taken in with it.
+        // Events that arrive before the next frame is due are applied before it is drawn.
         let next_frame = last_frame.map(|at| at + FRAME);
         while app.exit().is_none() {
             let wait = next_frame.map_or(Duration::ZERO, |at| {

@@ -1,16 +1,16 @@
-//! The terminal itself: keys in, signals, its disappearance, and its restoration.
+//! The terminal: reading keys, watching for signals and hangup, and restoring it.
 
 use std::sync::mpsc::Sender;
 use std::thread;
 
 use crossterm::event::{Event as TerminalEvent, KeyEventKind};
+use ratatui::layout::Size;
 use rustix::event::{PollFd, PollFlags};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use super::event::Event;
 
-/// Puts the terminal back when it goes out of scope, on every way out (panics are covered by the
-/// hook that `ratatui` installs).
+/// Restores the terminal when dropped (on a panic, the hook that `ratatui` installs does).
 pub struct Restore;
 
 impl Drop for Restore {
@@ -35,13 +35,13 @@ pub fn watch_signals(events: Sender<Event>) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Sends keys and new sizes.
+/// Sends key presses and new sizes of the terminal as events.
 pub fn read_keys(events: Sender<Event>) -> std::io::Result<()> {
     thread::Builder::new().name("keys".into()).spawn(move || {
         loop {
             let event = match crossterm::event::read() {
                 Ok(TerminalEvent::Key(key)) if key.kind != KeyEventKind::Release => Event::Key(key),
-                Ok(TerminalEvent::Resize(columns, rows)) => Event::Resize(columns, rows),
+                Ok(TerminalEvent::Resize(columns, rows)) => Event::Resize(Size::new(columns, rows)),
                 Ok(_) => continue,
                 Err(_) => Event::TerminalGone,
             };
@@ -54,15 +54,15 @@ pub fn read_keys(events: Sender<Event>) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Notices that the other end of the terminal was closed. The reader of keys does not: it takes
-/// the endless "end of file" of a closed terminal for silence.
+/// Sends [`Event::TerminalGone`] when the other end of the terminal is closed. [`read_keys`] does not
+/// notice: it takes the endless "end of file" of a closed terminal for no input.
 pub fn watch_hangup(events: Sender<Event>) -> std::io::Result<()> {
     thread::Builder::new()
         .name("hangup".into())
         .spawn(move || {
             let stdin = std::io::stdin();
             loop {
-                // No wanted events: only a hangup or an error ends the wait.
+                // No events are asked for: only a hangup or an error ends the wait.
                 let mut fds = [PollFd::new(&stdin, PollFlags::empty())];
                 match rustix::event::poll(&mut fds, None) {
                     Err(rustix::io::Errno::INTR) => continue,
@@ -70,7 +70,7 @@ pub fn watch_hangup(events: Sender<Event>) -> std::io::Result<()> {
                     _ => break,
                 }
             }
-            // Nobody listens when the lab has been left already.
+            // Nobody receives it when the lab has been left already.
             let _ = events.send(Event::TerminalGone);
         })?;
     Ok(())

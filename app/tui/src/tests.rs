@@ -1,15 +1,17 @@
-//! The lab as a researcher sees and uses it: screens at fixed sizes, and any keys in any state.
+//! Tests of the whole lab: snapshots of screens at fixed sizes, and random keys in any state.
 
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use forgetlab_study::experiment::ArmInfo;
 use forgetlab_study::run::{Event as RunEvent, Level, Record, RunStatus, Score};
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
+use ratatui::layout::Size;
 use ratatui::style::Color;
 
 use super::app::{App, Exit};
 use super::event::{Command, Event, Reply};
 use super::fake;
+use super::keymap::{KEYMAP, Key};
 use super::lab::FeedUpdate;
 use super::theme::{Colours, Theme};
 
@@ -20,7 +22,7 @@ const UNICODE: Theme = Theme {
 const RUN: &str = "20261123T130600Z-toy-continual-ab12";
 const NOW: f64 = fake::START + 120.0;
 
-fn app(theme: Theme, size: (u16, u16)) -> App {
+fn app(theme: Theme, size: Size) -> App {
     let mut app = App::new(theme, size, NOW, None);
     app.update(Event::Reply(Reply::Experiments(Ok(fake::experiments()))));
     app.update(Event::Reply(Reply::Plugins(Ok(fake::plugins()))));
@@ -64,8 +66,8 @@ fn feed(app: &mut App, records: Vec<Record>, status: RunStatus) {
     }));
 }
 
-/// A lab that watches a made-up run.
-fn watching(theme: Theme, size: (u16, u16), arms: &[ArmInfo], until: u64) -> App {
+/// A lab that watches a test run.
+fn watching(theme: Theme, size: Size, arms: &[ArmInfo], until: u64) -> App {
     let mut app = app(theme, size);
     app.update(Event::Reply(Reply::Started(Ok(RUN.into()))));
     let status = if until < 600 {
@@ -90,18 +92,18 @@ fn many_arms() -> Vec<ArmInfo> {
         .collect()
 }
 
-fn terminal(app: &App, size: (u16, u16)) -> Terminal<TestBackend> {
-    let mut terminal = Terminal::new(TestBackend::new(size.0, size.1)).unwrap();
+fn terminal(app: &App, size: Size) -> Terminal<TestBackend> {
+    let mut terminal = Terminal::new(TestBackend::new(size.width, size.height)).unwrap();
     terminal.draw(|frame| app.draw(frame)).unwrap();
     terminal
 }
 
-fn screen(app: &App, size: (u16, u16)) -> String {
+fn screen(app: &App, size: Size) -> String {
     terminal(app, size).backend().to_string()
 }
 
-const SMALL: (u16, u16) = (80, 24);
-const LARGE: (u16, u16) = (160, 50);
+const SMALL: Size = Size::new(80, 24);
+const LARGE: Size = Size::new(160, 50);
 
 #[test]
 fn a_new_run_can_be_read_and_started() {
@@ -292,11 +294,9 @@ fn only_ascii_reaches_an_ascii_terminal() {
     let mut app = watching(ascii, SMALL, &fake::four_arms(), 450);
     let live = screen(&app, SMALL);
     insta::assert_snapshot!("live_ascii_80", live);
-    for keys_ in ["\u{1b}", "1", "2", "3", "4", "?"] {
-        match keys_ {
-            "\u{1b}" => key(&mut app, KeyCode::Enter),
-            text => keys(&mut app, text),
-        }
+    let screens_and_help = "1234?".chars().map(KeyCode::Char);
+    for code in [KeyCode::Enter].into_iter().chain(screens_and_help) {
+        key(&mut app, code);
         let shown = screen(&app, SMALL);
         assert!(shown.is_ascii(), "{shown}");
     }
@@ -411,15 +411,16 @@ fn a_crashed_run_can_be_resumed_from_the_list() {
 
 #[test]
 fn a_small_terminal_is_told_so_kindly() {
-    let app = watching(UNICODE, (40, 10), &fake::four_arms(), 450);
-    let shown = screen(&app, (40, 10));
+    let tiny = Size::new(40, 10);
+    let app = watching(UNICODE, tiny, &fake::four_arms(), 450);
+    let shown = screen(&app, tiny);
     assert!(shown.contains("needs 80×24"), "{shown}");
-    for size in [(1, 1), (3, 2), (200, 3), (500, 200)] {
-        screen(&app, size);
+    for (width, height) in [(1, 1), (3, 2), (200, 3), (500, 200)] {
+        screen(&app, Size::new(width, height));
     }
 }
 
-/// Figures missing, not finite or absurd, names that fit nowhere.
+/// Records with values that are missing, not finite or absurd, and names that are too long.
 fn strange_records() -> Vec<Record> {
     let long = "strategy-with-a-name-that-fits-nowhere-".repeat(4);
     let mut arms = vec![
@@ -472,7 +473,7 @@ fn strange_records() -> Vec<Record> {
     records
 }
 
-/// A small reproducible source of choices.
+/// A reproducible random generator (xorshift).
 struct Dice(u64);
 
 impl Dice {
@@ -484,8 +485,57 @@ impl Dice {
     }
 }
 
-#[test]
-fn no_sequence_of_keys_and_news_panics() {
+/// Records that random feeds are made of.
+struct Feeds {
+    usual: Vec<Record>,
+    strange: Vec<Record>,
+}
+
+fn random_event(dice: &mut Dice, feeds: &Feeds) -> Event {
+    match dice.roll(12) {
+        0 => Event::Reply(random_reply(dice, feeds)),
+        1 => Event::Reply(random_feed(dice, feeds)),
+        2 => Event::Clock(NOW + f64::from(dice.roll(9) as u32)),
+        3..6 => random_key(dice),
+        _ => bound_key(dice),
+    }
+}
+
+fn random_reply(dice: &mut Dice, feeds: &Feeds) -> Reply {
+    match dice.roll(9) {
+        0 => Reply::Started(Ok(RUN.into())),
+        1 => Reply::Stopping(RUN.into(), Err("no".into())),
+        2 => Reply::Runs(Ok(Vec::new())),
+        3 => Reply::Runs(Err("unreadable".into())),
+        4 => Reply::Plugins(Ok(Vec::new())),
+        5 => Reply::Devices(Ok(Vec::new())),
+        6 => Reply::Compared(vec![(RUN.into(), Ok(fake::state(&feeds.strange)))]),
+        7 => Reply::Exported(Err(String::new())),
+        _ => Reply::Experiments(Ok(Vec::new())),
+    }
+}
+
+fn random_feed(dice: &mut Dice, feeds: &Feeds) -> Reply {
+    let Feeds { usual, strange } = feeds;
+    let first = dice.roll(2) == 0;
+    let records = match dice.roll(4) {
+        0 => Err("gone".to_owned()),
+        1 => Ok(strange.clone()),
+        2 => Ok(usual[..dice.roll(usual.len())].to_vec()),
+        _ => Ok(Vec::new()),
+    };
+    Reply::Feed {
+        run: RUN.into(),
+        first,
+        update: records.map(|records| FeedUpdate {
+            records,
+            status: RunStatus::Live,
+        }),
+    }
+}
+
+/// A key that need not be bound.
+fn random_key(dice: &mut Dice) -> Event {
     const CODES: [KeyCode; 20] = [
         KeyCode::Up,
         KeyCode::Down,
@@ -508,65 +558,46 @@ fn no_sequence_of_keys_and_news_panics() {
         KeyCode::Char('7'),
         KeyCode::Char(','),
     ];
-    const SIZES: [(u16, u16); 5] = [SMALL, LARGE, (80, 100), (300, 24), (20, 5)];
-    let usual = fake::records(&fake::four_arms(), 600);
-    let strange = strange_records();
+    let code = CODES[dice.roll(CODES.len())];
+    Event::Key(KeyEvent::new(code, KeyModifiers::NONE))
+}
+
+/// A key of the keymap, without its modifier.
+fn bound_key(dice: &mut Dice) -> Event {
+    let binding = &KEYMAP[dice.roll(KEYMAP.len())];
+    let code = match binding.keys[dice.roll(binding.keys.len())] {
+        Key::Char(c) | Key::Ctrl(c) => KeyCode::Char(c),
+        Key::Named(code, _) => code,
+    };
+    Event::Key(KeyEvent::new(code, KeyModifiers::NONE))
+}
+
+#[test]
+fn no_sequence_of_keys_and_news_panics() {
+    const SIZES: [Size; 5] = [
+        SMALL,
+        LARGE,
+        Size::new(80, 100),
+        Size::new(300, 24),
+        Size::new(20, 5),
+    ];
+    let feeds = Feeds {
+        usual: fake::records(&fake::four_arms(), 600),
+        strange: strange_records(),
+    };
     for seed in 1..=60_u64 {
         let mut dice = Dice(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15));
         let mut app = match seed % 3 {
-            // Nothing but what the user does: no reply ever came.
+            // Only what the user does: no reply has come.
             0 => App::new(UNICODE, SMALL, NOW, Some(RUN.into())),
             _ => app(UNICODE, SMALL),
         };
         for _ in 0..150 {
-            let event = match dice.roll(12) {
-                0 => Event::Reply(match dice.roll(9) {
-                    0 => Reply::Started(Ok(RUN.into())),
-                    1 => Reply::Stopping(RUN.into(), Err("no".into())),
-                    2 => Reply::Runs(Ok(Vec::new())),
-                    3 => Reply::Runs(Err("unreadable".into())),
-                    4 => Reply::Plugins(Ok(Vec::new())),
-                    5 => Reply::Devices(Ok(Vec::new())),
-                    6 => Reply::Compared(vec![(RUN.into(), Ok(fake::state(&strange)))]),
-                    7 => Reply::Exported(Err(String::new())),
-                    _ => Reply::Experiments(Ok(Vec::new())),
-                }),
-                1 => Event::Reply(Reply::Feed {
-                    run: RUN.into(),
-                    first: dice.roll(2) == 0,
-                    update: match dice.roll(4) {
-                        0 => Err("gone".into()),
-                        choice => Ok(FeedUpdate {
-                            records: match choice {
-                                1 => strange.clone(),
-                                2 => usual[..dice.roll(usual.len())].to_vec(),
-                                _ => Vec::new(),
-                            },
-                            status: RunStatus::Live,
-                        }),
-                    },
-                }),
-                2 => Event::Clock(NOW + f64::from(dice.roll(9) as u32)),
-                3..6 => Event::Key(KeyEvent::new(
-                    CODES[dice.roll(CODES.len())],
-                    KeyModifiers::NONE,
-                )),
-                _ => {
-                    let bindings = super::keymap::KEYMAP;
-                    let binding = &bindings[dice.roll(bindings.len())];
-                    let code = match binding.keys[dice.roll(binding.keys.len())] {
-                        super::keymap::Key::Char(c) => KeyCode::Char(c),
-                        super::keymap::Key::Ctrl(c) => KeyCode::Char(c),
-                        super::keymap::Key::Named(code, _) => code,
-                    };
-                    Event::Key(KeyEvent::new(code, KeyModifiers::NONE))
-                }
-            };
-            app.update(event);
+            app.update(random_event(&mut dice, &feeds));
             app.take_commands();
             let size = SIZES[dice.roll(SIZES.len())];
             if dice.roll(3) == 0 {
-                app.update(Event::Resize(size.0, size.1));
+                app.update(Event::Resize(size));
                 screen(&app, size);
             }
         }
@@ -580,10 +611,10 @@ fn strange_figures_and_names_can_be_looked_at() {
     feed(&mut app, strange_records(), RunStatus::Live);
     for size in [SMALL, LARGE] {
         for metric in 0..3 {
-            let all = screen(&app, size);
+            let shown = screen(&app, size);
             assert!(
-                !all.contains("NaN") && !all.contains('\u{1b}'),
-                "metric {metric}: {all}"
+                !shown.contains("NaN") && !shown.contains('\u{1b}'),
+                "metric {metric}: {shown}"
             );
             key(&mut app, KeyCode::Enter);
             for _ in 0..3 {

@@ -5,23 +5,23 @@ use std::env;
 use ratatui::buffer::Buffer;
 use ratatui::style::{Color, Modifier, Style};
 
-/// How the lab looks on this terminal. Nothing is told by colour alone.
+/// Styles of the lab on this terminal. Colour is never the only sign of anything.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Theme {
-    /// Colours the terminal can be trusted with.
+    /// Colours the terminal supports.
     pub colours: Colours,
     /// Whether only ASCII may be written.
     pub ascii: bool,
 }
 
-/// Colours a terminal can be trusted with.
+/// Colours a terminal supports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Colours {
-    /// None (`NO_COLOR`).
+    /// No colours (`NO_COLOR`).
     None,
-    /// The 16 of every terminal.
+    /// The 16 colours of every terminal.
     Sixteen,
-    /// The 256 of xterm.
+    /// The 256 colours of xterm.
     Many,
 }
 
@@ -42,13 +42,13 @@ const MARKERS: [&str; 8] = ["●", "▲", "■", "◆", "✚", "○", "△", "�
 const MARKERS_ASCII: [&str; 8] = ["o", "^", "#", "*", "+", "x", "%", "="];
 
 impl Theme {
-    /// No colours, nothing but ASCII.
+    /// No colours, ASCII only.
     pub const PLAIN: Self = Self {
         colours: Colours::None,
         ascii: true,
     };
 
-    /// What the environment says: `NO_COLOR`, `COLORTERM`, `TERM`, `FORGETLAB_ASCII` and the locale.
+    /// The theme by the environment: `NO_COLOR`, `COLORTERM`, `TERM`, `FORGETLAB_ASCII` and the locale.
     pub fn from_env() -> Self {
         Self::from_vars(|name| env::var(name).ok().filter(|value| !value.is_empty()))
     }
@@ -62,8 +62,11 @@ impl Theme {
         } else {
             Colours::Sixteen
         };
-        let locale = ["LC_ALL", "LC_CTYPE", "LANG"].iter().find_map(|n| var(n));
-        let locale = locale.unwrap_or_default().to_lowercase();
+        let locale = ["LC_ALL", "LC_CTYPE", "LANG"]
+            .iter()
+            .find_map(|name| var(name))
+            .unwrap_or_default()
+            .to_lowercase();
         let utf8 = locale.contains("utf-8") || locale.contains("utf8");
         let ascii = match var("FORGETLAB_ASCII").as_deref() {
             Some("0") => false,
@@ -94,44 +97,44 @@ impl Theme {
         markers[index % markers.len()]
     }
 
-    /// Headings.
+    /// Style of headings.
     pub fn heading(self) -> Style {
         Style::new().add_modifier(Modifier::BOLD)
     }
 
-    /// What may be passed over.
+    /// Style of less important text.
     pub fn dim(self) -> Style {
         Style::new().add_modifier(Modifier::DIM)
     }
 
-    /// Where the cursor is.
+    /// Style of what the cursor is on.
     pub fn selected(self) -> Style {
         Style::new().add_modifier(Modifier::REVERSED)
     }
 
-    /// Keys in the footer and the help.
+    /// Style of keys in the footer and the help.
     pub fn key(self) -> Style {
         self.colour(Color::LightCyan, 74)
             .add_modifier(Modifier::BOLD)
     }
 
-    /// Something went as hoped.
+    /// Style of good results.
     pub fn good(self) -> Style {
         self.colour(Color::LightCyan, 74)
     }
 
-    /// Something to look at.
+    /// Style of warnings.
     pub fn warn(self) -> Style {
         self.colour(Color::LightYellow, 214)
     }
 
-    /// Something is wrong.
+    /// Style of errors and bad results.
     pub fn bad(self) -> Style {
         self.colour(Color::LightRed, 202)
             .add_modifier(Modifier::BOLD)
     }
 
-    /// Last touch to a frame: on an ASCII terminal every other character is replaced.
+    /// Replaces every character that is not ASCII in a drawn frame, on an ASCII terminal.
     pub fn finish(self, buffer: &mut Buffer) {
         if !self.ascii {
             return;
@@ -145,7 +148,7 @@ impl Theme {
     }
 }
 
-/// One ASCII column for any character.
+/// ASCII replacement of a character, one column wide.
 fn plain(c: char) -> &'static str {
     match c {
         '─' | '━' | '–' | '—' | '−' | '‐' => "-",
@@ -174,8 +177,8 @@ mod tests {
 
     fn theme(vars: &[(&str, &str)]) -> Theme {
         Theme::from_vars(|name| {
-            let found = vars.iter().find(|(n, _)| *n == name);
-            found.map(|(_, value)| value.to_string())
+            let var = vars.iter().find(|(known, _)| *known == name);
+            var.map(|(_, value)| value.to_string())
         })
     }
 

@@ -1,4 +1,4 @@
-//! Replays what the reference says when prompted with the bare BOS token: knows nothing of old data.
+//! Replays samples of the reference, prompted with the bare BOS token: uses no old data.
 
 use forgetlab_plugin_api::{
     Batch, Capabilities, Error, Host, Phase, ReplayBuffer, Settings, Step, Strategy,
@@ -57,7 +57,7 @@ impl Strategy for BosPrompted {
     }
 
     fn phase_started(&mut self, _: &Phase, _: &mut Host) -> Result<(), Error> {
-        self.buffer.clear(); // Its samples came from the last phase's reference.
+        self.buffer.clear(); // Its samples came from the previous phase's reference.
         Ok(())
     }
 

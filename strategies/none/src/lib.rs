@@ -1,4 +1,4 @@
-//! Replays nothing: plain finetuning, the arm every other one is compared with.
+//! Replays nothing: plain finetuning, the baseline of every comparison.
 
 use forgetlab_plugin_api::{
     Batch, Capabilities, Error, Host, Phase, Settings, Step, Strategy, export_strategy,

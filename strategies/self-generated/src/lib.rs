@@ -1,5 +1,5 @@
-//! Replays what the reference itself says when prompted with the markers of the old tasks, or with
-//! the prompts of a file.
+//! Replays samples of the reference, prompted with the markers of the old tasks or with the prompts of a
+//! file.
 
 mod prompts;
 
@@ -10,9 +10,9 @@ use forgetlab_plugin_api::{
 use prompts::Prompts;
 
 struct SelfGenerated {
-    /// `None`: the markers of the old tasks.
+    /// Prompts of the file; `None` for the markers of the old tasks.
     prompts: Option<Prompts>,
-    /// Prompts of the file used so far.
+    /// Number of the file's prompts used so far.
     place: u64,
     buffer_batches: u64,
     buffer: ReplayBuffer,
@@ -60,7 +60,7 @@ impl Strategy for SelfGenerated {
     }
 
     fn phase_started(&mut self, phase: &Phase, _: &mut Host) -> Result<(), Error> {
-        self.buffer.clear(); // Its samples came from the last phase's reference.
+        self.buffer.clear(); // Its samples came from the previous phase's reference.
         self.prompts.as_ref().map_or(Ok(()), |p| p.check(phase))
     }
 
@@ -91,7 +91,7 @@ impl Strategy for SelfGenerated {
         _: &mut Host,
     ) -> Result<(), Error> {
         if version == 1 {
-            // From before there were prompts.
+            // Version 1 had no prompts.
             self.buffer = ReplayBuffer::load(ReplayBuffer::STATE_VERSION, state)?;
             return Ok(());
         }

@@ -1,4 +1,4 @@
-//! Prompts from a file, used in turn.
+//! Prompts read from a file and used in turn.
 
 use std::fs;
 
@@ -7,8 +7,13 @@ use forgetlab_plugin_api::{Error, Host, Phase};
 /// The prompts of a file, as tokens.
 pub struct Prompts {
     path: String,
-    /// Line of the file and tokens of each.
-    all: Vec<(usize, Vec<u32>)>,
+    prompts: Vec<Prompt>,
+}
+
+struct Prompt {
+    /// Line in the file, from 1.
+    line: usize,
+    tokens: Vec<u32>,
 }
 
 impl Prompts {
@@ -20,68 +25,72 @@ impl Prompts {
         if !is_json && !path.ends_with(".txt") {
             return Err(format!("prompts: {path} is neither a .txt nor a .jsonl").into());
         }
-        let mut all = Vec::new();
+        let mut prompts = Vec::new();
         for (i, line) in text.lines().enumerate() {
             if line.trim().is_empty() {
                 continue;
             }
             let place = format!("prompts: {path}, line {}", i + 1);
-            let prompt = match is_json {
-                true => of_json(line).map_err(|what| format!("{place}: {what}"))?,
-                false => line.to_owned(),
+            let prompt = if is_json {
+                of_json(line).map_err(|problem| format!("{place}: {problem}"))?
+            } else {
+                line.to_owned()
             };
             let tokens = host.encode(&prompt).map_err(|error| match error {
-                Error::Failed(what) => Error::Failed(format!("{place}: {what}")),
+                Error::Failed(text) => Error::Failed(format!("{place}: {text}")),
                 other => other,
             })?;
             if tokens.is_empty() {
                 return Err(format!("{place}: the prompt is empty").into());
             }
-            all.push((i + 1, tokens));
+            prompts.push(Prompt {
+                line: i + 1,
+                tokens,
+            });
         }
-        if all.is_empty() {
+        if prompts.is_empty() {
             return Err(format!("prompts: {path} holds no prompt; write one a line").into());
         }
         let path = path.to_owned();
-        Ok(Self { path, all })
+        Ok(Self { path, prompts })
     }
 
     /// Refuses a prompt after which a row has no room left.
     pub fn check(&self, phase: &Phase) -> Result<(), Error> {
-        let long = self.all.iter().find(|(_, p)| p.len() >= phase.seq_len);
-        let Some((line, prompt)) = long else {
+        let too_long = |prompt: &&Prompt| prompt.tokens.len() >= phase.seq_len;
+        let Some(Prompt { line, tokens }) = self.prompts.iter().find(too_long) else {
             return Ok(());
         };
-        let (path, len, row) = (&self.path, prompt.len(), phase.seq_len);
+        let (path, len, row) = (&self.path, tokens.len(), phase.seq_len);
         Err(format!(
             "prompts: {path}, line {line}: the prompt has {len} tokens, a whole row has {row}; shorten it"
         )
         .into())
     }
 
-    /// The next `rows` prompts from number `place` on, which moves along.
+    /// The next `rows` prompts in turn; `place`, the number used so far, is advanced.
     pub fn take(&self, rows: usize, place: &mut u64) -> Vec<Vec<u32>> {
-        let first = (*place % self.all.len() as u64) as usize;
+        let first = (*place % self.prompts.len() as u64) as usize;
         *place += rows as u64;
-        let in_turn = self.all.iter().cycle().skip(first);
+        let in_turn = self.prompts.iter().cycle().skip(first);
         in_turn
-            .map(|(_, prompt)| prompt.clone())
+            .map(|prompt| prompt.tokens.clone())
             .take(rows)
             .collect()
     }
 
-    /// Tells other prompts apart (FNV-1a).
+    /// Hash of the tokens of all prompts (FNV-1a).
     pub fn fingerprint(&self) -> u64 {
         let ids = self
-            .all
+            .prompts
             .iter()
-            .flat_map(|(_, p)| p.iter().chain([&u32::MAX]));
+            .flat_map(|prompt| prompt.tokens.iter().chain([&u32::MAX]));
         ids.fold(0xcbf2_9ce4_8422_2325, |hash, &id| {
             (hash ^ u64::from(id)).wrapping_mul(0x0100_0000_01b3)
         })
     }
 
-    /// What to say where the saved fingerprint is another.
+    /// The error for a saved state with another fingerprint.
     pub fn changed(&self) -> Error {
         let path = &self.path;
         format!("prompts: {path} was changed since the run was saved; take the change back").into()

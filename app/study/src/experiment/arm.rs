@@ -8,18 +8,18 @@ use serde::{Deserialize, Serialize};
 
 use super::{ArmSpec, Objective, OptimizerSpec, RunConfig, SpecError};
 
-/// An arm as events and CSVs name it.
+/// Identity of an arm in events and CSVs.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ArmInfo {
     /// As written on the command line: `STRATEGY[:OBJECTIVE[:COEFF]]`.
     pub name: String,
-    /// File-name safe, unique within the run.
+    /// Name for files and folders, unique within the run.
     pub slug: String,
-    /// Strategy plugin.
+    /// Name of the strategy plugin.
     pub strategy: String,
     /// Objective; empty for plain finetuning.
     pub objective: String,
-    /// Coefficient, where there is an objective.
+    /// Coefficient; `None` for plain finetuning.
     pub coeff: Option<f64>,
     /// Peak learning rate of the phases after the first.
     pub lr: f64,
@@ -27,12 +27,12 @@ pub struct ArmInfo {
     pub seed: u64,
 }
 
-/// An arm as it is run: one strategy, one seed.
+/// One training run under comparison: an arm's specification with one seed.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Arm {
-    /// How events and CSVs name it.
+    /// Identity in events and CSVs.
     pub info: ArmInfo,
-    /// What it is.
+    /// Strategy, settings, objective, coefficient and learning rate.
     pub spec: ArmSpec,
 }
 
@@ -74,8 +74,8 @@ impl FromStr for Objective {
 }
 
 impl ArmSpec {
-    /// Reads `STRATEGY[:OBJECTIVE[:COEFF]]`. The objective is `kl` if not given (none for `none`),
-    /// the coefficient `default_coeff`; a share for `replace` must be given.
+    /// Parses `STRATEGY[:OBJECTIVE[:COEFF]]`. The objective defaults to `kl` (to none for the strategy
+    /// `none`), the coefficient to `default_coeff`; the share of `replace` must be given.
     pub fn parse(text: &str, default_coeff: f64) -> Result<Self, SpecError> {
         let bad = |problem: String| SpecError::Arm {
             arm: text.to_owned(),
@@ -96,7 +96,7 @@ impl ArmSpec {
             None if strategy == "none" => None,
             None => Some(Objective::Kl),
         };
-        let given = match parts.next() {
+        let given_coeff = match parts.next() {
             Some(number) => Some(number.parse::<f64>().map_err(|_| {
                 bad(format!(
                     "coefficient `{number}` is not a number, e.g. {strategy}:kl:10"
@@ -111,12 +111,12 @@ impl ArmSpec {
         }
         let coeff = match objective {
             None => None,
-            Some(Objective::Replace) if given.is_none() => {
+            Some(Objective::Replace) if given_coeff.is_none() => {
                 return Err(bad(format!(
                     "replace needs the share of rows to replace, 0 to 1, e.g. {strategy}:replace:0.1"
                 )));
             }
-            Some(_) => Some(given.unwrap_or(default_coeff)),
+            Some(_) => Some(given_coeff.unwrap_or(default_coeff)),
         };
         let spec = Self {
             strategy: strategy.to_owned(),
@@ -154,7 +154,7 @@ impl ArmSpec {
         }
     }
 
-    /// What is senseless about it, if something is.
+    /// Checks strategy, objective, coefficient and learning rate, alone and together.
     pub(super) fn check(&self) -> Result<(), String> {
         let none = self.strategy == "none";
         match (self.objective, self.coeff) {
@@ -217,7 +217,7 @@ pub fn expand(config: &RunConfig) -> Vec<Arm> {
     arms
 }
 
-/// A file name for the arm. What the readable part cannot tell apart, a hash does.
+/// A unique file name for the arm: a readable part, and a hash where that alone may be ambiguous.
 fn slug(spec: &ArmSpec, seed: u64, taken: &mut HashSet<String>) -> String {
     const LONGEST: usize = 80;
     let plain = format!("{}-seed{seed}", spec.name());
@@ -238,11 +238,12 @@ fn slug(spec: &ArmSpec, seed: u64, taken: &mut HashSet<String>) -> String {
     } else {
         safe
     };
-    let told = safe == plain.replace(':', "-") && spec.settings.is_empty() && spec.lr.is_none();
+    let unambiguous =
+        safe == plain.replace(':', "-") && spec.settings.is_empty() && spec.lr.is_none();
     let mut slug = safe.clone();
     let mut salt = 0_u32;
     // Also without regard to case: some file systems have none.
-    while (!told && slug == safe) || !taken.insert(slug.to_lowercase()) {
+    while (!unambiguous && slug == safe) || !taken.insert(slug.to_lowercase()) {
         let hash = blake3::hash(format!("{spec:?}{salt}").as_bytes()).to_hex();
         slug = format!("{safe}-{}", &hash[..6]);
         salt += 1;

@@ -7,21 +7,21 @@ use super::{DataSpec, ModelSpec, OptimizerSpec, PhaseSpec, ReplaySpec, SpecError
 /// An experiment that comes with the program.
 #[derive(Debug)]
 pub struct Experiment {
-    /// Its name.
+    /// Name on the command line.
     pub name: &'static str,
-    /// One line.
+    /// One-line summary.
     pub summary: &'static str,
-    /// Preset used when none is named.
+    /// Preset used when none is given.
     pub default_preset: &'static str,
     presets: &'static [(&'static str, &'static str)],
 }
 
 /// A preset file: a run's configuration without what each run decides for itself (seeds, device,
-/// threads), with words about what to expect.
+/// threads), with a summary and the expected outcome.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Preset {
-    /// One line.
+    /// One-line summary.
     pub summary: String,
     /// What the run should show.
     pub expectation: String,
@@ -35,7 +35,7 @@ pub struct Preset {
     pub optimizer: OptimizerSpec,
     /// Batches and intervals.
     pub training: TrainingSpec,
-    /// Replay of every arm.
+    /// Replay settings that all arms share.
     pub replay: ReplaySpec,
     /// Phases in order.
     pub phases: Vec<PhaseSpec>,
@@ -92,7 +92,7 @@ impl Experiment {
             .ok_or_else(|| SpecError::unknown("preset", preset, self.presets()))
     }
 
-    /// A preset.
+    /// A preset by name.
     pub fn preset(&self, preset: &str) -> Result<Preset, SpecError> {
         let text = self.preset_text(preset)?;
         toml::from_str(text).map_err(|error| {

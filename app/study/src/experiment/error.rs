@@ -1,24 +1,24 @@
-//! What can be wrong with an experiment as somebody asked for it.
+//! Errors in the description of a run.
 
 use std::ops::Range;
 use std::path::PathBuf;
 
-/// A request that cannot be run. Every text names the culprit and what to write instead.
+/// Why a requested run is invalid. Each message names the offending value and what to write instead.
 #[derive(Debug, thiserror::Error)]
 pub enum SpecError {
-    /// A name nobody knows.
+    /// An unknown name.
     #[error("unknown {what} `{name}`{}", hint(near.as_deref(), known))]
     Unknown {
         /// What kind of thing was named, e.g. `experiment`.
         what: &'static str,
         /// The name as given.
         name: String,
-        /// The nearest known name, where one is near.
+        /// The most similar known name, where one is similar enough to suggest.
         near: Option<String>,
         /// Every known name.
         known: Vec<String>,
     },
-    /// A TOML file that cannot be understood.
+    /// A TOML file that does not parse or has unknown keys.
     #[error("{}, line {line}, column {column}: {message}", path.display())]
     Toml {
         /// The file.
@@ -39,7 +39,7 @@ pub enum SpecError {
         #[source]
         source: std::io::Error,
     },
-    /// A malformed or senseless arm.
+    /// A malformed or inconsistent arm.
     #[error("arm `{arm}`: {problem}")]
     Arm {
         /// The arm as given.
@@ -57,7 +57,7 @@ pub enum SpecError {
         /// What is wrong.
         problem: String,
     },
-    /// A value that makes no sense, alone or with others.
+    /// A value that is invalid, alone or with others.
     #[error("{key}: {problem}")]
     Value {
         /// The key, as `--set` takes it.
@@ -101,7 +101,7 @@ impl SpecError {
     }
 }
 
-/// The known name somebody may have meant, if one is near enough to say so.
+/// The known name most similar to a misspelt one, if one is similar enough to suggest.
 pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let name = name.to_lowercase();
     known

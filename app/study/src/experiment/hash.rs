@@ -1,4 +1,4 @@
-//! What the result of the shared first phase depends on.
+//! The content hash of the shared first phase.
 
 use serde_json::json;
 
@@ -8,8 +8,8 @@ use super::{PhaseSpec, RunConfig};
 /// weights and the same evaluations. `numerics` names the version of the engine's numerics and
 /// the instruction set.
 pub fn first_phase_hash(config: &RunConfig, seed: u64, numerics: &str) -> String {
-    // Every dataset is evaluated in the first phase, so their names belong to it; when a
-    // checkpoint is written does not, nor whether activations are kept or computed again.
+    // Every dataset is evaluated in the first phase, so all their names are hashed. Checkpoint intervals
+    // and activation recomputation do not change the result and are not.
     let RunConfig {
         model,
         data,
@@ -25,7 +25,7 @@ pub fn first_phase_hash(config: &RunConfig, seed: u64, numerics: &str) -> String
         .iter()
         .map(|PhaseSpec { dataset, .. }| &**dataset)
         .collect();
-    let what = json!({
+    let inputs = json!({
         "model": model,
         "data": data,
         "optimizer": optimizer,
@@ -41,7 +41,7 @@ pub fn first_phase_hash(config: &RunConfig, seed: u64, numerics: &str) -> String
         "precision": precision,
         "numerics": numerics,
     });
-    blake3::hash(what.to_string().as_bytes())
+    blake3::hash(inputs.to_string().as_bytes())
         .to_hex()
         .to_string()
 }

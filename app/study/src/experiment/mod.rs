@@ -1,4 +1,4 @@
-//! What is to be done: experiments, presets, arms.
+//! Descriptions of what to run: experiments, presets, arms.
 //!
 //! [`resolve`] turns an experiment's name and the command line into a [`RunConfig`] that decides
 //! every number, [`expand`] turns that into arms.

@@ -1,4 +1,4 @@
-//! From what somebody typed to a configuration that decides every number.
+//! From an experiment's name and the command line to a fully resolved configuration.
 
 use std::path::Path;
 use std::thread;
@@ -8,16 +8,16 @@ use toml::{Table, Value};
 
 use super::{ArmSpec, Precision, Preset, RunConfig, SpecError, experiment, nearest, validate};
 
-/// What the command line (or the lab's form) changes about an experiment.
+/// Changes to an experiment from the command line or the lab's form.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Overrides {
-    /// Preset, if not the experiment's default.
+    /// Preset; `None` for the experiment's default.
     pub preset: Option<String>,
-    /// Arms as `STRATEGY[:OBJECTIVE[:COEFF]]`; empty: the preset's.
+    /// Arms as `STRATEGY[:OBJECTIVE[:COEFF]]`; empty for the preset's.
     pub arms: Vec<String>,
     /// Settings as (dotted key, TOML value), in order.
     pub set: Vec<(String, String)>,
-    /// Seeds; empty: the preset's.
+    /// Seeds; empty for the default (of an earlier run, its own).
     pub seeds: Vec<u64>,
     /// `cpu`, `cuda` or `cuda:N`.
     pub device: Option<String>,
@@ -28,7 +28,7 @@ pub struct Overrides {
 /// Resolves an experiment by name, or the configuration of an earlier run by the path of its
 /// `config.toml` or its folder, with overrides.
 ///
-/// Whether the strategies exist and like their settings is for the plugin host to say.
+/// Strategy names and settings are not checked here: that is the plugin host's part.
 pub fn resolve(experiment: &str, overrides: &Overrides) -> Result<RunConfig, SpecError> {
     let (mut config, arm_texts) = if looks_like_path(experiment) {
         (from_file(experiment, overrides)?, Vec::new())
@@ -71,7 +71,8 @@ pub fn resolve(experiment: &str, overrides: &Overrides) -> Result<RunConfig, Spe
     Ok(config)
 }
 
-/// GPUs multiply bf16 an order of magnitude faster than f32; CPUs mostly do not.
+/// bf16 on GPUs, which multiply it an order of magnitude faster than f32; f32 on CPUs, which mostly
+/// do not.
 fn default_precision(device: &str) -> Precision {
     match device {
         "cpu" => Precision::F32,
@@ -102,7 +103,7 @@ fn from_file(path: &str, overrides: &Overrides) -> Result<RunConfig, SpecError> 
     toml::from_str(&text).map_err(|error| SpecError::toml(path, &text, &error))
 }
 
-/// The preset without its arms, and those as text: their coefficient may still change.
+/// The preset without its arms, and the arms as text, since their default coefficient may still change.
 fn from_preset(name: &str, overrides: &Overrides) -> Result<(RunConfig, Vec<String>), SpecError> {
     let experiment = experiment(name)?;
     let preset_name = overrides
@@ -155,7 +156,7 @@ fn arms(texts: &[String], coeff: f64) -> Result<Vec<ArmSpec>, SpecError> {
     Ok(arms)
 }
 
-/// Sections of a configuration, before which no strategy's name is looked up.
+/// Sections of a configuration; other first parts of a `--set` key are strategy names.
 const SECTIONS: [&str; 6] = ["model", "data", "optimizer", "training", "replay", "phases"];
 
 fn is_about_arms(key: &str) -> bool {
@@ -188,8 +189,8 @@ fn set(config: RunConfig, key: &str, text: &str) -> Result<RunConfig, SpecError>
     RunConfig::deserialize(root).map_err(|error| bad(error.message().trim_end().to_owned()))
 }
 
-/// The values a dotted key stands for. An array of tables takes an index, a dataset's name, or
-/// nothing, which means all of them.
+/// The values that a dotted key refers to. In an array of tables, the next part is an index or a
+/// dataset's name, or is left out to mean every table.
 fn targets<'a>(value: &'a mut Value, path: &[&str]) -> Option<Vec<&'a mut Value>> {
     let Some((first, rest)) = path.split_first() else {
         return (!value.is_table()).then(|| vec![value]);
@@ -201,27 +202,27 @@ fn targets<'a>(value: &'a mut Value, path: &[&str]) -> Option<Vec<&'a mut Value>
                 return targets(items.get_mut(index)?, rest);
             }
             let named = items.iter().any(|item| name_of(item) == Some(*first));
-            let mut found = Vec::new();
+            let mut values = Vec::new();
             for item in items {
                 if !named {
-                    found.extend(targets(item, path)?);
+                    values.extend(targets(item, path)?);
                 } else if name_of(item) == Some(*first) {
-                    found.extend(targets(item, rest)?);
+                    values.extend(targets(item, rest)?);
                 }
             }
-            Some(found)
+            Some(values)
         }
         _ => None,
     }
 }
 
-/// What an item of an array is called: a phase by its dataset, a dataset by its name.
+/// Name of an item of an array: a phase's dataset, or a dataset's name.
 fn name_of(item: &Value) -> Option<&str> {
     let names = ["dataset", "name"].into_iter();
     names.filter_map(|key| item.get(key)?.as_str()).next()
 }
 
-/// Every key `--set` takes; the phases once for all and once by the dataset's name.
+/// Every key `--set` takes; those of phases without a name (for all) and with each dataset's name.
 fn known_keys(config: &RunConfig) -> Vec<String> {
     fn walk(prefix: &str, value: &Value, keys: &mut Vec<String>) {
         match value {
@@ -273,16 +274,18 @@ fn set_of_arms(config: &mut RunConfig, key: &str, text: &str) -> Result<(), Spec
                 ["arms.lr", "arms.STRATEGY.lr"],
             ));
         }
-        let lr = value.as_float().or(value.as_integer().map(|i| i as f64));
-        let lr = lr.ok_or_else(|| bad("must be a number".into()))?;
-        let mut found = false;
+        let lr = value
+            .as_float()
+            .or(value.as_integer().map(|i| i as f64))
+            .ok_or_else(|| bad("must be a number".into()))?;
+        let mut any_set = false;
         for arm in &mut config.arms {
             if strategy.is_none_or(|s| s == arm.strategy) {
                 arm.lr = Some(lr);
-                found = true;
+                any_set = true;
             }
         }
-        return if found {
+        return if any_set {
             Ok(())
         } else {
             Err(unknown_strategy(config, path[1]))
@@ -319,7 +322,7 @@ fn unknown_strategy(config: &RunConfig, name: &str) -> SpecError {
     )
 }
 
-/// A TOML value; a bare word is a string.
+/// Parses a TOML value; a bare word is a string.
 fn parse_value(text: &str) -> Result<Value, String> {
     match text.parse::<Value>() {
         Ok(value) => Ok(value),

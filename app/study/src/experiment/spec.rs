@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::TokenSetSettings;
 
-/// A run's `config.toml`: everything that decides its numbers, nothing else.
+/// The configuration in a run's `config.toml`: everything that decides its numbers, nothing else.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RunConfig {
@@ -20,7 +20,7 @@ pub struct RunConfig {
     pub device: String,
     /// CPU threads of the engine.
     pub threads: usize,
-    /// Format of the matrix products' inputs. Configurations from before there was a choice have none.
+    /// Format of the matrix products' inputs; f32 in older configurations, which lack the field.
     #[serde(default)]
     pub precision: Precision,
     /// Architecture of the student.
@@ -31,7 +31,7 @@ pub struct RunConfig {
     pub optimizer: OptimizerSpec,
     /// Batches and intervals.
     pub training: TrainingSpec,
-    /// What holds for the replay of every arm.
+    /// Replay settings that all arms share.
     pub replay: ReplaySpec,
     /// Phases in order. The first is trained once and shared by the arms of a seed.
     pub phases: Vec<PhaseSpec>,
@@ -51,7 +51,7 @@ pub enum Precision {
 }
 
 impl Precision {
-    /// Its name in configurations.
+    /// Name in configurations.
     pub fn name(self) -> &'static str {
         match self {
             Self::F32 => "f32",
@@ -81,31 +81,31 @@ pub struct MiniSpec {
     pub head_dim: usize,
 }
 
-/// A model that was trained by others.
+/// A pretrained model.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PretrainedSpec {
-    /// Folder, `.gguf` file or hub id, in the words of the command line; of a run, a hub id with
-    /// its commit.
+    /// Folder, `.gguf` file or hub id, as given on the command line; in a run's own configuration, a
+    /// hub id has its commit.
     pub pretrained: String,
-    /// What its files said when the run was made; filled in then.
+    /// Content hash of its files, set when the run is created.
     pub hash: Option<String>,
-    /// Adapters that are trained in place of the weights; a rank of 0 trains the weights.
+    /// Adapters that are trained instead of the weights; a rank of 0 trains the weights.
     pub lora: LoraSpec,
 }
 
 /// Low-rank adapters (LoRA, arXiv 2106.09685).
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct LoraSpec {
-    /// Rank r of `B·A`; 0: no adapters.
+    /// Rank r of `B·A`; 0 for no adapters.
     pub rank: usize,
     /// `B·A` is multiplied by `alpha / rank`.
     pub alpha: f64,
 }
 
-/// Alpha of a model whose file names none: twice the usual rank of 16.
+/// Default of `lora_alpha`: twice the usual rank of 16.
 const LORA_ALPHA: f64 = 32.0;
 
-/// `[model]` as a file has it.
+/// The table `[model]` of a file, before its keys are checked against each other.
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ModelTable {
@@ -138,12 +138,12 @@ impl TryFrom<ModelTable> for ModelSpec {
             n_layers,
             head_dim,
         } = table;
-        let sizes = [
-            ("d_model", d_model),
-            ("n_layers", n_layers),
-            ("head_dim", head_dim),
-        ];
         if let Some(pretrained) = pretrained {
+            let sizes = [
+                ("d_model", d_model),
+                ("n_layers", n_layers),
+                ("head_dim", head_dim),
+            ];
             return match sizes.iter().find(|(_, size)| size.is_some()) {
                 Some((key, _)) => Err(format!("model.{key} is what model.pretrained says it is")),
                 None => Ok(Self::Pretrained(PretrainedSpec {
@@ -162,13 +162,13 @@ impl TryFrom<ModelTable> for ModelSpec {
         if lora_rank.is_some() || lora_alpha.is_some() {
             return Err("adapters (lora_rank, lora_alpha) go with model.pretrained".into());
         }
-        let size = |(key, size): (&str, Option<usize>)| {
+        let required = |key: &str, size: Option<usize>| {
             size.ok_or_else(|| format!("missing field `{key}` (or `pretrained` alone)"))
         };
         Ok(Self::Mini(MiniSpec {
-            d_model: size(sizes[0])?,
-            n_layers: size(sizes[1])?,
-            head_dim: size(sizes[2])?,
+            d_model: required("d_model", d_model)?,
+            n_layers: required("n_layers", n_layers)?,
+            head_dim: required("head_dim", head_dim)?,
         }))
     }
 }
@@ -233,9 +233,9 @@ pub enum DataSpec {
 pub struct TextSpec {
     /// How documents become rows of tokens.
     pub rows: TokenSetSettings,
-    /// What is trained on, and what else losses are measured on.
+    /// Datasets that are trained on, or whose loss alone is measured.
     pub datasets: Vec<DatasetSpec>,
-    /// What accuracy is measured on alone.
+    /// Question sets that only accuracy is measured on.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub questions: Vec<QuestionsSpec>,
 }
@@ -244,12 +244,12 @@ pub struct TextSpec {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DatasetSpec {
-    /// Its name in the CSVs.
+    /// Name in the CSVs.
     pub name: String,
-    /// Files or folders of txt, jsonl, csv and parquet, or data sets on the hub, in the
-    /// words of the command line.
+    /// Files or folders of txt, jsonl, csv and parquet, or data sets on the hub, as given on the
+    /// command line.
     pub files: Vec<PathBuf>,
-    /// What the files said when the run was made; filled in then.
+    /// Content hash of the files, set when the run is created.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hash: Option<String>,
 }
@@ -258,17 +258,17 @@ pub struct DatasetSpec {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct QuestionsSpec {
-    /// Its name in the CSVs.
+    /// Name in the CSVs.
     pub name: String,
     /// File or folder of questions, or a data set on the hub.
     pub file: PathBuf,
     /// How they are asked.
     pub style: QuestionStyle,
-    /// Questions asked, at most: the first of an order drawn once and for all.
+    /// Maximum number of questions: the first ones of a fixed shuffled order.
     pub most: usize,
-    /// When they are asked.
+    /// At which evaluations they are asked.
     pub when: When,
-    /// What the file said when the run was made; filled in then.
+    /// Content hash of the file, set when the run is created.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hash: Option<String>,
 }
@@ -277,13 +277,13 @@ pub struct QuestionsSpec {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum QuestionStyle {
-    /// In a conversation, for `ANSWER: X`.
+    /// As a chat message, to be answered with `ANSWER: X`.
     Chat,
-    /// In plain text, each choice scored in context.
+    /// As plain text; each choice is scored as its continuation.
     Plain,
 }
 
-/// When something is measured.
+/// The evaluations at which a question set is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum When {
@@ -307,7 +307,7 @@ pub struct OptimizerSpec {
     pub beta1: f64,
     /// Decay of the second moment.
     pub beta2: f64,
-    /// Added to the root of the second moment.
+    /// Epsilon, added to the square root of the second moment.
     pub eps: f64,
     /// Decoupled weight decay, multiplied by the learning rate.
     pub weight_decay: f64,
@@ -335,25 +335,25 @@ pub struct TrainingSpec {
     pub eval_rows: usize,
     /// Wall-clock seconds between checkpoints, rounded up to an evaluation. Phases always end with one.
     pub checkpoint_seconds: f64,
-    /// Rows of a micro-batch, whose gradients are added up to the batch's; 0 lets the engine choose.
+    /// Rows of a micro-batch (gradients are accumulated over the batch); 0 lets the engine choose.
     #[serde(default)]
     pub micro_batch: usize,
-    /// Keeps only the blocks' inputs for the backward, which computes each block again: less memory,
-    /// more time, the same bits.
+    /// Activation recomputation: only the blocks' inputs are kept for the backward, which computes each
+    /// block again. Less memory, more time, the same bits.
     #[serde(default)]
     pub recompute: bool,
-    /// Arms in memory at a time, at most; 0: as many as fit. The others wait.
+    /// Maximum number of arms in memory at a time; 0 for as many as fit. The others wait.
     #[serde(default)]
     pub concurrent_arms: usize,
 }
 
-/// What holds for the replay of every arm.
+/// Replay settings that all arms share.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ReplaySpec {
     /// Rows of a replay batch.
     pub batch_size: usize,
-    /// Coefficient of an arm that names none.
+    /// Coefficient of arms that do not give one.
     pub coeff: f64,
     /// Seconds after which a plugin call is reported as late.
     pub call_deadline_seconds: f64,
@@ -389,16 +389,16 @@ pub enum Objective {
 pub struct ArmSpec {
     /// Name of the strategy plugin.
     pub strategy: String,
-    /// `None` only for plain finetuning (`none`).
+    /// How replayed tokens are used; `None` only for plain finetuning (`none`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub objective: Option<Objective>,
     /// Weight of the replay loss (a share for `replace`); set exactly when `objective` is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub coeff: Option<f64>,
-    /// Peak learning rate of the phases after the first, if not the optimizer's.
+    /// Peak learning rate of the phases after the first; `None` for the optimizer's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lr: Option<f64>,
-    /// Settings of the strategy, as its schema has them, defaults filled in.
+    /// Settings of the strategy by its schema, defaults filled in.
     #[serde(default, skip_serializing_if = "toml::Table::is_empty")]
     pub settings: toml::Table,
 }

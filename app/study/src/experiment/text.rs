@@ -3,21 +3,21 @@
 pub use chrono::NaiveDate;
 use serde::{Deserialize, Serialize};
 
-/// How documents become rows.
+/// How documents become rows of tokens.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TokenSetSettings {
-    /// The most tokens of a row.
+    /// Maximum number of tokens in a row.
     pub seq_len: usize,
     /// Share of the documents that is held out.
     pub held_out: f64,
-    /// How text becomes rows.
+    /// How text is split into rows.
     pub text: TextRows,
-    /// What stands between packed documents.
+    /// Separator of packed documents.
     pub separator: Separator,
-    /// What becomes of a conversation longer than a row.
+    /// Treatment of conversations longer than a row.
     pub too_long: TooLong,
-    /// Name of the token that begins rows of text; the tokenizer's BOS where there is none here.
+    /// Name of the token that begins rows of text; `None` for the tokenizer's BOS.
     pub bos: Option<String>,
     /// Settings of the chat template.
     pub chat: ChatSettings,
@@ -37,17 +37,17 @@ impl Default for TokenSetSettings {
     }
 }
 
-/// How text becomes rows.
+/// How text is split into rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum TextRows {
     /// Documents follow one another; every row but the last is full.
     Packed,
-    /// Every document begins a row of its own.
+    /// Every document begins a new row.
     Windows,
 }
 
-/// What stands between packed documents.
+/// Separator of packed documents.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Separator {
@@ -59,26 +59,26 @@ pub enum Separator {
     None,
 }
 
-/// What becomes of a conversation longer than a row.
+/// Treatment of conversations longer than a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum TooLong {
-    /// It is left out.
+    /// Dropped.
     Drop,
-    /// Its end is cut off; left out where that leaves no target.
+    /// Cut off at the end; dropped where that leaves no target.
     Truncate,
 }
 
-/// What may be chosen about chat templates.
+/// Settings of the chat template.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ChatSettings {
-    /// The day that templates which write today's date are told.
+    /// The date given to templates that write today's date.
     pub date: NaiveDate,
 }
 
 impl Default for ChatSettings {
-    /// The day that Llama 3.2's template names where it is told none.
+    /// The date that Llama 3.2's template uses where it is given none.
     fn default() -> Self {
         Self {
             date: NaiveDate::from_ymd_opt(2024, 7, 26).unwrap_or_default(),

@@ -1,103 +1,146 @@
-//! Configurations that parse but make no sense.
+//! Checks of a configuration's values, alone and against each other.
 
 use super::{
-    DIGIT_TASKS, DataSpec, MiniSpec, ModelSpec, Objective, RunConfig, SpecError, TextSpec,
+    DIGIT_TASKS, DataSpec, MiniSpec, ModelSpec, Objective, OptimizerSpec, ReplaySpec, RunConfig,
+    SpecError, TextSpec, TrainingSpec,
 };
 
-/// Parameters of a student, at most.
+/// Maximum number of parameters of a student.
 const MOST_PARAMETERS: u64 = 8_000_000_000;
 
-/// Checks every value, alone and with others. The first that makes no sense is named by its key.
+/// Checks every value, alone and against the others; the error names the key of the first invalid one.
 pub fn validate(config: &RunConfig) -> Result<(), SpecError> {
-    let c = config;
-    at_least_one("seeds", c.seeds.len())?;
-    for (i, seed) in c.seeds.iter().enumerate() {
+    seeds(&config.seeds)?;
+    device(&config.device)?;
+    at_least_one("threads", config.threads)?;
+    sizes(config)?;
+    model(&config.model)?;
+    data(&config.data, &config.model)?;
+    optimizer(&config.optimizer)?;
+    training(&config.training)?;
+    replay(&config.replay)?;
+    phases(config)?;
+    arms(config)
+}
+
+fn seeds(seeds: &[u64]) -> Result<(), SpecError> {
+    at_least_one("seeds", seeds.len())?;
+    for (i, seed) in seeds.iter().enumerate() {
         demand("seeds", i64::try_from(*seed).is_ok(), || {
             format!("{seed} is above {}", i64::MAX)
         })?;
-        demand("seeds", !c.seeds[..i].contains(seed), || {
+        demand("seeds", !seeds[..i].contains(seed), || {
             format!("{seed} is given twice")
         })?;
     }
-    device(&c.device)?;
-    at_least_one("threads", c.threads)?;
+    Ok(())
+}
 
-    sizes(c)?;
-    match &c.model {
-        ModelSpec::Mini(model) => mini(model)?,
+/// Refuses sizes that no machine can hold before memory is allocated: a failed allocation ends the
+/// process.
+fn sizes(config: &RunConfig) -> Result<(), SpecError> {
+    let RunConfig {
+        training, replay, ..
+    } = config;
+    for (key, value, most) in [
+        ("threads", config.threads, 4096),
+        ("training.batch_size", training.batch_size, 1 << 20),
+        ("training.eval_rows", training.eval_rows, 1 << 24),
+        ("replay.batch_size", replay.batch_size, 1 << 20),
+    ] {
+        at_most(key, value, most)?;
+    }
+    Ok(())
+}
+
+fn model(model: &ModelSpec) -> Result<(), SpecError> {
+    match model {
+        ModelSpec::Mini(model) => mini(model),
         ModelSpec::Pretrained(model) => {
             demand("model.pretrained", !model.pretrained.is_empty(), || {
                 "must name a folder, a .gguf file or a hub id".into()
             })?;
             at_most("model.lora_rank", model.lora.rank, 1 << 12)?;
-            positive("model.lora_alpha", model.lora.alpha)?;
+            positive("model.lora_alpha", model.lora.alpha)
         }
     }
-    match (&c.data, &c.model) {
+}
+
+fn data(data: &DataSpec, model: &ModelSpec) -> Result<(), SpecError> {
+    match (data, model) {
         (DataSpec::Digits { n_digits, held_out }, ModelSpec::Mini(_)) => {
             demand("data.n_digits", (1..=6).contains(n_digits), || {
                 format!("{n_digits} must be 1 to 6")
             })?;
-            share("data.held_out", *held_out)?;
+            share("data.held_out", *held_out)
         }
-        (DataSpec::Text(text), ModelSpec::Pretrained(_)) => texts(text)?,
-        (DataSpec::Digits { .. }, ModelSpec::Pretrained(_)) => {
-            return Err(SpecError::value(
-                "model.pretrained",
-                "goes with data.kind = text: the digit tasks have tokens of their own",
-            ));
-        }
-        (DataSpec::Text(_), ModelSpec::Mini(_)) => {
-            return Err(SpecError::value(
-                "data.kind",
-                "text needs model.pretrained, whose tokenizer makes tokens of it",
-            ));
-        }
+        (DataSpec::Text(text), ModelSpec::Pretrained(_)) => texts(text),
+        (DataSpec::Digits { .. }, ModelSpec::Pretrained(_)) => Err(SpecError::value(
+            "model.pretrained",
+            "goes with data.kind = text: the digit tasks have tokens of their own",
+        )),
+        (DataSpec::Text(_), ModelSpec::Mini(_)) => Err(SpecError::value(
+            "data.kind",
+            "text needs model.pretrained, whose tokenizer makes tokens of it",
+        )),
     }
+}
 
-    let o = &c.optimizer;
-    positive("optimizer.lr", o.lr)?;
-    for (key, beta) in [("optimizer.beta1", o.beta1), ("optimizer.beta2", o.beta2)] {
+fn optimizer(optimizer: &OptimizerSpec) -> Result<(), SpecError> {
+    positive("optimizer.lr", optimizer.lr)?;
+    for (key, beta) in [
+        ("optimizer.beta1", optimizer.beta1),
+        ("optimizer.beta2", optimizer.beta2),
+    ] {
         demand(key, (0.0..1.0).contains(&beta), || {
             format!("{beta} must be 0 or more, below 1")
         })?;
     }
-    positive("optimizer.eps", o.eps)?;
-    not_negative("optimizer.weight_decay", o.weight_decay)?;
+    positive("optimizer.eps", optimizer.eps)?;
+    not_negative("optimizer.weight_decay", optimizer.weight_decay)
+}
 
-    at_least_one("training.batch_size", c.training.batch_size)?;
-    demand("training.eval_every", c.training.eval_every > 0, || {
+fn training(training: &TrainingSpec) -> Result<(), SpecError> {
+    at_least_one("training.batch_size", training.batch_size)?;
+    demand("training.eval_every", training.eval_every > 0, || {
         "must be at least 1".into()
     })?;
-    at_least_one("training.eval_rows", c.training.eval_rows)?;
-    not_negative("training.checkpoint_seconds", c.training.checkpoint_seconds)?;
+    at_least_one("training.eval_rows", training.eval_rows)?;
+    not_negative("training.checkpoint_seconds", training.checkpoint_seconds)
+}
 
-    at_least_one("replay.batch_size", c.replay.batch_size)?;
-    not_negative("replay.coeff", c.replay.coeff)?;
-    positive(
-        "replay.call_deadline_seconds",
-        c.replay.call_deadline_seconds,
-    )?;
+fn replay(replay: &ReplaySpec) -> Result<(), SpecError> {
+    at_least_one("replay.batch_size", replay.batch_size)?;
+    not_negative("replay.coeff", replay.coeff)?;
+    positive("replay.call_deadline_seconds", replay.call_deadline_seconds)
+}
 
-    at_least_one("phases", c.phases.len())?;
-    let datasets: Vec<&str> = match &c.data {
+fn phases(config: &RunConfig) -> Result<(), SpecError> {
+    at_least_one("phases", config.phases.len())?;
+    let datasets: Vec<&str> = match &config.data {
         DataSpec::Digits { .. } => DIGIT_TASKS.to_vec(),
         DataSpec::Text(text) => text.datasets.iter().map(|d| d.name.as_str()).collect(),
     };
-    let pretrained = matches!(c.model, ModelSpec::Pretrained(_));
-    for (i, phase) in c.phases.iter().enumerate() {
+    let pretrained = matches!(config.model, ModelSpec::Pretrained(_));
+    for (i, phase) in config.phases.iter().enumerate() {
         if !datasets.contains(&phase.dataset.as_str()) {
             return Err(SpecError::unknown("dataset", &phase.dataset, datasets));
         }
-        let untouched = i == 0 && pretrained;
+        // The first phase of a pretrained model may leave it untouched.
+        let may_be_empty = i == 0 && pretrained;
         demand(
             &format!("phases.{i}.steps"),
-            phase.steps > 0 || untouched,
+            phase.steps > 0 || may_be_empty,
             || "must be at least 1".into(),
         )?;
     }
-    at_least_one("arms", c.arms.len())?;
-    for (i, arm) in c.arms.iter().enumerate() {
+    Ok(())
+}
+
+fn arms(config: &RunConfig) -> Result<(), SpecError> {
+    at_least_one("arms", config.arms.len())?;
+    let rows = config.training.batch_size;
+    for (i, arm) in config.arms.iter().enumerate() {
         let bad = |problem| SpecError::Arm {
             arm: arm.name(),
             problem,
@@ -105,33 +148,19 @@ pub fn validate(config: &RunConfig) -> Result<(), SpecError> {
         arm.check().map_err(bad)?;
         if let (Some(Objective::Replace), Some(share)) = (arm.objective, arm.coeff)
             && share > 0.0
-            && share * (c.training.batch_size as f64) < 0.5
+            && share * (rows as f64) < 0.5
         {
             return Err(bad(format!(
                 "{share} of {rows} rows is less than one; a share of {:.3} replaces one of them, \
                  0 none",
-                1.0 / c.training.batch_size as f64,
-                rows = c.training.batch_size,
+                1.0 / rows as f64,
             )));
         }
-        if c.arms[..i].contains(arm) {
+        if config.arms[..i].contains(arm) {
             return Err(bad(
                 "is given twice; arms may differ in settings, not in nothing".into(),
             ));
         }
-    }
-    Ok(())
-}
-
-/// Refuses what no machine can hold before it is asked for: a failed allocation ends the process.
-fn sizes(c: &RunConfig) -> Result<(), SpecError> {
-    for (key, value, most) in [
-        ("threads", c.threads, 4096),
-        ("training.batch_size", c.training.batch_size, 1 << 20),
-        ("training.eval_rows", c.training.eval_rows, 1 << 24),
-        ("replay.batch_size", c.replay.batch_size, 1 << 20),
-    ] {
-        at_most(key, value, most)?;
     }
     Ok(())
 }

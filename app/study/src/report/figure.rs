@@ -1,9 +1,8 @@
-//! How figures are drawn, and `figures/accuracy`: every dataset's accuracy against the step, a panel an
+//! Drawing of figures, and `figures/accuracy`: every dataset's accuracy against the step, one panel per
 //! arm.
 //!
-//! A dataset is told apart by colour (Okabe-Ito, safe for colour-blind eyes), by marker and by
-//! dashes, so the figure also works in print. The font is embedded: a bare machine draws the same
-//! picture.
+//! Each dataset has its own colour (Okabe-Ito, safe for colour-blind eyes), marker and dashes, so the
+//! figure also works in print. The font is embedded: every machine draws the same picture.
 
 use std::sync::OnceLock;
 
@@ -49,12 +48,12 @@ const LEGEND: u32 = 40;
 /// Markers along a line, at most.
 const MARKERS: usize = 10;
 
-/// What can be drawn, by any backend and at any scale.
+/// A picture that any backend can draw, at any scale.
 pub(super) trait Picture {
     /// Width and height at scale 1.
     fn size(&self) -> (u32, u32);
 
-    /// Draws it on white ground.
+    /// Draws the picture; the background is already white.
     fn draw<DB: DrawingBackend>(
         &self,
         root: &DrawingArea<DB, Shift>,
@@ -103,7 +102,7 @@ fn draw_on<DB: DrawingBackend>(
     root.present().map_err(refused)
 }
 
-/// Every dataset's accuracy against the step, a panel an arm.
+/// Every dataset's accuracy against the step, one panel per arm.
 pub(super) struct Accuracy<'a>(pub &'a RunState);
 
 impl Picture for Accuracy<'_> {
@@ -147,11 +146,7 @@ fn panel<DB: DrawingBackend>(
     scale: u32,
 ) -> Result<(), FigureError> {
     let steps = state.total_steps().max(1) as f64;
-    let several = state
-        .arms
-        .iter()
-        .any(|other| other.info.seed != arm.info.seed);
-    let seed = if several {
+    let seed = if state.has_several_seeds() {
         format!(", seed {}", arm.info.seed)
     } else {
         String::new()
@@ -209,7 +204,7 @@ fn panel<DB: DrawingBackend>(
     Ok(())
 }
 
-/// A rule where a phase begins, and above each phase what is trained in it.
+/// A vertical line where a phase begins, and above each phase the dataset it trains.
 fn draw_phases<DB: DrawingBackend>(
     chart: &mut Panel<'_, DB>,
     state: &RunState,
@@ -252,7 +247,7 @@ fn draw_curve<DB: DrawingBackend>(
     Ok(())
 }
 
-/// A line of its own colour and dashes.
+/// Draws a line in the colour and dashes of `index`.
 pub(super) fn draw_line<DB: DrawingBackend>(
     chart: &mut Panel<'_, DB>,
     points: &[(f64, f64)],
@@ -372,7 +367,7 @@ fn centred() -> plotters::style::text_anchor::Pos {
     Pos::new(HPos::Center, VPos::Center)
 }
 
-/// Makes the embedded font known, once.
+/// Registers the embedded font, once.
 fn font() -> Result<(), FigureError> {
     static REGISTERED: OnceLock<bool> = OnceLock::new();
     const BYTES: &[u8] = include_bytes!("font/DejaVuSans.ttf");

@@ -1,5 +1,5 @@
-//! What a researcher takes away: CSVs, a table, figures. All of it derives from the events alone
-//! (through [`RunState`]), so any of it can be made again from any run.
+//! Reports of runs: CSVs, the comparison table, figures. All derive from the events alone (through
+//! [`RunState`]), so they can be made again from any run.
 
 mod figure;
 mod retention;
@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use figure::{Accuracy, Picture, png, svg};
 use retention::Retention;
 
-use crate::run::{RunDir, RunError, RunState, write_atomically};
+use crate::run::{RunDir, RunError, RunState, Score, write_atomically};
 
 pub use figure::FigureError;
 pub use rows::{
@@ -25,15 +25,15 @@ pub use verdict::{FORGETS, KEEPS, Verdict, verdict};
 /// Failure to write a report.
 #[derive(Debug, thiserror::Error)]
 pub enum ReportError {
-    /// The file system refused.
+    /// A file could not be written.
     #[error(transparent)]
     Run(#[from] RunError),
     /// The figure could not be drawn.
     #[error("cannot draw {}: {source}", path.display())]
     Figure {
-        /// File that was to hold it.
+        /// File of the figure.
         path: PathBuf,
-        /// What went wrong.
+        /// The cause.
         #[source]
         source: FigureError,
     },
@@ -53,17 +53,11 @@ pub struct Written {
     pub figures: Vec<PathBuf>,
 }
 
-/// Writes the CSVs and figures of a run; each file is replaced at once or not at all.
+/// Writes the CSVs and figures of a run; each file is replaced atomically.
 pub fn write(dir: &RunDir, state: &RunState) -> Result<Written, ReportError> {
     let (metrics, summary, plugin_metrics) = write_csvs(dir, state)?;
     let mut figures = Vec::new();
-    let accurate = |score: &crate::run::Score| score.accuracy.is_some();
-    if state
-        .arms
-        .iter()
-        .flat_map(|a| &a.evaluations)
-        .any(|e| e.scores.iter().any(accurate))
-    {
+    if scores(state).any(|score| score.accuracy.is_some()) {
         figures.extend(draw(dir, "accuracy", &Accuracy(state))?);
     }
     if has_questions(state)
@@ -95,15 +89,19 @@ fn draw(dir: &RunDir, name: &str, picture: &impl Picture) -> Result<[PathBuf; 2]
     Ok(paths)
 }
 
-/// Whether any dataset is of multiple-choice questions.
-fn has_questions(state: &RunState) -> bool {
+/// Every score of a run.
+fn scores(state: &RunState) -> impl Iterator<Item = &Score> {
     let evaluations = state.arms.iter().flat_map(|arm| &arm.evaluations);
-    let mut scores = evaluations.flat_map(|e| &e.scores);
-    scores.any(|score| score.choices.is_some())
+    evaluations.flat_map(|evaluation| &evaluation.scores)
 }
 
-/// Writes `metrics.csv`, `summary.csv` and `plugin_metrics.csv`; their paths, in this order. `replay.csv` and
-/// `choices.csv` are written beside them where there was replay and where there were questions.
+/// Whether any dataset is of multiple-choice questions.
+fn has_questions(state: &RunState) -> bool {
+    scores(state).any(|score| score.choices.is_some())
+}
+
+/// Writes `metrics.csv`, `summary.csv` and `plugin_metrics.csv`, and returns their paths in this order.
+/// `replay.csv` and `choices.csv` are written beside them where the run has replay samples or questions.
 pub fn write_csvs(
     dir: &RunDir,
     state: &RunState,

@@ -1,10 +1,11 @@
-//! `figures/retention`: what is left of the old against what is learned of the new, a curve an arm.
+//! `figures/retention`: what is kept of old data against what is learned of new data, one curve per arm.
 //!
-//! Across: accuracy on the data of the last phase. Upwards: one panel of the mean accuracy of the old
-//! questions for every group of them that is always asked together (so that a mean never changes what it
-//! is over: large sets are asked seldom, small ones often), and one of the mean KL on old data. A point is
-//! an evaluation, the first that of the phase's start. Seeds of an arm: thin lines, their mean thick, at the
-//! steps that all of them have reached. Bars are standard errors over the questions, which seeds share.
+//! x: accuracy on the data of the last phase. y: in one panel for each group of question sets that are
+//! asked at the same evaluations, their mean accuracy (so that a mean is always over the same sets: large
+//! ones are asked seldom, small ones often); in a last panel, the mean KL on old data. A point is an
+//! evaluation; the first is that at the start of the phase. The seeds of an arm are thin lines, their mean,
+//! at the steps that all of them have reached, is a thick one. Bars are standard errors over the questions,
+//! which the seeds share.
 
 use plotters::coord::Shift;
 use plotters::prelude::*;
@@ -18,12 +19,12 @@ use super::figure::{
 const PANEL: (u32, u32) = (620, 470);
 const TITLE: u32 = 46;
 const LEGEND_ROW: u32 = 26;
-/// Length of the names in a panel's title, at most.
+/// Maximum length of the list of names in a panel's title.
 const TITLE_CHARS: usize = 50;
-/// Markers, with their bars, along a curve, at most.
+/// Maximum number of markers, with their bars, along a curve.
 const MARKERS: usize = 12;
 
-/// The figure of a run; `None` where nothing old is measured while the last phase goes on.
+/// The retention figure of a run.
 pub(super) struct Retention {
     title: String,
     arms: Vec<String>,
@@ -33,14 +34,14 @@ pub(super) struct Retention {
 struct Panel {
     title: String,
     unit: &'static str,
-    /// Of each arm.
+    /// One curve per arm.
     curves: Vec<Curve>,
 }
 
 #[derive(Default)]
 struct Curve {
     mean: Vec<Point>,
-    /// Each seed's, where there are several.
+    /// One line per seed, where there are several.
     seeds: Vec<Vec<Point>>,
 }
 
@@ -52,13 +53,14 @@ struct Point {
     error: Option<f64>,
 }
 
-/// What a panel is of.
+/// The quantity on a panel's y axis.
 enum Measure {
     Questions(Vec<String>),
     Kl,
 }
 
 impl Retention {
+    /// The figure of a run; `None` where no old data was measured during the last phase.
     pub(super) fn of(state: &RunState) -> Option<Self> {
         let new = &state
             .phases
@@ -126,10 +128,10 @@ fn of_last_phase<'a>(arm: &'a ArmState, state: &RunState) -> &'a [Evaluation] {
     &arm.evaluations[before.saturating_sub(1)..]
 }
 
-/// When a dataset is evaluated: arms, each with a step.
+/// The evaluations of a dataset: pairs of arm and step.
 type Times = Vec<(usize, u64)>;
 
-/// Datasets of questions, those together that are asked at the same steps.
+/// Names of the question sets, grouped by the evaluations at which they are asked.
 fn groups(state: &RunState) -> Vec<Vec<String>> {
     let mut asked: Vec<(String, Times)> = Vec::new();
     for (i, arm) in state.arms.iter().enumerate() {
@@ -150,13 +152,13 @@ fn groups(state: &RunState) -> Vec<Vec<String>> {
             None => groups.push((vec![name], steps)),
         }
     }
-    // The one asked most often first.
+    // The group that is asked most often comes first.
     groups.sort_by_key(|(_, steps)| std::cmp::Reverse(steps.len()));
     groups.into_iter().map(|(names, _)| names).collect()
 }
 
 impl Measure {
-    /// The figure of an evaluation and its standard error.
+    /// Value at an evaluation and its standard error.
     fn of(&self, evaluation: &Evaluation, new: &str) -> Option<(f64, Option<f64>)> {
         match self {
             Self::Questions(names) => {
@@ -166,9 +168,9 @@ impl Measure {
                     let choices = evaluation.score(name)?.choices?;
                     let estimate = choices.accuracy_normalised.unwrap_or(choices.accuracy);
                     sum += estimate.mean;
-                    squares = squares.zip(estimate.stderr).map(|(all, e)| all + e * e);
+                    squares = squares.zip(estimate.stderr).map(|(sum, e)| sum + e * e);
                 }
-                Some((100.0 * sum / n, squares.map(|all| 100.0 * all.sqrt() / n)))
+                Some((100.0 * sum / n, squares.map(|sum| 100.0 * sum.sqrt() / n)))
             }
             Self::Kl => {
                 let old = |score: &&Score| score.dataset != new && score.choices.is_none();
@@ -210,9 +212,9 @@ impl Curve {
         let n = lines.len() as f64;
         let mean = first.iter().filter_map(|point| {
             let at = |line: &Vec<Point>| line.iter().find(|p| p.step == point.step).copied();
-            let all: Vec<Point> = lines.iter().map(at).collect::<Option<_>>()?;
-            let mean = |of: fn(&Point) -> f64| all.iter().map(of).sum::<f64>() / n;
-            let errors: Option<Vec<f64>> = all.iter().map(|p| p.error).collect();
+            let points: Vec<Point> = lines.iter().map(at).collect::<Option<_>>()?;
+            let mean = |of: fn(&Point) -> f64| points.iter().map(of).sum::<f64>() / n;
+            let errors: Option<Vec<f64>> = points.iter().map(|p| p.error).collect();
             Some(Point {
                 step: point.step,
                 x: mean(|p| p.x),
@@ -287,18 +289,19 @@ impl Picture for Retention {
     }
 }
 
-/// What marks the start.
+/// The ring that marks the start of the phase.
 fn ring(at: (i32, i32), scale: u32) -> Circle<(i32, i32), u32> {
     Circle::new(at, 9 * scale, ShapeStyle::from(INK).stroke_width(2 * scale))
 }
 
 impl Panel {
-    /// Smallest and largest of what is drawn, with some room around.
+    /// Smallest and largest finite value of all points, with some room around.
     fn range(&self, of: impl Fn(&Point) -> [f64; 2]) -> std::ops::Range<f64> {
-        let all = self.curves.iter().flat_map(Curve::points).flat_map(of);
-        let all: Vec<f64> = all.filter(|value| value.is_finite()).collect();
-        let least = all.iter().copied().fold(f64::INFINITY, f64::min);
-        let most = all.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        let points = self.curves.iter().flat_map(Curve::points);
+        let values = points.flat_map(of).filter(|value| value.is_finite());
+        let (least, most) = values.fold((f64::INFINITY, f64::NEG_INFINITY), |(least, most), v| {
+            (f64::min(least, v), f64::max(most, v))
+        });
         let room = (0.06 * (most - least)).max(1e-3);
         least - room..most + room
     }
@@ -490,13 +493,13 @@ mod tests {
     fn the_figure_names_arms_and_start() {
         let figure = Retention::of(&state()).unwrap();
         let text = svg(&figure).unwrap();
-        for what in [
+        for expected in [
             "bos-prompted:kl:1",
             "start of the phase",
             "accuracy on the new data",
             "KL, nats",
         ] {
-            assert!(text.contains(what), "{what}");
+            assert!(text.contains(expected), "{expected}");
         }
         let bytes = png(&figure).unwrap();
         assert_eq!(&bytes[..8], b"\x89PNG\r\n\x1a\n");

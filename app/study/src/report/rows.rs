@@ -1,7 +1,7 @@
-//! The CSVs. Tidy: one row a measurement, every row says which arm it belongs to.
+//! The rows of the CSVs. They are tidy: one row per measurement, each with the identity of its arm.
 //!
 //! Quoting follows RFC 4180; numbers are the shortest decimals that read back as the same number;
-//! a field is empty where a figure does not apply. The definitions of forgetting, learning, start
+//! a field is empty where a value does not apply. The definitions of forgetting, learning, start
 //! and best are those of [`crate::run::Change`]'s module.
 
 use std::io::{self, Write};
@@ -78,7 +78,7 @@ const CHOICES: [&str; 9] = [
     "chance",
 ];
 
-/// `metrics.csv`: one row per (arm, step, dataset). `phase` counts from 0.
+/// Writes `metrics.csv`: one row per (arm, step, dataset). `phase` counts from 0.
 pub fn metrics_csv(state: &RunState, out: &mut dyn Write) -> io::Result<()> {
     let mut csv = csv::Writer::from_writer(out);
     csv.write_record(IDENTITY.iter().chain(&METRICS))?;
@@ -106,7 +106,7 @@ pub fn metrics_csv(state: &RunState, out: &mut dyn Write) -> io::Result<()> {
     csv.flush()
 }
 
-/// `summary.csv`: one row per (arm, dataset), the role as of the last phase reached.
+/// Writes `summary.csv`: one row per (arm, dataset), the role as of the last phase reached.
 pub fn summary_csv(state: &RunState, out: &mut dyn Write) -> io::Result<()> {
     let mut csv = csv::Writer::from_writer(out);
     csv.write_record(IDENTITY.iter().chain(&SUMMARY))?;
@@ -116,7 +116,7 @@ pub fn summary_csv(state: &RunState, out: &mut dyn Write) -> io::Result<()> {
     csv.flush()
 }
 
-/// The summaries of several runs, each row led by the name of its run.
+/// Writes the summaries of several runs, each row preceded by the name of its run.
 pub fn compare_csv<'a>(
     runs: impl IntoIterator<Item = (&'a str, &'a RunState)>,
     out: &mut dyn Write,
@@ -131,7 +131,7 @@ pub fn compare_csv<'a>(
     csv.flush()
 }
 
-/// `plugin_metrics.csv`: one row a figure reported by a plugin.
+/// Writes `plugin_metrics.csv`: one row per number reported by a plugin.
 pub fn plugin_metrics_csv(state: &RunState, out: &mut dyn Write) -> io::Result<()> {
     let mut csv = csv::Writer::from_writer(out);
     csv.write_record(IDENTITY.iter().chain(&["step", "name", "value"]))?;
@@ -144,7 +144,7 @@ pub fn plugin_metrics_csv(state: &RunState, out: &mut dyn Write) -> io::Result<(
     csv.flush()
 }
 
-/// `replay.csv`: one row a look at a replay batch. `rows`, `duplicates` (the share of rows that repeat an
+/// Writes `replay.csv`: one row per replay sample. `rows`, `duplicates` (the share of rows that repeat an
 /// earlier one) and `distinct_N` (the share of N-grams that are distinct) are of the whole batch; `nll` is
 /// of its first rows, at most four.
 pub fn replay_csv(state: &RunState, out: &mut dyn Write) -> io::Result<()> {
@@ -170,7 +170,7 @@ pub fn replay_csv(state: &RunState, out: &mut dyn Write) -> io::Result<()> {
     csv.flush()
 }
 
-/// `choices.csv`: one row per (arm, step, dataset of questions).
+/// Writes `choices.csv`: one row per (arm, step, dataset of questions).
 pub fn choices_csv(state: &RunState, out: &mut dyn Write) -> io::Result<()> {
     let mut csv = csv::Writer::from_writer(out);
     csv.write_record(IDENTITY.iter().chain(&CHOICES))?;
@@ -259,7 +259,7 @@ fn summary_row(state: &RunState, arm: &ArmState, dataset: &str) -> [String; 18] 
     ]
 }
 
-/// An arm cut short by an orderly stop of the whole run says so.
+/// Status of an arm in one word; `interrupted` if it was running when the run was stopped cleanly.
 pub(super) fn status(state: &RunState, arm: &ArmState) -> &'static str {
     match arm.status {
         ArmStatus::Running if state.interrupted.is_some() => "interrupted",
@@ -316,13 +316,13 @@ mod tests {
         let state = fixture::state();
         // The three files one after another, an empty line between them; figures worked by hand.
         let golden = include_str!("golden.csv");
-        let found = [
+        let written = [
             text(|w| metrics_csv(&state, w)),
             text(|w| summary_csv(&state, w)),
             text(|w| compare_csv([("run-a", &state)], w)),
         ]
         .join("\n");
-        assert_eq!(found, golden, "\n{found}");
+        assert_eq!(written, golden, "\n{written}");
     }
 
     /// A name with a comma must not shift the columns; what is not a number must not stand as one.

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use crate::run::{ArmState, ArmStatus, RunState};
+use crate::run::{ArmStatus, RunState};
 
 use super::rows::status;
 
@@ -19,9 +19,9 @@ const WIDTH: usize = 80;
 /// Room kept for the names of arms when datasets are spread over blocks.
 const NAME: usize = 24;
 
-/// Compares the arms of runs: learning of the new dataset, mean forgetting over the old ones, what
-/// was paid, and the final accuracy (or loss, where there is no exact answer) of every dataset.
-/// With more than one run, each block is headed by its run's name.
+/// Compares the arms of runs: learning of the new dataset, mean forgetting over the old ones, cost, and the
+/// final accuracy (or loss, where there is no exact answer) of every dataset. With more than one run, each
+/// block is headed by its run's name.
 pub fn table(runs: &[(&str, &RunState)], glyphs: Glyphs) -> String {
     let mut text = String::new();
     for (name, state) in runs {
@@ -37,7 +37,7 @@ pub fn table(runs: &[(&str, &RunState)], glyphs: Glyphs) -> String {
 }
 
 fn one_run(state: &RunState, glyphs: Glyphs, text: &mut String) {
-    let names: Vec<String> = state.arms.iter().map(|arm| arm_name(state, arm)).collect();
+    let names: Vec<String> = state.arms.iter().map(|arm| state.arm_label(arm)).collect();
     let costs = ["", "learned", "", "forgot", "", "tokens", "time", "status"];
     let units = ["arm", "%", "nats", "%", "nats", "", "", ""];
     let mut rows = vec![
@@ -119,22 +119,8 @@ fn one_run(state: &RunState, glyphs: Glyphs, text: &mut String) {
     }
 }
 
-/// The arm's name, led by its seed where there are several.
-fn arm_name(state: &RunState, arm: &ArmState) -> String {
-    let several = state
-        .arms
-        .iter()
-        .any(|other| other.info.seed != arm.info.seed);
-    let seed = if several {
-        format!("#{} ", arm.info.seed)
-    } else {
-        String::new()
-    };
-    seed + &arm.info.name
-}
-
-/// Columns as wide as they must be, the first aligned left, the others right, two spaces between;
-/// the first gives way where the line would be too long.
+/// Writes rows in columns as wide as needed, the first aligned left, the others right, two spaces apart,
+/// with a rule below the first `heads` rows. The first column is cut where the line would be too long.
 fn grid(rows: &[Vec<String>], heads: usize, glyphs: Glyphs, text: &mut String) {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width = |column: usize| {
@@ -185,7 +171,7 @@ fn nats(value: Option<f64>) -> String {
     value.map_or_else(String::new, |value| fixed(value, 3))
 }
 
-/// Without a minus before nothing but zeros.
+/// A number with a fixed count of decimals; zero has no minus sign.
 fn fixed(value: f64, digits: usize) -> String {
     let text = format!("{value:.digits$}");
     let zero = text.starts_with('-') && text.chars().all(|c| "-0.".contains(c));
@@ -228,7 +214,7 @@ mod tests {
     #[test]
     fn the_table_is_readable_and_fits() {
         let mut state = fixture::state();
-        let found = table(&[("a", &state)], Glyphs::Ascii);
+        let written = table(&[("a", &state)], Glyphs::Ascii);
         let expected = [
             "                    learned         forgot         tokens  time    status",
             "arm                       %   nats       %   nats",
@@ -243,7 +229,7 @@ mod tests {
             "",
         ]
         .join("\n");
-        assert_eq!(found, expected, "\n{found}");
+        assert_eq!(written, expected, "\n{written}");
 
         state.arms[0].info.name = "a-strategy-with-a-very-long-name:kl:10".into();
         state.arms[0].info.seed = 7;

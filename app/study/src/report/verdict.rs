@@ -1,27 +1,27 @@
-//! Whether an arm keeps what it knew, in a word.
+//! The verdict on an arm's forgetting, in one word.
 
 use crate::run::{ArmState, PhaseInfo};
 
-/// Up to this much lost accuracy (a share) or NTP (nats) on average, an arm keeps what it knew.
+/// Largest mean forgetting, in accuracy (a share) or NTP (nats), at which an arm keeps its old data.
 pub const KEEPS: f64 = 0.05;
-/// Beyond this much, it forgets.
+/// Mean forgetting above which an arm forgets.
 pub const FORGETS: f64 = 0.20;
 
-/// How an arm deals with what it knew.
+/// Verdict on the mean forgetting of an arm.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// Nothing old to forget yet.
+    /// No old dataset has been measured yet.
     TooEarly,
-    /// Lost at most [`KEEPS`].
+    /// Forgetting is at most [`KEEPS`].
     Keeps,
-    /// In between.
+    /// Forgetting is above [`KEEPS`], at most [`FORGETS`].
     Slips,
-    /// Lost more than [`FORGETS`].
+    /// Forgetting is above [`FORGETS`].
     Forgets,
 }
 
 impl Verdict {
-    /// The word shown; told apart without colour.
+    /// The word shown, which is clear without colour.
     pub fn word(self) -> &'static str {
         match self {
             Self::TooEarly => "·",
@@ -32,12 +32,13 @@ impl Verdict {
     }
 }
 
-/// Judged by the mean forgetting over the old datasets at the last evaluation: in accuracy where there is
-/// one, in NTP otherwise.
+/// The verdict on an arm by its mean forgetting over the old datasets at the last evaluation: in accuracy
+/// where there is one, in NTP otherwise.
 pub fn verdict(arm: &ArmState, phases: &[PhaseInfo]) -> Verdict {
-    let last = arm.evaluations.last();
-    let lost = last.map(|now| arm.mean_forgetting(phases, now));
-    let lost = lost.unwrap_or_default();
+    let Some(last) = arm.evaluations.last() else {
+        return Verdict::TooEarly;
+    };
+    let lost = arm.mean_forgetting(phases, last);
     let finite = |lost: &f64| lost.is_finite();
     match lost.accuracy.filter(finite).or(lost.ntp.filter(finite)) {
         None => Verdict::TooEarly,

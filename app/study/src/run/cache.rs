@@ -1,13 +1,13 @@
-//! Training shared between runs: the result of a phase, found again by what went into it.
+//! Cache of trained phases, shared between runs and keyed by a content hash.
 
 use std::fs;
 use std::path::PathBuf;
 
 use serde_json::Value;
 
+use super::RunError;
 use super::checkpoint::{Checkpoint, NamedTensor, read_checkpoint, write_checkpoint};
-use super::file::{TEMPORARY, create_folder, sync_folder};
-use super::{RunError, random_hex};
+use super::file::{TEMPORARY, create_folder, random_hex, sync_folder};
 
 /// Checkpoints under `results/cache/<hash>/`.
 #[derive(Clone, Debug)]
@@ -15,19 +15,19 @@ pub struct PhaseCache {
     folder: PathBuf,
 }
 
-/// What the cache has to say about a hash.
+/// Result of looking up a content hash.
 #[derive(Debug)]
 pub enum Cached {
-    /// Trained before.
+    /// The phase was trained before.
     Hit(Box<Checkpoint>),
-    /// Not trained yet.
+    /// There is no entry.
     Miss,
-    /// Trained before, but what is left cannot be used: worth a warning, then train it again.
+    /// The entry cannot be used, for this reason: warn, and train again.
     Corrupt(String),
 }
 
 impl PhaseCache {
-    /// The cache in `folder`, which is made when something is put there.
+    /// The cache in `folder`, which the first [`PhaseCache::put`] creates.
     pub fn new(folder: PathBuf) -> Self {
         Self { folder }
     }
@@ -44,8 +44,8 @@ impl PhaseCache {
         }
     }
 
-    /// Publishes the result of a phase, at once or not at all. A whole entry of another process
-    /// stays; a corrupt one is replaced.
+    /// Stores the result of a phase, atomically. A valid entry of another process is kept; a corrupt one
+    /// is replaced.
     pub fn put(
         &self,
         hash: &str,

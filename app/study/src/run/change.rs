@@ -1,8 +1,9 @@
 //! Learning and forgetting, defined once for CSVs, tables, figures and screens.
 //!
 //! - **Forgetting** of an old dataset compares its score now with its score at the end of the last
-//!   phase that trained it; what no phase trains, with the untouched model at step 0. In nats: NTP now − NTP then. In accuracy: then − now. It is positive
-//!   when something was lost, and exists only while the dataset's role is `old`.
+//!   phase that trained it; if no phase trains it, with the score of the untouched model at step 0. In
+//!   nats: NTP now − NTP then. In accuracy: then − now. It is positive when something was lost, and exists
+//!   only while the dataset's role is `old`.
 //! - **Learning** of the new dataset compares its score now with the last evaluation before its
 //!   phase (the end of the phase before, or step 0), with the signs turned: positive when
 //!   something was gained. It exists only while the role is `new`.
@@ -11,11 +12,11 @@
 //!   evaluation before the current phase.
 //! - **Best** is the best score from the start (inclusive) to the last evaluation.
 //!
-//! A figure is `None` where one of its two scores is missing.
+//! A value is `None` where one of its two scores is missing.
 
 use super::{ArmState, Evaluation, PhaseInfo, Role, Score};
 
-/// Difference between two evaluations of a dataset, in two currencies that are never mixed.
+/// Difference between two evaluations of a dataset, in NTP and in accuracy; the two are never mixed.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Change {
     /// Nats per token.
@@ -54,7 +55,7 @@ impl Evaluation {
 }
 
 impl ArmState {
-    /// The evaluation a dataset's score at `now` is compared with (see the module's definitions).
+    /// The evaluation that a dataset's score at `now` is compared with (see the module's definitions).
     pub fn start(
         &self,
         phases: &[PhaseInfo],
@@ -72,26 +73,26 @@ impl ArmState {
         before(now.phase).or_else(|| self.evaluations.first())
     }
 
-    /// What an old dataset has lost at `now`; nothing for other roles.
+    /// Forgetting of an old dataset at `now`; no values for other roles.
     pub fn forgetting(&self, phases: &[PhaseInfo], dataset: &str, now: &Evaluation) -> Change {
         self.change(phases, dataset, now, Role::Old, Change::loss)
     }
 
-    /// What the new dataset has gained at `now`; nothing for other roles.
+    /// Learning of the new dataset at `now`; no values for other roles.
     pub fn learning(&self, phases: &[PhaseInfo], dataset: &str, now: &Evaluation) -> Change {
         self.change(phases, dataset, now, Role::New, Change::gain)
     }
 
-    /// Mean forgetting over the old datasets at `now`; `None` where there is none to speak of.
+    /// Mean forgetting over the old datasets at `now`; `None` where no old dataset has the value.
     pub fn mean_forgetting(&self, phases: &[PhaseInfo], now: &Evaluation) -> Change {
-        let all: Vec<Change> = now
+        let changes: Vec<Change> = now
             .scores
             .iter()
             .map(|s| self.forgetting(phases, &s.dataset, now))
             .collect();
         Change {
-            ntp: mean(all.iter().filter_map(|c| c.ntp)),
-            accuracy: mean(all.iter().filter_map(|c| c.accuracy)),
+            ntp: mean(changes.iter().filter_map(|c| c.ntp)),
+            accuracy: mean(changes.iter().filter_map(|c| c.accuracy)),
         }
     }
 

@@ -17,7 +17,7 @@ use super::{RunError, write_atomically};
 /// Version of the checkpoint format.
 const FORMAT: u32 = 1;
 
-/// A tensor to be saved, borrowed from where it lives.
+/// A tensor to be saved, with borrowed values.
 #[derive(Clone, Debug)]
 pub struct NamedTensor<'a> {
     /// Name, unique within the checkpoint.
@@ -58,7 +58,7 @@ impl<'a> NamedTensor<'a> {
         }
     }
 
-    /// Opaque bytes.
+    /// A tensor of opaque bytes.
     pub fn bytes(name: impl Into<String>, data: &'a [u8]) -> Self {
         Self {
             name: name.into(),
@@ -86,7 +86,7 @@ impl<'a> TensorData<'a> {
     }
 }
 
-/// The JSON side of a checkpoint.
+/// Contents of a checkpoint's JSON file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CheckpointInfo {
     /// Version of the format.
@@ -97,16 +97,16 @@ pub struct CheckpointInfo {
     pub phase: usize,
     /// blake3 of the safetensors file, in hex.
     pub blake3: String,
-    /// Whatever else the trainer needs (finite numbers only: JSON has no NaN).
+    /// State of the trainer beside the tensors (finite numbers only: JSON has no NaN).
     pub state: Value,
 }
 
 /// A checkpoint read back, its hash verified.
 #[derive(Clone, Debug)]
 pub struct Checkpoint {
-    /// Its JSON file.
+    /// Path of its JSON file.
     pub path: PathBuf,
-    /// What the JSON says.
+    /// Contents of the JSON file.
     pub info: CheckpointInfo,
     bytes: Vec<u8>,
 }
@@ -126,12 +126,12 @@ impl Checkpoint {
         })
     }
 
-    /// Opaque bytes.
+    /// Values of a tensor of opaque bytes.
     pub fn bytes(&self, name: &str) -> Result<Vec<u8>, RunError> {
         Ok(self.read(name, Dtype::U8, <[u8]>::to_vec)?.1)
     }
 
-    /// The trainer's part of the JSON as a type of the trainer's.
+    /// The trainer's state from the JSON, deserialized.
     pub fn state<T: serde::de::DeserializeOwned>(&self) -> Result<T, RunError> {
         T::deserialize(&self.info.state).map_err(|error| self.bad(format!("state: {error}")))
     }
@@ -171,12 +171,12 @@ fn words(bytes: &[u8]) -> impl Iterator<Item = [u8; 4]> + '_ {
     bytes.as_chunks::<4>().0.iter().copied()
 }
 
-/// What [`CheckpointStore::latest_valid`] found.
+/// Result of [`CheckpointStore::latest_valid`].
 #[derive(Debug)]
 pub struct Latest {
     /// The newest whole checkpoint, if there is one.
     pub checkpoint: Option<Checkpoint>,
-    /// Newer ones that could not be used, and why: each worth a warning.
+    /// Newer checkpoints that could not be used, each with the reason, to be shown as warnings.
     pub problems: Vec<String>,
 }
 
@@ -187,17 +187,17 @@ pub struct CheckpointStore {
 }
 
 impl CheckpointStore {
-    /// Checkpoints in `folder`, which is made by the first save.
+    /// Checkpoints in `folder`, which the first save creates.
     pub fn new(folder: PathBuf) -> Self {
         Self { folder }
     }
 
-    /// Where they are.
+    /// The folder.
     pub fn folder(&self) -> &Path {
         &self.folder
     }
 
-    /// Writes a checkpoint durably; the path of its JSON file. Tensors are streamed to disk.
+    /// Writes a checkpoint durably, streaming the tensors to disk, and returns the path of its JSON file.
     pub fn save(
         &self,
         step: u64,
@@ -209,11 +209,11 @@ impl CheckpointStore {
         write_checkpoint(&self.step_path(step), step, phase, tensors, state)
     }
 
-    /// The newest whole checkpoint; torn and corrupt ones are named and set aside.
+    /// The newest whole checkpoint; torn and corrupt ones are reported and set aside.
     ///
     /// # Errors
-    /// A file that is there and cannot be read now says nothing of the checkpoint: no older one is
-    /// taken in its place.
+    /// A file that exists but cannot be read now: the checkpoint may be whole, so that no older one is
+    /// used in its place.
     pub fn latest_valid(&self) -> Result<Latest, RunError> {
         let mut problems = Vec::new();
         for step in self.steps()?.into_iter().rev() {
@@ -237,7 +237,7 @@ impl CheckpointStore {
         })
     }
 
-    /// Steps at which there is a checkpoint, ascending, whole or not.
+    /// Steps that have a checkpoint, whole or not, ascending.
     pub fn steps(&self) -> Result<Vec<u64>, RunError> {
         let mut steps: Vec<u64> = file_names(&self.folder)?
             .iter()
@@ -252,7 +252,7 @@ impl CheckpointStore {
         Ok(steps)
     }
 
-    /// Removes all but the last `keep` checkpoints, and what crashes left.
+    /// Removes all but the last `keep` checkpoints, and files left behind by crashes.
     pub fn prune(&self, keep: usize) -> Result<(), RunError> {
         let steps = self.steps()?;
         for step in &steps[..steps.len().saturating_sub(keep)] {
@@ -270,7 +270,7 @@ impl CheckpointStore {
         Ok(())
     }
 
-    /// Renames a checkpoint that cannot be used, so that it neither counts nor is lost.
+    /// Renames a checkpoint that cannot be used, so that it is ignored but not lost.
     pub fn set_aside(&self, step: u64) -> Result<(), RunError> {
         let json = self.step_path(step);
         for path in [json.with_extension("safetensors"), json] {
@@ -286,7 +286,7 @@ impl CheckpointStore {
         Ok(())
     }
 
-    /// Keeps the reference model of a phase, written once.
+    /// Saves the reference model of a phase; written once per phase.
     pub fn save_reference(
         &self,
         phase: usize,
@@ -303,7 +303,7 @@ impl CheckpointStore {
         )
     }
 
-    /// The reference model of a phase, if one was kept.
+    /// The reference model of a phase, if one was saved.
     pub fn reference(&self, phase: usize) -> Result<Option<Checkpoint>, RunError> {
         let path = self.reference_path(phase);
         if path.exists() {
@@ -313,7 +313,7 @@ impl CheckpointStore {
         }
     }
 
-    /// Removes the reference of a phase that is over.
+    /// Removes the reference model of a finished phase.
     pub fn remove_reference(&self, phase: usize) -> Result<(), RunError> {
         remove_pair(&self.reference_path(phase))
     }
@@ -414,12 +414,12 @@ pub(super) fn read_checkpoint(json: &Path) -> Result<Checkpoint, RunError> {
     let mut bytes = Vec::new();
     file.read_to_end(&mut bytes)
         .map_err(RunError::io("read", &path))?;
-    let found = blake3::hash(&bytes).to_hex();
-    if found.as_str() != info.blake3 {
+    let hash = blake3::hash(&bytes).to_hex();
+    if hash.as_str() != info.blake3 {
         return Err(bad(format!(
             "its safetensors file is torn or corrupt ({} bytes, blake3 {}…, expected {}…)",
             bytes.len(),
-            &found[..8],
+            &hash[..8],
             info.blake3.get(..8).unwrap_or(&info.blake3)
         )));
     }
@@ -430,7 +430,7 @@ pub(super) fn read_checkpoint(json: &Path) -> Result<Checkpoint, RunError> {
     })
 }
 
-/// The JSON goes first: without it there is no checkpoint, whatever happens next.
+/// Removes both files, the JSON first: without it there is no checkpoint, whatever happens next.
 fn remove_pair(json: &Path) -> Result<(), RunError> {
     remove_if_there(json)?;
     remove_if_there(&json.with_extension("safetensors"))

@@ -1,8 +1,8 @@
-//! How well multiple-choice questions were answered.
+//! Accuracy on multiple-choice questions.
 
 use serde::{Deserialize, Serialize};
 
-/// A mean and how far it may be off.
+/// A mean with its standard error.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Estimate {
     /// Mean over the questions.
@@ -11,7 +11,7 @@ pub struct Estimate {
     pub stderr: Option<f64>,
 }
 
-/// How well a model answered.
+/// Accuracy of a model on a set of multiple-choice questions.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ChoiceScores {
     /// Number of questions.
@@ -25,15 +25,15 @@ pub struct ChoiceScores {
 }
 
 impl Estimate {
-    /// The share of `true`, with lm-evaluation-harness's `mean_stderr`.
-    pub fn share(of: &[bool]) -> Self {
-        let n = of.len() as f64;
-        let mean = of.iter().filter(|&&one| one).count() as f64 / n;
+    /// The share of `true`, with the standard error of lm-evaluation-harness's `mean_stderr`.
+    pub fn share(answers: &[bool]) -> Self {
+        let n = answers.len() as f64;
+        let mean = answers.iter().filter(|&&right| right).count() as f64 / n;
         // Σ(x − mean)² of zeros and ones is n·mean·(1 − mean).
         let variance = n * mean * (1.0 - mean) / (n - 1.0);
         Self {
             mean,
-            stderr: (of.len() > 1).then(|| (variance / n).sqrt()),
+            stderr: (answers.len() > 1).then(|| (variance / n).sqrt()),
         }
     }
 }

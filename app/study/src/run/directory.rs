@@ -1,4 +1,4 @@
-//! One run's directory.
+//! The directory of one run.
 
 use std::fs;
 use std::io;
@@ -31,28 +31,28 @@ pub enum OutFolder {
     Existing(RunDir),
 }
 
-/// How a run stands, told from its lock and its events.
+/// Status of a run, derived from its lock and its events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RunStatus {
-    /// A worker is at it.
+    /// A worker holds the lock.
     Live,
-    /// Stopped in good order before its end; can be resumed.
+    /// Stopped cleanly before its end; can be resumed.
     Interrupted,
-    /// The worker vanished without a word; can be resumed.
+    /// The worker ended without recording a stop; can be resumed.
     Crashed,
-    /// Every arm reached its end.
+    /// Every arm reached the end of its last phase.
     Finished,
-    /// Over, but at least one arm failed or was skipped.
+    /// Ended, but at least one arm failed or was skipped.
     Failed,
 }
 
 impl RunStatus {
-    /// Whether `resume` has something to do.
+    /// Whether the run can be resumed.
     pub fn is_resumable(self) -> bool {
         matches!(self, Self::Interrupted | Self::Crashed)
     }
 
-    /// One word.
+    /// The status in one word.
     pub fn word(self) -> &'static str {
         match self {
             Self::Live => "live",
@@ -65,7 +65,7 @@ impl RunStatus {
 }
 
 impl RunDir {
-    /// An existing run.
+    /// Opens an existing run.
     pub fn open(path: &Path) -> Result<Self, RunError> {
         if Self::holds_run(path) {
             Ok(Self {
@@ -78,7 +78,7 @@ impl RunDir {
         }
     }
 
-    /// A folder for a run, made if missing. A folder with anything but a run in it is refused.
+    /// Opens the folder of `--out`, created if missing. A folder with anything but a run in it is refused.
     pub fn out(path: &Path) -> Result<OutFolder, RunError> {
         create_folder(path)?;
         if Self::holds_run(path) {
@@ -88,7 +88,7 @@ impl RunDir {
         }
         for entry in fs::read_dir(path).map_err(RunError::io("read", path))? {
             let entry = entry.map_err(RunError::io("read", path))?.file_name();
-            // A run that was killed before it had written its configuration leaves no more.
+            // A run that was killed before it had written its configuration leaves only these.
             if entry != lock::FILE && !entry.as_encoded_bytes().starts_with(b".tmp-") {
                 let entry = entry.to_string_lossy().into_owned();
                 return Err(RunError::OccupiedOut {
@@ -121,32 +121,33 @@ impl RunDir {
             .into_owned()
     }
 
-    /// A file or folder of the run.
+    /// Path of a file or folder of the run.
     pub fn join(&self, relative: impl AsRef<Path>) -> PathBuf {
         self.path.join(relative)
     }
 
-    /// `config.toml`.
+    /// Path of `config.toml`.
     pub fn config_path(&self) -> PathBuf {
         self.join(CONFIG)
     }
 
-    /// `events.jsonl`.
+    /// Path of `events.jsonl`.
     pub fn events_path(&self) -> PathBuf {
         self.join(EVENTS)
     }
 
-    /// Takes the right to write to the run.
+    /// Takes the run's lock, the right to write to it.
     pub fn lock(&self) -> Result<RunLock, RunError> {
         RunLock::acquire(&self.path)
     }
 
-    /// Whether a worker holds the lock, and its process id where known.
+    /// Process id of the worker that holds the lock: `None` if none does, `Some(None)` if the id could not
+    /// be read.
     pub fn live(&self) -> Option<Option<u32>> {
         lock::holder(&self.path)
     }
 
-    /// Whether a worker is at the run.
+    /// Whether a worker holds the lock.
     pub fn is_live(&self) -> bool {
         self.live().is_some()
     }
@@ -206,29 +207,29 @@ impl RunDir {
         Follow::new(&self.events_path())
     }
 
-    /// Everything the events tell so far.
+    /// The state derived from all events so far.
     pub fn load_state(&self) -> Result<RunState, RunError> {
         let mut follow = self.follow();
         follow.poll()?;
         Ok(follow.state)
     }
 
-    /// How the run stands.
+    /// Status of the run.
     pub fn status(&self) -> Result<RunStatus, RunError> {
         let live = self.is_live();
         Ok(Self::status_of(live, &self.load_state()?))
     }
 
-    /// How a run stands, given whether its lock is held.
+    /// Status of a run with this state, given whether its lock is held.
     pub fn status_of(live: bool, state: &RunState) -> RunStatus {
         if live {
             RunStatus::Live
         } else if state.finished {
-            let good = state
+            let all_finished = state
                 .arms
                 .iter()
                 .all(|arm| arm.status == ArmStatus::Finished);
-            if good {
+            if all_finished {
                 RunStatus::Finished
             } else {
                 RunStatus::Failed
@@ -245,7 +246,7 @@ impl RunDir {
         CheckpointStore::new(self.join("arms").join(slug).join("checkpoints"))
     }
 
-    /// The request that its worker stop.
+    /// The stop request of the run, to make, check or clear.
     pub fn stop_request(&self) -> StopRequest {
         StopRequest::new(&self.path)
     }

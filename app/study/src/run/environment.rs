@@ -1,4 +1,4 @@
-//! What a run ran on.
+//! The environment of a run: versions, device, strategy libraries.
 
 use serde::{Deserialize, Serialize};
 
@@ -40,14 +40,13 @@ pub struct PluginRecord {
 }
 
 impl Environment {
-    /// In words, what differs between the environment a run was started in (`self`) and the one
-    /// it goes on in, and may change its bits. Where a library lies does not matter; what it is
-    /// does.
+    /// The differences between the environment a run was started in (`self`) and the one it resumes in
+    /// that may change its numbers, in words. Libraries are compared by their hash, not their path.
     pub fn differences(&self, now: &Self) -> Vec<String> {
-        let mut found = Vec::new();
+        let mut differences = Vec::new();
         let mut compare = |what: &str, then: &str, now: &str| {
             if then != now {
-                found.push(format!("{what} was `{then}`, is `{now}`"));
+                differences.push(format!("{what} was `{then}`, is `{now}`"));
             }
         };
         compare("forgetlab version", &self.forgetlab, &now.forgetlab);
@@ -67,15 +66,17 @@ impl Environment {
         compare("precision", self.precision.name(), now.precision.name());
         for then in &self.plugins {
             match now.plugins.iter().find(|p| p.name == then.name) {
-                None => found.push(format!("strategy `{}` is not loaded any more", then.name)),
-                Some(now) if now.hash != then.hash => found.push(format!(
+                None => {
+                    differences.push(format!("strategy `{}` is not loaded any more", then.name));
+                }
+                Some(now) if now.hash != then.hash => differences.push(format!(
                     "strategy `{}` is another library now (version {}, was {})",
                     then.name, now.version, then.version
                 )),
                 Some(_) => {}
             }
         }
-        found
+        differences
     }
 }
 
@@ -102,10 +103,10 @@ mod tests {
         assert!(then.differences(&now).is_empty());
         now.instruction_set = "avx2".into();
         now.plugins[0].hash = "bb".into();
-        let found = then.differences(&now).join("\n");
+        let differences = then.differences(&now).join("\n");
         assert!(
-            found.contains("avx512f") && found.contains("another library"),
-            "{found}"
+            differences.contains("avx512f") && differences.contains("another library"),
+            "{differences}"
         );
     }
 }

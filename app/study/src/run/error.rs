@@ -1,38 +1,38 @@
-//! What can go wrong with a run on disk.
+//! Errors of runs on disk.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Failure of the run store. Every text says what was wrong, where, and what to do.
+/// Failure to read or write a run. Each message says what was wrong, where, and what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
-    /// The file system refused something.
+    /// An operation of the file system failed.
     #[error("cannot {what} {}: {}", path.display(), describe(source))]
     Io {
-        /// What was tried, e.g. `write`.
+        /// The operation, e.g. `write`.
         what: &'static str,
-        /// On which file or folder.
+        /// The file or folder.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         #[source]
         source: io::Error,
     },
     /// No run of that name.
     #[error("no run `{name}` under {}{}", runs.display(), hint(near))]
     NotFound {
-        /// What was asked for.
+        /// The name looked for.
         name: String,
-        /// Where it was looked for.
+        /// The folder it was looked for in.
         runs: PathBuf,
         /// Runs with a similar name.
         near: Vec<String>,
     },
-    /// More than one run begins that way.
+    /// More than one run has a name that begins so.
     #[error("`{name}` could be any of {}; give more of the name", matches.join(", "))]
     Ambiguous {
-        /// What was asked for.
+        /// The beginning of a name looked for.
         name: String,
-        /// Every run that begins that way.
+        /// Every run whose name begins so.
         matches: Vec<String>,
     },
     /// The folder holds no run.
@@ -49,7 +49,7 @@ pub enum RunError {
     OccupiedOut {
         /// The folder.
         path: PathBuf,
-        /// One thing in it that does not belong to a run.
+        /// A file or folder in it that does not belong to a run.
         entry: String,
     },
     /// Another process holds the run's lock.
@@ -63,15 +63,15 @@ pub enum RunError {
         /// Process that holds the lock, where it could be read.
         pid: Option<u32>,
     },
-    /// A file of the run cannot be understood.
+    /// A file of the run cannot be parsed.
     #[error("{}: {problem}", path.display())]
     Malformed {
         /// The file.
         path: PathBuf,
-        /// What is wrong, with line and column where there are such.
+        /// What is wrong, with line and column for text files.
         problem: String,
     },
-    /// A checkpoint is torn, corrupt or of another version.
+    /// A checkpoint is torn, corrupt or of another format version.
     #[error("checkpoint {}: {problem}", path.display())]
     BadCheckpoint {
         /// The checkpoint's JSON file.
@@ -82,7 +82,7 @@ pub enum RunError {
 }
 
 impl RunError {
-    /// Wraps an I/O error with what was tried and where; for `map_err`.
+    /// Wraps an I/O error with the operation and the path; for `map_err`.
     pub fn io(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         move |source| Self::Io {
             what,
@@ -91,7 +91,7 @@ impl RunError {
         }
     }
 
-    /// Whether a file is there, and perhaps good, but could not be read or used now.
+    /// Whether a file exists, and may be intact, but could not be read now.
     pub fn is_unreadable(&self) -> bool {
         match self {
             Self::Io { source, .. } => source.kind() != io::ErrorKind::NotFound,

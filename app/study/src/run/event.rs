@@ -87,12 +87,12 @@ pub enum Event {
         phase: usize,
         /// Steps of the arm so far.
         step: u64,
-        /// What the arm has paid so far.
+        /// Cost of the arm so far.
         cost: Cost,
         /// One entry a dataset.
         scores: Vec<Score>,
     },
-    /// A named figure reported by a plugin.
+    /// A named number reported by a plugin.
     PluginMetric {
         /// Arm.
         arm: usize,
@@ -104,19 +104,19 @@ pub enum Event {
         #[serde(deserialize_with = "null_is_nan")]
         value: f64,
     },
-    /// A replay batch was looked at: the first of a phase, then one an evaluation interval.
+    /// A replay batch was sampled for inspection: the first of a phase, then one per evaluation interval.
     ReplaySeen {
         /// Arm.
         arm: usize,
-        /// What was seen.
+        /// The sample.
         #[serde(flatten)]
         seen: ReplayLook,
     },
-    /// Something a researcher should read.
+    /// A log line for the researcher.
     Log {
-        /// How bad it is.
+        /// Severity.
         level: Level,
-        /// Arm it concerns, if one.
+        /// Arm it is about, if it is about one.
         arm: Option<usize>,
         /// One line.
         message: String,
@@ -130,7 +130,7 @@ pub enum Event {
         /// Path inside the run directory.
         path: String,
     },
-    /// An arm went back to a checkpoint: what it reported after `step` does not count.
+    /// An arm went back to a checkpoint: what it reported after `step` is invalid.
     Rewound {
         /// Arm.
         arm: usize,
@@ -146,7 +146,7 @@ pub enum Event {
         /// Steps of the arm.
         step: u64,
     },
-    /// An arm ended before its time; the others go on.
+    /// An arm failed; the others go on.
     ArmFailed {
         /// Arm.
         arm: usize,
@@ -164,14 +164,14 @@ pub enum Event {
         /// Why.
         reason: String,
     },
-    /// The worker stopped in good order before the end; the run is resumable.
+    /// The worker stopped cleanly before the end; the run is resumable.
     Interrupted {
         /// The signal or request that stopped it.
         reason: String,
     },
     /// Every arm finished, failed or was skipped.
     RunFinished {},
-    /// An event of a newer version; readers pass over it.
+    /// An event of a newer version; readers ignore it.
     #[serde(other)]
     Unknown,
 }
@@ -200,7 +200,7 @@ impl Event {
     }
 }
 
-/// A look at a replay batch.
+/// A sample of a replay batch, for inspection.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ReplayLook {
     /// Steps of the arm before the batch.
@@ -208,9 +208,9 @@ pub struct ReplayLook {
     /// Its first rows as text, shortened, without control characters other than line breaks.
     pub rows: Vec<String>,
     /// Mean cross entropy of these rows under the phase's reference, nats per token; `None` where they have
-    /// nothing to predict.
+    /// no token to predict.
     pub nll: Option<f64>,
-    /// How varied the whole batch is.
+    /// Diversity of the whole batch.
     pub quality: Quality,
 }
 
@@ -219,19 +219,19 @@ fn null_is_nan<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Err
     Ok(Option::deserialize(deserializer)?.unwrap_or(f64::NAN))
 }
 
-/// How bad a [`Event::Log`] is.
+/// Severity of an [`Event::Log`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Level {
-    /// Worth knowing.
+    /// Information.
     Info,
-    /// Worth a look.
+    /// Warning.
     Warn,
-    /// Something failed.
+    /// Failure.
     Error,
 }
 
-/// A phase as events name it.
+/// A phase in events.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PhaseInfo {
     /// Dataset trained on.
@@ -240,31 +240,31 @@ pub struct PhaseInfo {
     pub steps: u64,
 }
 
-/// What an arm has paid so far, shared phases included.
+/// Cost of an arm so far, shared phases included.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Cost {
     /// Tokens trained on, new and replayed.
     pub tokens_trained: u64,
     /// Tokens sampled for replay.
     pub tokens_generated: u64,
-    /// Seconds in training on new data.
+    /// Seconds spent training on new data.
     pub seconds_new: f64,
-    /// Seconds in training on replayed data (reference forward included).
+    /// Seconds spent training on replayed data, the reference's forward included.
     pub seconds_replay: f64,
-    /// Seconds in generation.
+    /// Seconds spent in the strategy's calls, generation included.
     pub seconds_generate: f64,
-    /// Seconds in evaluation.
+    /// Seconds spent in evaluation.
     pub seconds_eval: f64,
 }
 
 impl Cost {
-    /// Seconds in all.
+    /// Seconds in total.
     pub fn seconds(&self) -> f64 {
         self.seconds_new + self.seconds_replay + self.seconds_generate + self.seconds_eval
     }
 }
 
-/// Part a dataset plays in a phase.
+/// Role of a dataset in a phase.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
@@ -276,19 +276,19 @@ pub enum Role {
     Future,
 }
 
-/// Held-out figures of one dataset. `None` where a figure does not apply (or is not finite).
+/// Held-out scores of one dataset. `None` where a score does not apply (or is not finite).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Score {
     /// Dataset.
     pub dataset: String,
-    /// Its part in the arm's current phase.
+    /// Its role in the arm's current phase.
     pub role: Role,
     /// Next-token loss, nats per token.
     pub ntp: Option<f64>,
     /// KL(reference || student) against the phase's reference, nats per token.
     pub kl: Option<f64>,
-    /// Share of rows answered exactly, 0 to 1; of questions, those answered rightly (length-normalised
-    /// where they are asked in plain text).
+    /// Share of rows answered exactly, 0 to 1; of multiple-choice questions, the share answered correctly
+    /// (length-normalised where they are asked in plain text).
     pub accuracy: Option<f64>,
     /// Multiple choice: the accuracies with their standard errors.
     #[serde(default, skip_serializing_if = "Option::is_none")]

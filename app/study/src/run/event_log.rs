@@ -1,8 +1,8 @@
 //! `events.jsonl`: one writer appends, any number of readers follow.
 //!
-//! A line counts once its newline is there. A crash may leave a torn last line: readers wait for
-//! its end, and the next writer closes it off, after which it is a line nobody can read and
-//! everybody passes over. Nothing already written is ever changed.
+//! A line counts once its newline is written. A crash may leave a torn last line: readers wait for its
+//! end, and the next writer ends it with a newline, after which readers skip it as unreadable. What is
+//! already written is never changed.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -22,7 +22,7 @@ pub struct EventWriter {
 }
 
 impl EventWriter {
-    /// Opens (or starts) the events at `path`, closes off a torn last line, and goes on counting.
+    /// Opens (or creates) the events at `path`, ends a torn last line, and continues the numbering.
     pub fn open(path: &Path) -> Result<Self, RunError> {
         let mut reader = EventReader::new(path);
         let mut next_seq = 0;
@@ -38,7 +38,7 @@ impl EventWriter {
         let len = file.metadata().map_err(RunError::io("read", path))?.len();
         if len > reader.offset {
             file.write_all(b"\n").map_err(RunError::io("write", path))?;
-            // It may have lacked nothing but its end.
+            // The line may have lacked only its newline.
             for record in reader.poll()? {
                 next_seq = record.seq + 1;
             }
@@ -51,8 +51,8 @@ impl EventWriter {
         })
     }
 
-    /// Appends an event that happens now. When the disk is full the half-written line is taken
-    /// back.
+    /// Appends an event with the current time. On an error, e.g. a full disk, the half-written line is
+    /// removed.
     pub fn append(&mut self, event: Event) -> Result<Record, RunError> {
         let now = SystemTime::now()
             .duration_since(UNIX_EPOCH)
@@ -60,7 +60,7 @@ impl EventWriter {
         self.append_at(now.as_secs_f64(), event)
     }
 
-    /// Appends an event of a given time, seconds since the Unix epoch.
+    /// Appends an event with a given time, in seconds since the Unix epoch.
     pub fn append_at(&mut self, time: f64, event: Event) -> Result<Record, RunError> {
         let record = Record {
             v: EVENT_SCHEMA,
@@ -81,14 +81,14 @@ impl EventWriter {
                 Ok(record)
             }
             Err(error) => {
-                // If even this fails, the next writer closes the line off.
+                // If even this fails, the next writer ends the line.
                 let _ = self.file.set_len(self.len);
                 Err(RunError::io("write", &self.path)(error))
             }
         }
     }
 
-    /// Makes everything appended so far survive a power cut.
+    /// Syncs everything appended so far to disk.
     pub fn sync(&self) -> Result<(), RunError> {
         self.file
             .sync_data()
@@ -144,17 +144,17 @@ impl EventReader {
         Ok(records)
     }
 
-    /// Lines passed over because nobody could read them; one for each crash is usual.
+    /// Number of lines skipped as unreadable; one for each crash is usual.
     pub fn unreadable(&self) -> u64 {
         self.unreadable
     }
 }
 
-/// A run's state kept up to date from its events.
+/// A reader that keeps a run's state up to date with its events.
 #[derive(Debug)]
 pub struct Follow {
     reader: EventReader,
-    /// The run as told so far.
+    /// State derived from the events read so far.
     pub state: RunState,
 }
 
@@ -167,7 +167,7 @@ impl Follow {
         }
     }
 
-    /// Takes what is new into `state` and returns it; empty when nothing happened.
+    /// Applies new events to `state` and returns them; empty when nothing happened.
     pub fn poll(&mut self) -> Result<Vec<Record>, RunError> {
         let records = self.reader.poll()?;
         for record in &records {

@@ -1,4 +1,4 @@
-//! Files that are either whole or not there.
+//! Atomic writing of files.
 
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
@@ -7,12 +7,12 @@ use std::path::{Path, PathBuf};
 
 use super::RunError;
 
-/// Prefix of files that are being written; whatever bears it after a crash is rubbish.
+/// Prefix of files and folders that are being written; what has it after a crash can be deleted.
 pub(super) const TEMPORARY: &str = ".tmp-";
 
 /// Replaces `path` by what `fill` writes, atomically: temporary name, write, fsync, rename, fsync
-/// of the folder. When anything fails (a full disk, an error of `fill`) the old file stands as it
-/// was and the temporary one is removed.
+/// of the folder. When anything fails (a full disk, an error of `fill`) the old file is unchanged
+/// and the temporary one is removed.
 pub fn write_atomically(
     path: &Path,
     fill: impl FnOnce(&mut dyn Write) -> io::Result<()>,
@@ -52,6 +52,13 @@ pub fn sync_folder(folder: &Path) -> Result<(), RunError> {
 /// Creates a folder and its parents.
 pub(super) fn create_folder(path: &Path) -> Result<(), RunError> {
     fs::create_dir_all(path).map_err(RunError::io("create", path))
+}
+
+/// Random hex digits, 16 at most, for names that must not collide.
+pub(super) fn random_hex(digits: usize) -> String {
+    use std::hash::{BuildHasher, RandomState};
+    // RandomState is seeded by the operating system.
+    format!("{:016x}", RandomState::new().hash_one(std::process::id()))[..digits.min(16)].to_owned()
 }
 
 fn folder_of(path: &Path) -> PathBuf {

@@ -60,7 +60,7 @@ pub fn evaluated(arm: usize, evaluation: &Evaluation) -> Event {
     }
 }
 
-/// A look at a batch of four rows, two of them shown.
+/// A sample of a batch of four rows, two of them as text.
 pub fn look(step: u64) -> ReplayLook {
     ReplayLook {
         step,

@@ -1,5 +1,5 @@
-//! One worker a run. The lock lives and dies with the process that holds it, so it cannot go
-//! stale: liveness is the lock, never a timeout.
+//! The lock that allows one worker per run. The system releases it when the process that holds it ends,
+//! so it cannot go stale: whether a run is live is told by the lock, never by a timeout.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, Write};
@@ -10,17 +10,17 @@ use super::RunError;
 
 pub(super) const FILE: &str = "worker.lock";
 
-/// How long taking the lock outwaits a reader that only asks whether it is held.
+/// How long [`RunLock::acquire`] waits for readers, which hold the lock while they test it.
 const PATIENCE: Duration = Duration::from_millis(300);
 
-/// The right to write to a run; given up when dropped or when the process ends in any way.
+/// The right to write to a run; released when dropped, and when the process ends in any way.
 #[derive(Debug)]
 pub struct RunLock {
     _file: File,
 }
 
 impl RunLock {
-    /// Takes the lock of the run in `dir`, or says which process has it.
+    /// Takes the lock of the run in `dir`; the error names the process that holds it.
     pub fn acquire(dir: &Path) -> Result<Self, RunError> {
         let path = dir.join(FILE);
         let mut file = OpenOptions::new()
@@ -55,9 +55,8 @@ impl RunLock {
     }
 }
 
-/// Process that holds the lock of the run in `dir`, if one does.
-///
-/// `Some(None)` is a holder whose process id could not be read.
+/// Process id of the holder of the lock of the run in `dir`: `None` if the lock is free, `Some(None)` if
+/// the id could not be read.
 pub(super) fn holder(dir: &Path) -> Option<Option<u32>> {
     let mut file = File::open(dir.join(FILE)).ok()?;
     match file.try_lock_shared() {

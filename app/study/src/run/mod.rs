@@ -1,9 +1,9 @@
-//! A run on disk: directory, lock, events, checkpoints, and the state told by the events.
+//! A run on disk: directory, lock, events, checkpoints, and the state derived from the events.
 //!
-//! One worker writes, holding the [`RunLock`]; everybody else reads. `events.jsonl` is the truth
-//! about what was measured, CSVs and figures derive from it alone; checkpoints are the truth about
-//! where training can go on. Going back to a checkpoint appends [`Event::Rewound`], which takes
-//! back what the arm reported after it.
+//! One worker writes, holding the [`RunLock`]; everybody else reads. `events.jsonl` records what was
+//! measured, and CSVs and figures derive from it alone; checkpoints record where training can be
+//! resumed. Going back to a checkpoint appends [`Event::Rewound`], which invalidates what the arm
+//! reported after it.
 
 mod cache;
 mod change;
@@ -17,7 +17,6 @@ mod event_log;
 mod file;
 #[cfg(test)]
 pub(crate) mod fixture;
-
 mod lock;
 mod quality;
 mod results;
@@ -39,7 +38,5 @@ pub use file::{sync_folder, write_atomically};
 pub use lock::RunLock;
 pub use quality::Quality;
 pub use results::{Results, RunSummary, readable_utc};
-pub use state::{ArmState, ArmStatus, Evaluation, Progress, RunState};
+pub use state::{ArmState, ArmStatus, Evaluation, LogLine, Progress, RunState};
 pub use stop::StopRequest;
-
-use results::random_hex;

@@ -1,4 +1,4 @@
-//! How varied a set of token rows is, to judge replayed text by.
+//! Diversity of token rows, to judge replayed text by.
 
 use std::collections::HashSet;
 
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 /// The longest n-gram counted.
 const LONGEST: usize = 4;
 
-/// How varied rows of tokens are.
+/// Diversity of rows of tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Quality {
     /// Number of rows.
@@ -21,7 +21,7 @@ pub struct Quality {
 }
 
 impl Quality {
-    /// Counts rows and n-grams; none reaches from one row into the next.
+    /// Counts rows and n-grams; an n-gram never spans two rows.
     pub fn of(rows: &[&[u32]]) -> Self {
         let different: HashSet<&[u32]> = rows.iter().copied().collect();
         Self {
@@ -33,6 +33,7 @@ impl Quality {
     }
 }
 
+/// Share of the n-grams of all rows that are distinct; 1 where there are none.
 fn distinct(rows: &[&[u32]], n: usize) -> f64 {
     let mut total = 0_usize;
     let mut seen = HashSet::new();

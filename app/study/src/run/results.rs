@@ -1,4 +1,4 @@
-//! The folder of all runs.
+//! The results folder, which holds all runs and the cache.
 
 use std::env;
 use std::fs;
@@ -6,10 +6,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::file::create_folder;
+use super::file::{create_folder, random_hex};
 use super::{PhaseCache, RunDir, RunError, RunState, RunStatus};
 
-/// `results/`, or where `FORGETLAB_RESULTS` points.
+/// The results folder: `results/`, or the folder in `FORGETLAB_RESULTS`.
 #[derive(Clone, Debug)]
 pub struct Results {
     root: PathBuf,
@@ -18,13 +18,13 @@ pub struct Results {
 /// A line of `forgetlab list`.
 #[derive(Clone, Debug)]
 pub struct RunSummary {
-    /// The run.
+    /// Directory of the run.
     pub dir: RunDir,
-    /// Its name.
+    /// Name of the run.
     pub name: String,
-    /// How it stands.
+    /// Status of the run.
     pub status: RunStatus,
-    /// What its events tell.
+    /// State derived from its events.
     pub state: RunState,
 }
 
@@ -42,17 +42,17 @@ impl Results {
         Self { root }
     }
 
-    /// Where runs are.
+    /// The folder of the runs.
     pub fn runs(&self) -> PathBuf {
         self.root.join("runs")
     }
 
-    /// Phases shared between runs.
+    /// The cache of phases shared between runs.
     pub fn cache(&self) -> PhaseCache {
         PhaseCache::new(self.root.join("cache"))
     }
 
-    /// A new, empty run directory `<UTC>-<experiment>-<4 hex>`.
+    /// Creates an empty run directory `<UTC>-<experiment>-<4 hex>`.
     pub fn create(&self, experiment: &str) -> Result<RunDir, RunError> {
         let runs = self.runs();
         create_folder(&runs)?;
@@ -78,7 +78,7 @@ impl Results {
         }
     }
 
-    /// The run meant by a path, a name or the unique beginning of a name.
+    /// Finds a run by its path, its name or a unique beginning of its name.
     pub fn find(&self, run: &str) -> Result<RunDir, RunError> {
         let names = self.names()?;
         if names.iter().any(|name| name == run) {
@@ -148,8 +148,8 @@ impl Results {
     }
 }
 
-/// Runs somebody may have meant: the same beginning in another spelling, the last part alone, or
-/// a similar whole.
+/// Runs to suggest for an unknown name: those that contain it, begin with something similar, or are
+/// similar as a whole; three at most.
 fn near(run: &str, names: &[String]) -> Vec<String> {
     let mut scored: Vec<(f64, &String)> = names
         .iter()
@@ -170,13 +170,6 @@ fn near(run: &str, names: &[String]) -> Vec<String> {
         .take(3)
         .map(|(_, name)| name.clone())
         .collect()
-}
-
-/// Random hex digits for names that must not collide.
-pub(super) fn random_hex(digits: usize) -> String {
-    use std::hash::{BuildHasher, RandomState};
-    // RandomState is seeded by the operating system.
-    format!("{:016x}", RandomState::new().hash_one(std::process::id()))[..digits.min(16)].to_owned()
 }
 
 /// Seconds since the epoch as `YYYYMMDDTHHMMSSZ`.

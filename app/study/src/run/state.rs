@@ -1,4 +1,4 @@
-//! A run as its events tell it: what screens, CSVs and figures read.
+//! The state of a run, derived from its events; screens, CSVs and figures read it.
 
 use serde::{Deserialize, Serialize};
 
@@ -6,7 +6,7 @@ use crate::experiment::ArmInfo;
 
 use super::event::{Cost, Event, Level, PhaseInfo, Record, ReplayLook, Role, Score};
 
-/// Fold of all events of a run so far.
+/// State of a run: the fold of its events so far.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct RunState {
     /// Experiment; empty before the first event.
@@ -21,53 +21,66 @@ pub struct RunState {
     pub device: String,
     /// Process id of the last worker.
     pub pid: Option<u32>,
-    /// Log lines: time (seconds since the epoch), level, arm, text.
-    pub log: Vec<(f64, Level, Option<usize>, String)>,
-    /// Time of the first and the last event.
+    /// Log lines, oldest first.
+    pub log: Vec<LogLine>,
+    /// Times of the first and the last event, in seconds since the Unix epoch.
     pub times: Option<(f64, f64)>,
-    /// Whether the last thing that happened was an orderly stop.
+    /// Why the last worker stopped, if it stopped cleanly before the end.
     pub interrupted: Option<String>,
     /// Whether every arm has ended.
     pub finished: bool,
 }
 
-/// One arm so far.
+/// An [`Event::Log`] with its time.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LogLine {
+    /// Seconds since the Unix epoch.
+    pub time: f64,
+    /// Severity.
+    pub level: Level,
+    /// Arm it is about, if it is about one.
+    pub arm: Option<usize>,
+    /// One line of text.
+    pub message: String,
+}
+
+/// State of one arm.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ArmState {
-    /// Who it is.
+    /// Identity of the arm.
     pub info: ArmInfo,
-    /// Where it stands.
+    /// Status of the arm.
     pub status: ArmStatus,
-    /// Phase it is in.
+    /// Current phase, from 0.
     pub phase: usize,
     /// Steps so far (live progress included).
     pub step: u64,
-    /// Last live figures.
+    /// The last live progress.
     pub progress: Option<Progress>,
     /// Evaluations in order of steps, the first at step 0.
     pub evaluations: Vec<Evaluation>,
-    /// Figures reported by the plugin: step, name, value.
+    /// Numbers reported by the plugin: step, name, value.
     pub plugin_metrics: Vec<(u64, String, f64)>,
-    /// Looks at what it replays, in order of steps; only the latest keeps its rows.
+    /// Samples of its replay batches, in order of steps; only the latest keeps its rows.
     pub replay: Vec<ReplayLook>,
 }
 
-/// Where an arm stands.
+/// Status of an arm.
 #[derive(Clone, Debug, PartialEq)]
 pub enum ArmStatus {
-    /// Nothing of it has happened yet.
+    /// Not started.
     Waiting,
     /// Between its first and last step.
     Running,
-    /// Reached its end.
+    /// Reached the end of its last phase.
     Finished,
-    /// Ended early: the reason.
+    /// Ended early, for this reason.
     Failed(String),
-    /// Left out on resume: the reason.
+    /// Left out on resume, for this reason.
     Skipped(String),
 }
 
-/// Figures of [`super::Event::Progress`].
+/// Live figures of an [`Event::Progress`].
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Progress {
     /// NTP loss of the last new batch.
@@ -80,21 +93,21 @@ pub struct Progress {
     pub tokens_per_second: f64,
 }
 
-/// One [`super::Event::Evaluated`] of an arm.
+/// One [`Event::Evaluated`] of an arm.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Evaluation {
     /// Phase, from 0.
     pub phase: usize,
     /// Steps so far.
     pub step: u64,
-    /// Paid so far.
+    /// Cost so far.
     pub cost: Cost,
     /// One entry a dataset.
     pub scores: Vec<Score>,
 }
 
 impl ArmStatus {
-    /// One word, as in `summary.csv`.
+    /// The status in one word, as in `summary.csv`.
     pub fn word(&self) -> &'static str {
         match self {
             Self::Waiting => "waiting",
@@ -105,14 +118,14 @@ impl ArmStatus {
         }
     }
 
-    /// Whether nothing more will happen.
+    /// Whether the arm has ended.
     pub fn is_over(&self) -> bool {
         matches!(self, Self::Finished | Self::Failed(_) | Self::Skipped(_))
     }
 }
 
 impl ArmState {
-    /// An arm of which nothing has happened yet.
+    /// An arm that has not started.
     pub fn new(info: ArmInfo) -> Self {
         Self {
             info,
@@ -126,12 +139,12 @@ impl ArmState {
         }
     }
 
-    /// What it has paid up to its last evaluation.
+    /// Cost up to the last evaluation.
     pub fn cost(&self) -> Cost {
         self.evaluations.last().map(|e| e.cost).unwrap_or_default()
     }
 
-    /// Takes back everything reported after `step`.
+    /// Discards everything reported after `step`.
     fn rewind(&mut self, step: u64) {
         self.evaluations.retain(|e| e.step <= step);
         self.plugin_metrics.retain(|(at, _, _)| *at <= step);
@@ -147,7 +160,7 @@ impl ArmState {
         };
     }
 
-    /// A later evaluation at the same step replaces an earlier one, and whatever came after it.
+    /// Adds an evaluation, in place of earlier ones at the same or a later step.
     fn evaluated(&mut self, evaluation: Evaluation) {
         self.evaluations.retain(|e| e.step < evaluation.step);
         self.step = evaluation.step;
@@ -155,8 +168,8 @@ impl ArmState {
         self.evaluations.push(evaluation);
     }
 
-    /// A later figure of the same name and step replaces an earlier one in its place, so that a
-    /// plugin may say again after a resume what it said at the checkpoint.
+    /// Adds a number of the plugin, or replaces an earlier one of the same name and step, so that a
+    /// plugin may report again after a resume what it reported at the checkpoint.
     fn plugin_metric(&mut self, step: u64, name: &str, value: f64) {
         let same = self
             .plugin_metrics
@@ -170,7 +183,7 @@ impl ArmState {
         }
     }
 
-    /// A later look at the same step replaces an earlier one.
+    /// Adds a replay sample, in place of earlier ones at the same or a later step.
     fn replay_seen(&mut self, seen: &ReplayLook) {
         self.replay.retain(|look| look.step < seen.step);
         if let Some(last) = self.replay.last_mut() {
@@ -179,8 +192,8 @@ impl ArmState {
         self.replay.push(seen.clone());
     }
 
-    /// Something happened to an arm that was not thought to be over.
-    fn runs(&mut self) {
+    /// Marks a waiting arm as running.
+    fn mark_running(&mut self) {
         if self.status == ArmStatus::Waiting {
             self.status = ArmStatus::Running;
         }
@@ -188,7 +201,7 @@ impl ArmState {
 }
 
 impl Evaluation {
-    /// As an event of an arm.
+    /// The evaluation as an event of an arm.
     pub fn event(&self, arm: usize) -> Event {
         Event::Evaluated {
             arm,
@@ -201,7 +214,7 @@ impl Evaluation {
 }
 
 impl Progress {
-    /// As an event of an arm.
+    /// The progress as an event of an arm.
     pub fn event(&self, arm: usize, phase: usize, step: u64) -> Event {
         Event::Progress {
             arm,
@@ -216,7 +229,7 @@ impl Progress {
 }
 
 impl RunState {
-    /// Takes one more event into account. Events about arms nobody announced are passed over.
+    /// Applies one more event. Events about unknown arms are ignored.
     pub fn apply(&mut self, record: &Record) {
         let start = self.times.map_or(record.time, |(start, _)| start);
         self.times = Some((start, record.time));
@@ -245,7 +258,12 @@ impl RunState {
                 arm,
                 message,
             } => {
-                self.log.push((record.time, *level, *arm, message.clone()));
+                self.log.push(LogLine {
+                    time: record.time,
+                    level: *level,
+                    arm: *arm,
+                    message: message.clone(),
+                });
             }
             event => self.apply_to_arm(event),
         }
@@ -257,7 +275,7 @@ impl RunState {
         };
         match event {
             Event::PhaseStarted { phase, step, .. } => {
-                arm.runs();
+                arm.mark_running();
                 arm.phase = *phase;
                 arm.step = *step;
                 arm.progress = None;
@@ -271,7 +289,7 @@ impl RunState {
                 tokens_per_second,
                 ..
             } => {
-                arm.runs();
+                arm.mark_running();
                 arm.phase = phase;
                 arm.step = step;
                 arm.progress = Some(Progress {
@@ -288,7 +306,7 @@ impl RunState {
                 ref scores,
                 ..
             } => {
-                arm.runs();
+                arm.mark_running();
                 arm.evaluated(Evaluation {
                     phase,
                     step,
@@ -320,20 +338,40 @@ impl RunState {
         }
     }
 
-    /// Steps of a whole arm.
+    /// Whether the arms differ in their seeds.
+    pub fn has_several_seeds(&self) -> bool {
+        let mut seeds = self.arms.iter().map(|arm| arm.info.seed);
+        let first = seeds.next();
+        seeds.any(|seed| Some(seed) != first)
+    }
+
+    /// Name of an arm of the run for tables and messages, preceded by `#SEED` where the run has several
+    /// seeds.
+    pub fn arm_label(&self, arm: &ArmState) -> String {
+        let ArmInfo { name, seed, .. } = &arm.info;
+        if self.has_several_seeds() {
+            format!("#{seed} {name}")
+        } else {
+            name.clone()
+        }
+    }
+
+    /// Steps of one arm over all phases.
     pub fn total_steps(&self) -> u64 {
         self.phases.iter().map(|phase| phase.steps).sum()
     }
 
-    /// Steps of an arm that need no more work: those it did, or all where it is over.
+    /// Steps of an arm that need no more work: those done so far, or all once it has ended.
     pub fn steps_of(&self, arm: &ArmState) -> u64 {
-        match arm.status.is_over() {
-            true => self.total_steps(),
-            false => arm.step.min(self.total_steps()),
+        let total = self.total_steps();
+        if arm.status.is_over() {
+            total
+        } else {
+            arm.step.min(total)
         }
     }
 
-    /// Steps of all arms that need no more work, and steps of all arms.
+    /// Steps of all arms that need no more work, and the total steps of all arms.
     pub fn steps_done(&self) -> (u64, u64) {
         let done = self.arms.iter().map(|arm| self.steps_of(arm)).sum();
         (done, self.total_steps() * self.arms.len() as u64)
@@ -356,17 +394,17 @@ impl RunState {
         names
     }
 
-    /// Part a dataset plays in a phase.
+    /// Role of a dataset in a phase; one that no phase trains is old.
     pub fn role(&self, dataset: &str, phase: usize) -> Role {
-        if self.phases.get(phase).is_some_and(|p| p.dataset == dataset) {
+        let trains = |p: &PhaseInfo| p.dataset == dataset;
+        if self.phases.get(phase).is_some_and(trains) {
             Role::New
-        } else if self.phases.iter().skip(phase).any(|p| p.dataset == dataset) {
-            match self.phases.iter().take(phase).any(|p| p.dataset == dataset) {
-                true => Role::Old,
-                false => Role::Future,
-            }
-        } else {
+        } else if self.phases.iter().take(phase).any(trains)
+            || !self.phases.iter().skip(phase).any(trains)
+        {
             Role::Old
+        } else {
+            Role::Future
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Asking a worker in another process to stop in good order.
+//! The request to a worker process to stop cleanly.
 
 use std::fs;
 use std::io;
@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::{RunError, write_atomically};
 
-/// A request, in the run directory, that its worker stop at the next step with a checkpoint.
+/// A file in the run directory that asks the worker to stop at the next step, with a checkpoint.
 #[derive(Clone, Debug)]
 pub struct StopRequest {
     path: PathBuf,
@@ -19,19 +19,19 @@ impl StopRequest {
         }
     }
 
-    /// Whether somebody asked; one look at the file system, cheap enough for every step.
+    /// Whether a stop was requested; one look at the file system, cheap enough for every step.
     pub fn pending(&self) -> bool {
         fs::symlink_metadata(&self.path).is_ok()
     }
 
-    /// Asks the worker to stop.
+    /// Requests a stop.
     pub fn make(&self) -> Result<(), RunError> {
         write_atomically(&self.path, |w| {
             writeln!(w, "by process {}", std::process::id())
         })
     }
 
-    /// Forgets a request; a worker does so when it starts, once it holds the lock.
+    /// Removes the request; a worker does so when it starts, once it holds the lock.
     pub fn clear(&self) -> Result<(), RunError> {
         match fs::remove_file(&self.path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {

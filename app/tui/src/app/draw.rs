@@ -1,4 +1,4 @@
-//! How the lab is drawn around its screens: header, footer, what lies over the screen.
+//! Drawing of the lab around its screens: header, footer, and the overlay over the screen.
 
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
@@ -11,10 +11,10 @@ use super::super::widgets::text::{clip, wrap};
 use super::{App, SMALLEST, tab_of};
 
 impl App {
-    /// Draws everything.
+    /// Draws the whole terminal.
     pub fn draw(&self, frame: &mut Frame) {
         let area = frame.area();
-        if area.width < SMALLEST.0 || area.height < SMALLEST.1 {
+        if area.width < SMALLEST.width || area.height < SMALLEST.height {
             self.draw_too_small(frame, area);
         } else {
             self.draw_lab(frame, area);
@@ -26,7 +26,7 @@ impl App {
         let text = format!(
             "The lab needs {}×{}, this terminal has {}×{}. Make it larger, or leave with q. \
              Runs go on either way.",
-            SMALLEST.0, SMALLEST.1, area.width, area.height
+            SMALLEST.width, SMALLEST.height, area.width, area.height
         );
         let lines = wrap(&text, area.width.into());
         for (row, line) in area.rows().zip(lines) {
@@ -63,10 +63,9 @@ impl App {
 
     fn draw_overlay(&self, frame: &mut Frame, body: Rect) {
         let theme = self.theme;
-        let keys = |place: Place| {
-            let bindings = keymap::KEYMAP.iter().filter(move |b| b.place == place);
-            let keys: Vec<_> = bindings.map(|b| (b.keys[0].name(), b.long)).collect();
-            keys
+        let keys_of = |place: Place| -> Vec<(String, &str)> {
+            let bindings = keymap::KEYMAP.iter().filter(|b| b.place == place);
+            bindings.map(|b| (b.keys[0].name(), b.long)).collect()
         };
         match &self.overlay {
             Some(Overlay::Text(text, scroll)) => {
@@ -80,18 +79,18 @@ impl App {
             }
             Some(Overlay::AskStop(run)) => {
                 let text = format!("{run}: stop it at the next step? It can be resumed later.");
-                let keys = keys(Place::AskStop);
+                let keys = keys_of(Place::AskStop);
                 overlay::draw_box(frame, body, theme, "Stop the run?", &text, &keys);
             }
             Some(Overlay::AskQuit(runs)) => {
                 let text = format!("Still running:\n{}", runs.join("\n"));
-                let keys = keys(Place::AskQuit);
+                let keys = keys_of(Place::AskQuit);
                 overlay::draw_box(frame, body, theme, "Leave the lab", &text, &keys);
             }
             None => {}
         }
         if let Some((title, text)) = self.notices.front() {
-            let keys = keys(Place::Notice);
+            let keys = keys_of(Place::Notice);
             overlay::draw_box(frame, body, theme, title, text, &keys);
         }
     }

@@ -1,4 +1,4 @@
-//! The state of the lab: events change it, drawing reads it.
+//! The state of the terminal lab: events change it, drawing reads it.
 
 mod draw;
 
@@ -7,6 +7,7 @@ use std::mem;
 
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use forgetlab_study::run::RunStatus;
+use ratatui::layout::Size;
 use ratatui::style::Style;
 
 use super::event::{Command, Event, Reply};
@@ -20,24 +21,25 @@ use super::screens::runs::Runs;
 use super::screens::{Effects, Screen, arm, replay};
 use super::theme::Theme;
 
-/// Smallest terminal: columns, rows.
-const SMALLEST: (u16, u16) = (80, 24);
+/// Size of the smallest terminal the lab is drawn on.
+const SMALLEST: Size = Size::new(80, 24);
 
 /// Why the lab is left.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Exit {
-    /// Asked for by a key or a signal.
+    /// A key or a signal asked for it.
     Quit,
-    /// Nobody sees it any more.
+    /// The terminal is gone.
     TerminalGone,
-    /// It cannot go on.
+    /// An internal error.
     Fault(String),
 }
 
-/// The lab.
+/// State of the terminal lab.
 pub struct App {
     theme: Theme,
-    size: (u16, u16),
+    size: Size,
+    /// Seconds since the Unix epoch.
     now: f64,
     screen: Screen,
     new_run: NewRun,
@@ -46,22 +48,25 @@ pub struct App {
     compare: Compare,
     plugins: Plugins,
     overlay: Option<Overlay>,
-    /// Messages to be read, one after the other: title and text.
+    /// Messages to show, one after the other: title and text.
     notices: VecDeque<(&'static str, String)>,
-    /// Words for the footer, until the next key.
+    /// Text shown in the footer until the next key.
     hint: Option<String>,
-    /// Runs started or attached here that were live when last heard of.
+    /// Runs started or attached here whose last known status is live.
     mine: Vec<String>,
-    /// Runs whose stop has to be asked for before the lab is left.
+    /// Runs that are being asked to stop before the lab is left.
     stopping: Vec<String>,
+    /// Commands for the lab's thread, not sent yet.
     commands: Vec<Command>,
+    /// Whether the screen has to be redrawn.
     dirty: bool,
+    /// Reason to leave, once there is one.
     exit: Option<Exit>,
 }
 
 impl App {
-    /// A lab that knows nothing yet and asks for everything. With `watch`, opens on that run.
-    pub fn new(theme: Theme, size: (u16, u16), now: f64, watch: Option<String>) -> Self {
+    /// A lab with nothing loaded, which asks for the catalog and the runs. With `watch`, opens on that run.
+    pub fn new(theme: Theme, size: Size, now: f64, watch: Option<String>) -> Self {
         let mut app = Self {
             theme,
             size,
@@ -89,22 +94,22 @@ impl App {
         app
     }
 
-    /// What the lab is to be asked now.
+    /// Takes the commands given since the last call.
     pub fn take_commands(&mut self) -> Vec<Command> {
         mem::take(&mut self.commands)
     }
 
-    /// Whether something changed since the last call.
+    /// Whether the screen has to be redrawn since the last call.
     pub fn take_dirty(&mut self) -> bool {
         mem::take(&mut self.dirty)
     }
 
-    /// Whether time passing changes what is shown.
+    /// Whether the screen shows an elapsed time, which needs clock events.
     pub fn wants_clock(&self) -> bool {
         self.screen == Screen::Live && self.live.as_ref().is_some_and(Live::is_live)
     }
 
-    /// Why to leave, once it is time.
+    /// Reason to leave the lab, once there is one.
     pub fn exit(&self) -> Option<Exit> {
         self.exit.clone()
     }
@@ -114,15 +119,15 @@ impl App {
         &self.mine
     }
 
-    /// Takes an event.
+    /// Applies an event.
     pub fn update(&mut self, event: Event) {
         match event {
             Event::Key(key) => {
                 self.dirty = true;
                 self.key(key);
             }
-            Event::Resize(columns, rows) => {
-                self.size = (columns, rows);
+            Event::Resize(size) => {
+                self.size = size;
                 self.dirty = true;
             }
             Event::Clock(now) => {
@@ -135,7 +140,7 @@ impl App {
         }
     }
 
-    /// Where keys go.
+    /// The place whose key bindings apply now.
     fn place(&self) -> Place {
         if !self.notices.is_empty() {
             return Place::Notice;
@@ -154,8 +159,9 @@ impl App {
         }
     }
 
-    fn body(&self) -> (u16, u16) {
-        (self.size.0, self.size.1.saturating_sub(2))
+    /// Size of the screen between header and footer.
+    fn body(&self) -> Size {
+        Size::new(self.size.width, self.size.height.saturating_sub(2))
     }
 
     fn key(&mut self, key: KeyEvent) {
@@ -198,8 +204,8 @@ impl App {
                     Some(live) => arm::act(live, action, &mut effects),
                     None => effects.go = Some(Screen::Live),
                 },
-                Place::Runs => self.runs.act(action, body.1, &mut effects),
-                Place::Compare => self.compare.act(action, body.1, &mut effects),
+                Place::Runs => self.runs.act(action, body.height, &mut effects),
+                Place::Compare => self.compare.act(action, body.height, &mut effects),
                 Place::Plugins => self.plugins.act(action, body),
                 Place::Notice => drop(self.notices.pop_front()),
                 Place::Text | Place::AskStop | Place::AskQuit => self.act_on_overlay(action),
@@ -208,6 +214,7 @@ impl App {
         self.apply(effects);
     }
 
+    /// The tab `by` places after the current one, in a circle.
     fn neighbour(&self, by: usize) -> Screen {
         const TABS: [Screen; 4] = [Screen::NewRun, Screen::Live, Screen::Runs, Screen::Plugins];
         let at = TABS.iter().position(|tab| *tab == tab_of(self.screen));
@@ -263,7 +270,7 @@ impl App {
     }
 
     fn act_on_overlay(&mut self, action: Action) {
-        let page = isize::from(self.body().1.saturating_sub(3) as i16);
+        let page = isize::from(self.body().height.saturating_sub(3) as i16);
         match (action, self.overlay.clone()) {
             (Action::Back, _) => self.overlay = None,
             (Action::Up, _) => self.scroll_text(-1),
@@ -290,9 +297,10 @@ impl App {
     }
 
     fn scroll_text(&mut self, by: isize) {
-        let (width, height) = (usize::from(self.body().0), usize::from(self.body().1));
+        let body = self.body();
+        let height = usize::from(body.height);
         let lines = match &self.overlay {
-            Some(Overlay::Text(text, _)) => self.text_lines(text, width).len(),
+            Some(Overlay::Text(text, _)) => self.text_lines(text, body.width.into()).len(),
             _ => return,
         };
         let most = lines.saturating_sub(height.saturating_sub(2));
@@ -327,21 +335,22 @@ impl App {
         }
     }
 
-    /// Remembers whether a run that matters here is live.
-    fn heard(&mut self, run: &str, status: RunStatus) {
+    /// Records whether a run started or attached here is live.
+    fn note_status(&mut self, run: &str, status: RunStatus) {
         self.mine.retain(|name| name != run);
         if status == RunStatus::Live {
             self.mine.push(run.to_string());
         }
     }
 
-    fn problem(&mut self, title: &'static str, text: String) {
+    /// Shows a message.
+    fn notify(&mut self, title: &'static str, text: String) {
         self.notices.push_back((title, text));
     }
 
     fn reply(&mut self, reply: Reply) {
         let was_dirty = std::mem::replace(&mut self.dirty, true);
-        // "starting…" is over once it is answered; news of the run watched answers nothing.
+        // A reply ends a hint such as "starting…", unless it is only an update of what is followed.
         if !matches!(reply, Reply::Feed { .. } | Reply::Runs(_)) {
             self.hint = None;
         }
@@ -360,7 +369,7 @@ impl App {
             }
             Reply::Feed { run, first, update } => {
                 if let Ok(update) = &update {
-                    self.heard(&run, update.status);
+                    self.note_status(&run, update.status);
                 }
                 let shown = self.live.as_mut().filter(|live| live.run == run);
                 if let Some(live) = shown {
@@ -372,22 +381,22 @@ impl App {
                 self.new_run.starting = false;
                 match result {
                     Ok(run) => {
-                        self.heard(&run, RunStatus::Live);
+                        self.note_status(&run, RunStatus::Live);
                         if self.screen == Screen::NewRun {
                             self.open(run);
                         } else {
                             self.hint = Some(format!("{run} was started"));
                         }
                     }
-                    Err(error) => self.problem("The run could not be started", error),
+                    Err(error) => self.notify("The run could not be started", error),
                 }
             }
             Reply::Resumed(run, result) => match result {
                 Ok(()) => {
-                    self.heard(&run, RunStatus::Live);
+                    self.note_status(&run, RunStatus::Live);
                     self.open(run);
                 }
-                Err(error) => self.problem("The run could not be resumed", error),
+                Err(error) => self.notify("The run could not be resumed", error),
             },
             Reply::Stopping(run, result) => self.stop_asked(&run, result),
             Reply::Compared(runs) => {
@@ -396,9 +405,9 @@ impl App {
             }
             Reply::Exported(Ok(paths)) => {
                 let paths: Vec<String> = paths.iter().map(|p| p.display().to_string()).collect();
-                self.problem("Written", paths.join("\n"));
+                self.notify("Written", paths.join("\n"));
             }
-            Reply::Exported(Err(error)) => self.problem("Not everything could be written", error),
+            Reply::Exported(Err(error)) => self.notify("Not everything could be written", error),
             Reply::Fault(fault) => self.exit = Some(Exit::Fault(fault)),
         }
     }
@@ -415,7 +424,7 @@ impl App {
             }
             Err(error) => {
                 self.stopping.clear();
-                return self.problem("The run could not be stopped", error);
+                return self.notify("The run could not be stopped", error);
             }
         }
         if leaving && self.stopping.is_empty() {
@@ -424,7 +433,7 @@ impl App {
     }
 }
 
-/// The tab under which a screen stands.
+/// The tab that a screen belongs to.
 fn tab_of(screen: Screen) -> Screen {
     match screen {
         Screen::Arm => Screen::Live,

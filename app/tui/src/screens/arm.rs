@@ -16,7 +16,7 @@ use crate::widgets::text::{clip, count, nats, seconds, wrap};
 use super::live::Live;
 use super::{Effects, Screen};
 
-/// Takes a key.
+/// Applies a key's action.
 pub fn act(live: &mut Live, action: Action, effects: &mut Effects) {
     let arms = live.state.arms.len().max(1);
     match action {
@@ -108,25 +108,27 @@ fn dataset_table<'a>(live: &Live, arm: &ArmState, theme: Theme, names: &[&str]) 
     header.push(Text::raw("change"));
     let header = Row::new(header).style(theme.heading());
     let rows = names.iter().enumerate().map(|(index, name)| {
-        let label = format!("{} {name}", theme.marker(index));
-        let label = Text::from(Line::styled(label, theme.series(index)));
+        let label = Text::from(Line::styled(
+            format!("{} {name}", theme.marker(index)),
+            theme.series(index),
+        ));
         let last = arm.evaluations.last();
         let Some((last, score)) = last.and_then(|e| Some((e, e.score(name)?))) else {
             return Row::new(vec![label, Text::raw("·")]);
         };
         let start = arm.start(phases, name, last).and_then(|e| e.score(name));
-        let change = [Metric::Accuracy, Metric::Ntp]
-            .into_iter()
-            .find_map(|metric| {
-                let change = figures::change(arm, phases, last, name, metric)?;
-                Some(figure(metric, Some(change)))
-            });
         let (role, word) = match score.role {
             Role::Old => ("old", "forgot"),
             Role::New => ("new", "learned"),
             Role::Future => ("future", ""),
         };
-        let change = change.map_or(String::new(), |change| format!("{word} {change}"));
+        let change = [Metric::Accuracy, Metric::Ntp]
+            .into_iter()
+            .find_map(|metric| {
+                let change = figures::change(arm, phases, last, name, metric)?;
+                Some(format!("{word} {}", figure(metric, Some(change))))
+            })
+            .unwrap_or_default();
         let now = |metric: Metric| right(figure(metric, metric.of(score)));
         let was = |metric: Metric| right(figure(metric, start.and_then(|s| metric.of(s))));
         Row::new(vec![
@@ -153,7 +155,7 @@ fn dataset_table<'a>(live: &Live, arm: &ArmState, theme: Theme, names: &[&str]) 
     Table::new(rows, widths).header(header).column_spacing(1)
 }
 
-/// Live figures, costs, plugin metrics, and why it failed.
+/// Why the arm failed, live progress, cost and plugin metrics, as lines.
 fn facts<'a>(arm: &ArmState, theme: Theme, width: usize) -> Vec<Line<'a>> {
     let mut lines = Vec::new();
     if let ArmStatus::Failed(reason) | ArmStatus::Skipped(reason) = &arm.status {

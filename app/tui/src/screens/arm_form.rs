@@ -10,7 +10,7 @@ use crate::keymap::Action;
 use crate::lab::{ArmChoice, Plugin};
 use crate::theme::Theme;
 use crate::widgets::form::{self, Field, Input, Setting};
-use crate::widgets::text::{scroll_to, wrap};
+use crate::widgets::text::{StyledLines, scroll_to};
 
 const STRATEGY: usize = 0;
 const OBJECTIVE: usize = 1;
@@ -18,18 +18,20 @@ const COEFF: usize = 2;
 /// Fields before the strategy's own.
 const COMMON: usize = 3;
 
+/// Objectives of a strategy that replays, or does not.
 fn objectives(replays: bool) -> &'static [Option<Objective>] {
-    match replays {
-        true => &[
+    if replays {
+        &[
             Some(Objective::Kl),
             Some(Objective::Ntp),
             Some(Objective::Replace),
-        ],
-        false => &[None, Some(Objective::KlNew)],
+        ]
+    } else {
+        &[None, Some(Objective::KlNew)]
     }
 }
 
-/// An arm as the command line writes it, settings behind it.
+/// An arm as on the command line, followed by its settings.
 pub fn arm_words(arm: &ArmChoice) -> String {
     let mut words = arm.strategy.clone();
     if let Some(objective) = arm.objective {
@@ -44,10 +46,10 @@ pub fn arm_words(arm: &ArmChoice) -> String {
     words
 }
 
-/// The form.
+/// State of the form.
 #[derive(Debug)]
 pub struct ArmForm {
-    /// Which arm is being edited; `None` for a new one.
+    /// Index of the arm being edited; `None` for a new one.
     pub index: Option<usize>,
     plugins: Vec<Plugin>,
     coeff_default: f64,
@@ -93,7 +95,7 @@ impl ArmForm {
         self.plugins.get(chosen(&self.fields[STRATEGY]))
     }
 
-    /// Makes the fields that depend on the strategy.
+    /// Sets the fields that depend on the strategy, filled in from `arm`.
     fn rebuild(&mut self, arm: &ArmChoice) {
         let Some(plugin) = self.plugin() else {
             return;
@@ -105,15 +107,11 @@ impl ArmForm {
             .map(|choice| choice.map_or("none", Objective::name));
         let objective = Field {
             label: "objective".into(),
-            help: match plugin.replays {
-                true => {
-                    "kl: stay near the starting model on replayed data. ntp: train on it. \
-                         replace: replayed rows take the place of new ones."
-                }
-                false => {
-                    "none: plain finetuning. kl-new: stay near the starting model on the \
-                          new data."
-                }
+            help: if plugin.replays {
+                "kl: stay near the starting model on replayed data. ntp: train on it. \
+                 replace: replayed rows take the place of new ones."
+            } else {
+                "none: plain finetuning. kl-new: stay near the starting model on the new data."
             }
             .into(),
             input: Input::Choice {
@@ -132,14 +130,11 @@ impl ArmForm {
             error: None,
         };
         self.settings = form::settings(&plugin.schema);
-        let own = self
-            .settings
-            .iter()
-            .map(|setting| setting.field(&arm.settings));
-        let own: Vec<Field> = own.collect();
         self.fields.truncate(1);
         self.fields.extend([objective, coeff]);
-        self.fields.extend(own);
+        let settings = self.settings.iter();
+        self.fields
+            .extend(settings.map(|setting| setting.field(&arm.settings)));
     }
 
     fn objective(&self) -> Option<Objective> {
@@ -150,12 +145,12 @@ impl ArmForm {
             .flatten()
     }
 
-    /// Whether the coefficient means anything.
+    /// Whether the objective has a coefficient.
     fn has_coeff(&self) -> bool {
         self.objective().is_some()
     }
 
-    /// Takes a key; returns the arm when it is accepted.
+    /// Applies a key's action; returns the arm when it is accepted.
     pub fn act(&mut self, action: Action) -> Option<ArmChoice> {
         match action {
             Action::Up => self.move_focus(-1),
@@ -170,7 +165,7 @@ impl ArmForm {
         None
     }
 
-    /// Takes a typed character.
+    /// Applies a typed character.
     pub fn typed(&mut self, c: char) {
         if self.fields[self.focus].typed(c) {
             self.changed();
@@ -199,7 +194,7 @@ impl ArmForm {
         let _ = self.check();
     }
 
-    /// The arm, or `None` with the wrong fields marked.
+    /// The arm as filled in; `None`, with the invalid fields marked, if there are such.
     fn check(&mut self) -> Option<ArmChoice> {
         let strategy = self.plugin()?.name.clone();
         let objective = self.objective();
@@ -251,8 +246,8 @@ impl ArmForm {
         frame.render_widget(Line::styled(text, theme.heading()), title);
         let labels = self.fields.iter().map(|field| field.label.chars().count());
         let label_width = labels.max().unwrap_or(0).min(28);
-        let shown = self.fields.iter().enumerate();
-        let shown: Vec<_> = shown
+        let numbered = self.fields.iter().enumerate();
+        let shown: Vec<_> = numbered
             .filter(|(i, _)| *i != COEFF || self.has_coeff())
             .collect();
         let at = shown
@@ -269,7 +264,7 @@ impl ArmForm {
     }
 }
 
-/// What the focused field means, and what is wrong with it.
+/// Description of the focused field, and its error if it is invalid.
 struct HelpText<'a>(&'a ArmForm, Theme);
 
 impl ratatui::widgets::Widget for HelpText<'_> {
@@ -277,27 +272,25 @@ impl ratatui::widgets::Widget for HelpText<'_> {
         let HelpText(form, theme) = self;
         let width = usize::from(area.width);
         let field = &form.fields[form.focus];
-        let mut lines: Vec<(String, Style)> = Vec::new();
-        let mut say = |text: &str, style: Style| {
-            lines.extend(wrap(text, width).into_iter().map(|line| (line, style)));
-        };
+        let mut lines = StyledLines::new(width);
         if let Some(error) = &field.error {
-            say(error, theme.bad());
+            lines.add(error, theme.bad());
         }
         let help = match (form.focus, form.plugin()) {
             (STRATEGY, Some(plugin)) => plugin.summary.as_str(),
             _ => field.help.as_str(),
         };
-        say(help, Style::new());
+        lines.add(help, Style::new());
         if form.settings.is_empty() && form.focus == STRATEGY {
-            say("It has no settings of its own.", theme.dim());
+            lines.add("It has no settings of its own.", theme.dim());
         }
-        for (row, (line, style)) in area.rows().zip(&lines) {
-            buf.set_string(row.x, row.y, line, *style);
+        for (row, (line, style)) in area.rows().zip(lines.finish()) {
+            buf.set_string(row.x, row.y, line, style);
         }
     }
 }
 
+/// Index of the chosen option of a field.
 fn chosen(field: &Field) -> usize {
     match &field.input {
         Input::Choice { at, .. } => *at,

@@ -1,4 +1,4 @@
-//! Several runs in one table, an arm a row.
+//! The comparison of several runs in one table, one row per arm.
 
 use forgetlab_study::run::{ArmState, RunState};
 use ratatui::Frame;
@@ -14,7 +14,7 @@ use crate::widgets::text::{clip, plural};
 
 use super::{Effects, Screen, step};
 
-/// The comparison.
+/// State of the comparison.
 #[derive(Debug, Default)]
 pub struct Compare {
     runs: Vec<(String, Result<RunState, String>)>,
@@ -24,7 +24,7 @@ pub struct Compare {
 }
 
 impl Compare {
-    /// A comparison of whole runs.
+    /// A comparison of runs, each with its name.
     pub fn new(runs: Vec<(String, Result<RunState, String>)>) -> Self {
         Self {
             runs,
@@ -48,7 +48,7 @@ impl Compare {
         order.into_iter().map(|index| rows[index]).collect()
     }
 
-    /// Takes a key; `height` is the body's.
+    /// Applies a key's action; `height` is the body's.
     pub fn act(&mut self, action: Action, height: u16, effects: &mut Effects) {
         let rows = self.rows().len();
         let page = height.saturating_sub(4).max(1) as isize;

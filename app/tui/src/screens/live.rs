@@ -1,9 +1,9 @@
-//! One run, every arm side by side: a panel of curves an arm, and the table below.
+//! The watched run: one panel of curves per arm, side by side, and the table of arms below.
 
 use forgetlab_study::report::verdict;
-use forgetlab_study::run::{ArmState, ArmStatus, Level, Role, RunState, RunStatus};
+use forgetlab_study::run::{ArmState, ArmStatus, Level, LogLine, Role, RunState, RunStatus};
 use ratatui::Frame;
-use ratatui::layout::{Constraint, Layout, Rect};
+use ratatui::layout::{Constraint, Layout, Rect, Size};
 use ratatui::style::Style;
 use ratatui::text::{Line, Span};
 
@@ -13,39 +13,39 @@ use crate::keymap::Action;
 use crate::lab::FeedUpdate;
 use crate::theme::Theme;
 use crate::widgets::arm_table::{self, ArmTable, Sort};
-use crate::widgets::chart::{Chart, Series};
+use crate::widgets::chart::{Chart, Range, Series};
 use crate::widgets::text::{clip, seconds};
 
 use super::{Effects, Screen};
 
-/// Smallest panel whose curves can be read: columns, rows.
-const PANEL: (u16, u16) = (38, 6);
+/// Size of the smallest panel whose curves can be read.
+const PANEL: Size = Size::new(38, 6);
 
-/// The run being watched.
+/// State of the watched run's screens.
 #[derive(Debug)]
 pub struct Live {
     /// Name of the run.
     pub run: String,
-    /// What is known of it.
+    /// State of the run, from the records so far.
     pub state: RunState,
-    /// Where it stands; `None` until its first news.
+    /// Status of the run; `None` until the first update.
     pub status: Option<RunStatus>,
-    /// Why it cannot be read (any more).
+    /// Why the run cannot be read (any more), if it cannot.
     pub problem: Option<String>,
-    /// What the curves show.
+    /// Metric of the curves.
     pub metric: Metric,
     /// Order of the table.
     pub sort: Sort,
-    /// Whether tasks still to come have curves.
+    /// Whether future datasets have curves.
     pub future: bool,
-    /// Arm under the cursor, as the run has them.
+    /// Index of the arm under the cursor.
     pub arm: usize,
-    /// Lines between the end of an arm's log and what is shown of it.
+    /// Number of lines at the end of an arm's log that are scrolled out of sight.
     pub log_back: usize,
 }
 
 impl Live {
-    /// A run of which nothing is known yet.
+    /// A run that has not been read yet.
     pub fn new(run: String) -> Self {
         Self {
             run,
@@ -60,7 +60,7 @@ impl Live {
         }
     }
 
-    /// Takes news of the run.
+    /// Applies an update of the run.
     pub fn feed(&mut self, first: bool, update: Result<FeedUpdate, String>) {
         match update {
             Ok(update) => {
@@ -78,13 +78,13 @@ impl Live {
         }
     }
 
-    /// Whether a worker is at it.
+    /// Whether a worker is running it.
     pub fn is_live(&self) -> bool {
         self.status == Some(RunStatus::Live) && self.problem.is_none()
     }
 
-    /// Takes a key on the screen of all arms.
-    pub fn act(&mut self, action: Action, body: (u16, u16), effects: &mut Effects) {
+    /// Applies a key's action on the screen of all arms.
+    pub fn act(&mut self, action: Action, body: Size, effects: &mut Effects) {
         match action {
             Action::Up => self.move_cursor(-1),
             Action::Down => self.move_cursor(1),
@@ -130,14 +130,14 @@ impl Live {
             .unwrap_or(0);
     }
 
-    fn turn_page(&mut self, by: isize, body: (u16, u16)) {
-        let parts = self.parts(Rect::new(0, 0, body.0, body.1));
-        let (columns, rows) = grid(self.state.arms.len(), parts[2]);
-        let page = (columns * rows) as isize;
+    fn turn_page(&mut self, by: isize, body: Size) {
+        let parts = self.parts(Rect::new(0, 0, body.width, body.height));
+        let grid = Grid::fitting(self.state.arms.len(), parts[2]);
+        let page = grid.cells() as isize;
         self.arm = super::step(self.arm, by * page, self.state.arms.len());
     }
 
-    /// State of the run, what needs attention, panels, legend, table.
+    /// The areas of the headline, the attention line, the panels, the legend and the table.
     fn parts(&self, area: Rect) -> [Rect; 5] {
         let attention = u16::from(self.attention().is_some());
         let free = area.height.saturating_sub(3 + attention);
@@ -152,7 +152,7 @@ impl Live {
         .areas(area)
     }
 
-    /// The one thing to read first, if there is one.
+    /// The most important message of the run, if there is one, and whether it is an error.
     fn attention(&self) -> Option<(String, bool)> {
         if let Some(problem) = &self.problem {
             return Some((format!("cannot be read: {problem}"), true));
@@ -169,22 +169,22 @@ impl Live {
             }
             _ => {}
         }
-        let last = self.state.log.iter().rfind(|line| line.1 != Level::Info)?;
-        let arm = last.2.and_then(|arm| self.state.arms.get(arm));
-        let arm = arm.map_or(String::new(), |arm| format!("{}: ", arm.info.name));
-        let count = self
-            .state
-            .log
-            .iter()
-            .filter(|line| line.1 != Level::Info)
-            .count();
-        let log = match count {
+        let problems = self.state.log.iter().filter(|l| l.level != Level::Info);
+        let last = problems.clone().next_back()?;
+        let log = match problems.count() {
             1 => "(l: log)".to_string(),
             count => format!("(l: log, {count} such)"),
         };
         let room = 76usize.saturating_sub(log.len());
-        let text = clip(&format!("{arm}{}", last.3), room);
-        Some((format!("{text} {log}"), last.1 == Level::Error))
+        let text = format!("{}{}", self.arm_prefix(last), last.message);
+        let text = format!("{} {log}", clip(&text, room));
+        Some((text, last.level == Level::Error))
+    }
+
+    /// Name of a log line's arm, followed by a colon; empty where it is about none.
+    fn arm_prefix(&self, line: &LogLine) -> String {
+        let arm = line.arm.and_then(|arm| self.state.arms.get(arm));
+        arm.map_or_else(String::new, |arm| format!("{}: ", arm.info.name))
     }
 
     /// Draws all arms.
@@ -263,7 +263,7 @@ impl Live {
         ])
     }
 
-    /// Which curve is whose, and what they show.
+    /// The legend: the metric, and marker and name of every dataset.
     pub fn legend(&self, theme: Theme, width: usize) -> Line<'_> {
         let metric = match self.metric {
             Metric::Accuracy => "accuracy:",
@@ -286,24 +286,23 @@ impl Live {
 
     fn draw_panels(&self, frame: &mut Frame, area: Rect, theme: Theme) {
         let arms = &self.state.arms;
-        let (columns, rows) = grid(arms.len(), area);
-        let page = columns * rows;
+        let grid = Grid::fitting(arms.len(), area);
+        let page = grid.cells();
         let first = self.arm / page * page;
         let range = self.range(arms.iter());
         for slot in 0..page.min(arms.len() - first) {
             let index = first + slot;
-            let cell = cell(area, (columns, rows), slot);
+            let cell = grid.cell(area, slot);
             let arm = &arms[index];
             let title = self.panel_title(theme, index, usize::from(cell.width));
             frame.render_widget(self.chart(theme, arm, title, range), cell);
         }
     }
 
-    /// Which of several pages of panels is shown.
+    /// The number of the page of panels, if there are several.
     fn page(&self, panels: Rect) -> Option<String> {
         let count = self.state.arms.len();
-        let (columns, rows) = grid(count, panels);
-        let page = columns * rows;
+        let page = Grid::fitting(count, panels).cells();
         let pages = count.div_ceil(page);
         (pages > 1).then(|| format!(" PgUp/Dn: page {} of {pages}", self.arm / page + 1))
     }
@@ -325,9 +324,10 @@ impl Live {
         };
         let room = width.saturating_sub(number.len() + words.len() + 2);
         let name = clip(&arm_table::arm_name(&self.state, arm), room);
-        let style = match index == self.arm {
-            true => theme.heading().patch(theme.selected()),
-            false => theme.heading(),
+        let style = if index == self.arm {
+            theme.heading().patch(theme.selected())
+        } else {
+            theme.heading()
         };
         Line::from(vec![
             Span::styled(format!("{number}{name}"), style),
@@ -342,7 +342,7 @@ impl Live {
         theme: Theme,
         arm: &'a ArmState,
         title: Line<'a>,
-        range: (f64, f64),
+        range: Range,
     ) -> Chart<'a> {
         let names = self.state.datasets();
         let series = names.iter().enumerate().map(|(index, name)| Series {
@@ -350,11 +350,11 @@ impl Live {
             points: self.points(arm, name),
         });
         let mut end = 0;
-        let phases = self.state.phases.iter().map(|phase| {
+        let mut phases = Vec::new();
+        for phase in &self.state.phases {
             end += phase.steps;
-            (phase.dataset.as_str(), end)
-        });
-        let phases: Vec<_> = phases.collect();
+            phases.push((phase.dataset.as_str(), end));
+        }
         let note = match &arm.status {
             ArmStatus::Failed(reason) => Some(reason.as_str()),
             ArmStatus::Skipped(reason) => Some(reason.as_str()),
@@ -382,72 +382,94 @@ impl Live {
         arm.evaluations.iter().map(point).collect()
     }
 
-    /// Lowest and highest value of the axis that these arms share.
-    pub fn range<'a>(&self, arms: impl Iterator<Item = &'a ArmState>) -> (f64, f64) {
+    /// Range of the value axis that these arms share.
+    pub fn range<'a>(&self, arms: impl Iterator<Item = &'a ArmState>) -> Range {
         if self.metric == Metric::Accuracy {
-            return (0.0, 1.0);
+            return Range {
+                low: 0.0,
+                high: 1.0,
+            };
         }
         let scores = arms
             .flat_map(|arm| &arm.evaluations)
             .flat_map(|e| &e.scores);
         let shown = scores.filter(|s| self.future || s.role != Role::Future);
         let highest = shown.filter_map(|s| self.metric.of(s)).fold(0.0, f64::max);
-        (0.0, if highest > 0.0 { highest } else { 1.0 })
+        Range {
+            low: 0.0,
+            high: if highest > 0.0 { highest } else { 1.0 },
+        }
     }
 
-    /// The run's log, oldest first: time since the start, level, arm and text.
+    /// Lines of the run's log, oldest first: time since the start, level, arm and text. With `arm`, only
+    /// those of this arm, without its name.
     pub fn log_lines(&self, theme: Theme, arm: Option<usize>) -> Vec<(String, Style)> {
         let start = self.state.times.map_or(0.0, |times| times.0);
-        let wanted = self.state.log.iter().filter(|line| match arm {
-            Some(_) => line.2 == arm,
-            None => true,
-        });
-        let line = |(time, level, of, text): &(f64, Level, Option<usize>, String)| {
-            let (word, style) = match level {
+        let wanted = |line: &&LogLine| arm.is_none() || line.arm == arm;
+        let write = |line: &LogLine| {
+            let (word, style) = match line.level {
                 Level::Info => ("", Style::new()),
                 Level::Warn => ("warning: ", theme.warn()),
                 Level::Error => ("error: ", theme.bad()),
             };
-            let name = of
-                .filter(|_| arm.is_none())
-                .and_then(|of| self.state.arms.get(of));
-            let name = name.map_or(String::new(), |arm| format!("{}: ", arm.info.name));
-            (
-                format!("{} {word}{name}{text}", seconds(time - start)),
-                style,
-            )
+            let name = if arm.is_none() {
+                self.arm_prefix(line)
+            } else {
+                String::new()
+            };
+            let time = seconds(line.time - start);
+            (format!("{time} {word}{name}{}", line.message), style)
         };
-        wanted.map(line).collect()
+        self.state.log.iter().filter(wanted).map(write).collect()
     }
 }
 
-/// Columns and rows of panels: all of `count` where they fit, as near to square as may be.
-fn grid(count: usize, area: Rect) -> (usize, usize) {
-    let most_columns = usize::from(area.width / PANEL.0).max(1);
-    let most_rows = usize::from(area.height / PANEL.1).max(1);
-    let fits = (1..=most_columns)
-        .map(|columns| (columns, count.div_ceil(columns).max(1)))
-        .filter(|(_, rows)| *rows <= most_rows);
-    // A character is about twice as high as wide, and a curve reads best twice as wide as high.
-    let size = |&(columns, rows): &(usize, usize)| {
-        (usize::from(area.width) / columns).min(4 * usize::from(area.height) / rows)
-    };
-    fits.max_by_key(size).unwrap_or((most_columns, most_rows))
+/// Columns and rows of panels.
+#[derive(Clone, Copy)]
+struct Grid {
+    columns: usize,
+    rows: usize,
 }
 
-/// Place of panel `slot` of a grid.
-fn cell(area: Rect, (columns, rows): (usize, usize), slot: usize) -> Rect {
-    let (x, y) = ((slot % columns) as u16, (slot / columns) as u16);
-    let (columns, rows) = (columns as u16, rows as u16);
-    let left = area.width * x / columns;
-    let right = area.width * (x + 1) / columns;
-    let top = area.height * y / rows;
-    let bottom = area.height * (y + 1) / rows;
-    Rect {
-        x: area.x + left,
-        y: area.y + top,
-        // A gap between neighbours.
-        width: (right - left).saturating_sub(u16::from(x + 1 < columns)),
-        height: bottom - top,
+impl Grid {
+    /// The grid with the largest panels that holds `count` of them, or as many as fit.
+    fn fitting(count: usize, area: Rect) -> Self {
+        let most = Self {
+            columns: usize::from(area.width / PANEL.width).max(1),
+            rows: usize::from(area.height / PANEL.height).max(1),
+        };
+        let fits = (1..=most.columns)
+            .map(|columns| Self {
+                columns,
+                rows: count.div_ceil(columns).max(1),
+            })
+            .filter(|grid| grid.rows <= most.rows);
+        // A character is about twice as high as wide, and a curve reads best twice as wide as high.
+        let size = |grid: &Self| {
+            (usize::from(area.width) / grid.columns).min(4 * usize::from(area.height) / grid.rows)
+        };
+        fits.max_by_key(size).unwrap_or(most)
+    }
+
+    /// Number of panels.
+    fn cells(self) -> usize {
+        self.columns * self.rows
+    }
+
+    /// Area of panel `slot`, counted row by row.
+    fn cell(self, area: Rect, slot: usize) -> Rect {
+        let (x, y) = ((slot % self.columns) as u16, (slot / self.columns) as u16);
+        let (columns, rows) = (self.columns as u16, self.rows as u16);
+        let left = area.width * x / columns;
+        let right = area.width * (x + 1) / columns;
+        let top = area.height * y / rows;
+        let bottom = area.height * (y + 1) / rows;
+        Rect {
+            x: area.x + left,
+            y: area.y + top,
+            // A gap between neighbours.
+            width: (right - left).saturating_sub(u16::from(x + 1 < columns)),
+            height: bottom - top,
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! One file a screen: its state, what keys do to it, how it is drawn.
+//! The screens, one file each: state, keys, drawing.
 
 pub mod arm;
 pub mod arm_form;
@@ -12,24 +12,24 @@ pub mod runs;
 
 use super::event::Command;
 
-/// The screens.
+/// A screen of the lab.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Screen {
     /// Form of a new run.
     NewRun,
     /// Run being watched.
     Live,
-    /// One arm of it.
+    /// One arm of that run.
     Arm,
     /// List of runs.
     Runs,
     /// Comparison of runs.
     Compare,
-    /// Plugins.
+    /// List of plugins.
     Plugins,
 }
 
-/// What a screen asks for when a key was pressed.
+/// What a screen asks the lab to do after a key press.
 #[derive(Debug, Default)]
 pub struct Effects {
     /// Commands for the lab.
@@ -38,11 +38,11 @@ pub struct Effects {
     pub go: Option<Screen>,
     /// Run to open.
     pub open: Option<String>,
-    /// Run about which to ask whether to stop it.
+    /// Run to stop if the user confirms.
     pub ask_stop: Option<String>,
-    /// Words for the footer, until the next key.
+    /// Text to show in the footer until the next key.
     pub hint: Option<String>,
-    /// Something that has to be read.
+    /// Message to show until it is closed.
     pub notice: Option<String>,
     /// Show the log.
     pub log: bool,

@@ -1,4 +1,4 @@
-//! What lies over a screen: help, log, messages and questions.
+//! Overlays of a screen: help, log, replay, messages and questions.
 
 use forgetlab_study::report::{FORGETS, KEEPS};
 use ratatui::Frame;
@@ -11,29 +11,29 @@ use crate::keymap::{Binding, KEYMAP, Place};
 use crate::theme::Theme;
 use crate::widgets::text::wrap;
 
-/// A text to scroll through.
+/// A text that can be scrolled.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Text {
     /// The help, opened from this place.
     Help(Place),
     /// The log of the run being watched.
     Log,
-    /// What the arm under the cursor replays.
+    /// Replay samples of the arm under the cursor.
     Replay,
 }
 
-/// What lies over the screen.
+/// An overlay of the screen.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Overlay {
-    /// A text and its first line shown.
+    /// A text, and the index of the first line shown.
     Text(Text, usize),
-    /// Whether to stop this run.
+    /// The question whether to stop this run.
     AskStop(String),
-    /// What to do with these live runs on leaving.
+    /// The question what to do with these live runs when leaving.
     AskQuit(Vec<String>),
 }
 
-/// The help: how to read the screen, then the keys, those of `from` first.
+/// Lines of the help: the keys, those of `from` first, then how to read the screen.
 pub fn help_lines(theme: Theme, from: Place, width: usize) -> Vec<(String, Style)> {
     let mut lines = Vec::new();
     let places = [from, Place::Everywhere].into_iter();
@@ -113,7 +113,7 @@ pub fn draw_box(
         .into_iter()
         .map(Line::raw)
         .collect();
-    // However long the message, the way out of it is shown.
+    // However long the message, the keys are shown.
     let room = usize::from(area.height).saturating_sub(4 + keys.len());
     if lines.len() > room {
         lines.truncate(room.saturating_sub(1));

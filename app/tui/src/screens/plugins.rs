@@ -1,7 +1,7 @@
-//! Strategy plugins: what they do, what they can be set to, why some were refused.
+//! The list of strategy plugins, with their settings and why some were rejected.
 
 use ratatui::Frame;
-use ratatui::layout::{Constraint, Layout, Rect};
+use ratatui::layout::{Constraint, Layout, Rect, Size};
 use ratatui::style::Style;
 use ratatui::text::Line;
 
@@ -13,10 +13,10 @@ use crate::widgets::text::{clip, scroll_to, wrap};
 
 use super::step;
 
-/// The list and its description.
+/// State of the list.
 #[derive(Debug, Default)]
 pub struct Plugins {
-    /// Plugins found; `None` until they are.
+    /// Plugins found; `None` until they are loaded.
     pub list: Option<Result<Vec<Plugin>, String>>,
     cursor: usize,
     scroll: usize,
@@ -31,29 +31,24 @@ impl Plugins {
         }
     }
 
-    /// Takes a key; `body` is the screen's size.
-    pub fn act(&mut self, action: Action, body: (u16, u16)) {
+    /// Applies a key's action; `body` is the screen's size.
+    pub fn act(&mut self, action: Action, body: Size) {
         let len = self.found().len();
         match action {
             Action::Up => (self.cursor, self.scroll) = (step(self.cursor, -1, len), 0),
             Action::Down => (self.cursor, self.scroll) = (step(self.cursor, 1, len), 0),
             Action::PageUp => self.scroll = self.scroll.saturating_sub(5),
             Action::PageDown => {
-                let width = usize::from(body.0.saturating_sub(LIST + 1));
-                let lines = self
-                    .found()
-                    .get(self.cursor)
-                    .map(|p| about(p, Theme::PLAIN, width));
-                let most = lines
-                    .map_or(0, |lines| lines.len())
-                    .saturating_sub(body.1.into());
-                self.scroll = (self.scroll + 5).min(most);
+                let width = usize::from(body.width.saturating_sub(LIST + 1));
+                let plugin = self.found().get(self.cursor);
+                let lines = plugin.map_or(0, |p| about(p, Theme::PLAIN, width).len());
+                self.scroll = (self.scroll + 5).min(lines.saturating_sub(body.height.into()));
             }
             _ => {}
         }
     }
 
-    /// Draws both.
+    /// Draws the list, and the description of the plugin under the cursor.
     pub fn draw(&self, frame: &mut Frame, area: Rect, theme: Theme) {
         let text = match &self.list {
             None => Some(("looking for plugins…", theme.dim())),
@@ -107,7 +102,7 @@ impl Plugins {
 /// Columns of the list.
 const LIST: u16 = 24;
 
-/// Everything known of a plugin, as lines.
+/// Description of a plugin, as lines.
 fn about(plugin: &Plugin, theme: Theme, width: usize) -> Vec<(String, Style)> {
     let mut lines: Vec<(String, Style)> = Vec::new();
     let mut say = |text: &str, style: Style, indent: usize| {

@@ -1,4 +1,4 @@
-//! What an arm replays: its latest texts, and figures to judge them by.
+//! The replay samples of an arm: the latest texts, their likelihood and diversity.
 
 use forgetlab_study::run::ArmState;
 use ratatui::style::Style;
@@ -6,7 +6,7 @@ use ratatui::style::Style;
 use crate::theme::Theme;
 use crate::widgets::text::{clip, nats, percent, plural, wrap};
 
-/// The lines of the pane.
+/// The samples of an arm, as lines.
 pub fn lines(arm: &ArmState, theme: Theme, width: usize) -> Vec<(String, Style)> {
     let mut lines = vec![(clip(&arm.info.name, width), theme.heading())];
     let Some(look) = arm.replay.last() else {
@@ -23,7 +23,7 @@ pub fn lines(arm: &ArmState, theme: Theme, width: usize) -> Vec<(String, Style)>
         Some(nll) => format!(", {} nats a token under the reference", nats(nll)),
         None => String::new(),
     };
-    let read = match look.rows.len() {
+    let texts = match look.rows.len() {
         0 => "its texts come with the next look".into(),
         rows => format!("first {}{nll}", plural(rows, "row")),
     };
@@ -35,7 +35,7 @@ pub fn lines(arm: &ArmState, theme: Theme, width: usize) -> Vec<(String, Style)>
             percent(share)
         ),
         format!("distinct: {}", distinct.join(", ")),
-        read,
+        texts,
     ];
     let wrapped = figures.iter().flat_map(|text| wrap(text, width));
     lines.extend(wrapped.map(|line| (line, Style::new())));

@@ -17,7 +17,7 @@ use crate::widgets::text::{clip, plural, scroll_to, seconds, wrap};
 
 use super::{Effects, step};
 
-/// The list.
+/// State of the list.
 #[derive(Debug, Default)]
 pub struct Runs {
     /// Runs, newest first; `None` until they are read.
@@ -30,7 +30,7 @@ pub struct Runs {
 }
 
 impl Runs {
-    /// Takes a fresh list.
+    /// Replaces the list.
     pub fn set(&mut self, list: Result<Vec<RunSummary>, String>) {
         match list {
             Ok(list) => {
@@ -43,7 +43,7 @@ impl Runs {
         }
     }
 
-    /// The runs known.
+    /// The runs read.
     pub fn list(&self) -> &[RunSummary] {
         self.list.as_deref().unwrap_or_default()
     }
@@ -57,7 +57,7 @@ impl Runs {
         self.list().get(self.index())
     }
 
-    /// The marked runs as listed, or the one under the cursor.
+    /// Names of the marked runs in the order of the list; if none is, of the one under the cursor.
     fn chosen(&self) -> Vec<String> {
         let names = self.list().iter().map(|run| &run.name);
         let marked: Vec<String> = names.filter(|n| self.marks.contains(*n)).cloned().collect();
@@ -71,7 +71,7 @@ impl Runs {
         marked
     }
 
-    /// Takes a key; `height` is the body's.
+    /// Applies a key's action; `height` is the body's.
     pub fn act(&mut self, action: Action, height: u16, effects: &mut Effects) {
         let page = isize::from(height.saturating_sub(3).max(1) as i16);
         let by = match action {
@@ -125,8 +125,8 @@ impl Runs {
         let problem = self
             .problem
             .as_deref()
-            .map(|problem| wrap(problem, usize::from(area.width)));
-        let problem = problem.unwrap_or_default();
+            .map(|problem| wrap(problem, usize::from(area.width)))
+            .unwrap_or_default();
         let [top, body, foot] = Layout::vertical([
             Constraint::Length(problem.len() as u16),
             Constraint::Fill(1),
@@ -145,41 +145,29 @@ impl Runs {
             frame.render_widget(Line::styled(text, theme.dim()).centered(), body);
             return;
         };
-        let height = usize::from(body.height.saturating_sub(1));
-        let first = scroll_to(self.index(), list.len(), height);
+        frame.render_widget(self.table(list, body, theme, now), body);
+        let live = list
+            .iter()
+            .filter(|run| run.status == RunStatus::Live)
+            .count();
+        let text = format!(
+            "{}, {live} live, {} marked",
+            plural(list.len(), "run"),
+            self.marks.len()
+        );
+        frame.render_widget(Line::styled(text, theme.dim()), foot);
+    }
+
+    /// The table, with as many runs as fit, the cursor's among them.
+    fn table(&self, list: &[RunSummary], area: Rect, theme: Theme, now: f64) -> Table<'static> {
+        let height = usize::from(area.height.saturating_sub(1));
         let cursor = self.index();
+        let first = scroll_to(cursor, list.len(), height);
         let wide = area.width >= 110;
         let name_width = usize::from(area.width) - if wide { 68 } else { 43 };
-        let rows = list.iter().enumerate().skip(first).take(height);
-        let rows = rows.map(|(index, run)| {
-            let mark = if self.marks.contains(&run.name) {
-                "✓"
-            } else {
-                ""
-            };
-            let started = run.started.map_or("·".into(), |started| {
-                format!("{} ago", seconds((now - started).max(0.0)))
-            });
-            let status_style = match run.status {
-                RunStatus::Live => theme.good().patch(theme.heading()),
-                RunStatus::Finished => Style::new(),
-                RunStatus::Interrupted => theme.warn(),
-                RunStatus::Failed | RunStatus::Crashed => theme.bad(),
-            };
-            let status = match run.problem {
-                Some(_) => Line::styled("unreadable", theme.bad()),
-                None => Line::styled(run.status.word(), status_style),
-            };
-            let done = format!("{:.0}%", (run.progress * 100.0).clamp(0.0, 100.0).floor());
-            let mut cells = vec![
-                Text::raw(mark),
-                Text::raw(clip(&run.name, name_width)),
-                status.into(),
-                Text::raw(done).right_aligned(),
-                Text::raw(run.arms.to_string()).right_aligned(),
-                Text::raw(clip(&run.preset, 8)),
-                Text::raw(started).right_aligned(),
-            ];
+        let shown = list.iter().enumerate().skip(first).take(height);
+        let rows = shown.map(|(index, run)| {
+            let mut cells = self.cells(run, name_width, theme, now);
             if wide {
                 cells.insert(2, Text::raw(clip(&run.experiment, 24)));
             }
@@ -204,19 +192,46 @@ impl Runs {
             header.insert(2, "experiment");
             widths.insert(2, Constraint::Length(24));
         }
-        let table = Table::new(rows, widths)
+        Table::new(rows, widths)
             .header(Row::new(header).style(theme.heading()))
-            .column_spacing(1);
-        frame.render_widget(table, body);
-        let live = list
-            .iter()
-            .filter(|run| run.status == RunStatus::Live)
-            .count();
-        let text = format!(
-            "{}, {live} live, {} marked",
-            plural(list.len(), "run"),
-            self.marks.len()
-        );
-        frame.render_widget(Line::styled(text, theme.dim()), foot);
+            .column_spacing(1)
+    }
+
+    /// Cells of a run: mark, name, status, share done, arms, preset, time since the start.
+    fn cells(
+        &self,
+        run: &RunSummary,
+        name_width: usize,
+        theme: Theme,
+        now: f64,
+    ) -> Vec<Text<'static>> {
+        let mark = if self.marks.contains(&run.name) {
+            "✓"
+        } else {
+            ""
+        };
+        let started = run.started.map_or("·".into(), |started| {
+            format!("{} ago", seconds((now - started).max(0.0)))
+        });
+        let status_style = match run.status {
+            RunStatus::Live => theme.good().patch(theme.heading()),
+            RunStatus::Finished => Style::new(),
+            RunStatus::Interrupted => theme.warn(),
+            RunStatus::Failed | RunStatus::Crashed => theme.bad(),
+        };
+        let status = match run.problem {
+            Some(_) => Line::styled("unreadable", theme.bad()),
+            None => Line::styled(run.status.word(), status_style),
+        };
+        let done = format!("{:.0}%", (run.progress * 100.0).clamp(0.0, 100.0).floor());
+        vec![
+            Text::raw(mark),
+            Text::raw(clip(&run.name, name_width)),
+            status.into(),
+            Text::raw(done).right_aligned(),
+            Text::raw(run.arms.to_string()).right_aligned(),
+            Text::raw(clip(&run.preset, 8)),
+            Text::raw(started).right_aligned(),
+        ]
     }
 }

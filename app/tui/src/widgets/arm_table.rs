@@ -1,4 +1,4 @@
-//! The table of arms: verdict, forgetting, learning, cost. One run's, or several runs' compared.
+//! The table of arms of one or several runs: verdict, forgetting, learning, cost.
 
 use std::cmp::Ordering;
 
@@ -21,12 +21,12 @@ pub enum Sort {
     /// Least forgetting first.
     #[default]
     Forgetting,
-    /// As the run has them.
+    /// In the order of the run.
     Arm,
 }
 
 impl Sort {
-    /// The other one.
+    /// The other order.
     pub fn next(self) -> Self {
         match self {
             Self::Forgetting => Self::Arm,
@@ -35,7 +35,7 @@ impl Sort {
     }
 }
 
-/// Order of the arms under `sort`; arms without a figure come last.
+/// Indices of the arms in the order of `sort`; arms without forgetting come last.
 pub fn order<'a>(
     arms: impl Iterator<Item = (&'a RunState, &'a ArmState)>,
     sort: Sort,
@@ -57,25 +57,23 @@ pub fn order<'a>(
     order
 }
 
-/// Name of an arm, its seed with it where the run has several.
+/// Name of an arm, with its seed where the run has several.
 pub fn arm_name(run: &RunState, arm: &ArmState) -> String {
-    let seeds = run
-        .arms
-        .iter()
-        .any(|other| other.info.seed != arm.info.seed);
-    let twins = run
+    let same_name = run
         .arms
         .iter()
         .filter(|other| other.info.name == arm.info.name && other.info.seed == arm.info.seed);
-    match (seeds, twins.count() > 1) {
+    if same_name.count() > 1 {
         // Arms that differ in their settings alone are told apart by their folders' names.
-        (_, true) => arm.info.slug.clone(),
-        (true, false) => format!("{} s{}", arm.info.name, arm.info.seed),
-        (false, false) => arm.info.name.clone(),
+        arm.info.slug.clone()
+    } else if run.has_several_seeds() {
+        format!("{} s{}", arm.info.name, arm.info.seed)
+    } else {
+        arm.info.name.clone()
     }
 }
 
-/// Where an arm stands, in a word.
+/// Status of an arm in a word or two, with its style.
 pub fn status(theme: Theme, run: &RunState, arm: &ArmState) -> (String, Style) {
     match &arm.status {
         ArmStatus::Waiting => ("waiting".into(), theme.dim()),
@@ -90,7 +88,7 @@ pub fn status(theme: Theme, run: &RunState, arm: &ArmState) -> (String, Style) {
     }
 }
 
-/// Style of a verdict; the word says the same.
+/// Style of a verdict, which its word makes clear without colour.
 pub fn verdict_style(theme: Theme, verdict: Verdict) -> Style {
     match verdict {
         Verdict::TooEarly => theme.dim(),
@@ -100,7 +98,7 @@ pub fn verdict_style(theme: Theme, verdict: Verdict) -> Style {
     }
 }
 
-/// A figure of `metric`, or a dot where it does not apply.
+/// A value in `metric` as text; a dot where it does not apply.
 pub fn figure(metric: Metric, value: Option<f64>) -> String {
     match value {
         None => "·".into(),
@@ -111,19 +109,19 @@ pub fn figure(metric: Metric, value: Option<f64>) -> String {
 
 /// The table.
 pub struct ArmTable<'a> {
-    /// Colours.
+    /// Styles.
     pub theme: Theme,
     /// Heading and width of the first column.
     pub lead: (&'a str, u16),
-    /// What the first column says, and whose row it is; sorted already.
+    /// Rows in order: text of the first column, run and arm.
     pub rows: Vec<(String, &'a RunState, &'a ArmState)>,
-    /// How they were sorted.
+    /// The order of the rows, for the mark in the header.
     pub sort: Sort,
-    /// What forgetting and learning are told in.
+    /// Metric of the scores; forgetting and learning are in its [`Metric::of_change`].
     pub metric: Metric,
-    /// Datasets to show the last scores of, where there is room.
+    /// Datasets whose last scores are shown, where there is room.
     pub datasets: Vec<String>,
-    /// Row under the cursor.
+    /// Index of the row under the cursor.
     pub cursor: Option<usize>,
 }
 
@@ -155,8 +153,8 @@ impl ArmTable<'_> {
 
         let height = usize::from(area.height.saturating_sub(1));
         let first = scroll_to(self.cursor.unwrap_or(0), self.rows.len(), height);
-        let rows = self.rows.iter().enumerate().skip(first).take(height);
-        let rows = rows.map(|(index, (lead, run, arm))| {
+        let shown = self.rows.iter().enumerate().skip(first).take(height);
+        let rows = shown.map(|(index, (lead, run, arm))| {
             let verdict = verdict(arm, &run.phases);
             let forgot = figures::forgetting(arm, &run.phases, metric);
             let learned = figures::learning(arm, &run.phases, metric);
@@ -183,9 +181,10 @@ impl ArmTable<'_> {
                 last.map_or("·".into(), |e| seconds(e.cost.seconds())),
             ));
             cells.push(Cell::from(Line::styled(status, status_style)));
-            let style = match self.cursor == Some(index) {
-                true => self.theme.selected(),
-                false => Style::new(),
+            let style = if self.cursor == Some(index) {
+                self.theme.selected()
+            } else {
+                Style::new()
             };
             Row::new(cells).style(style)
         });

@@ -1,4 +1,4 @@
-//! Curves over training steps: Braille lines with a marker of their own each, or markers alone.
+//! Curves over training steps: Braille lines, each with its own marker, or markers alone in ASCII.
 
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
@@ -15,31 +15,40 @@ const LABELS: u16 = 5;
 /// Columns between two markers on a curve.
 const MARKER_EVERY: usize = 12;
 
+/// Lowest and highest value of an axis.
+#[derive(Clone, Copy)]
+pub struct Range {
+    /// Lowest value.
+    pub low: f64,
+    /// Highest value.
+    pub high: f64,
+}
+
 /// One curve.
 pub struct Series {
-    /// Which colour and marker.
+    /// Index of its colour and marker in the theme.
     pub index: usize,
     /// Steps in order and values; `None` interrupts the curve.
     pub points: Vec<(u64, Option<f64>)>,
 }
 
-/// Curves in a frame of a title, labels and the phases under the axis.
+/// Curves with a title, axis labels, and the phases under the step axis.
 pub struct Chart<'a> {
     /// Colours and markers.
     pub theme: Theme,
-    /// First line.
+    /// Title, the first line.
     pub title: Line<'a>,
-    /// Curves; later ones lie above.
+    /// Curves; later ones are drawn over earlier ones.
     pub series: Vec<Series>,
-    /// Last step of the axis.
+    /// Last step of the step axis.
     pub steps: u64,
-    /// Lowest and highest value of the axis.
-    pub range: (f64, f64),
+    /// Range of the value axis.
+    pub range: Range,
     /// Whether values are shares, written as percentages.
     pub percent: bool,
     /// Name and last step of every phase.
     pub phases: Vec<(&'a str, u64)>,
-    /// Something to say inside the plot, e.g. why it is empty.
+    /// A text inside the plot, e.g. why it is empty.
     pub note: Option<&'a str>,
 }
 
@@ -78,9 +87,9 @@ impl Chart<'_> {
 
     fn frame(&self, plot: Rect, buf: &mut Buffer) {
         let dim = self.theme.dim();
-        let (low, high) = self.range;
+        let Range { low, high } = self.range;
         let (top, bottom) = (plot.y, plot.bottom() - 1);
-        // Where no row is the very middle, the nearest will do if rows are fine enough.
+        // Where no row is exactly in the middle, the nearest one is labelled if the plot is high enough.
         let fits = plot.height >= 8 || (plot.height >= 5 && plot.height % 2 == 1);
         let middle = fits.then_some((top + bottom) / 2);
         for y in plot.top()..plot.bottom() {
@@ -130,16 +139,16 @@ impl Chart<'_> {
     fn curves(&self, plot: Rect, buf: &mut Buffer) {
         let (width, height) = (usize::from(plot.width), usize::from(plot.height));
         let (dots_x, dots_y) = if self.theme.ascii { (1, 1) } else { (2, 4) };
-        let mut canvas = Canvas::new(width, height);
+        let mut canvas = Canvas::new(width, height, dots_x, dots_y);
         for (owner, series) in self.series.iter().enumerate() {
             let heights = self.heights(series, width * dots_x, height * dots_y);
-            canvas.line(owner, &heights, (dots_x, dots_y));
+            canvas.line(owner, &heights);
             let spot = |column: usize| {
-                let seen = heights[column * dots_x..(column + 1) * dots_x].iter();
-                seen.flatten().next_back().map(|y| y / dots_y)
+                let dots = heights[column * dots_x..(column + 1) * dots_x].iter();
+                dots.flatten().next_back().map(|y| y / dots_y)
             };
             let last = (0..width).rfind(|column| spot(*column).is_some());
-            // Curves lie on one another where strategies succeed: their markers take turns.
+            // Curves that lie on one another have their markers at different columns.
             let offset = owner * MARKER_EVERY / self.series.len().max(1);
             for column in 0..width {
                 if let Some(row) = spot(column)
@@ -165,9 +174,9 @@ impl Chart<'_> {
         }
     }
 
-    /// Height in dots from the top of a curve at every column of dots.
+    /// Height of a curve at every column of dots, in dots from the top.
     fn heights(&self, series: &Series, width: usize, height: usize) -> Vec<Option<usize>> {
-        let (low, high) = self.range;
+        let Range { low, high } = self.range;
         let span = if high > low { high - low } else { 1.0 };
         let row = |value: f64| {
             let down = ((high - value) / span).clamp(0.0, 1.0);
@@ -199,29 +208,36 @@ enum Symbol {
     Marker,
 }
 
-/// Which curves touch each cell, and where.
+/// The cells of a plot, with the curves through them.
 struct Canvas {
+    /// Columns of cells.
     width: usize,
+    /// Columns of dots in a cell.
+    dots_x: usize,
+    /// Rows of dots in a cell.
+    dots_y: usize,
     /// Braille dots of each cell.
     dots: Vec<u8>,
     /// Curves through each cell, one bit each.
     owners: Vec<u64>,
-    /// Curve whose marker stands in the cell.
+    /// Curve of the marker in each cell, if there is one.
     markers: Vec<Option<usize>>,
 }
 
 impl Canvas {
-    fn new(width: usize, height: usize) -> Self {
+    fn new(width: usize, height: usize, dots_x: usize, dots_y: usize) -> Self {
         Self {
             width,
+            dots_x,
+            dots_y,
             dots: vec![0; width * height],
             owners: vec![0; width * height],
             markers: vec![None; width * height],
         }
     }
 
-    /// Joins the heights of neighbouring columns.
-    fn line(&mut self, owner: usize, heights: &[Option<usize>], (dots_x, dots_y): (usize, usize)) {
+    /// Draws a line through the heights of all columns of dots.
+    fn line(&mut self, owner: usize, heights: &[Option<usize>]) {
         /// Bit of the dot at (x, y) of a Braille character.
         const BRAILLE: [[u8; 4]; 2] = [[0x01, 0x02, 0x04, 0x40], [0x08, 0x10, 0x20, 0x80]];
         let mut before = None;
@@ -229,8 +245,8 @@ impl Canvas {
             if let Some(y) = *height {
                 let from = before.unwrap_or(y);
                 for y in from.min(y)..=from.max(y) {
-                    let cell = y / dots_y * self.width + x / dots_x;
-                    self.dots[cell] |= BRAILLE[x % dots_x][y % dots_y];
+                    let cell = y / self.dots_y * self.width + x / self.dots_x;
+                    self.dots[cell] |= BRAILLE[x % self.dots_x][y % self.dots_y];
                     self.owners[cell] |= 1 << (owner % 64);
                 }
             }
@@ -238,7 +254,7 @@ impl Canvas {
         }
     }
 
-    /// Sets a marker; where another curve's stands, up to three columns further left.
+    /// Sets a marker of a curve; if another one is there, up to three columns further left.
     fn mark(&mut self, owner: usize, column: usize, row: usize) {
         for column in (column.saturating_sub(3)..=column).rev() {
             let cell = row * self.width + column;
@@ -250,7 +266,7 @@ impl Canvas {
         }
     }
 
-    /// What stands in a cell; curves that share it take turns.
+    /// The symbol in a cell and its curve; curves that share cells alternate by column.
     fn cell(&self, column: usize, row: usize, ascii: bool) -> Option<(usize, Symbol)> {
         let cell = row * self.width + column;
         if let Some(owner) = self.markers[cell] {

@@ -1,4 +1,4 @@
-//! Form fields, and those of a strategy's settings made from its JSON Schema.
+//! Fields of forms, and the fields of a strategy's settings made from its JSON Schema.
 
 use ratatui::text::{Line, Span};
 use serde_json::{Map, Value};
@@ -11,24 +11,24 @@ use super::text::clip;
 /// One field of a form.
 #[derive(Clone, Debug)]
 pub struct Field {
-    /// Name at the left.
+    /// Name of the field.
     pub label: String,
-    /// What it means and takes.
+    /// Description, and the values it takes.
     pub help: String,
-    /// What it holds.
+    /// The input so far.
     pub input: Input,
-    /// What is wrong with it.
+    /// Why the input is invalid, if it is.
     pub error: Option<String>,
 }
 
-/// What a field holds.
+/// Input of a field.
 #[derive(Clone, Debug)]
 pub enum Input {
-    /// One of several.
+    /// One of several options.
     Choice {
-        /// The choices.
+        /// The options.
         options: Vec<String>,
-        /// The one chosen.
+        /// Index of the chosen one.
         at: usize,
     },
     /// Typed text; empty means `default`.
@@ -41,7 +41,7 @@ pub enum Input {
 }
 
 impl Field {
-    /// Takes a key that changes a value; says whether it did.
+    /// Applies a key's action; returns whether it changes the input.
     pub fn act(&mut self, action: Action) -> bool {
         match (&mut self.input, action) {
             (Input::Choice { options, at }, Action::Right) if !options.is_empty() => {
@@ -57,7 +57,7 @@ impl Field {
         true
     }
 
-    /// Takes a typed character; says whether it was wanted.
+    /// Applies a typed character; returns whether it changes the input.
     pub fn typed(&mut self, c: char) -> bool {
         match &mut self.input {
             Input::Text { value, .. } if !c.is_control() => value.push(c),
@@ -66,7 +66,7 @@ impl Field {
         true
     }
 
-    /// The line of the form, `width` columns at most.
+    /// The field as a line of at most `width` columns.
     pub fn line(&self, theme: Theme, focused: bool, label_width: usize, width: usize) -> Line<'_> {
         let room = width.saturating_sub(label_width + 4);
         let label = clip(&self.label, label_width);
@@ -111,7 +111,7 @@ impl Field {
     }
 }
 
-/// One setting of a strategy, as its schema has it.
+/// One setting of a strategy, by its schema.
 #[derive(Clone, Debug)]
 pub struct Setting {
     /// Name in the settings.
@@ -141,7 +141,7 @@ struct Limits {
     below: Option<f64>,
 }
 
-/// The settings that a schema lists, in its order.
+/// The settings of a schema, in its order.
 pub fn settings(schema: &Value) -> Vec<Setting> {
     let Some(properties) = schema.get("properties").and_then(Value::as_object) else {
         return Vec::new();
@@ -188,7 +188,7 @@ fn kind(property: &Value) -> Kind {
     }
 }
 
-/// A JSON value as it is typed: strings without quotes.
+/// A JSON value as it is typed into a field: strings without quotes.
 pub fn plain(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
@@ -197,7 +197,7 @@ pub fn plain(value: &Value) -> String {
 }
 
 impl Setting {
-    /// What it takes, e.g. `whole number, at least 1; default 16`.
+    /// The values it takes, in words, e.g. `whole number, at least 1; default 16`.
     pub fn takes(&self) -> String {
         let mut words = match &self.kind {
             Kind::OneOf(values) => {
@@ -228,12 +228,12 @@ impl Setting {
         words
     }
 
-    /// What it means, in the plugin's words.
+    /// Its description in the schema.
     pub fn description(&self) -> &str {
         &self.description
     }
 
-    /// Its field, holding what `settings` say.
+    /// Its field, filled in from `settings`.
     pub fn field(&self, settings: &Map<String, Value>) -> Field {
         let current = settings.get(&self.name);
         let input = match &self.kind {
@@ -262,10 +262,10 @@ impl Setting {
         }
     }
 
-    /// What its field holds; `None` for the default.
+    /// The value in its field; `None` for the default.
     ///
     /// # Errors
-    /// What is wrong with the text, ready to be read.
+    /// Why the text is invalid, as a message for the user.
     pub fn value(&self, field: &Field) -> Result<Option<Value>, String> {
         let value = match (&self.kind, &field.input) {
             (Kind::OneOf(values), Input::Choice { at, .. }) => values.get(*at).cloned(),

@@ -1,4 +1,4 @@
-//! Parts that several screens draw with.
+//! Widgets that several screens use.
 
 pub mod arm_table;
 pub mod chart;

@@ -1,6 +1,39 @@
-//! Numbers as short words, clipping, wrapping and scrolling.
+//! Short forms of numbers; clipping, wrapping and scrolling of text.
 
+use ratatui::style::Style;
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
+
+/// Lines of wrapped text, each with a style.
+pub struct StyledLines {
+    width: usize,
+    lines: Vec<(String, Style)>,
+}
+
+impl StyledLines {
+    /// No lines yet; those to come have at most `width` columns.
+    pub fn new(width: usize) -> Self {
+        Self {
+            width,
+            lines: Vec::new(),
+        }
+    }
+
+    /// Wraps a text and adds its lines; none for an empty text.
+    pub fn add(&mut self, text: &str, style: Style) {
+        let wrapped = wrap(text, self.width).into_iter();
+        self.lines.extend(wrapped.map(|line| (line, style)));
+    }
+
+    /// Whether there is no line.
+    pub fn is_empty(&self) -> bool {
+        self.lines.is_empty()
+    }
+
+    /// The lines.
+    pub fn finish(self) -> Vec<(String, Style)> {
+        self.lines
+    }
+}
 
 /// `text` in at most `width` columns, the end replaced by `…` where it does not fit.
 pub fn clip(text: &str, width: usize) -> String {
@@ -53,13 +86,13 @@ pub fn wrap(text: &str, width: usize) -> Vec<String> {
     lines
 }
 
-/// First line of a list to show, so that `cursor` is in sight and the window is full.
+/// Index of the first line of a list to show, so that `cursor` is in sight and no row is left empty.
 pub fn scroll_to(cursor: usize, len: usize, height: usize) -> usize {
     let last = len.saturating_sub(height);
     cursor.saturating_sub(height / 2).min(last)
 }
 
-/// A count in three or four characters: `980`, `12.3k`, `4.0M`.
+/// A count in at most five characters: `980`, `12.3k`, `4.0M`.
 pub fn count(value: u64) -> String {
     const UNITS: [(f64, &str); 4] = [(1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")];
     let value = value as f64;
@@ -74,7 +107,7 @@ pub fn count(value: u64) -> String {
     format!("{value}")
 }
 
-/// `1 seed`, `2 seeds`.
+/// A count with its noun: `1 seed`, `2 seeds`.
 pub fn plural(count: usize, word: &str) -> String {
     format!("{count} {word}{}", if count == 1 { "" } else { "s" })
 }
@@ -93,7 +126,7 @@ pub fn seconds(value: f64) -> String {
     }
 }
 
-/// A share as a percentage with one decimal, `100%` at the top.
+/// A share as a percentage with one decimal: `97.5%`; `100%` without.
 pub fn percent(value: f64) -> String {
     let shown = format!("{:.1}", value * 100.0);
     match shown.as_str() {
@@ -103,7 +136,7 @@ pub fn percent(value: f64) -> String {
     }
 }
 
-/// Nats in four or five characters.
+/// A number in nats with four digits: `1.234`, `12.34`, `123.4`.
 pub fn nats(value: f64) -> String {
     let decimals = match value.abs() {
         v if v < 9.9995 => 3,

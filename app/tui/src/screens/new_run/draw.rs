@@ -1,13 +1,13 @@
-//! How the form of a new run is drawn, and what its right half says.
+//! Drawing of the form of a new run, and of the description in its right half.
 
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::style::Style;
 use ratatui::text::{Line, Span};
 
-use crate::lab::Plugin;
+use crate::lab::{Plugin, Preset};
 use crate::theme::Theme;
-use crate::widgets::text::{clip, count, plural, scroll_to, wrap};
+use crate::widgets::text::{StyledLines, clip, count, plural, scroll_to};
 
 use super::super::arm_form::arm_words;
 use super::{ARMS, NewRun, RowKind};
@@ -29,8 +29,8 @@ impl NewRun {
         }
         let about = self.about(theme, plugins, right.width.into());
         let most = about.len().saturating_sub(right.height.into());
-        let about = about.into_iter().skip(self.scroll.min(most));
-        for (row, (line, style)) in right.rows().zip(about) {
+        let scrolled = about.into_iter().skip(self.scroll.min(most));
+        for (row, (line, style)) in right.rows().zip(scrolled) {
             frame.render_widget(Line::styled(line, style), row);
         }
     }
@@ -145,93 +145,98 @@ impl NewRun {
         }
     }
 
-    /// What the right half says: the row's own words, then what would be run.
+    /// Lines of the right half: about the focused row, then about the run as a whole.
     pub(super) fn about(
         &self,
         theme: Theme,
         plugins: &[Plugin],
         width: usize,
     ) -> Vec<(String, Style)> {
-        let mut lines: Vec<(String, Style)> = Vec::new();
-        let mut say = |text: &str, style: Style| {
-            lines.extend(wrap(text, width).into_iter().map(|line| (line, style)));
-        };
+        let mut lines = StyledLines::new(width);
         if let Some(Err(error)) = &self.experiments {
-            say(error, theme.bad());
+            lines.add(error, theme.bad());
         }
+        self.add_row(&mut lines, theme, plugins);
+        if let Some(preset) = self.preset() {
+            self.add_preset(&mut lines, theme, preset);
+        }
+        lines.finish()
+    }
+
+    /// Adds the description of the focused row.
+    fn add_row(&self, lines: &mut StyledLines, theme: Theme, plugins: &[Plugin]) {
         let normal = Style::new();
         match self.row(self.focus) {
             RowKind::Experiment => {
                 if let Some(experiment) = self.experiment() {
-                    say(&experiment.summary, normal);
+                    lines.add(&experiment.summary, normal);
                 }
             }
             RowKind::Preset | RowKind::Start | RowKind::AddArm => {}
             RowKind::Device => match (&self.devices, self.device()) {
-                (Some(Err(error)), _) => say(error, theme.bad()),
+                (Some(Err(error)), _) => lines.add(error, theme.bad()),
                 (_, Some(device)) => {
-                    say(&device.summary, normal);
+                    lines.add(&device.summary, normal);
                     if let Some(error) = &device.error {
-                        say(error, theme.bad());
+                        lines.add(error, theme.bad());
                     }
                 }
                 _ => {}
             },
             RowKind::Seeds => {
-                say(
+                lines.add(
                     "Every arm is trained once for each seed. Type numbers, e.g. 0,1,2.",
                     normal,
                 );
                 if let Err(error) = self.parse_seeds() {
-                    say(&error, theme.bad());
+                    lines.add(&error, theme.bad());
                 }
             }
             RowKind::Arm(index) => {
-                let strategy = &self.arms[index].strategy;
-                say(&arm_words(&self.arms[index]), theme.heading());
-                match plugins.iter().find(|plugin| plugin.name == *strategy) {
+                let arm = &self.arms[index];
+                lines.add(&arm_words(arm), theme.heading());
+                match plugins.iter().find(|plugin| plugin.name == arm.strategy) {
                     Some(plugin) => {
-                        say(&plugin.summary, normal);
-                        say(plugin.error.as_deref().unwrap_or_default(), theme.bad());
+                        lines.add(&plugin.summary, normal);
+                        lines.add(plugin.error.as_deref().unwrap_or_default(), theme.bad());
                     }
-                    None => say("No such strategy is loaded.", theme.bad()),
+                    None => lines.add("No such strategy is loaded.", theme.bad()),
                 }
             }
         }
-        let Some(preset) = self.preset() else {
-            return lines;
-        };
-        let gap = if lines.is_empty() { "" } else { "\n" };
-        let mut say = |text: &str, style: Style| {
-            lines.extend(wrap(text, width).into_iter().map(|line| (line, style)));
-        };
-        say(gap, normal);
-        say(&format!("Preset {}", preset.name), theme.heading());
-        say(&preset.summary, normal);
-        say("\n", normal);
-        say("What will be run", theme.heading());
+    }
+
+    /// Adds the description of the preset and of the run that would be started.
+    fn add_preset(&self, lines: &mut StyledLines, theme: Theme, preset: &Preset) {
+        let normal = Style::new();
+        if !lines.is_empty() {
+            lines.add("\n", normal);
+        }
+        lines.add(&format!("Preset {}", preset.name), theme.heading());
+        lines.add(&preset.summary, normal);
+        lines.add("\n", normal);
+        lines.add("What will be run", theme.heading());
         let seeds = self.parse_seeds().map_or(0, |seeds| seeds.len());
         let runs = self.arms.len() * seeds;
         let steps = preset.phases.iter().map(|phase| phase.steps).sum::<u64>();
         let phases: Vec<&str> = preset.phases.iter().map(|p| p.dataset.as_str()).collect();
-        say(&phases.join(" → "), normal);
-        let all = steps.saturating_mul(runs as u64);
-        say(
+        lines.add(&phases.join(" → "), normal);
+        let total = steps.saturating_mul(runs as u64);
+        lines.add(
             &format!(
                 "{} × {}, {} steps each, {} in all; the first phase is trained once a seed and \
                  shared",
                 plural(self.arms.len(), "arm"),
                 plural(seeds, "seed"),
                 count(steps),
-                count(all),
+                count(total),
             ),
             normal,
         );
         if !preset.expectation.is_empty() {
-            say("\n", normal);
-            say("What to expect", theme.heading());
-            say(&preset.expectation, normal);
+            lines.add("\n", normal);
+            lines.add("What to expect", theme.heading());
+            lines.add(&preset.expectation, normal);
         }
-        lines
     }
 }

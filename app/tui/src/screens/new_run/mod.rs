@@ -14,7 +14,7 @@ use super::{Effects, step};
 const ARMS: usize = 4;
 const SEEDS: usize = 3;
 
-/// What the cursor can be on.
+/// A row of the form.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum RowKind {
     Experiment,
@@ -26,7 +26,7 @@ enum RowKind {
     Start,
 }
 
-/// The form.
+/// State of the form.
 #[derive(Debug, Default)]
 pub struct NewRun {
     experiments: Option<Result<Vec<Experiment>, String>>,
@@ -38,21 +38,21 @@ pub struct NewRun {
     arms: Vec<ArmChoice>,
     focus: usize,
     scroll: usize,
-    /// The arm being edited.
+    /// The form of the arm being edited.
     pub form: Option<ArmForm>,
-    /// Whether a worker is on its way.
+    /// Whether a start was requested and not answered yet.
     pub starting: bool,
 }
 
 impl NewRun {
-    /// Takes the experiments; the first one is chosen.
+    /// Sets the experiments and chooses the first one.
     pub fn set_experiments(&mut self, experiments: Result<Vec<Experiment>, String>) {
         self.experiments = Some(experiments);
         (self.experiment, self.preset) = (0, 0);
         self.take_preset();
     }
 
-    /// Takes the devices; the first usable one is chosen.
+    /// Sets the devices and chooses the first usable one.
     pub fn set_devices(&mut self, devices: Result<Vec<Device>, String>) {
         let usable = |devices: &Vec<Device>| devices.iter().position(|d| d.error.is_none());
         self.device = devices.as_ref().ok().and_then(usable).unwrap_or(0);
@@ -72,7 +72,7 @@ impl NewRun {
         self.devices.as_ref()?.as_ref().ok()?.get(self.device)
     }
 
-    /// Starts afresh from the preset's arms and seeds.
+    /// Resets arms and seeds to the preset's.
     fn take_preset(&mut self) {
         let Some(preset) = self.preset().cloned() else {
             return;
@@ -99,17 +99,17 @@ impl NewRun {
         ARMS + self.arms.len() + 2
     }
 
-    /// Whether this character is typed into a field rather than being a key of its own.
+    /// Whether this character is typed into the seeds rather than being a key of the screen.
     pub fn types(&self, c: char) -> bool {
         self.row(self.focus) == RowKind::Seeds && (c.is_ascii_digit() || c == ',' || c == ' ')
     }
 
-    /// Takes a typed character.
+    /// Appends a typed character to the seeds.
     pub fn typed(&mut self, c: char) {
         self.seeds.push(c);
     }
 
-    /// Takes a key.
+    /// Applies a key's action.
     pub fn act(&mut self, action: Action, plugins: &[Plugin], effects: &mut Effects) {
         let row = self.row(self.focus);
         let lines = self.rows();
@@ -142,7 +142,7 @@ impl NewRun {
         }
     }
 
-    /// Takes a key of the arm's form.
+    /// Applies a key's action in the form of an arm.
     pub fn act_in_form(&mut self, action: Action) {
         let Some(form) = &mut self.form else {
             return;
@@ -242,7 +242,7 @@ impl NewRun {
         Ok(seeds)
     }
 
-    /// What to start, or what stands in the way and the row where.
+    /// The run to start; the error has the row that is invalid, and why.
     fn request(&self, plugins: &[Plugin]) -> Result<StartRequest, (usize, String)> {
         let (Some(experiment), Some(preset)) = (self.experiment(), self.preset()) else {
             return Err((0, "no experiment to run".into()));

@@ -1,4 +1,4 @@
-//! The host's service table, and what holds for every call through it.
+//! The frame of every host service call: who may call and when, and how errors and panics are answered.
 
 use std::{
     ffi::c_void,
@@ -11,14 +11,14 @@ use forgetlab_plugin_api::abi;
 
 use super::{
     DrawRequest, GenerateRequest, PhaseContext, ScoreRequest, Scores, Sequences, ServiceError,
-    Services, breadcrumb::Trail, host_services as service, raw::write_message, watchdog::Watchdog,
+    Services, breadcrumb::Trail, raw::write_message, services::failed, watchdog::Watchdog,
 };
 
-/// The table's `context`: says who may touch the state. It is never freed, for a plugin's thread may
-/// call with it at any time, even after the instance is gone.
+/// The table's `context`: says which thread may use the host state. It is never freed, for a plugin's
+/// thread may call with it at any time, even after the instance is gone.
 pub(super) struct Context {
-    /// Number of the thread that is inside a callback; 0: none is. A thread writes only its own
-    /// number and takes it back itself, so one that reads its own is inside, whatever the ordering.
+    /// Number of the thread that is inside a callback; 0: none. A thread writes only its own number
+    /// and resets it itself, so one that reads its own is inside, whatever the ordering.
     inside: AtomicU64,
     state: NonNull<HostState>,
 }
@@ -32,39 +32,40 @@ impl Context {
         }))
     }
 
-    /// This thread goes into a callback. Until [`Context::leave`] the state is the services'.
+    /// Marks this thread as inside a callback. Until [`Context::leave`] the services use the state.
     pub(super) fn enter(&self) {
         self.inside.store(this_thread(), Ordering::Relaxed);
     }
 
-    /// The callback returned.
+    /// Marks the callback as returned.
     pub(super) fn leave(&self) {
         self.inside.store(0, Ordering::Relaxed);
     }
 }
 
-/// A number of this thread's own, never 0 and never given again.
+/// The number of this thread, unique in the process and never 0.
 fn this_thread() -> u64 {
     static NEXT: AtomicU64 = AtomicU64::new(1);
     thread_local!(static NUMBER: u64 = NEXT.fetch_add(1, Ordering::Relaxed));
     NUMBER.with(|number| *number)
 }
 
-/// What a plugin's service calls work on.
+/// State behind the service calls of one instance.
 pub(super) struct HostState {
     /// Set while a callback that is given the host runs.
     services: Option<*mut (dyn Services + 'static)>,
-    /// Callback under way.
+    /// Current callback.
     call: &'static str,
-    /// Phase under way.
+    /// Current phase; `None` before the first.
     pub(super) phase: Option<PhaseContext>,
     pub(super) trail: Trail,
     pub(super) watchdog: Option<Watchdog>,
-    /// Results that did not fit, for the same request with larger buffers.
+    /// Responses that did not fit, each with its request, for a call with larger buffers.
     pub(super) draw: Option<(DrawRequest, Sequences)>,
     pub(super) generate: Option<(GenerateRequest, Sequences)>,
     pub(super) score: Option<(ScoreRequest, Scores)>,
-    pub(super) new_batch: Option<((), Sequences)>,
+    /// The same for `new_batch`, which has no request.
+    pub(super) new_batch: Option<Sequences>,
 }
 
 impl HostState {
@@ -82,7 +83,7 @@ impl HostState {
         }
     }
 
-    /// A callback begins; it may use `services`.
+    /// Begins a callback, which may use `services`.
     pub(super) fn begin(&mut self, call: &'static str, services: Option<&mut dyn Services>) {
         self.call = call;
         self.services = services.map(|services| {
@@ -100,7 +101,7 @@ impl HostState {
         }
     }
 
-    /// The callback returned.
+    /// Ends the callback.
     pub(super) fn end(&mut self) {
         if let Some(watchdog) = &self.watchdog {
             watchdog.end();
@@ -110,7 +111,7 @@ impl HostState {
         (self.draw, self.generate, self.score, self.new_batch) = (None, None, None, None);
     }
 
-    /// The phase under way.
+    /// The current phase.
     pub(super) fn phase(&self) -> Result<&PhaseContext, ServiceError> {
         self.phase
             .as_ref()
@@ -118,36 +119,8 @@ impl HostState {
     }
 }
 
-/// The table of one instance.
-pub(super) fn table(context: &'static Context) -> abi::Host {
-    abi::Host {
-        struct_size: size_of::<abi::Host>() as u64,
-        abi_major: abi::ABI_MAJOR,
-        abi_minor: abi::ABI_MINOR,
-        context: std::ptr::from_ref(context).cast_mut().cast(),
-        draw_old: Some(service::draw_old),
-        generate: Some(service::generate),
-        score: Some(service::score),
-        new_batch: Some(service::new_batch),
-        encode: Some(service::encode),
-        decode: Some(service::decode),
-        special_tokens: Some(service::special_tokens),
-        random: Some(service::random),
-        log: Some(service::log),
-        metric: Some(service::metric),
-        cancelled: Some(service::cancelled),
-        keep_snapshot: Some(service::keep_snapshot),
-        drop_snapshot: Some(service::drop_snapshot),
-        reserved: [0; 8],
-    }
-}
-
-/// An error with this text.
-pub(super) fn failed(text: impl Into<String>) -> ServiceError {
-    ServiceError::Failed(text.into())
-}
-
-/// Runs a service: checks that it may be called here and now, and keeps panics on our side.
+/// Runs a service: refuses calls outside a callback or on another thread, and turns errors and panics
+/// into a status with a message.
 ///
 /// # Safety
 /// `context` must come from our table, `message` be null or valid as the ABI says.
@@ -189,7 +162,8 @@ pub(super) unsafe fn serve(
     if let Some(watchdog) = &state.watchdog {
         watchdog.pause();
     }
-    let result = catch_unwind(AssertUnwindSafe(|| body(state, services)));
+    let result = catch_unwind(AssertUnwindSafe(|| body(state, services)))
+        .unwrap_or_else(|_| Err(failed("the lab's own service panicked; please report it")));
     if let Some(watchdog) = &state.watchdog {
         watchdog.go_on();
     }
@@ -197,14 +171,10 @@ pub(super) unsafe fn serve(
         state.trail.leave(state.call);
     }
     let (status, text) = match result {
-        Ok(Ok(status)) => return status,
-        Ok(Err(ServiceError::Cancelled)) => (abi::CANCELLED, ServiceError::Cancelled.to_string()),
-        Ok(Err(error @ ServiceError::NotSupported(_))) => (abi::UNSUPPORTED, error.to_string()),
-        Ok(Err(ServiceError::Failed(text))) => (abi::FAILED, text),
-        Err(_) => (
-            abi::FAILED,
-            "the lab's own service panicked; please report it".into(),
-        ),
+        Ok(status) => return status,
+        Err(ServiceError::Failed(text)) => (abi::FAILED, text),
+        Err(error @ ServiceError::NotSupported(_)) => (abi::UNSUPPORTED, error.to_string()),
+        Err(error @ ServiceError::Cancelled) => (abi::CANCELLED, error.to_string()),
     };
     // SAFETY: the caller vouches for the message.
     unsafe { write_message(message, &text) };
