@@ -1,8 +1,11 @@
 //! What was asked of a run, what happened in it, and what is told of it.
 //!
-//! In reading order: [`experiment`] is what is to be done, [`run`] is a run's folder with its events and
-//! checkpoints, [`report`] derives CSVs, tables and figures from the events alone. Nothing here computes:
-//! tensors are names, shapes and bytes, and no terminal is touched.
+//! In reading order, each module over those before it:
+//! - [`experiment`]: what is to be done: experiments, presets, settings, arms;
+//! - [`run`]: a run's folder: its events and the state they tell, lock, checkpoints, cache;
+//! - [`report`]: CSVs, tables, figures and verdicts, from the events alone.
+//!
+//! Nothing here computes: tensors are names, shapes and bytes, and no terminal is touched.
 
 #![forbid(unsafe_code)]
 
