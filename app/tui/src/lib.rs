@@ -1,9 +1,9 @@
 //! The terminal lab: choose what to run, watch arms side by side, compare runs.
 //!
-//! One loop takes one closed set of [`event::Event`]s. [`app::App::update`] changes state and may
-//! ask for [`event::Command`]s; drawing takes `&App`. Commands are carried out by [`backend`] on a
-//! thread of its own, through the [`lab::Lab`] trait. Runs are worker processes: leaving the lab,
-//! by a key, a signal or a lost connection, never stops one.
+//! One loop takes one closed set of events. `App::update` changes state and may ask for commands;
+//! drawing takes `&App`. Commands are carried out by `backend` on a thread of its own, through the
+//! [`lab::Lab`] trait. Runs are worker processes: leaving the lab, by a key, a signal or a lost
+//! connection, never stops one.
 //!
 //! In reading order:
 //! - [`lab`]: what the screens ask of the rest of the program;

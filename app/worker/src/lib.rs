@@ -5,7 +5,7 @@
 //! - [`eval`]: measures a model on them, and has it write;
 //! - [`train`]: takes a run to its end;
 //! - [`verify`]: holds this machine's numerics against independent ones;
-//! - [`bench`]: measures their speed.
+//! - [`bench`](mod@bench): measures their speed.
 
 #![forbid(unsafe_code)]
 
