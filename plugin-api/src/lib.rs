@@ -1,44 +1,6 @@
-//! The contract between forgetlab and its replay strategies.
+#![doc = include_str!("../README.md")]
 //!
-//! A strategy decides what is replayed while a language model is finetuned. It is a shared library;
-//! in Rust it is a crate of type `cdylib` that implements [`Strategy`] and exports it:
-//!
-//! ```
-//! use forgetlab_plugin_api::*;
-//!
-//! /// Replays true old sequences every other step.
-//! struct EveryOther;
-//!
-//! impl Strategy for EveryOther {
-//!     const NAME: &'static str = "every-other";
-//!     const SUMMARY: &'static str = "true old data, every other step";
-//!     const CAPABILITIES: Capabilities = Capabilities::NEEDS_OLD_DATA;
-//!
-//!     fn create(_: &Settings, _: &mut Host) -> Result<Self, Error> {
-//!         Ok(EveryOther)
-//!     }
-//!     fn next_batch(&mut self, step: &Step, host: &mut Host) -> Result<Option<Batch>, Error> {
-//!         if step.phase.old_tasks.is_empty() || step.phase_step % 2 == 1 {
-//!             return Ok(None);
-//!         }
-//!         Ok(Some(host.draw_old(step.rows)?.into()))
-//!     }
-//!     fn save(&self) -> Result<Vec<u8>, Error> {
-//!         Ok(Vec::new())
-//!     }
-//!     fn load(&mut self, _: u32, _: &[u8], _: Option<&Phase>, _: &mut Host) -> Result<(), Error> {
-//!         Ok(())
-//!     }
-//! }
-//!
-//! export_strategy!(EveryOther);
-//! ```
-//!
-//! `forgetlab plugins new NAME` writes such a crate, ready to build; `forgetlab plugins check FILE`
-//! tries a library out; `--plugin-dir DIR` makes the lab use it. Strategies in other languages build
-//! on `include/forgetlab_strategy.h` (`plugins new NAME --c`); [`abi`] explains the rules.
-//!
-//! # What a strategy decides
+//! ## What a strategy decides
 //! A strategy decides which tokens are replayed, nothing else. How they are used is decided by the
 //! objective of the arm: `every-other:kl:10` adds 10 · KL(reference || student) on each [`Batch`],
 //! `every-other:ntp:10` adds 10 · NTP (the next-token loss), `every-other:replace:0.1` replaces a tenth
@@ -48,7 +10,7 @@
 //! The *student* is being trained on the new task; the *reference* is its frozen copy at the start
 //! of the phase; old tasks are those it was trained on before.
 //!
-//! # Life
+//! ## Life
 //! 1. [`Strategy::create`], once an arm. Nothing can be drawn, generated or scored yet.
 //! 2. [`Strategy::phase_started`], at the start of each phase. The reference is a new one, so samples
 //!    of the last one are to be dropped.
@@ -60,20 +22,20 @@
 //! Between two calls the lab may [`Strategy::save`] at any time. To resume, it makes a fresh instance
 //! with `create`, hands the state to [`Strategy::load`] and goes on with `next_batch`.
 //!
-//! # Reproducibility
+//! ## Reproducibility
 //! Equal settings, state and random stream must give equal batches, or a resumed run would not
 //! equal an uninterrupted one. So take randomness from [`Host::random`], save everything else that later
 //! batches depend on in [`Strategy::save`], and depend neither on time nor on the order of a hash map.
 //! `forgetlab plugins check` saves an instance, loads a second one and compares their batches.
 //!
-//! # A batch
+//! ## A batch
 //! [`Host::draw_old`] and [`Host::generate`] give [`Sequences`], which turn into a [`Batch`] with
 //! `.into()`; [`Sequences::from_rows`] makes them from token ids. [`Step::rows`] rows are wanted, up
 //! to [`Phase::max_rows`] accepted. Rows may differ in length; weights say which tokens are scored (by
 //! default all but the first). The lab checks ids, lengths and weights before it uses a batch, and an
 //! invalid one ends the arm with a message that names the row and token.
 //!
-//! # Services
+//! ## Services
 //! | service | capability to declare |
 //! |---|---|
 //! | [`Host::draw_old`], [`Host::draw_old_task`] | [`Capabilities::NEEDS_OLD_DATA`] |
@@ -89,13 +51,13 @@
 //! version of the lab offers all but the last three; the contract has them already, so that a
 //! strategy written today will work when they come.
 //!
-//! # When something goes wrong
+//! ## When something goes wrong
 //! An [`Error`] ends the arm with its text, so say what was wrong and what to do; the other arms go
 //! on. [`Error::Retry`] asks to be called again; after [`Error::Unsupported`] from a service a strategy
 //! may go on without it; return [`Error::Cancelled`] from long work when [`Host::cancelled`] is true. A
 //! panic is caught and ends the arm (build with `panic = "unwind"`, the default).
 //!
-//! # Four designs
+//! ## Four designs
 //! **Maximally interfered retrieval**: replay the old rows that the coming step would hurt most
 //! ([`Capabilities::NEEDS_VIRTUAL_STEP`]).
 //! ```

@@ -9,6 +9,7 @@ mod kill_and_resume;
 mod memory;
 mod misbehaving_strategies;
 mod model;
+mod pages;
 mod processes;
 mod run_and_compare;
 mod sample;

@@ -1,9 +1,18 @@
 //! Numbers: models with their backward pass, AdamW, samplers, on the CPU and on a GPU. It knows no run, arm,
 //! strategy or setting.
 //!
-//! In reading order, each part over those before it: [`Stream`] of random numbers and [`ops`]; [`model`];
-//! [`pretrained`] checkpoints; batches, sampling, [`AdamW`] and [`Demand`]; two wings that mirror each other,
-//! `cpu` and `gpu`; [`Weights`] and the [`Engine`] in front of both; [`memory`].
+//! In reading order, each module over those before it:
+//! - `random`: named, counter-based [`Stream`]s of random numbers;
+//! - [`ops`]: forward and backward of a transformer's parts, on one CPU thread;
+//! - [`model`]: decoder-only transformers made of them, and low-rank adapters;
+//! - [`pretrained`]: checkpoints of others: folders, GGUF files, the hub; export;
+//! - `device`, `error`: what is computed on, and why a computation did not happen;
+//! - `batch`, `sampling`: what engines and samplers take and give;
+//! - `adamw`: [`AdamW`] with moments that can be saved;
+//! - `demand`: what decides the memory of a piece of work ([`Demand`]);
+//! - `cpu`, `gpu`: two wings that mirror each other: losses and gradients, samplers, memory;
+//! - `weights`, `engine`: [`Weights`], and the [`Engine`] in front of both wings;
+//! - [`memory`]: what the machine has, what this process took, what work will take.
 
 mod random;
 

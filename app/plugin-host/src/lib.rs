@@ -7,6 +7,19 @@
 //!
 //! An error of a plugin ends its arm only. A plugin that crashes the process, or never returns, is
 //! named by its [`breadcrumb`].
+//!
+//! In reading order:
+//! - `error`: what can go wrong with a plugin;
+//! - `capabilities`, `schema`: what a strategy needs, and its settings;
+//! - `elf`, `library`: one file, looked at, loaded, its descriptor checked before any call;
+//! - `registry`: where strategies are looked for, and which were found;
+//! - `batch`, `services`: what a strategy is given and gives back, and what it may ask for, in Rust types;
+//! - `raw`, `phase`, `state`: the same as the ABI has it: memory of a plugin, the phase, a saved state;
+//! - [`breadcrumb`], `watchdog`: which call is under way, and which takes too long;
+//! - `host_context`, `requests`, `host_services`: the table of services that a plugin calls;
+//! - `check`: a batch, checked before the training loop sees it;
+//! - `instance`: one strategy serving one arm;
+//! - `dry_run`: a short life against a made-up lab, for `plugins check`.
 
 mod batch;
 pub mod breadcrumb;

@@ -7,6 +7,9 @@ use thiserror::Error;
 /// Everything per token is indexed by the token it is about: entry `[r, t]` belongs to predicting
 /// token `t` of row `r`. Results of [`Services::draw_old`] and [`Services::generate`] must depend on
 /// the arm's named random streams only, so that a resumed run repeats them.
+///
+/// Requests were checked by the host: there are old tasks and a task asked for is one of them, lengths, ids
+/// and sampling settings are in range.
 pub trait Services {
     /// Draws true old sequences of one old task, or of all in equal shares.
     fn draw_old(&mut self, request: &DrawRequest) -> Result<Sequences, ServiceError>;

@@ -1,8 +1,11 @@
 //! Experiments and their settings, runs on disk, and reports of runs.
 //!
-//! In reading order: [`experiment`] describes what to run, [`run`] reads and writes a run's folder with its
-//! events and checkpoints, [`report`] derives CSVs, tables and figures from the events alone. There are no
-//! numerics here, tensors are names, shapes and bytes; and nothing touches the terminal.
+//! In reading order, each module over those before it:
+//! - [`experiment`]: what is to be done: experiments, presets, settings, arms;
+//! - [`run`]: a run's folder: its events and the state they tell, lock, checkpoints, cache;
+//! - [`report`]: CSVs, tables, figures and verdicts, from the events alone.
+//!
+//! There are no numerics here: tensors are names, shapes and bytes; and nothing touches the terminal.
 
 #![forbid(unsafe_code)]
 

@@ -8,7 +8,7 @@ use ratatui::layout::Size;
 
 use super::lab::{Device, Experiment, FeedUpdate, Plugin, RunSummary, StartRequest};
 
-/// Everything that reaches [`super::app::App::update`].
+/// Everything that reaches `App::update`.
 #[derive(Debug)]
 pub enum Event {
     /// A key was pressed.

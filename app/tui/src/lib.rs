@@ -4,6 +4,18 @@
 //! give commands (`event::Command`); drawing takes `&App`. The module `backend` carries out commands on a
 //! thread of its own, through the [`lab::Lab`] trait. Runs are worker processes: leaving the lab, by a
 //! key, a signal or a lost connection, never stops one.
+//!
+//! In reading order:
+//! - [`lab`]: what the screens ask of the rest of the program;
+//! - `event`: what can happen, and what can be asked for;
+//! - `backend`: the thread that calls the lab;
+//! - `terminal`: keys, signals, the terminal's end and its restoration;
+//! - `theme`: colours, markers, and what stands in for them;
+//! - `keymap`: every key, as data;
+//! - `figures`: the few numbers that are read first;
+//! - `widgets`: parts that several screens draw with;
+//! - `screens`: one file a screen;
+//! - `app`: the state of the lab, changed by events, drawn as it is.
 
 #![forbid(unsafe_code)]
 

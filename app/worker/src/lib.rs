@@ -1,6 +1,11 @@
-//! The work of one process, in reading order: [`data`] are what is trained and evaluated on, [`eval`] measures
-//! a model on them, [`train`] takes a run to its end, [`verify`] holds this machine's numerics against
-//! independent ones; [`mod@bench`] measures their speed.
+//! The work of one process.
+//!
+//! In reading order, each module over those before it:
+//! - [`data`]: what is trained and evaluated on: digit tasks, texts, conversations, questions;
+//! - [`eval`]: measures a model on them, and has it write;
+//! - [`train`]: takes a run to its end;
+//! - [`verify`]: holds this machine's numerics against independent ones;
+//! - [`bench`](mod@bench): measures their speed.
 
 #![forbid(unsafe_code)]
 
