@@ -136,6 +136,7 @@
 
 pub mod abi;
 mod batch;
+mod error;
 mod host;
 mod phase;
 mod raw;
@@ -145,7 +146,8 @@ mod state;
 mod strategy;
 
 pub use batch::{Batch, RowObjective, Sequences, Teacher};
+pub use error::Error;
 pub use host::{Generate, Host, Level, Model, Scores, SpecialTokens};
 pub use phase::{ArmObjective, Observation, Phase, Step, Task};
 pub use state::{ReplayBuffer, StateReader, StateWriter};
-pub use strategy::{Capabilities, Error, Settings, Strategy};
+pub use strategy::{Capabilities, Settings, Strategy};

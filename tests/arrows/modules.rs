@@ -1,4 +1,5 @@
-//! Between the modules of a crate: a table of what each may import, and no circle of files.
+//! Between the modules of a crate: a table of what each may import, doc links included, and no circle of files
+//! (docs of a file may link to its neighbours).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -81,7 +82,8 @@ const CRATES: &[&str] = &[
 /// The shipped source of a crate: its modules by their path, e.g. `run::checkpoint`; the root is empty.
 type Sources = BTreeMap<String, String>;
 
-fn read(folder: &str) -> Sources {
+/// Reads a crate; doc links count as imports if they are wanted.
+fn read(folder: &str, with_links: bool) -> Sources {
     let mut sources = Sources::new();
     let path = root().join(folder);
     let top = if path.join("lib.rs").exists() {
@@ -89,13 +91,13 @@ fn read(folder: &str) -> Sources {
     } else {
         "main.rs"
     };
-    read_module(&path, &path.join(top), "", &mut sources);
+    read_module(&path, &path.join(top), "", with_links, &mut sources);
     assert!(sources.len() > 1, "{folder} has modules");
     sources
 }
 
 /// Reads a file and the modules below it, but for those of tests.
-fn read_module(folder: &Path, file: &Path, module: &str, sources: &mut Sources) {
+fn read_module(folder: &Path, file: &Path, module: &str, with_links: bool, sources: &mut Sources) {
     let text =
         fs::read_to_string(file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
     let tests = source::test_modules(&text);
@@ -114,13 +116,13 @@ fn read_module(folder: &Path, file: &Path, module: &str, sources: &mut Sources) 
             format!("{module}::{name}")
         };
         if path.is_dir() {
-            read_module(&path, &path.join("mod.rs"), &below, sources);
+            read_module(&path, &path.join("mod.rs"), &below, with_links, sources);
         } else {
             let text = fs::read_to_string(&path).expect("readable");
-            sources.insert(below, source::shipped(&text));
+            sources.insert(below, source::shipped(&text, with_links));
         }
     }
-    sources.insert(module.to_owned(), source::shipped(&text));
+    sources.insert(module.to_owned(), source::shipped(&text, with_links));
 }
 
 /// The module that a path of a module leads to, through what others give on.
@@ -275,7 +277,7 @@ fn walk(
 fn modules_import_what_stands_below_them_alone() {
     let wrong: Vec<String> = ARROWS
         .iter()
-        .flat_map(|(folder, _)| turned(folder, &read(folder)))
+        .flat_map(|(folder, _)| turned(folder, &read(folder, true)))
         .collect();
     assert_eq!(wrong, Vec::<String>::new());
 }
@@ -285,7 +287,7 @@ fn modules_import_what_stands_below_them_alone() {
 fn files_form_a_tree() {
     let circles: Vec<_> = CRATES
         .iter()
-        .filter_map(|folder| Some((*folder, circle(&read(folder))?)))
+        .filter_map(|folder| Some((*folder, circle(&read(folder, false))?)))
         .collect();
     assert_eq!(circles, []);
 }
@@ -319,11 +321,11 @@ fn an_arrow_turned_by_a_use_or_an_inline_path_is_found() {
             "data must not import eval",
         ),
     ] {
-        let mut sources = read(folder);
+        let mut sources = read(folder, true);
         sources.get_mut(module).expect("a module").push_str(planted);
         assert_eq!(turned(folder, &sources), [format!("{folder}: {says}")]);
     }
-    let mut sources = read("app/study/src");
+    let mut sources = read("app/study/src", false);
     let file = sources.get_mut("run::error").expect("a module");
     file.push_str("use super::lock::RunLock;");
     let found = circle(&sources).expect("a circle");

@@ -1,17 +1,22 @@
 //! Paths in Rust source: `use` trees, inline paths and doc links, of shipped code alone.
 
-/// Source without tests, plain comments and what stands in strings; doc comments keep their links alone.
-pub fn shipped(source: &str) -> String {
-    without_tests(&without_comments(source))
+/// Source without tests, comments and what stands in strings; of doc comments the links stay, if they are wanted.
+pub fn shipped(source: &str, with_links: bool) -> String {
+    without_tests(&without_comments(source, with_links))
 }
 
-fn without_comments(source: &str) -> String {
+fn without_comments(source: &str, with_links: bool) -> String {
     let mut out = String::with_capacity(source.len());
     let mut rest = source;
     while let Some(c) = rest.chars().next() {
         let (text, len) = if rest.starts_with("//") {
             let len = rest.find('\n').unwrap_or(rest.len());
-            (links(&rest[..len]), len)
+            let links = if with_links {
+                links(&rest[..len])
+            } else {
+                String::new()
+            };
+            (links, len)
         } else if rest.starts_with("/*") {
             (
                 String::new(),
@@ -117,7 +122,7 @@ fn block(text: &str) -> usize {
 
 /// Modules that a file declares for tests alone.
 pub fn test_modules(source: &str) -> Vec<String> {
-    let source = without_comments(source);
+    let source = without_comments(source, false);
     let mut modules = Vec::new();
     for (at, attribute) in source.match_indices("#[cfg(test)]") {
         let item = source[at + attribute.len()..].trim_start();
@@ -218,7 +223,7 @@ fn paths_are_those_of_shipped_code() {
         #[cfg(test)]
         mod only_tests;
     "##;
-    let found = paths(&shipped(source));
+    let found = paths(&shipped(source, true));
     let found: Vec<&str> = found.iter().map(|(path, _)| path.as_str()).collect();
     let expected = [
         "crate::docs::Link",
@@ -231,5 +236,6 @@ fn paths_are_those_of_shipped_code() {
         "crate::after::Tests",
     ];
     assert_eq!(found, expected);
+    assert_eq!(paths(&shipped(source, false)).len(), expected.len() - 1);
     assert_eq!(test_modules(source), ["only_tests"]);
 }
