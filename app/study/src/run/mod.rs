@@ -6,7 +6,6 @@
 //! reported after it.
 
 mod cache;
-mod change;
 mod checkpoint;
 mod choices;
 mod directory;
@@ -17,6 +16,7 @@ mod event_log;
 mod file;
 #[cfg(test)]
 pub(crate) mod fixture;
+mod forgetting;
 mod lock;
 mod quality;
 mod results;
@@ -24,7 +24,6 @@ mod state;
 mod stop;
 
 pub use cache::{Cached, PhaseCache};
-pub use change::Change;
 pub use checkpoint::{
     Checkpoint, CheckpointInfo, CheckpointStore, Latest, NamedTensor, TensorData,
 };
@@ -35,6 +34,7 @@ pub use error::RunError;
 pub use event::{Cost, EVENT_SCHEMA, Event, Level, PhaseInfo, Record, ReplayLook, Role, Score};
 pub use event_log::{EventReader, EventWriter, Follow};
 pub use file::{sync_folder, write_atomically};
+pub use forgetting::Change;
 pub use lock::RunLock;
 pub use quality::Quality;
 pub use results::{Results, RunSummary, readable_utc};

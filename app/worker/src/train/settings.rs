@@ -1,4 +1,5 @@
 //! From the settings of a run to the numbers the engine works with: every conversion stands here.
+//! (Which of two settings holds for an arm, its own or the experiment's, `ArmSpec` says: `peak_lr`.)
 
 use std::sync::Arc;
 

@@ -1,15 +1,15 @@
-//! Learning and forgetting, defined once for CSVs, tables, figures and screens.
+//! Forgetting and learning, defined once for CSVs, tables, figures and screens.
 //!
 //! - **Forgetting** of an old dataset compares its score now with its score at the end of the last
-//!   phase that trained it; if no phase trains it, with the score of the untouched model at step 0. In
-//!   nats: NTP now − NTP then. In accuracy: then − now. It is positive when something was lost, and exists
-//!   only while the dataset's role is `old`.
+//!   phase that trained it; if no phase trains it, with its first score, that of the untouched model.
+//!   In nats: NTP now − NTP then. In accuracy: then − now. It is positive when something was lost, and
+//!   exists only while the dataset's role is `old`.
 //! - **Learning** of the new dataset compares its score now with the last evaluation before its
 //!   phase (the end of the phase before, or step 0), with the signs turned: positive when
 //!   something was gained. It exists only while the role is `new`.
 //! - The **start** of a dataset at an evaluation is the evaluation it is compared with: for an old
-//!   one, the end of the last phase that trained it (or step 0); for a new or a future one, the last
-//!   evaluation before the current phase.
+//!   one, the end of the last phase that trained it (or its first score); for a new or a future one,
+//!   the last evaluation before the current phase.
 //! - **Best** is the best score from the start (inclusive) to the last evaluation.
 //!
 //! A value is `None` where one of its two scores is missing.
