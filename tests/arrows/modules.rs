@@ -9,9 +9,12 @@ use forgetlab_tests::root;
 
 use crate::source;
 
-/// The top modules of a crate from the ground up, each with those it may import. Crates that are not named
-/// here are a single floor, whose files form a tree.
-const ARROWS: &[(&str, &[(&str, &[&str])])] = &[
+/// A top module and those it may import.
+type Floor = (&'static str, &'static [&'static str]);
+
+/// The top modules of a crate from the ground up. Crates that are not named here are a single floor, whose
+/// files form a tree.
+const ARROWS: &[(&str, &[Floor])] = &[
     (
         "app/study/src",
         &[
@@ -28,7 +31,7 @@ const ARROWS: &[(&str, &[(&str, &[&str])])] = &[
             ("model", &["random", "ops"]),
             ("pretrained", &["random", "ops", "model"]),
             ("batch", &["ops", "model"]),
-            ("sampling", &["random"]),
+            ("sampling", &["random", "ops"]),
             ("adamw", &["ops"]),
             ("demand", &["ops", "model", "batch"]),
             ("device", &["ops"]),
@@ -141,7 +144,7 @@ fn target(sources: &Sources, from: &str, path: &str) -> Option<String> {
         }
     }
     let mut module = module.join("::");
-    for (i, segment) in segments.iter().enumerate() {
+    for segment in segments {
         let below = if module.is_empty() {
             (*segment).to_owned()
         } else {
@@ -154,7 +157,7 @@ fn target(sources: &Sources, from: &str, path: &str) -> Option<String> {
         // An item of this module, or one that it gives on from below.
         let given_on = given_on(sources, &module, segment);
         return match given_on {
-            Some(to) if to != module && i + 1 <= segments.len() => Some(to),
+            Some(to) if to != module => Some(to),
             _ => Some(module),
         };
     }
