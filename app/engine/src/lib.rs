@@ -1,18 +1,23 @@
-//! Numbers: models with their backward pass, AdamW, samplers, on the CPU and on a GPU. It knows no run, arm,
-//! strategy or setting.
+//! Numerics of the lab: language models with hand-written backward passes, AdamW and samplers, on the CPU and
+//! on a GPU. The crate knows nothing of runs, arms, strategies or settings.
 //!
-//! In reading order, each module over those before it:
-//! - `random`: named, counter-based [`Stream`]s of random numbers;
-//! - [`ops`]: forward and backward of a transformer's parts, on one CPU thread;
-//! - [`model`]: decoder-only transformers made of them, and low-rank adapters;
-//! - [`pretrained`]: checkpoints of others: folders, GGUF files, the hub; export;
-//! - `device`, `error`: what is computed on, and why a computation did not happen;
-//! - `batch`, `sampling`: what engines and samplers take and give;
-//! - `adamw`: [`AdamW`] with moments that can be saved;
-//! - `demand`: what decides the memory of a piece of work ([`Demand`]);
-//! - `cpu`, `gpu`: two wings that mirror each other: losses and gradients, samplers, memory;
-//! - `weights`, `engine`: [`Weights`], and the [`Engine`] in front of both wings;
-//! - [`memory`]: what the machine has, what this process took, what work will take.
+//! The modules in reading order; each imports only modules listed before it.
+//!
+//! - `random`: counter-based random numbers, from a [`Stream`] for each purpose.
+//! - [`ops`]: forward and backward of a transformer's operations on one CPU thread.
+//! - [`model`]: weights and adapters of decoder-only transformers, forward and backward on one CPU thread.
+//! - [`pretrained`]: checkpoints of the Llama family, opened, loaded and exported.
+//! - `adamw`: [`AdamW`], the optimizer.
+//! - `batch`: what engines take ([`LossBatch`], [`Query`]) and return ([`LossReport`]).
+//! - `demand`: [`Demand`], the sizes that decide how much memory some work takes.
+//! - `device`: names of devices, and whether they can be used.
+//! - `error`: [`EngineError`].
+//! - `sampling`: what samplers take ([`Request`]) and return ([`Generated`]), and the choice of a token.
+//! - `cpu`: an engine and a sampler on the threads of the CPU.
+//! - `gpu`: the same on a GPU; built in with the `cuda` feature and in debug builds.
+//! - `weights`: [`Weights`] and [`Optimizer`], which live where the engine works.
+//! - `engine`: [`Engine`], one interface to the engines and samplers of `cpu` and `gpu`.
+//! - [`memory`]: predictions for a [`Demand`], and what the machine and the process use.
 
 mod random;
 
@@ -33,8 +38,9 @@ mod cpu;
 #[cfg(gpu)]
 pub mod gpu;
 
-mod engine;
 mod weights;
+
+mod engine;
 
 pub mod memory;
 
