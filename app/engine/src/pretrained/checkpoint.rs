@@ -1,6 +1,6 @@
-//! Weights as Hugging Face keeps them: one safetensors file, or shards with an index.
+//! Weights in Hugging Face's layout: one safetensors file, or shards with an index.
 //!
-//! Headers are read when a checkpoint is opened; numbers tensor by tensor, when they are asked for.
+//! Headers are read when a checkpoint is opened; elements tensor by tensor, when they are needed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -12,16 +12,17 @@ use safetensors::tensor::Metadata;
 use serde::Deserialize;
 
 use crate::model::ModelConfig;
-use crate::pretrained::hugging_face_tensors;
 
-use super::{Mismatch, PretrainedError, read_json};
+use super::error::{Mismatch, PretrainedError};
+use super::hugging_face::hugging_face_tensors;
+use super::json::read_json;
 
 /// The file of weights that are not sharded.
 pub(super) const SINGLE: &str = "model.safetensors";
-/// The file that says which shard holds what.
+/// The file that lists the shard of each tensor.
 pub(super) const INDEX: &str = "model.safetensors.index.json";
 
-/// Weights on disk.
+/// Weights on disk: what their headers say.
 #[derive(Clone, Debug)]
 pub struct Checkpoint {
     folder: PathBuf,
@@ -29,16 +30,17 @@ pub struct Checkpoint {
     bytes: u64,
 }
 
-/// Where a tensor is.
+/// A tensor on disk.
 #[derive(Clone, Debug)]
 struct Stored {
     file: PathBuf,
     dtype: Dtype,
     shape: Vec<usize>,
+    /// Offset of the first element in the file.
     start: u64,
 }
 
-/// Names of the files of a folder's weights, as far as they are known from `config.json`'s neighbours.
+/// Names of the files of a folder's weights: the shards of its index, or the one file.
 pub(super) fn weight_files(folder: &Path) -> Result<Vec<String>, PretrainedError> {
     #[derive(Deserialize)]
     struct Index {
@@ -48,10 +50,9 @@ pub(super) fn weight_files(folder: &Path) -> Result<Vec<String>, PretrainedError
     if folder.join(SINGLE).exists() || !index.exists() {
         return Ok(vec![SINGLE.into()]);
     }
-    let map = read_json::<Index>(&index)?.weight_map;
-    let files: BTreeSet<String> = map.into_values().collect();
-    let elsewhere = files.iter().find(|file| file.contains(['/', '\\']));
-    match elsewhere {
+    let weight_map = read_json::<Index>(&index)?.weight_map;
+    let files: BTreeSet<String> = weight_map.into_values().collect();
+    match files.iter().find(|file| file.contains(['/', '\\'])) {
         Some(file) => Err(PretrainedError::Format {
             path: index,
             expected: "an index of shards",
@@ -65,7 +66,7 @@ impl Checkpoint {
     /// Reads the headers of a folder's weights.
     ///
     /// # Errors
-    /// A file that is missing, cut off, or no safetensors.
+    /// A file that is missing, truncated, or not safetensors.
     pub fn open(folder: &Path) -> Result<Self, PretrainedError> {
         let mut checkpoint = Self {
             folder: folder.into(),
@@ -110,9 +111,10 @@ impl Checkpoint {
         file.read_exact(&mut header).map_err(unreadable)?;
         let header: Metadata = serde_json::from_slice(&header)
             .map_err(|error| broken(format!("its header cannot be read ({error})")))?;
-        let (there, needed) = (len - 8 - header_len, header.data_len() as u64);
-        if there != needed {
-            let why = format!("its tensors take {needed} bytes, {there} are there; fetch it again");
+        let (stored, needed) = (len - 8 - header_len, header.data_len() as u64);
+        if stored != needed {
+            let why =
+                format!("its tensors take {needed} bytes, {stored} are there; fetch it again");
             return Err(broken(why));
         }
         for (name, info) in header.tensors() {
@@ -133,7 +135,7 @@ impl Checkpoint {
         self.bytes
     }
 
-    /// Kinds of numbers, with how many tensors are stored as each.
+    /// Number of tensors in each number format.
     pub fn dtypes(&self) -> BTreeMap<String, usize> {
         let mut dtypes = BTreeMap::new();
         for stored in self.tensors.values() {
@@ -142,19 +144,19 @@ impl Checkpoint {
         dtypes
     }
 
-    /// Compares names, shapes and kinds of numbers with those of a model.
+    /// Compares names, shapes and number formats with those of a model.
     ///
     /// # Errors
-    /// [`PretrainedError::Tensors`] with all that differ; a kind of number that cannot be read.
+    /// [`PretrainedError::Tensors`] with all differences; a number format that cannot be read.
     pub fn check(&self, model: &ModelConfig) -> Result<(), PretrainedError> {
-        let model_has: BTreeMap<_, _> = hugging_face_tensors(model).into_iter().collect();
+        let expected: BTreeMap<_, _> = hugging_face_tensors(model).into_iter().collect();
         let mut mismatch = Mismatch::default();
-        for (name, shape) in &model_has {
+        for (name, shape) in &expected {
             match self.tensors.get(name) {
                 None => mismatch.missing.push(name.clone()),
                 Some(stored) if stored.shape != *shape => {
-                    let (found, model) = (stored.shape.clone(), shape.clone());
-                    mismatch.shapes.push((name.clone(), found, model));
+                    let shapes = (name.clone(), stored.shape.clone(), shape.clone());
+                    mismatch.shapes.push(shapes);
                 }
                 Some(stored) => drop(converter(stored, name)?),
             }
@@ -163,20 +165,14 @@ impl Checkpoint {
         let known = |name: &str| {
             name.ends_with("rotary_emb.inv_freq")
                 || (model.tied_embeddings && name == "lm_head.weight")
-                || model_has.contains_key(name)
+                || expected.contains_key(name)
         };
         let unexpected = self.tensors.keys().filter(|name| !known(name)).cloned();
         mismatch.unexpected = unexpected.collect();
-        match mismatch.is_empty() {
-            true => Ok(()),
-            false => Err(PretrainedError::Tensors {
-                path: self.folder.clone(),
-                mismatch,
-            }),
-        }
+        mismatch.check(&self.folder)
     }
 
-    /// Reads a tensor's numbers.
+    /// Reads a tensor's elements.
     ///
     /// # Errors
     /// A tensor that is not there, of another shape, or that cannot be read.
@@ -190,31 +186,37 @@ impl Checkpoint {
             return Err(PretrainedError::Tensors { path, mismatch });
         };
         let convert = converter(stored, name)?;
-        let mut numbers = Vec::with_capacity(shape.iter().product());
-        let mut read = || -> io::Result<()> {
-            let mut file = File::open(&stored.file)?;
-            file.seek(SeekFrom::Start(stored.start))?;
-            let size = stored.dtype.bitsize() / 8;
-            let mut bytes = vec![0; size << 18];
-            while numbers.len() < numbers.capacity() {
-                let n = (numbers.capacity() - numbers.len()).min(1 << 18);
-                file.read_exact(&mut bytes[..n * size])?;
-                convert(&bytes[..n * size], &mut numbers);
-            }
-            Ok(())
-        };
-        let result = read();
-        result.map_err(|source| PretrainedError::Read {
-            path: stored.file.clone(),
-            source,
-        })?;
-        Ok(numbers)
+        stored
+            .read(convert)
+            .map_err(|source| PretrainedError::Read {
+                path: stored.file.clone(),
+                source,
+            })
     }
 }
 
-/// Appends numbers read from bytes.
+impl Stored {
+    /// Reads all elements, in pieces.
+    fn read(&self, convert: Convert) -> io::Result<Vec<f32>> {
+        let mut file = File::open(&self.file)?;
+        file.seek(SeekFrom::Start(self.start))?;
+        let size = self.dtype.bitsize() / 8;
+        let mut bytes = vec![0; size << 18];
+        let len = self.shape.iter().product();
+        let mut elements = Vec::with_capacity(len);
+        while elements.len() < len {
+            let n = (len - elements.len()).min(1 << 18);
+            file.read_exact(&mut bytes[..n * size])?;
+            convert(&bytes[..n * size], &mut elements);
+        }
+        Ok(elements)
+    }
+}
+
+/// A function that appends the elements that bytes hold.
 type Convert = fn(&[u8], &mut Vec<f32>);
 
+/// The conversion from a tensor's number format.
 fn converter(stored: &Stored, name: &str) -> Result<Convert, PretrainedError> {
     match stored.dtype {
         Dtype::F32 => Ok(|bytes, to| {

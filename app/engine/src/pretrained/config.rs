@@ -1,4 +1,4 @@
-//! `config.json` of Hugging Face's Llama checkpoints, read and written.
+//! Reading and writing the `config.json` of Hugging Face's Llama checkpoints.
 
 use std::path::Path;
 
@@ -8,30 +8,38 @@ use serde_json::{Map, Value, json};
 use crate::model::{Mlp, ModelConfig};
 use crate::ops::rope::{Rope, RopeScaling};
 
-use super::{PretrainedError, read_json};
+use super::error::PretrainedError;
+use super::json::read_json;
 
-/// What a checkpoint says of a model, beside its weights.
+/// The description of a model, without its weights.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Description {
     /// Sizes and parts.
     pub model: ModelConfig,
     /// Ids of special tokens.
     pub ids: SpecialIds,
-    /// Longest sequence it was made for.
+    /// Length of the longest sequence that the model was made for.
     pub max_positions: Option<usize>,
 }
 
-/// Ids of special tokens, as far as they are named.
+/// Ids of the special tokens that a model's description names.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SpecialIds {
-    /// Begins a text.
+    /// Token that begins a text.
     pub bos: Option<u32>,
-    /// End a text or a turn.
+    /// Tokens that end a text or a turn.
     pub eos: Vec<u32>,
-    /// Fills rows up.
+    /// Token that pads rows.
     pub pad: Option<u32>,
 }
 
+/// A setting that is missing, invalid or not supported.
+pub(super) struct BadSetting {
+    pub key: &'static str,
+    pub why: String,
+}
+
+/// The keys of a `config.json` that are read.
 #[derive(Deserialize)]
 struct Raw {
     model_type: Option<String>,
@@ -59,10 +67,11 @@ struct Raw {
     pad_token_id: Option<Ids>,
 }
 
+/// The keys of `rope_scaling` or `rope_parameters` that are read.
 #[derive(Default, Deserialize)]
 struct RawRope {
     rope_type: Option<String>,
-    /// What `rope_type` was called once.
+    /// Former name of `rope_type`.
     r#type: Option<String>,
     rope_theta: Option<f64>,
     factor: Option<f64>,
@@ -71,6 +80,7 @@ struct RawRope {
     original_max_position_embeddings: Option<f64>,
 }
 
+/// A token id, or several.
 #[derive(Deserialize)]
 #[serde(untagged)]
 pub(super) enum Ids {
@@ -79,6 +89,7 @@ pub(super) enum Ids {
 }
 
 impl Ids {
+    /// All ids; none if the key is missing.
     pub(super) fn all(ids: Option<Self>) -> Vec<u32> {
         match ids {
             None => Vec::new(),
@@ -91,7 +102,7 @@ impl Ids {
 /// Reads a `config.json`, with the keys of transformers 4 or 5.
 ///
 /// # Errors
-/// What is not of the Llama family, or not built here, is named.
+/// The first setting that is missing, invalid or not supported; a model that is not of the Llama family.
 pub fn read(path: &Path) -> Result<Description, PretrainedError> {
     let raw: Raw = read_json(path)?;
     let wrong = |key: &str, why: String| PretrainedError::Setting {
@@ -99,22 +110,12 @@ pub fn read(path: &Path) -> Result<Description, PretrainedError> {
         key: key.into(),
         why,
     };
-    let architectures = raw.architectures.unwrap_or_default();
-    let named = raw.model_type.or_else(|| architectures.first().cloned());
-    let named = named.ok_or_else(|| wrong("model_type", "is missing".into()))?;
-    let other = architectures.iter().find(|a| *a != "LlamaForCausalLM");
-    if let Some(found) = match &*named {
-        "llama" | "LlamaForCausalLM" => other,
-        _ => Some(&named),
-    } {
-        return Err(PretrainedError::Architecture {
-            path: path.into(),
-            found: found.clone(),
-        });
-    }
-    let refuse = |key: &str, asked: bool, why: &str| match asked {
-        true => Err(wrong(key, why.into())),
-        false => Ok(()),
+    raw.check_architecture(path)?;
+    let refuse = |key: &str, unsupported: bool, why: &str| {
+        if unsupported {
+            return Err(wrong(key, why.into()));
+        }
+        Ok(())
     };
     let biases = "asks for biases, which this engine's Llama does not have";
     refuse("attention_bias", raw.attention_bias == Some(true), biases)?;
@@ -161,10 +162,10 @@ pub fn read(path: &Path) -> Result<Description, PretrainedError> {
         tied_embeddings: raw.tie_word_embeddings.unwrap_or(false),
         rope: Rope {
             base: rope.rope_theta.or(theta).unwrap_or(10_000.0),
-            scaling: rope.scaling().map_err(|(key, why)| wrong(key, why))?,
+            scaling: rope.scaling().map_err(|bad| wrong(bad.key, bad.why))?,
         },
     };
-    check(&model).map_err(|(key, why)| wrong(key, why))?;
+    check(&model).map_err(|bad| wrong(bad.key, bad.why))?;
     Ok(Description {
         model,
         ids: SpecialIds {
@@ -176,35 +177,70 @@ pub fn read(path: &Path) -> Result<Description, PretrainedError> {
     })
 }
 
-/// What any Llama must fulfil; the key that does not, and why.
-pub(super) fn check(model: &ModelConfig) -> Result<(), (&'static str, String)> {
+/// Checks sizes that depend on one another.
+pub(super) fn check(model: &ModelConfig) -> Result<(), BadSetting> {
     let (n, k) = (model.n_heads, model.n_kv_heads);
     if !n.is_multiple_of(k) {
-        let why = format!("is {k}, which does not divide the {n} query heads");
-        return Err(("num_key_value_heads", why));
+        return Err(BadSetting {
+            key: "num_key_value_heads",
+            why: format!("is {k}, which does not divide the {n} query heads"),
+        });
     }
     if !model.head_dim.is_multiple_of(2) {
-        let why = format!("is {}, which is odd", model.head_dim);
-        return Err(("head_dim", why));
+        return Err(BadSetting {
+            key: "head_dim",
+            why: format!("is {}, which is odd", model.head_dim),
+        });
     }
     Ok(())
 }
 
+impl Raw {
+    /// Refuses architectures other than Llama's.
+    fn check_architecture(&self, path: &Path) -> Result<(), PretrainedError> {
+        let architectures = self.architectures.as_deref().unwrap_or_default();
+        let Some(named) = self.model_type.as_ref().or(architectures.first()) else {
+            return Err(PretrainedError::Setting {
+                path: path.into(),
+                key: "model_type".into(),
+                why: "is missing".into(),
+            });
+        };
+        let unsupported = match &**named {
+            "llama" | "LlamaForCausalLM" => architectures.iter().find(|a| *a != "LlamaForCausalLM"),
+            _ => Some(named),
+        };
+        match unsupported {
+            None => Ok(()),
+            Some(architecture) => Err(PretrainedError::Architecture {
+                path: path.into(),
+                found: architecture.clone(),
+            }),
+        }
+    }
+}
+
 impl RawRope {
-    fn scaling(&self) -> Result<Option<RopeScaling>, (&'static str, String)> {
+    /// The scaling of frequencies, if any.
+    fn scaling(&self) -> Result<Option<RopeScaling>, BadSetting> {
         let kind = self.rope_type.as_deref().or(self.r#type.as_deref());
         match kind.unwrap_or("default") {
             "default" => return Ok(None),
             "llama3" => {}
             other => {
-                let why = format!("is `{other}`; only `default` and `llama3` are built here");
-                return Err(("rope_type", why));
+                return Err(BadSetting {
+                    key: "rope_type",
+                    why: format!("is `{other}`; only `default` and `llama3` are built here"),
+                });
             }
         }
-        let number = |key: &'static str, value: Option<f64>| match value {
-            Some(value) if value > 0.0 => Ok(value),
-            Some(value) => Err((key, format!("is {value}, not positive"))),
-            None => Err((key, "is missing, which rope of type `llama3` needs".into())),
+        let number = |key, value: Option<f64>| {
+            let why = match value {
+                Some(value) if value > 0.0 => return Ok(value),
+                Some(value) => format!("is {value}, not positive"),
+                None => "is missing, which rope of type `llama3` needs".into(),
+            };
+            Err(BadSetting { key, why })
         };
         let original = self.original_max_position_embeddings;
         Ok(Some(RopeScaling {
@@ -216,7 +252,7 @@ impl RawRope {
     }
 }
 
-/// A `config.json` that transformers loads; keys of `source` that say nothing of the weights are kept.
+/// Makes a `config.json` that transformers loads; keys of `source` that do not describe the weights are kept.
 pub(super) fn to_json(
     described: &Description,
     source: Option<Map<String, Value>>,
@@ -242,7 +278,7 @@ pub(super) fn to_json(
         [one] => json!(one),
         many => json!(many),
     };
-    // Shortest decimal of the f32, not that of the f64 it becomes.
+    // The shortest decimal of the f32, not of the f64 that it is widened to.
     let eps: f64 = model.norm_eps.to_string().parse().unwrap_or(1e-6);
     for (key, value) in [
         ("architectures", json!(["LlamaForCausalLM"])),

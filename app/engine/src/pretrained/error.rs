@@ -1,26 +1,26 @@
-//! What can be wrong with a pretrained model.
+//! Errors of pretrained models.
 
 use std::fmt;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::hub::HubError;
 
 /// Why a pretrained model cannot be opened, read or exported.
 #[derive(Debug, thiserror::Error)]
 pub enum PretrainedError {
-    /// A name that names nothing.
+    /// There is no model of this name.
     #[error(
         "`{name}` {why}; a model is a folder, a .gguf file, a hub id (ORG/NAME or ORG/NAME@REVISION) or \
          builtin:tiny-llama"
     )]
     Name {
-        /// As it was given.
+        /// Name.
         name: String,
-        /// What is the matter with it.
+        /// What is wrong with it.
         why: &'static str,
     },
-    /// A file that cannot be read.
+    /// A file cannot be read.
     #[error("cannot read {path}: {source}")]
     Read {
         /// File.
@@ -28,7 +28,7 @@ pub enum PretrainedError {
         /// Why.
         source: io::Error,
     },
-    /// A file or folder that cannot be written.
+    /// A file or folder cannot be written.
     #[error("cannot write {path}: {source}")]
     Write {
         /// File or folder.
@@ -36,84 +36,97 @@ pub enum PretrainedError {
         /// Why.
         source: io::Error,
     },
-    /// A file that is not what it should be: JSON, safetensors, GGUF.
+    /// A file is not in the format it should be: JSON, safetensors, GGUF.
     #[error("{path} is not {expected}: {why}")]
     Format {
         /// File.
         path: PathBuf,
-        /// What it should be.
+        /// Format that was expected.
         expected: &'static str,
         /// What is wrong.
         why: String,
     },
-    /// A model that is not of the Llama family.
+    /// The model is not of the Llama family.
     #[error("{path} describes a model of architecture `{found}`; only `llama` can be loaded")]
     Architecture {
         /// File.
         path: PathBuf,
-        /// What it says.
+        /// Architecture it names.
         found: String,
     },
-    /// A setting of a model that is missing, makes no sense or asks for something not built here.
+    /// A setting of the model is missing, invalid or not supported.
     #[error("{path}: `{key}` {why}")]
     Setting {
         /// File.
         path: PathBuf,
-        /// Key.
+        /// Key of the setting.
         key: String,
         /// What is wrong.
         why: String,
     },
-    /// Weights that are not those of the model described.
+    /// The weights are not those of the model described.
     #[error("the weights in {path} are not those of the model described: {mismatch}")]
     Tensors {
         /// File or folder.
         path: PathBuf,
-        /// Which.
+        /// Differences.
         mismatch: Mismatch,
     },
-    /// A model that Hugging Face's `LlamaForCausalLM` does not compute.
+    /// Hugging Face's `LlamaForCausalLM` cannot compute the model.
     #[error(
         "this is a model of the lab's small kind (QK-norm, GELU, no norm gains); no Hugging Face architecture computes that, so it cannot be exported"
     )]
     NotLlama,
-    /// A folder to export to that holds something.
+    /// The folder to export to is not empty.
     #[error("{path} is there and not empty; name a new folder")]
     Occupied {
         /// Folder.
         path: PathBuf,
     },
-    /// The hub.
+    /// Something could not be fetched from the hub.
     #[error(transparent)]
     Hub(#[from] HubError),
 }
 
-/// How tensors found differ from those a model has.
+/// Differences between the tensors of a checkpoint and those of a model.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Mismatch {
-    /// Names of tensors that are not there.
+    /// Names of tensors that the checkpoint lacks.
     pub missing: Vec<String>,
     /// Names of tensors that the model does not have.
     pub unexpected: Vec<String>,
-    /// Tensors of another shape: name, shape found, shape the model has.
+    /// Tensors of another shape: name, shape in the checkpoint, shape in the model.
     pub shapes: Vec<(String, Vec<usize>, Vec<usize>)>,
 }
 
 impl Mismatch {
-    /// Whether nothing differs.
+    /// Whether there are no differences.
     pub fn is_empty(&self) -> bool {
         self.missing.is_empty() && self.unexpected.is_empty() && self.shapes.is_empty()
     }
+
+    /// An error of the checkpoint at `path` if there are differences.
+    pub(super) fn check(self, path: &Path) -> Result<(), PretrainedError> {
+        if self.is_empty() {
+            return Ok(());
+        }
+        Err(PretrainedError::Tensors {
+            path: path.into(),
+            mismatch: self,
+        })
+    }
 }
 
-/// The first of each kind, and how many there are.
+/// The number of tensors of each kind, and the names of the first.
 impl fmt::Display for Mismatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let shapes = self.shapes.iter();
-        let shapes = shapes.map(|(name, found, model)| format!("{name} {found:?} for {model:?}"));
-        let shapes: Vec<String> = shapes.collect();
+        let shapes: Vec<String> = self
+            .shapes
+            .iter()
+            .map(|(name, stored, model)| format!("{name} {stored:?} for {model:?}"))
+            .collect();
         let mut separator = "";
-        for (what, names) in [
+        for (kind, names) in [
             ("missing", &self.missing),
             ("unexpected", &self.unexpected),
             ("of another shape", &shapes),
@@ -123,7 +136,7 @@ impl fmt::Display for Mismatch {
             }
             let first = names[..names.len().min(3)].join(", ");
             let more = if names.len() > 3 { ", …" } else { "" };
-            write!(f, "{separator}{} {what} ({first}{more})", names.len())?;
+            write!(f, "{separator}{} {kind} ({first}{more})", names.len())?;
             separator = "; ";
         }
         Ok(())

@@ -1,4 +1,4 @@
-//! Writing a model as a Hugging Face folder.
+//! Exporting a model as a Hugging Face folder.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
@@ -10,27 +10,30 @@ use safetensors::tensor::{SafeTensorError, View};
 use serde_json::{Value, json};
 
 use crate::model::Params;
-use crate::pretrained::{hugging_face_views, is_llama};
 
+use super::builtin;
 use super::checkpoint::{INDEX, SINGLE};
-use super::config::{Description, to_json};
-use super::{CONFIG, Pretrained, PretrainedError, Source, SpecialIds, builtin, read_json};
+use super::config::{Description, SpecialIds, to_json};
+use super::error::PretrainedError;
+use super::hugging_face::{hugging_face_views, is_llama};
+use super::json::read_json;
+use super::model::{CONFIG, Pretrained, Source};
 
-/// What is exported, beside the weights.
+/// Settings of an export.
 #[derive(Clone, Copy, Debug)]
 pub struct Export<'a> {
-    /// The model that the weights were trained from: its tokenizer and `config.json` are given on.
+    /// The model that the weights were trained from, whose tokenizer and `config.json` are exported too.
     pub source: Option<&'a Pretrained>,
     /// A `tokenizer.json`, for a source that has no such file.
     pub tokenizer_json: Option<&'a str>,
-    /// How numbers are stored.
+    /// Number format of the stored weights.
     pub dtype: Dtype,
     /// Most bytes of tensors in one file.
     pub shard_bytes: usize,
 }
 
 impl<'a> Export<'a> {
-    /// In f32, in files of 5 GB, as Hugging Face has them.
+    /// Weights in f32, in files of up to 5 GB, as is usual on the hub.
     pub fn of(source: Option<&'a Pretrained>) -> Self {
         Self {
             source,
@@ -41,29 +44,29 @@ impl<'a> Export<'a> {
     }
 }
 
-/// How numbers are stored.
+/// Number format of stored weights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dtype {
-    /// As they are.
+    /// f32, without change.
     F32,
     /// Rounded to the nearest bf16.
     Bf16,
 }
 
-/// What was written.
+/// The files of an export.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Exported {
-    /// Names of files.
+    /// Names of the files.
     pub files: Vec<String>,
-    /// Bytes in all.
+    /// Bytes of all files.
     pub bytes: u64,
 }
 
-/// Writes a folder that transformers loads; it appears once it is whole.
+/// Writes a folder that transformers loads; it appears only when it is complete.
 ///
 /// # Errors
-/// A model that is not of the Llama family; a folder that holds something or cannot be written.
-pub fn export(params: &Params, what: &Export, dir: &Path) -> Result<Exported, PretrainedError> {
+/// A model that is not of the Llama family; a folder that is not empty or cannot be written.
+pub fn export(params: &Params, options: &Export, dir: &Path) -> Result<Exported, PretrainedError> {
     let model = params.layout.config;
     if !is_llama(&model) {
         return Err(PretrainedError::NotLlama);
@@ -83,21 +86,23 @@ pub fn export(params: &Params, what: &Export, dir: &Path) -> Result<Exported, Pr
     let partial = Partial::new(dir).map_err(write_error)?;
     let folder = &partial.0;
 
-    write_weights(params, what, folder)?;
-    let source_folder = what.source.and_then(Pretrained::folder);
-    let kept = source_folder.map(|folder| read_json(&folder.join(CONFIG)));
+    write_weights(params, options, folder)?;
     let description = Description {
         model,
-        ids: what.source.map_or(SpecialIds::default(), |s| s.ids.clone()),
-        max_positions: what.source.and_then(|s| s.max_positions),
+        ids: options
+            .source
+            .map_or(SpecialIds::default(), |source| source.ids.clone()),
+        max_positions: options.source.and_then(|source| source.max_positions),
     };
-    let config = to_json(&description, kept.transpose()?, what.dtype.name());
-    write_json(&folder.join(CONFIG), &Value::Object(config))?;
-    for file in what
+    let source_config = options
         .source
-        .map(Pretrained::tokenizer_files)
-        .unwrap_or_default()
-    {
+        .and_then(Pretrained::folder)
+        .map(|folder| read_json(&folder.join(CONFIG)))
+        .transpose()?;
+    let config = to_json(&description, source_config, options.dtype.name());
+    write_json(&folder.join(CONFIG), &Value::Object(config))?;
+    let tokenizer_files = options.source.map(Pretrained::tokenizer_files);
+    for file in tokenizer_files.unwrap_or_default() {
         let Some(name) = file.file_name() else {
             continue;
         };
@@ -107,13 +112,13 @@ pub fn export(params: &Params, what: &Export, dir: &Path) -> Result<Exported, Pr
         })?;
         fs::write(folder.join(name), bytes).map_err(write_error)?;
     }
-    if let Some(Source::Gguf(gguf)) = what.source.map(|source| &source.source) {
+    if let Some(Source::Gguf(gguf)) = options.source.map(|source| &source.source) {
         write_json(
             &folder.join("tokenizer_config.json"),
             &gguf.tokenizer_config(),
         )?;
     }
-    if let Some(text) = what.tokenizer_json {
+    if let Some(text) = options.tokenizer_json {
         fs::write(folder.join("tokenizer.json"), text).map_err(write_error)?;
     }
     let exported = contents(folder).map_err(write_error)?;
@@ -122,32 +127,25 @@ pub fn export(params: &Params, what: &Export, dir: &Path) -> Result<Exported, Pr
 }
 
 /// Writes one file of weights, or shards with their index.
-fn write_weights(params: &Params, what: &Export, folder: &Path) -> Result<(), PretrainedError> {
-    let tensors = hugging_face_views(params).map(|(name, shape, numbers)| {
-        let dtype = what.dtype;
-        (
-            name,
-            Tensor {
-                shape,
-                numbers,
-                dtype,
-            },
-        )
-    });
-    let mut shards: Vec<Vec<(String, Tensor)>> = vec![Vec::new()];
+fn write_weights(params: &Params, options: &Export, folder: &Path) -> Result<(), PretrainedError> {
+    let mut shards: Vec<Vec<(String, Tensor)>> = Vec::new();
+    let mut shard: Vec<(String, Tensor)> = Vec::new();
     let mut filled = 0;
-    for (name, tensor) in tensors {
+    for (name, shape, elements) in hugging_face_views(params) {
+        let tensor = Tensor {
+            shape,
+            elements,
+            dtype: options.dtype,
+        };
         let bytes = tensor.data_len();
-        if filled > 0 && filled + bytes > what.shard_bytes {
-            shards.push(Vec::new());
+        if filled > 0 && filled + bytes > options.shard_bytes {
+            shards.push(std::mem::take(&mut shard));
             filled = 0;
         }
         filled += bytes;
-        shards
-            .last_mut()
-            .into_iter()
-            .for_each(|shard| shard.push((name.clone(), tensor.clone())));
+        shard.push((name, tensor));
     }
+    shards.push(shard);
     let n = shards.len();
     let mut weight_map = BTreeMap::new();
     for (i, shard) in shards.into_iter().enumerate() {
@@ -158,21 +156,22 @@ fn write_weights(params: &Params, what: &Export, folder: &Path) -> Result<(), Pr
         let names = shard.iter().map(|(name, _)| (name.clone(), file.clone()));
         weight_map.extend(names);
         let path = folder.join(&file);
-        // Without this key transformers refuses a file.
+        // transformers refuses files without this key.
         let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
-        let written = safetensors::serialize_to_file(shard, Some(metadata), &path);
-        written.map_err(|error| PretrainedError::Write {
-            path,
-            source: match error {
-                SafeTensorError::IoError(error) => error,
-                other => io::Error::other(other.to_string()),
-            },
+        safetensors::serialize_to_file(shard, Some(metadata), &path).map_err(|error| {
+            PretrainedError::Write {
+                path,
+                source: match error {
+                    SafeTensorError::IoError(error) => error,
+                    other => io::Error::other(other.to_string()),
+                },
+            }
         })?;
     }
     if n == 1 {
         return Ok(());
     }
-    let total = params.data.len() * what.dtype.size();
+    let total = params.data.len() * options.dtype.size();
     let index = json!({ "metadata": { "total_size": total }, "weight_map": weight_map });
     write_json(&folder.join(INDEX), &index)
 }
@@ -193,11 +192,10 @@ impl Dtype {
     }
 }
 
-/// A tensor that becomes bytes when it is written.
-#[derive(Clone)]
+/// A tensor that is converted to bytes when it is written.
 struct Tensor<'a> {
     shape: Vec<usize>,
-    numbers: &'a [f32],
+    elements: &'a [f32],
     dtype: Dtype,
 }
 
@@ -208,27 +206,31 @@ impl View for Tensor<'_> {
             Dtype::Bf16 => safetensors::Dtype::BF16,
         }
     }
+
     fn shape(&self) -> &[usize] {
         &self.shape
     }
+
     fn data(&self) -> Cow<'_, [u8]> {
-        let numbers = self.numbers.iter();
+        let elements = self.elements.iter();
         match self.dtype {
-            Dtype::F32 => numbers.flat_map(|x| x.to_le_bytes()).collect(),
-            Dtype::Bf16 => numbers
+            Dtype::F32 => elements.flat_map(|x| x.to_le_bytes()).collect(),
+            Dtype::Bf16 => elements
                 .flat_map(|&x| half::bf16::from_f32(x).to_le_bytes())
                 .collect(),
         }
     }
+
     fn data_len(&self) -> usize {
-        self.numbers.len() * self.dtype.size()
+        self.elements.len() * self.dtype.size()
     }
 }
 
-/// A folder that goes away unless it is finished.
+/// A folder under a temporary name, removed unless it is finished.
 struct Partial(PathBuf);
 
 impl Partial {
+    /// Makes a folder beside `dir`.
     fn new(dir: &Path) -> io::Result<Self> {
         let mut name = dir.as_os_str().to_owned();
         name.push(format!(".partial-{}", std::process::id()));
@@ -236,8 +238,8 @@ impl Partial {
         Ok(Self(name.into()))
     }
 
+    /// Renames the folder to `dir`, which is empty or does not exist.
     fn finish(self, dir: &Path) -> io::Result<()> {
-        // Onto an empty folder, or nothing.
         fs::rename(&self.0, dir)
     }
 }
@@ -255,6 +257,7 @@ fn write_json(path: &Path, value: &Value) -> Result<(), PretrainedError> {
     })
 }
 
+/// The files of a folder.
 fn contents(folder: &Path) -> io::Result<Exported> {
     let mut exported = Exported {
         files: Vec::new(),

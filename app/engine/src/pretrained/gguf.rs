@@ -1,7 +1,7 @@
-//! Weights and metadata of a GGUF file of architecture `llama`, as llama.cpp's converter writes it.
+//! Weights and metadata of GGUF files of architecture `llama`, as llama.cpp's converter writes them.
 //!
-//! The converter reorders the rows of `q` and `k` from half-split to interleaved rotary pairs
-//! (`LlamaModel.permute`); reading undoes it. Llama 3's rope scaling is stored as a tensor of factors.
+//! The converter reorders the rows of `q` and `k` from half-split to interleaved RoPE pairs
+//! (`LlamaModel.permute`); reading undoes it. Llama 3's RoPE scaling is stored as a tensor of factors.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::File;
@@ -15,25 +15,25 @@ use serde_json::json;
 
 use crate::model::{Mlp, ModelConfig};
 use crate::ops::rope::{Rope, RopeScaling};
-use crate::pretrained::hugging_face_tensors;
 
 use super::config::{Description, SpecialIds, check};
-use super::{Mismatch, PretrainedError};
+use super::error::{Mismatch, PretrainedError};
+use super::hugging_face::hugging_face_tensors;
 
 pub use candle_core::quantized::gguf_file::Value as GgufValue;
 
 /// Metadata of a GGUF file, by key.
 pub type GgufMetadata = HashMap<String, GgufValue>;
 
-/// The tensor by which frequencies are divided.
+/// The tensor of factors by which RoPE's frequencies are divided.
 const ROPE_FACTORS: &str = "rope_freqs.weight";
 
-/// A GGUF file: what its header says, and where it is.
+/// A GGUF file: its path, and what its header says.
 #[derive(Clone, Debug)]
 pub struct Gguf {
     path: PathBuf,
     bytes: u64,
-    /// Metadata and places of tensors, as candle reads them.
+    /// Metadata and descriptions of the tensors, as candle reads them.
     pub content: Arc<Content>,
 }
 
@@ -41,7 +41,7 @@ impl Gguf {
     /// Reads the header of a file.
     ///
     /// # Errors
-    /// A file that is missing, cut off, or no GGUF.
+    /// A file that is missing, truncated, or not GGUF.
     pub fn open(path: &Path) -> Result<Self, PretrainedError> {
         let unreadable = |source| PretrainedError::Read {
             path: path.into(),
@@ -66,10 +66,10 @@ impl Gguf {
         })
     }
 
-    /// Reads the metadata of a file, whatever model it holds.
+    /// Reads the metadata of a file, of any architecture.
     ///
     /// # Errors
-    /// A file that is missing, or no GGUF.
+    /// A file that is missing or not GGUF.
     pub fn metadata(path: &Path) -> Result<GgufMetadata, PretrainedError> {
         let file = File::open(path).map_err(|source| PretrainedError::Read {
             path: path.into(),
@@ -83,7 +83,7 @@ impl Gguf {
         self.bytes
     }
 
-    /// Kinds of numbers, with how many tensors are stored as each.
+    /// Number of tensors in each number format.
     pub fn dtypes(&self) -> BTreeMap<String, usize> {
         let mut dtypes = BTreeMap::new();
         for info in self.content.tensor_infos.values() {
@@ -92,7 +92,7 @@ impl Gguf {
         dtypes
     }
 
-    /// A text of the metadata.
+    /// The metadata's string of a key; `None` if it is missing or no string.
     pub fn text(&self, key: &str) -> Option<&str> {
         match self.content.metadata.get(key)? {
             Value::String(text) => Some(text),
@@ -100,17 +100,17 @@ impl Gguf {
         }
     }
 
-    /// The text of a token.
+    /// The text of a token, if the file has it.
     pub fn token(&self, id: u32) -> Option<&str> {
         let tokens = self.content.metadata.get("tokenizer.ggml.tokens")?;
         let token = tokens.to_vec().ok()?.get(id as usize)?;
         token.to_string().ok().map(String::as_str)
     }
 
-    /// What the metadata says of the model.
+    /// The description of the model in the metadata.
     ///
     /// # Errors
-    /// What is not of the Llama family, or not built here, is named.
+    /// The first setting that is missing, invalid or not supported; a model that is not of the Llama family.
     pub fn describe(&self) -> Result<Description, PretrainedError> {
         let architecture = self.text("general.architecture").unwrap_or("(none)");
         if architecture != "llama" {
@@ -125,33 +125,32 @@ impl Gguf {
         }
         let d_model = self.size("llama.embedding_length")?;
         let n_heads = self.size("llama.attention.head_count")?;
-        let or = |key: &str, default: usize| {
+        let size_or = |key: &str, default: usize| {
             let value = self.number(key)?.map(|value| value as usize);
             Ok::<_, PretrainedError>(value.filter(|&value| value > 0).unwrap_or(default))
         };
-        let n_kv_heads = or("llama.attention.head_count_kv", n_heads)?;
-        let head_dim = or("llama.attention.key_length", d_model / n_heads)?;
+        let n_kv_heads = size_or("llama.attention.head_count_kv", n_heads)?;
+        let head_dim = size_or("llama.attention.key_length", d_model / n_heads)?;
         for key in ["llama.attention.value_length", "llama.rope.dimension_count"] {
-            if or(key, head_dim)? != head_dim {
+            if size_or(key, head_dim)? != head_dim {
                 let why = format!("is not the head size {head_dim}, which is not built here");
                 return Err(self.wrong(key, why));
             }
         }
         let tokens = self.content.metadata.get("tokenizer.ggml.tokens");
-        let tokens = tokens.and_then(|tokens| Some(tokens.to_vec().ok()?.len()));
-        let vocab_size = match tokens {
-            Some(n) => or("llama.vocab_size", n)?,
+        let n_tokens = tokens.and_then(|tokens| Some(tokens.to_vec().ok()?.len()));
+        let vocab_size = match n_tokens {
+            Some(n) => size_or("llama.vocab_size", n)?,
             None => self.size("llama.vocab_size")?,
         };
-        let eps = "llama.attention.layer_norm_rms_epsilon";
-        let eps = self.number(eps)?.ok_or_else(|| self.missing(eps))?;
+        let eps_key = "llama.attention.layer_norm_rms_epsilon";
+        let eps = self.number(eps_key)?.ok_or_else(|| self.missing(eps_key))?;
         let base = self.number("llama.rope.freq_base")?.unwrap_or(10_000.0);
         let id = |name: &str| {
             let id = self.number(&format!("tokenizer.ggml.{name}_token_id"))?;
             Ok::<_, PretrainedError>(id.map(|id| id as u32))
         };
-        let eos = [id("eos")?, id("eot")?].into_iter().flatten();
-        let eos: BTreeSet<u32> = eos.collect();
+        let eos: BTreeSet<u32> = [id("eos")?, id("eot")?].into_iter().flatten().collect();
         let model = ModelConfig {
             d_model,
             n_layers: self.size("llama.block_count")?,
@@ -170,7 +169,7 @@ impl Gguf {
                 scaling: self.rope_scaling(base, head_dim)?,
             },
         };
-        check(&model).map_err(|(key, why)| self.wrong(key, why))?;
+        check(&model).map_err(|bad| self.wrong(bad.key, bad.why))?;
         Ok(Description {
             model,
             ids: SpecialIds {
@@ -182,10 +181,10 @@ impl Gguf {
         })
     }
 
-    /// The scaling that gives the factors stored; their formula's settings are not in the file.
+    /// The RoPE scaling that gives the stored factors; the file does not hold its settings.
     ///
-    /// Blended frequencies depend on the settings through two numbers alone, so `low_freq_factor` is
-    /// taken as 1 and `high_freq_factor` as 4, as every Llama has them; the context is searched for.
+    /// Interpolated frequencies depend on the settings through two numbers alone: `low_freq_factor` is
+    /// taken as 1 and `high_freq_factor` as 4, as in every Llama, and the original context is searched for.
     fn rope_scaling(
         &self,
         base: f64,
@@ -217,23 +216,23 @@ impl Gguf {
                     .all(|((&factor, f), s)| (f / f64::from(factor) / s - 1.0).abs() < 1e-4)
         };
         let contexts = [8192.0].into_iter().chain((4..24).map(|n| 2f64.powi(n)));
-        let candidates = contexts.map(|original_max_positions| RopeScaling {
+        let mut candidates = contexts.map(|original_max_positions| RopeScaling {
             factor: largest.into(),
             low_freq_factor: 1.0,
             high_freq_factor: 4.0,
             original_max_positions,
         });
-        let found = { candidates }.find(fits);
-        let why = "does not hold factors of Llama 3's formula, the only ones built here";
-        found
-            .map(Some)
-            .ok_or_else(|| self.wrong(ROPE_FACTORS, why.into()))
+        let Some(scaling) = candidates.find(fits) else {
+            let why = "does not hold factors of Llama 3's formula, the only ones built here";
+            return Err(self.wrong(ROPE_FACTORS, why.into()));
+        };
+        Ok(Some(scaling))
     }
 
     /// Compares names and shapes with those of a model.
     ///
     /// # Errors
-    /// [`PretrainedError::Tensors`] with all that differ.
+    /// [`PretrainedError::Tensors`] with all differences.
     pub fn check(&self, model: &ModelConfig) -> Result<(), PretrainedError> {
         let infos = &self.content.tensor_infos;
         let mut mismatch = Mismatch::default();
@@ -242,9 +241,9 @@ impl Gguf {
             let name = gguf_name(&name);
             match infos.get(&name).map(|info| info.shape.dims()) {
                 None => mismatch.missing.push(name.clone()),
-                Some(found) if found != shape => {
-                    let found = (name.clone(), found.to_vec(), shape);
-                    mismatch.shapes.push(found);
+                Some(stored) if stored != shape => {
+                    let shapes = (name.clone(), stored.to_vec(), shape);
+                    mismatch.shapes.push(shapes);
                 }
                 Some(_) => {}
             }
@@ -253,28 +252,22 @@ impl Gguf {
         let unexpected = infos.keys().filter(|name| !known.contains(*name)).cloned();
         mismatch.unexpected = unexpected.collect();
         mismatch.unexpected.sort();
-        match mismatch.is_empty() {
-            true => Ok(()),
-            false => Err(PretrainedError::Tensors {
-                path: self.path.clone(),
-                mismatch,
-            }),
-        }
+        mismatch.check(&self.path)
     }
 
-    /// Reads the numbers of the tensor of a Hugging Face name, rows of `q` and `k` in its order.
+    /// Reads the elements of a tensor by its Hugging Face name, rows of `q` and `k` in Hugging Face's order.
     ///
     /// # Errors
     /// A tensor that is not there or cannot be read.
     pub fn read(&self, name: &str, head_dim: usize) -> Result<Vec<f32>, PretrainedError> {
-        let numbers = self.dequantise(&gguf_name(name))?;
+        let elements = self.dequantise(&gguf_name(name))?;
         let interleaved = name.contains(".q_proj.") || name.contains(".k_proj.");
         if !interleaved {
-            return Ok(numbers);
+            return Ok(elements);
         }
         let width = self.content.tensor_infos[&gguf_name(name)].shape.dims()[1];
-        let mut halves = Vec::with_capacity(numbers.len());
-        for head in numbers.chunks_exact(head_dim * width) {
+        let mut halves = Vec::with_capacity(elements.len());
+        for head in elements.chunks_exact(head_dim * width) {
             for half in 0..2 {
                 for i in 0..head_dim / 2 {
                     halves.extend_from_slice(&head[(2 * i + half) * width..][..width]);
@@ -284,21 +277,21 @@ impl Gguf {
         Ok(halves)
     }
 
+    /// Reads the elements of a tensor by its name in the file.
     fn dequantise(&self, name: &str) -> Result<Vec<f32>, PretrainedError> {
-        let numbers = || {
+        let elements = || {
             let mut file = File::open(&self.path)?;
-            let tensor = self.content.tensor(&mut file, name, &Device::Cpu)?;
-            let tensor = tensor.dequantize(&Device::Cpu)?;
+            let quantised = self.content.tensor(&mut file, name, &Device::Cpu)?;
+            let tensor = quantised.dequantize(&Device::Cpu)?;
             tensor.flatten_all()?.to_vec1()
         };
-        numbers().map_err(|error: candle_core::Error| PretrainedError::Format {
-            path: self.path.clone(),
-            expected: "a whole GGUF file",
-            why: format!("`{name}`: {}", without_backtrace(&error)),
+        elements().map_err(|error: candle_core::Error| {
+            let why = format!("`{name}`: {}", without_backtrace(&error));
+            broken(&self.path, why)
         })
     }
 
-    /// A `tokenizer_config.json` of what the metadata says: special tokens and the chat template.
+    /// Makes a `tokenizer_config.json` of the metadata: special tokens and the chat template.
     pub fn tokenizer_config(&self) -> serde_json::Value {
         let mut config = json!({ "tokenizer_class": "PreTrainedTokenizerFast" });
         for (key, name) in [
@@ -318,6 +311,7 @@ impl Gguf {
         config
     }
 
+    /// The metadata's number of a key, if it is there.
     fn number(&self, key: &str) -> Result<Option<f64>, PretrainedError> {
         let Some(value) = self.content.metadata.get(key) else {
             return Ok(None);
@@ -333,6 +327,7 @@ impl Gguf {
         number.ok_or_else(why).map(Some)
     }
 
+    /// The metadata's size of a key, at least 1.
     fn size(&self, key: &str) -> Result<usize, PretrainedError> {
         match self.number(key)? {
             Some(n) if n >= 1.0 => Ok(n as usize),
@@ -354,10 +349,10 @@ impl Gguf {
     }
 }
 
-/// The name llama.cpp gives a tensor of Hugging Face's Llama.
+/// llama.cpp's name of a tensor, from its Hugging Face name.
 pub(super) fn gguf_name(name: &str) -> String {
     let mut name = name.replace("model.layers.", "blk.");
-    for (theirs, here) in [
+    for (hugging_face, llama_cpp) in [
         ("model.embed_tokens", "token_embd"),
         ("lm_head", "output"),
         ("model.norm", "output_norm"),
@@ -371,16 +366,18 @@ pub(super) fn gguf_name(name: &str) -> String {
         ("input_layernorm", "attn_norm"),
         ("post_attention_layernorm", "ffn_norm"),
     ] {
-        name = name.replace(theirs, here);
+        name = name.replace(hugging_face, llama_cpp);
     }
     name
 }
 
+/// Reads the header of a file.
 fn read_header(path: &Path, file: File) -> Result<Content, PretrainedError> {
-    let content = Content::read(&mut BufReader::new(file));
-    content.map_err(|error| broken(path, without_backtrace(&error)))
+    Content::read(&mut BufReader::new(file))
+        .map_err(|error| broken(path, without_backtrace(&error)))
 }
 
+/// The error of a file that is not a complete GGUF file.
 fn broken(path: &Path, why: String) -> PretrainedError {
     PretrainedError::Format {
         path: path.into(),
@@ -389,7 +386,7 @@ fn broken(path: &Path, why: String) -> PretrainedError {
     }
 }
 
-/// The first line: candle's errors carry a backtrace where one was asked for.
+/// The first line of an error: candle appends a backtrace if it is enabled.
 fn without_backtrace(error: &candle_core::Error) -> String {
     let text = error.to_string();
     text.lines().next().unwrap_or_default().to_owned()

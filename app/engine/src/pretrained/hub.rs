@@ -1,7 +1,7 @@
-//! Models and data sets on the Hugging Face hub, through the cache that its own tools share.
+//! Models and data sets on the Hugging Face hub, through the cache of Hugging Face's own tools.
 //!
-//! What the cache holds is used without asking the network. Everything else is asked for once by
-//! name, and then fetched by the commit that the name stood for.
+//! What is in the cache is used without the network. For everything else the hub is asked once by name;
+//! files are then fetched by the commit that the name stood for.
 
 use std::cell::Cell;
 use std::io;
@@ -11,40 +11,40 @@ use hf_hub::api::sync::{ApiBuilder, ApiError, ApiRepo};
 use hf_hub::{Cache, Repo, RepoType};
 use serde::Deserialize;
 
-/// Where files are asked for, where they are kept, and as whom.
+/// A Hugging Face hub: its address, the local cache, and the access token.
 #[derive(Clone, Debug)]
 pub struct Hub {
-    /// Address of the hub (`HF_ENDPOINT`).
+    /// URL of the hub (`HF_ENDPOINT`).
     pub endpoint: String,
     /// Folder of the cache (`HF_HUB_CACHE`, `HF_HOME/hub`).
     pub cache: PathBuf,
     /// Access token (`HF_TOKEN`, or the file that `hf auth login` writes).
     pub token: Option<String>,
-    /// Whether the network must not be asked (`HF_HUB_OFFLINE`).
+    /// Whether the network must not be used (`HF_HUB_OFFLINE`).
     pub offline: bool,
 }
 
-/// Is told how a download goes on.
+/// Receives the progress of downloads.
 pub trait DownloadProgress {
-    /// A file of so many bytes is being fetched; a second call for it begins anew.
+    /// The download of a file of `bytes` starts; a second call for the same file starts again from zero.
     fn started(&self, file: &str, bytes: u64);
-    /// So many bytes more are there.
+    /// That many more bytes have arrived.
     fn advanced(&self, bytes: u64);
-    /// The file is there.
+    /// The file is complete.
     fn finished(&self);
 }
 
-/// Silence.
+/// Ignores all progress.
 impl DownloadProgress for () {
     fn started(&self, _: &str, _: u64) {}
     fn advanced(&self, _: u64) {}
     fn finished(&self) {}
 }
 
-/// Why something cannot be had from the hub.
+/// Why a repository or a file could not be fetched from the hub.
 #[derive(Debug, thiserror::Error)]
 pub enum HubError {
-    /// No such repository, or one that the token does not show.
+    /// There is no such repository, or the token does not give access to it.
     #[error(
         "the hub has no {kind} `{id}` ({endpoint}/{id}): check the name; a private one needs HF_TOKEN"
     )]
@@ -56,7 +56,7 @@ pub enum HubError {
         /// Hub.
         endpoint: String,
     },
-    /// A repository without this branch, tag or commit.
+    /// The repository has no such branch, tag or commit.
     #[error("the hub's `{id}` has no revision `{revision}`")]
     Revision {
         /// Name.
@@ -64,7 +64,7 @@ pub enum HubError {
         /// Revision.
         revision: String,
     },
-    /// A repository whose licence must be accepted first.
+    /// The repository's licence must be accepted first.
     #[error("`{id}` is gated: accept its licence at {url}, {then}")]
     Gated {
         /// Name.
@@ -74,7 +74,7 @@ pub enum HubError {
         /// What to do about the token.
         then: &'static str,
     },
-    /// The network, or the hub, does not answer.
+    /// The network or the hub does not answer.
     #[error(
         "cannot reach {endpoint}: {why}; name a folder or a .gguf file instead, or set HF_HUB_OFFLINE=1 to use what is cached in {cache}"
     )]
@@ -86,17 +86,17 @@ pub enum HubError {
         /// Cache.
         cache: PathBuf,
     },
-    /// Not cached, and the network must not be asked.
+    /// Something is not in the cache, and the network must not be used.
     #[error("{what} of `{id}` is not in the cache {cache}, and HF_HUB_OFFLINE forbids to fetch it")]
     Offline {
         /// Name.
         id: String,
-        /// What is not there.
+        /// What is missing.
         what: String,
         /// Cache.
         cache: PathBuf,
     },
-    /// An answer that makes no sense here.
+    /// The hub's answer was not expected.
     #[error("the hub answered {answer} for {what} of `{id}`")]
     Answer {
         /// Name.
@@ -117,7 +117,7 @@ pub enum HubError {
 }
 
 impl Hub {
-    /// As the environment has it, by the rules of Hugging Face's own tools.
+    /// The hub that the environment variables name, by the rules of Hugging Face's own tools.
     pub fn from_env() -> Self {
         let var = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
         let home = var("HF_HOME").map(PathBuf::from).unwrap_or_else(|| {
@@ -126,19 +126,21 @@ impl Hub {
             cache.unwrap_or_else(user).join("huggingface")
         });
         let file = var("HF_TOKEN_PATH").map_or_else(|| home.join("token"), PathBuf::from);
-        let token = var("HF_TOKEN").or_else(|| std::fs::read_to_string(file).ok());
-        let token = token.map(|token| token.trim().to_owned());
+        let token = var("HF_TOKEN")
+            .or_else(|| std::fs::read_to_string(file).ok())
+            .map(|token| token.trim().to_owned())
+            .filter(|token| !token.is_empty());
         let offline = var("HF_HUB_OFFLINE").unwrap_or_default().to_uppercase();
         let endpoint = var("HF_ENDPOINT").unwrap_or("https://huggingface.co".into());
         Self {
             endpoint: endpoint.trim_end_matches('/').into(),
             cache: var("HF_HUB_CACHE").map_or_else(|| home.join("hub"), PathBuf::from),
-            token: token.filter(|token| !token.is_empty()),
+            token,
             offline: ["1", "ON", "YES", "TRUE"].contains(&&*offline),
         }
     }
 
-    /// A model at a revision, `main` unless it is said.
+    /// A model at a revision, by default `main`.
     ///
     /// # Errors
     /// [`HubError`]
@@ -146,7 +148,7 @@ impl Hub {
         self.snapshot(RepoType::Model, id, revision)
     }
 
-    /// A data set at a revision, `main` unless it is said.
+    /// A data set at a revision, by default `main`.
     ///
     /// # Errors
     /// [`HubError`]
@@ -154,16 +156,17 @@ impl Hub {
         self.snapshot(RepoType::Dataset, id, revision)
     }
 
-    /// A data set as far as it is cached, the network not asked.
+    /// What the cache holds of a data set, without the network.
     pub fn cached_dataset(&self, id: &str, revision: &str) -> Option<Snapshot> {
         self.cached(RepoType::Dataset, id, revision)
     }
 
-    /// A model as far as it is cached, the network not asked.
+    /// What the cache holds of a model, without the network.
     pub fn cached_model(&self, id: &str, revision: Option<&str>) -> Option<Snapshot> {
         self.cached(RepoType::Model, id, revision.unwrap_or("main"))
     }
 
+    /// A repository at a revision: from the hub, or offline from the cache.
     fn snapshot(
         &self,
         kind: RepoType,
@@ -172,12 +175,12 @@ impl Hub {
     ) -> Result<Snapshot, HubError> {
         let revision = revision.unwrap_or("main");
         if self.offline {
-            let none = || HubError::Offline {
+            let offline = || HubError::Offline {
                 id: id.into(),
                 what: format!("revision `{revision}`"),
                 cache: self.cache.clone(),
             };
-            return self.cached(kind, id, revision).ok_or_else(none);
+            return self.cached(kind, id, revision).ok_or_else(offline);
         }
         let info = self.ask(kind, id, revision)?;
         let snapshot = Snapshot {
@@ -192,6 +195,7 @@ impl Hub {
         Ok(snapshot)
     }
 
+    /// What the cache holds of a repository at a revision.
     fn cached(&self, kind: RepoType, id: &str, revision: &str) -> Option<Snapshot> {
         let repo = Repo::with_revision(id.into(), kind, revision.into());
         let folder = self.cache.join(repo.folder_name());
@@ -210,12 +214,17 @@ impl Hub {
         })
     }
 
-    /// Asks the hub what a name and a revision stand for.
+    /// Asks the hub for the commit and the files of a revision.
     fn ask(&self, kind: RepoType, id: &str, revision: &str) -> Result<Info, HubError> {
-        let repo = self.api(kind, id, revision)?;
-        let request = repo.info_request().query("blobs", "true").config();
-        let response = request.http_status_as_error(false).build().call();
-        let mut response = response.map_err(|error| self.network(&error))?;
+        let mut response = self
+            .api(kind, id, revision)?
+            .info_request()
+            .query("blobs", "true")
+            .config()
+            .http_status_as_error(false)
+            .build()
+            .call()
+            .map_err(|error| self.network(&error))?;
         let header = |name: &str| response.headers().get(name)?.to_str().ok();
         let code = header("x-error-code").unwrap_or_default().to_owned();
         let status = response.status();
@@ -229,7 +238,7 @@ impl Hub {
                 revision: revision.into(),
             }),
             (_, "GatedRepo") | (403, _) => Err(self.gated(kind, id)),
-            // The hub does not tell strangers whether a private repository exists.
+            // Without access, the hub does not tell whether a private repository exists.
             (401 | 404, _) => Err(HubError::Missing {
                 kind: match kind {
                     RepoType::Dataset => "data set",
@@ -242,12 +251,15 @@ impl Hub {
         }
     }
 
+    /// A client for a repository.
     fn api(&self, kind: RepoType, id: &str, revision: &str) -> Result<ApiRepo, HubError> {
-        let builder = ApiBuilder::from_cache(Cache::new(self.cache.clone()));
-        let builder = builder.with_endpoint(self.endpoint.clone());
-        let builder = builder.with_token(self.token.clone()).with_progress(false);
-        let api = builder.with_retries(3).build();
-        let api = api.map_err(|error| self.answer(id, "a connection", error.to_string()))?;
+        let api = ApiBuilder::from_cache(Cache::new(self.cache.clone()))
+            .with_endpoint(self.endpoint.clone())
+            .with_token(self.token.clone())
+            .with_progress(false)
+            .with_retries(3)
+            .build()
+            .map_err(|error| self.answer(id, "a connection", error.to_string()))?;
         Ok(api.repo(Repo::with_revision(id.into(), kind, revision.into())))
     }
 
@@ -287,6 +299,17 @@ impl Hub {
     }
 }
 
+/// Whether a name has the form of a repository's on the hub, `OWNER/NAME`.
+pub fn is_hub_id(id: &str) -> bool {
+    let is_word = |word: &str| {
+        let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+        !word.is_empty() && !word.starts_with('.') && word.chars().all(is_plain)
+    };
+    id.split_once('/')
+        .is_some_and(|(owner, name)| is_word(owner) && is_word(name))
+}
+
+/// The hub's description of a repository.
 #[derive(Deserialize)]
 struct Info {
     sha: String,
@@ -299,7 +322,7 @@ pub struct RemoteFile {
     /// Path in the repository.
     #[serde(rename = "rfilename")]
     pub name: String,
-    /// Bytes, where the hub says so.
+    /// Bytes, where the hub tells.
     pub size: Option<u64>,
 }
 
@@ -312,26 +335,26 @@ pub struct Snapshot {
     pub id: String,
     /// Revision asked for.
     pub revision: String,
-    /// Commit it stood for.
+    /// Commit that the revision stood for.
     pub commit: String,
-    /// Its files: all of them, or, with the network not asked, those cached.
+    /// All files; without the network, those in the cache.
     pub files: Vec<RemoteFile>,
 }
 
 impl Snapshot {
-    /// The folder where fetched files lie.
+    /// The folder of fetched files.
     pub fn folder(&self) -> PathBuf {
         let repo = Repo::new(self.id.clone(), self.kind);
         let cache = Cache::new(self.hub.cache.clone()).repo(repo);
         cache.pointer_path(&self.commit)
     }
 
-    /// A file, if it is there.
+    /// The file of a name, if the repository has it.
     pub fn file(&self, name: &str) -> Option<&RemoteFile> {
         self.files.iter().find(|file| file.name == name)
     }
 
-    /// Path of a file in the cache, fetched if it is not there; what was begun is gone on with.
+    /// Path of a file in the cache, fetched if it is not there; an interrupted download is continued.
     ///
     /// # Errors
     /// [`HubError`]
@@ -359,15 +382,16 @@ impl Snapshot {
             progress,
             size: &size,
         };
-        let path = repo.download_with_progress(name, adapter);
-        let path = path.map_err(|error| self.explain(name, error))?;
+        let path = repo
+            .download_with_progress(name, adapter)
+            .map_err(|error| self.explain(name, error))?;
         let len = std::fs::metadata(&path)
             .map_err(|e| self.hub.disk(e))?
             .len();
         if len != size.get() {
-            // Both the link and what it leads to, else it would be taken for whole next time.
-            let blob = path.canonicalize();
-            for file in blob.iter().chain([&path]) {
+            // Removes the link and its target: otherwise the file would be taken for complete the next time.
+            let target = path.canonicalize();
+            for file in target.iter().chain([&path]) {
                 std::fs::remove_file(file).map_err(|e| self.hub.disk(e))?;
             }
             let answer = format!("with {len} bytes in place of {}; try again", size.get());
@@ -376,15 +400,17 @@ impl Snapshot {
         Ok(path)
     }
 
-    /// Writes down what the revision stands for, for a time without network.
+    /// Writes to the cache which commit the revision stands for, for later use without the network.
     fn remember(&self) -> Result<(), HubError> {
         let revision = self.revision.clone();
         let repo = Repo::with_revision(self.id.clone(), self.kind, revision);
-        let cache = Cache::new(self.hub.cache.clone()).repo(repo);
-        let made = cache.create_ref(&self.commit);
-        made.map_err(|error| self.hub.disk(error))
+        Cache::new(self.hub.cache.clone())
+            .repo(repo)
+            .create_ref(&self.commit)
+            .map_err(|error| self.hub.disk(error))
     }
 
+    /// The error of a failed download of a file.
     fn explain(&self, name: &str, error: ApiError) -> HubError {
         let hub = &self.hub;
         match error {
@@ -403,7 +429,7 @@ impl Snapshot {
     }
 }
 
-/// Whether the cache is to blame; the network's errors come the same way.
+/// Whether an I/O error is of the disk; errors of the network have the same type.
 fn is_of_disk(error: &io::Error) -> bool {
     use io::ErrorKind::*;
     let kinds = [
@@ -417,7 +443,7 @@ fn is_of_disk(error: &io::Error) -> bool {
     kinds.contains(&error.kind())
 }
 
-/// Tells hf-hub's progress to ours, and keeps the size.
+/// Passes hf-hub's progress on to a [`DownloadProgress`], and remembers the file's size.
 struct Adapter<'a> {
     progress: &'a dyn DownloadProgress,
     size: &'a Cell<u64>,
@@ -436,7 +462,7 @@ impl hf_hub::api::Progress for Adapter<'_> {
     }
 }
 
-/// Adds the files below a folder, with paths from there.
+/// Adds the files below `root/inside` to `files`, with paths relative to `root`.
 fn list(root: &Path, inside: &mut PathBuf, files: &mut Vec<RemoteFile>) -> io::Result<()> {
     for entry in std::fs::read_dir(root.join(&inside))? {
         let entry = entry?;

@@ -1,34 +1,37 @@
-//! Names and shapes of Hugging Face's Llama checkpoints, and where their tensors stand in ours.
+//! Conversion from and to the tensors of Hugging Face's Llama checkpoints.
 //!
-//! Both keep linear layers as `[out, in]` and pair a head's dimension `i` with `i + H/2` in RoPE, and
-//! ours fuses tensors by putting their rows one after another: each of theirs is one range of our buffer.
+//! Both layouts keep linear layers as `[out, in]` and pair a head's dimension `i` with `i + H/2` in RoPE.
+//! Ours fuses tensors by stacking their rows, so that each of Hugging Face's tensors is one range of our
+//! buffer.
 
 use std::ops::Range;
 use std::sync::Arc;
 
 use crate::model::{Layout, Mlp, ModelConfig, Params};
 
-/// Whether Hugging Face's `LlamaForCausalLM` computes what a model of these parts does.
+/// Whether Hugging Face's `LlamaForCausalLM` computes the same as a model with these parts.
 pub fn is_llama(config: &ModelConfig) -> bool {
     config.mlp == Mlp::SwiGlu && config.norm_gains && !config.qk_norm
 }
 
-/// Names and shapes of the tensors of a Llama checkpoint, in the order of our layout.
+/// Name and shape of every tensor of a Llama checkpoint, in the order of our layout.
 ///
 /// # Panics
 /// If the model is not of the family ([`is_llama`]).
 pub fn hugging_face_tensors(config: &ModelConfig) -> Vec<(String, Vec<usize>)> {
-    let places = places(&Layout::new(*config));
-    places.into_iter().map(|(n, s, _)| (n, s)).collect()
+    places(&Layout::new(*config))
+        .into_iter()
+        .map(|(name, shape, _)| (name, shape))
+        .collect()
 }
 
-/// Reads weights tensor by tensor; `tensor` is given a name and a shape and returns the numbers.
+/// Reads weights tensor by tensor; `tensor` returns the elements for a name and a shape.
 ///
 /// # Errors
 /// The first error of `tensor`.
 ///
 /// # Panics
-/// If the model is not of the family ([`is_llama`]), or `tensor` returns another number of numbers.
+/// If the model is not of the family ([`is_llama`]), or `tensor` returns another number of elements.
 pub fn from_hugging_face<E>(
     layout: &Arc<Layout>,
     mut tensor: impl FnMut(&str, &[usize]) -> Result<Vec<f32>, E>,
@@ -40,30 +43,31 @@ pub fn from_hugging_face<E>(
     Ok(params)
 }
 
-/// Names, shapes and numbers of the tensors of a Llama checkpoint.
+/// Name, shape and elements of every tensor of a Llama checkpoint.
 ///
 /// # Panics
 /// If the model is not of the family ([`is_llama`]).
 pub fn hugging_face_views(params: &Params) -> impl Iterator<Item = (String, Vec<usize>, &[f32])> {
-    let places = places(&params.layout).into_iter();
-    places.map(|(name, shape, range)| (name, shape, &params.data[range]))
+    places(&params.layout)
+        .into_iter()
+        .map(|(name, shape, range)| (name, shape, &params.data[range]))
 }
 
-/// [`hugging_face_views`], the numbers copied.
+/// [`hugging_face_views`] with copies of the elements.
 ///
 /// # Panics
 /// If the model is not of the family ([`is_llama`]).
 pub fn to_hugging_face(params: &Params) -> impl Iterator<Item = (String, Vec<usize>, Vec<f32>)> {
-    hugging_face_views(params).map(|(name, shape, numbers)| (name, shape, numbers.to_vec()))
+    hugging_face_views(params).map(|(name, shape, elements)| (name, shape, elements.to_vec()))
 }
 
-/// Each tensor's name, shape, and range of our flat buffer.
+/// Name, shape and range in our flat buffer of every tensor.
 fn places(layout: &Layout) -> Vec<(String, Vec<usize>, Range<usize>)> {
     let c = &layout.config;
     assert!(is_llama(c), "not a model of the Llama family: {c:?}");
     let (d, f) = (c.d_model, c.d_ff);
     let mut places = Vec::new();
-    // Tensors whose rows, of `width` numbers, stand one after another from the start of `whole`.
+    // Adds tensors whose rows of `width` elements fill the range `whole`, one tensor after another.
     let mut add = |whole: Range<usize>, width: usize, parts: &[(String, usize)]| {
         let mut start = whole.start;
         for (name, rows) in parts {
@@ -99,13 +103,11 @@ fn places(layout: &Layout) -> Vec<(String, Vec<usize>, Range<usize>)> {
         );
         add(down, f, &[part("mlp.down_proj", d)]);
     }
-    // Gains are vectors there.
+    // Hugging Face's gains are vectors.
     let mut add_gains = |name: String, range| places.push((name, vec![d], range));
     for l in 0..c.n_layers {
-        for (name, range) in ["input_layernorm", "post_attention_layernorm"]
-            .into_iter()
-            .zip(layout.gains(l).into_iter().flatten())
-        {
+        let names = ["input_layernorm", "post_attention_layernorm"];
+        for (name, range) in names.into_iter().zip(layout.gains(l).into_iter().flatten()) {
             add_gains(format!("model.layers.{l}.{name}.weight"), range);
         }
     }
@@ -137,22 +139,22 @@ mod tests {
             for (i, x) in params.data.iter_mut().enumerate() {
                 *x = i as f32;
             }
-            let theirs: Vec<_> = to_hugging_face(&params).collect();
-            let names = theirs.iter().map(|(n, s, _)| (n.clone(), s.clone()));
+            let tensors: Vec<_> = to_hugging_face(&params).collect();
+            let names = tensors.iter().map(|(n, s, _)| (n.clone(), s.clone()));
             assert_eq!(
                 names.collect::<Vec<_>>(),
                 hugging_face_tensors(&layout.config)
             );
             let back = from_hugging_face(&layout, |name, shape| {
-                let (_, s, numbers) = theirs.iter().find(|(n, ..)| n == name).expect(name);
+                let (_, s, elements) = tensors.iter().find(|(n, ..)| n == name).expect(name);
                 assert_eq!(s, shape);
-                Ok::<_, Infallible>(numbers.clone())
+                Ok::<_, Infallible>(elements.clone())
             });
             assert_eq!(back, Ok(params));
-            let mut all: Vec<f32> = theirs.into_iter().flat_map(|(.., x)| x).collect();
-            all.sort_by(f32::total_cmp);
-            assert!(all.iter().enumerate().all(|(i, &x)| x == i as f32));
-            assert_eq!(all.len(), layout.len);
+            let mut elements: Vec<f32> = tensors.into_iter().flat_map(|(.., x)| x).collect();
+            elements.sort_by(f32::total_cmp);
+            assert!(elements.iter().enumerate().all(|(i, &x)| x == i as f32));
+            assert_eq!(elements.len(), layout.len);
         }
     }
 

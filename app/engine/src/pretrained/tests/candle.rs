@@ -19,11 +19,11 @@ const SEQ_LEN: usize = 96;
 /// Logits `[B, T, V]`; candle's forward yields those of the last position only.
 fn candle_logits(folder: &Path, tokens: &[u32]) -> candle_core::Result<Vec<f32>> {
     let cpu = Device::Cpu;
-    let config = fs::read(folder.join("config.json"))?;
-    let config: LlamaConfig = serde_json::from_slice(&config).map_err(candle_core::Error::wrap)?;
+    let json = fs::read(folder.join("config.json"))?;
+    let config: LlamaConfig = serde_json::from_slice(&json).map_err(candle_core::Error::wrap)?;
     let config = config.into_config(false);
-    let weights = fs::read(folder.join("model.safetensors"))?;
-    let weights = VarBuilder::from_buffered_safetensors(weights, DType::F32, &cpu)?;
+    let safetensors = fs::read(folder.join("model.safetensors"))?;
+    let weights = VarBuilder::from_buffered_safetensors(safetensors, DType::F32, &cpu)?;
     let model = Llama::load(weights, &config)?;
     let mut cache = Cache::new(true, DType::F32, &config, &cpu)?;
     let tokens = Tensor::new(tokens, &cpu)?.reshape((ROWS, SEQ_LEN))?;
@@ -37,8 +37,9 @@ fn candle_logits(folder: &Path, tokens: &[u32]) -> candle_core::Result<Vec<f32>>
 #[test]
 fn llamas_agree_with_candle_transformers() {
     for name in ["llama-tiny-tied", "llama-tiny-untied"] {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures");
-        let folder = folder.join(name);
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("../../tests/fixtures")
+            .join(name);
         let path = folder.to_str().expect("UTF-8");
         let model = pretrained::open(path, &Hub::from_env(), &()).expect("a checkpoint");
         let mut engine = Engine::new(model.config, &Hardware::cpu(2)).expect("a CPU");
@@ -50,11 +51,11 @@ fn llamas_agree_with_candle_transformers() {
             .map(|_| random.below(vocab) as u32)
             .collect();
 
-        let found = engine.logits(&weights, &tokens, SEQ_LEN).expect("logits");
+        let logits = engine.logits(&weights, &tokens, SEQ_LEN).expect("logits");
         let expected = candle_logits(&folder, &tokens).expect("candle's logits");
-        assert_eq!(found.len(), expected.len());
+        assert_eq!(logits.len(), expected.len());
         let largest = expected.iter().fold(0.0_f32, |max, x| max.max(x.abs()));
-        let errors = found.iter().zip(&expected).map(|(a, b)| (a - b).abs());
+        let errors = logits.iter().zip(&expected).map(|(a, b)| (a - b).abs());
         let error = errors.fold(0.0_f32, f32::max);
         assert!(largest > 1.0, "{name}: logits that say something");
         assert!(

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use crate::random::Stream;
 
-use super::*;
+use super::super::{Dtype, Export, export};
+use super::{CONFIG, Layout, ModelConfig, Params, copy, fixture, fs, open_path, refused};
 
 /// Else a run's model would be lost to everybody else.
 #[test]
@@ -17,11 +18,11 @@ fn an_exported_model_is_the_same_model() {
         params.data.iter_mut().for_each(|x| *x *= 1.01);
         for (name, dtype) in [("f32", Dtype::F32), ("bf16", Dtype::Bf16)] {
             let dir = to.path().join(kind).join(name);
-            let what = Export {
+            let options = Export {
                 dtype,
                 ..Export::of(Some(&source))
             };
-            let exported = export(&params, &what, &dir).expect("exports");
+            let exported = export(&params, &options, &dir).expect("exports");
             let files = [CONFIG, "generation_config.json", "model.safetensors"];
             assert_eq!(exported.files, files);
             let back = open_path(&dir).expect("opens");
@@ -34,8 +35,8 @@ fn an_exported_model_is_the_same_model() {
                 Dtype::F32 => x,
                 Dtype::Bf16 => half::bf16::from_f32(x).to_f32(),
             });
-            let found = back.load(&()).expect("loads").data;
-            assert_eq!(found, expected.collect::<Vec<_>>());
+            let loaded = back.load(&()).expect("loads").data;
+            assert_eq!(loaded, expected.collect::<Vec<_>>());
         }
     }
 }

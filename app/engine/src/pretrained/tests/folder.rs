@@ -5,9 +5,10 @@ use serde_json::json;
 
 use crate::ops::rope::{Rope, RopeScaling};
 
-use super::*;
+use super::super::{Export, export};
+use super::{ModelConfig, Path, Value, copy, fixture, fs, open_path, refused, set};
 
-/// The sizes and parts of both fixtures, by their `config.json`.
+/// The sizes and parts of a fixture, as in its `config.json`.
 fn sizes(kind: &str) -> ModelConfig {
     let tied = kind == "tied";
     let scaling = RopeScaling {
@@ -65,9 +66,9 @@ fn old_and_new_keys_are_read_and_every_number_is_in_its_place() {
             ("blocks.2.attention_norm", layer("input_layernorm")),
             ("blocks.2.mlp_norm", layer("post_attention_layernorm")),
         ] {
-            let mut ours = params.tensors();
-            let (_, _, found) = ours.find(|(n, ..)| *n == name).expect(name);
-            assert_eq!(found, expected, "{kind} {name}");
+            let mut tensors = params.tensors();
+            let (_, _, loaded) = tensors.find(|(n, ..)| *n == name).expect(name);
+            assert_eq!(loaded, expected, "{kind} {name}");
         }
         if kind == "untied" {
             assert_eq!(&params.data[params.layout.embed_out()], raw("lm_head"));
@@ -153,27 +154,33 @@ fn what_is_not_built_here_is_refused_by_name() {
     refused(open_path(&empty.path().join("nowhere")), &["is not there"]);
 }
 
-type Tensors = Vec<(String, Dtype, Vec<usize>, Vec<u8>)>;
-
-fn tensors(folder: &Path) -> Tensors {
-    let bytes = fs::read(folder.join("model.safetensors")).expect("file");
-    let file = SafeTensors::deserialize(&bytes).expect("safetensors");
-    let all = file.iter();
-    all.map(|(n, t)| {
-        (
-            n.to_owned(),
-            t.dtype(),
-            t.shape().to_vec(),
-            t.data().to_vec(),
-        )
-    })
-    .collect()
+/// A tensor of a safetensors file.
+#[derive(Clone)]
+struct Stored {
+    name: String,
+    dtype: Dtype,
+    shape: Vec<usize>,
+    bytes: Vec<u8>,
 }
 
-fn write(file: &Path, tensors: &Tensors) {
-    let views = tensors.iter().map(|(name, dtype, shape, bytes)| {
-        let view = TensorView::new(*dtype, shape.clone(), bytes).expect("view");
-        (name.as_str(), view)
+fn tensors(folder: &Path) -> Vec<Stored> {
+    let bytes = fs::read(folder.join("model.safetensors")).expect("file");
+    let file = SafeTensors::deserialize(&bytes).expect("safetensors");
+    file.iter()
+        .map(|(name, view)| Stored {
+            name: name.to_owned(),
+            dtype: view.dtype(),
+            shape: view.shape().to_vec(),
+            bytes: view.data().to_vec(),
+        })
+        .collect()
+}
+
+fn write(file: &Path, tensors: &[Stored]) {
+    let views = tensors.iter().map(|tensor| {
+        let shape = tensor.shape.clone();
+        let view = TensorView::new(tensor.dtype, shape, &tensor.bytes).expect("view");
+        (tensor.name.as_str(), view)
     });
     safetensors::serialize_to_file(views, None, file).expect("write");
 }
@@ -185,19 +192,22 @@ fn halves_are_read_as_the_numbers_they_are() {
     let file = folder.path().join("model.safetensors");
     let bf16 = |b: &[u8; 4]| half::bf16::from_f32(f32::from_le_bytes(*b)).to_le_bytes();
     let f16 = |b: &[u8; 4]| half::f16::from_f32(f32::from_le_bytes(*b)).to_le_bytes();
-    let f32s = open_path(folder.path()).and_then(|model| model.load(&()));
-    let f32s = f32s.expect("f32").data;
+    let model = open_path(folder.path()).expect("opens");
+    let f32s = model.load(&()).expect("f32").data;
     let whole = tensors(folder.path());
     for dtype in [Dtype::BF16, Dtype::F16] {
-        let halved = whole.iter().cloned().map(|(name, _, shape, bytes)| {
-            let numbers = bytes.as_chunks().0.iter();
-            let bytes: Vec<u8> = match dtype {
-                Dtype::BF16 => numbers.flat_map(bf16).collect(),
-                _ => numbers.flat_map(f16).collect(),
-            };
-            (name, dtype, shape, bytes)
+        let halves = whole.iter().map(|tensor| {
+            let numbers = tensor.bytes.as_chunks().0.iter();
+            Stored {
+                dtype,
+                bytes: match dtype {
+                    Dtype::BF16 => numbers.flat_map(bf16).collect(),
+                    _ => numbers.flat_map(f16).collect(),
+                },
+                ..tensor.clone()
+            }
         });
-        write(&file, &halved.collect());
+        write(&file, &halves.collect::<Vec<_>>());
         let model = open_path(folder.path()).expect("opens");
         let storage = model.storage().expect("storage");
         assert_eq!(storage.dtypes, [(dtype.to_string(), whole.len())].into());
@@ -211,13 +221,14 @@ fn halves_are_read_as_the_numbers_they_are() {
             expected.collect::<Vec<_>>()
         );
     }
-    let mut other = whole;
-    let (name, dtype, _, bytes) = &mut other[0];
-    (*dtype, *bytes) = (Dtype::F8_E4M3, bytes[..bytes.len() / 4].to_vec());
-    let name = name.clone();
-    write(&file, &other);
+    let mut unsupported = whole;
+    let first = &mut unsupported[0];
+    first.dtype = Dtype::F8_E4M3;
+    first.bytes.truncate(first.bytes.len() / 4);
+    write(&file, &unsupported);
     let model = open_path(folder.path()).expect("opens");
-    refused(model.load(&()), &["F32, F16 or BF16", &name, "F8_E4M3"]);
+    let name = &unsupported[0].name;
+    refused(model.load(&()), &["F32, F16 or BF16", name, "F8_E4M3"]);
 }
 
 /// Else a broken download would be trained, or blamed on the program.
@@ -246,21 +257,18 @@ fn weights_that_are_not_whole_are_told_from_those_of_another_model() {
     refused(load(), &["cannot read", "model.safetensors"]);
 
     fs::write(&file, &whole).expect("write");
-    let all = tensors(folder.path());
-    let mut fewer = all.clone();
-    fewer.retain(|(name, ..)| !name.contains("layers.1.mlp.up"));
-    let (_, dtype, shape, bytes) = all[0].clone();
-    fewer.push((
-        "model.layers.0.self_attn.q_proj.bias".into(),
-        dtype,
-        shape,
-        bytes,
-    ));
-    let norm = fewer
+    let right = tensors(folder.path());
+    let mut wrong = right.clone();
+    wrong.retain(|tensor| !tensor.name.contains("layers.1.mlp.up"));
+    wrong.push(Stored {
+        name: "model.layers.0.self_attn.q_proj.bias".into(),
+        ..right[0].clone()
+    });
+    let norm = wrong
         .iter_mut()
-        .find(|(name, ..)| name == "model.norm.weight");
-    norm.expect("norm").2 = vec![1, 64];
-    write(&file, &fewer);
+        .find(|tensor| tensor.name == "model.norm.weight");
+    norm.expect("norm").shape = vec![1, 64];
+    write(&file, &wrong);
     refused(
         load(),
         &[
@@ -269,12 +277,21 @@ fn weights_that_are_not_whole_are_told_from_those_of_another_model() {
             "1 of another shape (model.norm.weight [1, 64] for [64])",
         ],
     );
-    // What older versions stored beside the weights is no reason to refuse them.
-    let mut more = all.clone();
-    let number = |name: &str| (name.to_owned(), Dtype::F32, vec![1], vec![0; 4]);
-    more.push(number("model.layers.0.self_attn.rotary_emb.inv_freq"));
-    more.push(number("lm_head.weight"));
-    write(&file, &more);
+    // Tensors that older versions stored beside the weights are ignored.
+    let mut older = right;
+    older.extend(
+        [
+            "model.layers.0.self_attn.rotary_emb.inv_freq",
+            "lm_head.weight",
+        ]
+        .map(|name| Stored {
+            name: name.into(),
+            dtype: Dtype::F32,
+            shape: vec![1],
+            bytes: vec![0; 4],
+        }),
+    );
+    write(&file, &older);
     load().expect("loads");
 }
 
@@ -285,16 +302,18 @@ fn a_missing_shard_is_named() {
     let whole = open_path(folder.path()).expect("opens");
     let params = whole.load(&()).expect("loads");
     let to = folder.path().join("shards");
-    let what = Export {
+    let options = Export {
         shard_bytes: 100_000,
         ..Export::of(Some(&whole))
     };
-    export(&params, &what, &to).expect("exports");
+    export(&params, &options, &to).expect("exports");
     let sharded = open_path(&to).expect("opens");
     assert_eq!(sharded.load(&()).expect("loads"), params);
-    let files = fs::read_dir(&to).expect("folder");
-    let names = files.map(|f| f.expect("file").file_name().into_string().expect("UTF-8"));
-    let shard = { names }.find(|n| n.contains("-00003-of-")).expect("third");
+    let shard = fs::read_dir(&to)
+        .expect("folder")
+        .map(|f| f.expect("file").file_name().into_string().expect("UTF-8"))
+        .find(|name| name.contains("-00003-of-"))
+        .expect("third");
     fs::remove_file(to.join(&shard)).expect("remove");
     refused(sharded.load(&()), &["cannot read", &shard]);
     let index = r#"{"weight_map": {"a": "../../etc/passwd"}}"#;

@@ -6,11 +6,14 @@ use candle_core::quantized::gguf_file::{self, Value};
 use candle_core::quantized::{GgmlDType, QTensor};
 use candle_core::{Device, Tensor};
 
-use crate::ops::rope::RopeScaling;
-use crate::pretrained::hugging_face_views;
+use crate::ops::rope::{Rope, RopeScaling};
 
 use super::super::gguf::gguf_name;
-use super::*;
+use super::super::hugging_face_views;
+use super::{
+    ModelConfig, Path, Pretrained, PretrainedError, Source, TempDir, fixture, fs, open_path,
+    refused,
+};
 
 /// A model as GGUF metadata and tensors.
 struct Parts {
@@ -29,7 +32,7 @@ impl Parts {
         let model = open_path(&fixture(kind)).expect("opens");
         let params = model.load(&()).expect("loads");
         let c = model.config;
-        let u32s = [
+        let sizes = [
             ("block_count", c.n_layers),
             ("context_length", 4096),
             ("embedding_length", c.d_model),
@@ -39,12 +42,12 @@ impl Parts {
             ("rope.dimension_count", c.head_dim),
             ("vocab_size", c.vocab_size),
         ];
-        let u32s = u32s.map(|(key, n)| (format!("llama.{key}"), Value::U32(n as u32)));
-        let mut metadata: Vec<(String, Value)> = u32s.into();
+        let mut metadata: Vec<(String, Value)> = sizes
+            .map(|(key, n)| (format!("llama.{key}"), Value::U32(n as u32)))
+            .into();
         let epsilon = "llama.attention.layer_norm_rms_epsilon";
         let template = "{{ bos_token }}{{ messages[0].content }}";
         let tokens = ["<pad>", "<s>", "</s>"].map(|token| Value::String(token.into()));
-        let tokens = Value::Array(tokens.into());
         for (key, value) in [
             ("general.architecture", Value::String("llama".into())),
             (epsilon, Value::F32(c.norm_eps)),
@@ -52,7 +55,7 @@ impl Parts {
             ("tokenizer.ggml.bos_token_id", Value::U32(1)),
             ("tokenizer.ggml.eos_token_id", Value::U32(2)),
             ("tokenizer.ggml.padding_token_id", Value::U32(0)),
-            ("tokenizer.ggml.tokens", tokens),
+            ("tokenizer.ggml.tokens", Value::Array(tokens.into())),
             ("tokenizer.chat_template", Value::String(template.into())),
         ] {
             metadata.push((key.into(), value));
@@ -70,8 +73,8 @@ impl Parts {
         }
         if let Some(scaling) = c.rope.scaling {
             let factors = rope_factors(c.rope.base, c.head_dim, scaling);
-            let factors = quantise(&[factors.len()], &factors, GgmlDType::F32);
-            tensors.push(("rope_freqs.weight".into(), factors));
+            let tensor = quantise(&[factors.len()], &factors, GgmlDType::F32);
+            tensors.push(("rope_freqs.weight".into(), tensor));
         }
         Self { metadata, tensors }
     }
@@ -146,14 +149,14 @@ fn a_converted_model_is_the_model_it_was() {
     for kind in ["tied", "untied"] {
         let original = open_path(&fixture(kind)).expect("opens");
         let (_folder, model) = Parts::of(kind).open().expect("opens");
-        let (mut found, mut expected) = (model.config, original.config);
-        let frequencies = [found, expected].map(|c| c.rope.frequencies(c.head_dim));
+        let (mut converted, mut expected) = (model.config, original.config);
+        let frequencies = [converted, expected].map(|c| c.rope.frequencies(c.head_dim));
         for (a, b) in frequencies[0].iter().zip(&frequencies[1]) {
             assert!((a / b - 1.0).abs() < 1e-6, "{frequencies:?}");
         }
-        assert_eq!(found.rope.scaling.is_some(), kind == "tied");
-        (found.rope.scaling, expected.rope.scaling) = (None, None);
-        assert_eq!(found, expected);
+        assert_eq!(converted.rope.scaling.is_some(), kind == "tied");
+        (converted.rope.scaling, expected.rope.scaling) = (None, None);
+        assert_eq!(converted, expected);
         assert_eq!(model.ids, original.ids);
         assert_eq!(model.max_positions, Some(4096));
         let load = |model: &Pretrained| model.load(&()).expect("loads").data;
@@ -302,7 +305,7 @@ fn smollm2_is_read_whole() {
     };
     let model = open_path(Path::new(&path)).expect("opens");
     let expected = ModelConfig {
-        rope: crate::ops::rope::Rope {
+        rope: Rope {
             base: 100_000.0,
             scaling: None,
         },

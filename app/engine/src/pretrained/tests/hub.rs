@@ -3,11 +3,13 @@
 use std::sync::{Arc, Mutex};
 
 use super::fake_hub::{COMMIT, FakeHub};
-use super::*;
+use super::{
+    CONFIG, DownloadProgress, Hub, Source, TempDir, fixture, fs, open, open_path, refused,
+};
 
 const ID: &str = "org/tiny";
 
-/// The hub with one model, tokenizer and all; the hub as its clients see it.
+/// A hub for clients, served by a fake hub with one model and one data set, which `change` may change.
 fn served(change: impl FnOnce(FakeHub) -> FakeHub) -> (Hub, Arc<FakeHub>, TempDir) {
     let read = |file: &str| fs::read(fixture("untied").join(file)).expect("fixture");
     let files = [
@@ -34,20 +36,27 @@ fn served(change: impl FnOnce(FakeHub) -> FakeHub) -> (Hub, Arc<FakeHub>, TempDi
     (hub, fake, cache)
 }
 
-/// Counts what it is told.
+/// Progress of the last file, and the number of finished ones.
 #[derive(Default)]
-struct Counts(Mutex<(u64, u64, u64)>);
+struct Counter(Mutex<Counts>);
 
-impl DownloadProgress for Counts {
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+struct Counts {
+    bytes: u64,
+    arrived: u64,
+    finished: u64,
+}
+
+impl DownloadProgress for Counter {
     fn started(&self, _: &str, bytes: u64) {
         let mut counts = self.0.lock().expect("lock");
-        (counts.0, counts.1) = (bytes, 0);
+        (counts.bytes, counts.arrived) = (bytes, 0);
     }
     fn advanced(&self, bytes: u64) {
-        self.0.lock().expect("lock").1 += bytes;
+        self.0.lock().expect("lock").arrived += bytes;
     }
     fn finished(&self) {
-        self.0.lock().expect("lock").2 += 1;
+        self.0.lock().expect("lock").finished += 1;
     }
 }
 
@@ -60,8 +69,9 @@ fn a_model_is_fetched_once_and_its_weights_when_they_are_needed() {
     assert_eq!(model.config, local.config);
     assert_eq!(fake.asked("safetensors"), Vec::<String>::new());
     assert_eq!(fake.asked("README"), Vec::<String>::new());
-    let bytes = fs::metadata(fixture("untied").join("model.safetensors"));
-    let bytes = bytes.expect("fixture").len();
+    let bytes = fs::metadata(fixture("untied").join("model.safetensors"))
+        .expect("fixture")
+        .len();
     let storage = model.storage().expect("storage");
     assert_eq!((storage.bytes, storage.dtypes.len()), (bytes, 0));
     assert_eq!(model.tokenizer_files().len(), 2);
@@ -70,10 +80,15 @@ fn a_model_is_fetched_once_and_its_weights_when_they_are_needed() {
     };
     assert_eq!((&*snapshot.revision, &*snapshot.commit), ("main", COMMIT));
 
-    let counts = Counts::default();
-    let params = model.load(&counts).expect("loads");
+    let counter = Counter::default();
+    let params = model.load(&counter).expect("loads");
     assert_eq!(params, local.load(&()).expect("loads"));
-    assert_eq!(*counts.0.lock().expect("lock"), (bytes, bytes, 1));
+    let expected = Counts {
+        bytes,
+        arrived: bytes,
+        finished: 1,
+    };
+    assert_eq!(*counter.0.lock().expect("lock"), expected);
     assert_eq!(model.storage().expect("storage").dtypes["F32"], 30);
 
     let before = fake.asked("").len();
@@ -122,8 +137,8 @@ fn a_gated_model_says_what_to_do_and_opens_with_the_right_token() {
         open(ID, &with(None), &()),
         &["gated", &licence, "set HF_TOKEN"],
     );
-    let other = &["gated", &licence, "account that the token is of"];
-    refused(open(ID, &with(Some("other")), &()), other);
+    let other_account = &["gated", &licence, "account that the token is of"];
+    refused(open(ID, &with(Some("other")), &()), other_account);
     open(ID, &with(Some("good")), &()).expect("opens");
 }
 

@@ -13,7 +13,10 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::*;
+use crate::model::{Layout, ModelConfig, Params};
+
+use super::model::CONFIG;
+use super::{DownloadProgress, Hub, Pretrained, PretrainedError, Source, open};
 
 /// A checkpoint of the fixtures: `tied` or `untied`.
 fn fixture(kind: &str) -> PathBuf {
@@ -22,7 +25,7 @@ fn fixture(kind: &str) -> PathBuf {
         .join(format!("llama-tiny-{kind}"))
 }
 
-/// A hub that must not be asked.
+/// A hub without network and without a cache.
 fn no_hub() -> Hub {
     Hub {
         endpoint: "http://127.0.0.1:9".into(),
@@ -37,7 +40,7 @@ fn open_path(path: &Path) -> Result<Pretrained, PretrainedError> {
     open(path.to_str().expect("UTF-8"), &no_hub(), &())
 }
 
-/// A copy of a fixture, to be spoilt.
+/// A copy of a fixture, which tests may change.
 fn copy(kind: &str) -> TempDir {
     let folder = tempfile::tempdir().expect("folder");
     for file in [CONFIG, "model.safetensors"] {
@@ -46,7 +49,7 @@ fn copy(kind: &str) -> TempDir {
     folder
 }
 
-/// Sets keys of a folder's `config.json`; null takes one away.
+/// Sets keys of a folder's `config.json`; null removes a key.
 fn set(folder: &Path, keys: &[(&str, Value)]) {
     let path = folder.join(CONFIG);
     let text = fs::read_to_string(&path).expect("config");
@@ -60,7 +63,7 @@ fn set(folder: &Path, keys: &[(&str, Value)]) {
     fs::write(path, serde_json::to_string(&config).expect("JSON")).expect("write");
 }
 
-/// Demands an error that says all these.
+/// Requires an error whose message contains all of these texts.
 #[track_caller]
 fn refused<T>(result: Result<T, PretrainedError>, says: &[&str]) {
     let Err(error) = result else {
