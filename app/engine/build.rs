@@ -1,13 +1,13 @@
-//! Says whether the GPU engine is built in (`cfg(gpu)`), and compiles its kernels to PTX.
+//! Sets `cfg(gpu)` where the GPU's engine is built in, and compiles its kernels to PTX.
 //!
-//! It is with the `cuda` feature, and in debug builds, whose tests run it on the CPU: there the kernels are
-//! compiled as C. A release build without CUDA goes without it.
+//! The engine is built in with the `cuda` feature, and in debug builds, whose tests run its kernels on the CPU,
+//! compiled as C. Release builds without CUDA do not have it.
 
 use std::env;
 use std::path::Path;
 use std::process::Command;
 
-/// The oldest architecture that can multiply bf16; drivers compile the PTX for newer ones.
+/// The oldest architecture with bf16 products; drivers compile its PTX for newer ones.
 const ARCHITECTURE: &str = "compute_80";
 
 fn main() {
@@ -38,21 +38,21 @@ fn main() {
     }
 }
 
-/// `NVCC`, or the compiler in `CUDA_HOME`, in `PATH`, or where toolkits are put.
+/// The compiler: `NVCC`, or the one in `CUDA_HOME`, in `PATH`, or in the usual folder of a toolkit.
 fn nvcc() -> String {
-    let named = env::var("NVCC").ok();
-    let homes = [env::var("CUDA_HOME").ok(), Some("/usr/local/cuda".into())];
-    let in_home = |home: Option<String>| {
-        let nvcc = format!("{}/bin/nvcc", home?);
+    let in_toolkit = |home: String| {
+        let nvcc = format!("{home}/bin/nvcc");
         Path::new(&nvcc).is_file().then_some(nvcc)
     };
-    let [given, usual] = homes.map(in_home);
-    let in_path = env::var_os("PATH")
-        .is_some_and(|path| env::split_paths(&path).any(|folder| folder.join("nvcc").is_file()));
-    let in_path = in_path.then(|| "nvcc".to_owned());
-    named
-        .or(given)
-        .or(in_path)
-        .or(usual)
+    let in_path = || {
+        let path = env::var_os("PATH")?;
+        let found = env::split_paths(&path).any(|folder| folder.join("nvcc").is_file());
+        found.then(|| "nvcc".to_owned())
+    };
+    env::var("NVCC")
+        .ok()
+        .or_else(|| in_toolkit(env::var("CUDA_HOME").ok()?))
+        .or_else(in_path)
+        .or_else(|| in_toolkit("/usr/local/cuda".into()))
         .unwrap_or("nvcc".into())
 }

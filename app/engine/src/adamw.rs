@@ -1,8 +1,8 @@
-//! AdamW with savable state, one pass over memory.
+//! AdamW: updates in one pass over memory, and moments that can be saved.
 
 use rayon::prelude::*;
 
-use crate::ops::simd::multiversion;
+use crate::ops::simd::{dot, multiversion};
 
 /// Settings of [`AdamW`].
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -11,31 +11,31 @@ pub struct AdamWConfig {
     pub beta1: f64,
     /// Decay of the second moment.
     pub beta2: f64,
-    /// Added to the root of the second moment, after its bias is corrected.
+    /// Added to the square root of the second moment after its bias correction.
     pub eps: f64,
     /// Decoupled weight decay, multiplied by the learning rate.
     pub weight_decay: f64,
 }
 
-/// Moments of AdamW (Loshchilov and Hutter) for one flat buffer of weights.
+/// State of AdamW (Loshchilov and Hutter, arXiv 1711.05101) for one flat buffer of weights.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AdamW {
     /// Settings.
     pub config: AdamWConfig,
-    /// Updates so far.
+    /// Number of updates so far.
     pub updates: u64,
-    /// First moments.
+    /// First moment of each weight.
     pub m: Vec<f32>,
-    /// Second moments.
+    /// Second moment of each weight.
     pub v: Vec<f32>,
 }
 
-/// Numbers a thread takes at once; fixed, so that the norm is summed in one order.
+/// Weights that a thread updates at once; fixed, so that the norm is always summed in one order.
 const CHUNK: usize = 1 << 14;
-/// Numbers whose gradients are added up at once, on the stack.
+/// Weights whose gradients are summed at once, on the stack.
 const BLOCK: usize = 1 << 10;
 
-/// Factors of one update.
+/// Factors of one update in f32, as the kernels take them.
 #[derive(Clone, Copy)]
 pub(crate) struct Factors {
     pub beta1: f32,
@@ -46,7 +46,7 @@ pub(crate) struct Factors {
     pub correct2: f32,
     pub lr: f32,
     pub weight_decay: f32,
-    /// `1 − beta1` and `1 − beta2`, from the betas themselves: their f32 are too coarse for it.
+    /// `1 − beta1` and `1 − beta2`, computed in f64: in f32 the betas are too coarse.
     pub rest1: f32,
     pub rest2: f32,
 }
@@ -70,7 +70,7 @@ impl AdamWConfig {
 }
 
 impl AdamW {
-    /// Fresh state for `len` weights.
+    /// Initial state for `len` weights.
     pub fn new(config: AdamWConfig, len: usize) -> Self {
         Self {
             config,
@@ -80,16 +80,16 @@ impl AdamW {
         }
     }
 
-    /// Back to a fresh state.
+    /// Returns to the initial state.
     pub fn reset(&mut self) {
         self.updates = 0;
         self.m.fill(0.0);
         self.v.fill(0.0);
     }
 
-    /// One update of `weights` with the sum of `grads` (each as long as the weights); returns the norm of that sum.
+    /// Updates `weights` with the sum of `grads`, each as long as the weights; returns the norm of that sum.
     ///
-    /// `θ −= lr · (m̂ / (√v̂ + eps) + weight_decay · θ)`. Call it inside the pool that shall do the work.
+    /// `θ −= lr · (m̂ / (√v̂ + eps) + weight_decay · θ)`. Runs on the rayon pool it is called in.
     pub fn update(&mut self, weights: &mut [f32], grads: &[&[f32]], lr: f64) -> f64 {
         self.updates += 1;
         let factors = self.config.factors(self.updates, lr);
@@ -125,6 +125,7 @@ impl AdamW {
 }
 
 multiversion! {
+    /// `sum += x`.
     fn add(sum: &mut [f32], x: &[f32]) {
         for (sum, x) in sum.iter_mut().zip(x) {
             *sum += *x;
@@ -141,7 +142,7 @@ multiversion! {
             let direction = *m * f.correct1 / (v.sqrt() * f.correct2 + f.eps);
             *w = (-f.lr).mul_add(f.weight_decay.mul_add(*w, direction), *w);
         }
-        crate::ops::simd::dot(grads, grads)
+        dot(grads, grads)
     }
 }
 
@@ -149,7 +150,7 @@ multiversion! {
 mod tests {
     use super::*;
 
-    /// Small learning rates must still decay the weights, and betas near 1 still move.
+    /// Weights must decay at small learning rates too, and moments must change with betas near 1.
     #[test]
     fn updates_follow_the_formula_where_f32_is_coarse() {
         let config = AdamWConfig {

@@ -1,4 +1,4 @@
-//! What decides the memory of a piece of work, and the memory it takes.
+//! The sizes that decide how much memory some work takes, and the memory it takes.
 
 use std::fmt;
 
@@ -6,42 +6,42 @@ use crate::batch::Batching;
 use crate::model::{LoraConfig, ModelConfig};
 use crate::ops::Precision;
 
-/// What decides the memory of a piece of work.
+/// The sizes that decide how much memory some work takes.
 #[derive(Clone, Debug)]
 pub struct Demand {
     /// Sizes of the model.
     pub model: ModelConfig,
     /// Threads of the engine.
     pub threads: usize,
-    /// Precision on a GPU, whose memory it then is; none on the CPU.
+    /// Precision of the engine on a GPU, whose memory is then meant; `None` for the CPU.
     pub gpu: Option<Precision>,
     /// Adapters that are trained in place of the weights.
     pub lora: Option<LoraConfig>,
-    /// How batches are worked through.
+    /// How batches are divided.
     pub batching: Batching,
     /// Tokens of a row.
     pub seq_len: usize,
     /// Students in memory at a time.
     pub learners: usize,
-    /// References in memory at a time, where every student shares one with others; else each has its own.
+    /// References in memory at a time where students share them; `None` where each student has its own.
     pub shared_references: Option<usize>,
-    /// Rows of each batch of a step; none where nothing is trained.
+    /// Rows of each batch of a step; empty where nothing is trained.
     pub batches: Vec<usize>,
-    /// Rows scored at a time without gradients.
+    /// Rows evaluated at a time without gradients.
     pub scored: usize,
-    /// Whether a reference is scored, too.
+    /// Whether losses are taken against a reference (KL).
     pub reference: bool,
     /// Rows generated at a time.
     pub generated: usize,
-    /// Strategies that hold such a number of rows to use them up.
+    /// Strategies that keep a buffer of that many generated rows.
     pub buffers: usize,
-    /// Tokens of held-out rows.
+    /// Tokens of all held-out rows.
     pub held_out: usize,
-    /// Bytes of the program itself: code, libraries, threads, and what the heap holds unused (measured).
+    /// Bytes of the program itself: code, libraries, threads, unused parts of the heap (measured).
     pub program: f64,
 }
 
-/// Bytes of a piece of work, item by item.
+/// Bytes that some work takes, by purpose.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Memory(pub Vec<(&'static str, f64)>);
 
@@ -52,7 +52,7 @@ impl Demand {
             .map_or(self.learners, |shared| shared.min(self.learners))
     }
 
-    /// The same with another number of students at a time.
+    /// The same demand with another number of students in memory at a time.
     pub fn with_learners(&self, learners: usize) -> Self {
         Self {
             learners,
@@ -62,28 +62,26 @@ impl Demand {
 }
 
 impl Memory {
-    /// Bytes in all.
+    /// Sum of all bytes.
     pub fn total(&self) -> f64 {
         self.0.iter().map(|(_, bytes)| bytes).sum()
     }
 }
 
-/// Item by item, the largest first.
+/// The largest purpose first.
 impl fmt::Display for Memory {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut items: Vec<_> = self.0.iter().collect();
         items.sort_by(|a, b| b.1.total_cmp(&a.1));
-        let items = items
-            .iter()
-            .map(|(what, bytes)| (*what, human_bytes(*bytes)));
-        let items: Vec<String> = items
-            .map(|(what, bytes)| format!("{what} {bytes}"))
+        let texts: Vec<String> = items
+            .into_iter()
+            .map(|(purpose, bytes)| format!("{purpose} {}", human_bytes(*bytes)))
             .collect();
-        f.write_str(&items.join(", "))
+        f.write_str(&texts.join(", "))
     }
 }
 
-/// Bytes to three figures, e.g. `118 MiB`, `1.52 GiB`.
+/// Writes bytes with three significant digits, e.g. `118 MiB`, `1.52 GiB`.
 pub fn human_bytes(bytes: f64) -> String {
     let units = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
     let (mut bytes, mut unit) = (bytes, 0);

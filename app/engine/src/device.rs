@@ -1,13 +1,13 @@
-//! What a run is computed on: device, threads, precision.
+//! Devices by name, and whether they can be used.
 
 use crate::ops::Precision;
 
-/// What a run asks for.
+/// The device, threads and precision that an engine is asked to use.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hardware {
     /// `cpu`, `cuda` or `cuda:N`.
     pub device: String,
-    /// CPU threads of the engine.
+    /// Number of CPU threads.
     pub threads: usize,
     /// Format of the matrix products' inputs.
     pub precision: Precision,
@@ -16,16 +16,16 @@ pub struct Hardware {
 /// Why a device cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum DeviceError {
-    /// Not a device's name.
+    /// The name is not that of a device.
     #[error("`{0}` is not a device; write cpu, cuda or cuda:N")]
     Unknown(String),
-    /// The program cannot use GPUs at all.
+    /// The program was built without support for GPUs.
     #[error(
         "this forgetlab was built without CUDA, so `{0}` cannot be used; build it with `cargo build \
          --release --features cuda`, or use --device cpu"
     )]
     NotBuilt(String),
-    /// The program could, the machine cannot.
+    /// The machine has no such device, or it does not work.
     #[error(
         "`{device}` cannot be used: {reason}; `forgetlab doctor` tells more, --device cpu does \
          without"
@@ -41,18 +41,18 @@ pub enum DeviceError {
 /// A GPU that can be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Gpu {
-    /// Its name, as the driver has it.
+    /// Name, as the driver gives it.
     pub name: String,
-    /// Its memory, bytes.
+    /// Total memory, bytes.
     pub memory: u64,
-    /// Memory that nobody uses, bytes.
+    /// Free memory, bytes.
     pub free: u64,
-    /// Version of its driver, where the system tells.
+    /// Version of the driver, where the system tells.
     pub driver: Option<String>,
 }
 
 impl Hardware {
-    /// The CPU, in f32.
+    /// The CPU with that many threads, in f32.
     pub fn cpu(threads: usize) -> Self {
         Self {
             device: "cpu".into(),
@@ -61,7 +61,7 @@ impl Hardware {
         }
     }
 
-    /// The GPU it names; `None` for the CPU.
+    /// Opens the GPU; `None` for the CPU.
     #[cfg(feature = "cuda")]
     pub(super) fn open_gpu(&self) -> Result<Option<candle_core::Device>, DeviceError> {
         let Some(n) = ordinal(&self.device)? else {
@@ -76,7 +76,7 @@ impl Hardware {
     }
 }
 
-/// Number of a GPU by its name; `None` for the CPU.
+/// The number in a GPU's name; `None` for the CPU.
 fn ordinal(device: &str) -> Result<Option<usize>, DeviceError> {
     let unknown = || DeviceError::Unknown(device.to_owned());
     match device.split_once(':') {
@@ -87,7 +87,7 @@ fn ordinal(device: &str) -> Result<Option<usize>, DeviceError> {
     }
 }
 
-/// Checks that a device is there; tells of it if it is a GPU.
+/// Checks that a device can be used; describes it if it is a GPU.
 ///
 /// # Errors
 /// [`DeviceError`] says what is missing and what to do.
@@ -104,13 +104,13 @@ pub fn check_device(device: &str) -> Result<Option<Gpu>, DeviceError> {
     })
 }
 
-/// Opens GPU `n`; `Err(None)`: built without CUDA, else what the driver said.
+/// Describes GPU `n`, or says why it cannot be used: `None` if built without CUDA, else the driver's reason.
 #[cfg(not(feature = "cuda"))]
 pub fn probe_cuda(_: usize) -> Result<Gpu, Option<String>> {
     Err(None)
 }
 
-/// Opens GPU `n`; `Err(None)`: built without CUDA, else what the driver said.
+/// Describes GPU `n`, or says why it cannot be used: `None` if built without CUDA, else the driver's reason.
 #[cfg(feature = "cuda")]
 pub fn probe_cuda(n: usize) -> Result<Gpu, Option<String>> {
     cuda::probe(n).map_err(Some)
@@ -118,22 +118,28 @@ pub fn probe_cuda(n: usize) -> Result<Gpu, Option<String>> {
 
 #[cfg(feature = "cuda")]
 mod cuda {
-    //! Reasons are in words: a machine without GPU or driver is the ordinary case.
+    //! GPUs through CUDA. Errors are reasons in words: many machines have no GPU or no driver.
 
     use std::panic::catch_unwind;
 
     use candle_core::Device;
     use candle_core::cuda::cudarc::driver::DriverError;
 
-    use crate::device::Gpu;
+    use super::Gpu;
 
+    /// Opens GPU `n`, or says why it cannot be used.
     pub(super) fn open(n: usize) -> Result<Device, String> {
-        caught(|| Device::new_cuda(n).map_err(|error| error.to_string()))
+        // cudarc panics where one of CUDA's libraries is missing.
+        match catch_unwind(|| Device::new_cuda(n)) {
+            Ok(opened) => opened.map_err(|error| in_words(&error.to_string())),
+            Err(_) => Err("CUDA's libraries cannot be loaded".into()),
+        }
     }
 
+    /// Describes GPU `n`, or says why it cannot be used.
     pub(super) fn probe(n: usize) -> Result<Gpu, String> {
-        let device = open(n)?;
-        let device = device.as_cuda_device().map_err(|error| error.to_string())?;
+        let opened = open(n)?;
+        let device = opened.as_cuda_device().map_err(|error| error.to_string())?;
         let context = device.cuda_stream().context().clone();
         let facts = || {
             let (free, memory) = context.mem_get_info()?;
@@ -147,7 +153,7 @@ mod cuda {
         facts().map_err(|error: DriverError| in_words(&error.to_string()))
     }
 
-    /// `580.65.06` out of `NVRM version: NVIDIA UNIX x86_64 Kernel Module  580.65.06  Sun …`.
+    /// Version of the driver: `580.65.06` in `NVRM version: NVIDIA UNIX x86_64 Kernel Module  580.65.06  Sun …`.
     fn driver() -> Option<String> {
         let text = std::fs::read_to_string("/proc/driver/nvidia/version").ok()?;
         let is_version =
@@ -155,17 +161,7 @@ mod cuda {
         text.split_whitespace().find(is_version).map(str::to_owned)
     }
 
-    /// cudarc panics where a library of CUDA's is missing.
-    fn caught<T>(
-        call: impl FnOnce() -> Result<T, String> + std::panic::UnwindSafe,
-    ) -> Result<T, String> {
-        match catch_unwind(call) {
-            Ok(Ok(value)) => Ok(value),
-            Ok(Err(error)) => Err(in_words(&error)),
-            Err(_) => Err("CUDA's libraries cannot be loaded".into()),
-        }
-    }
-
+    /// A known error of CUDA's in words, any other as its first line.
     fn in_words(error: &str) -> String {
         let known = [
             ("NO_DEVICE", "there is no NVIDIA GPU, or no driver for it"),

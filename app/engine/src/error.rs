@@ -1,17 +1,17 @@
-//! Why a computation did not happen.
+//! Errors of the engines and samplers.
 
 use crate::device::DeviceError;
 
-/// Why a computation did not happen.
+/// Why an engine or a sampler failed.
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
     /// The device cannot be used.
     #[error(transparent)]
     Device(#[from] DeviceError),
-    /// The system refused the threads.
+    /// The system refused to start threads.
     #[error("cannot start the engine's threads: {0}")]
     Threads(#[from] rayon::ThreadPoolBuildError),
-    /// The GPU has no room left.
+    /// The GPU has no memory left.
     #[error(
         "the GPU's memory is full; set training.micro_batch or training.recompute=true, take fewer arms or \
          seeds, or end what else uses it (`nvidia-smi` tells)"
@@ -20,10 +20,10 @@ pub enum EngineError {
     /// The GPU or its libraries failed.
     #[error("the GPU failed: {0}")]
     Gpu(String),
-    /// Weights or moments that are on another device than the engine.
+    /// The weights or moments are on another device than the engine.
     #[error("weights of one device were given to the engine of another")]
     Elsewhere,
-    /// A reference that is still in training.
+    /// The reference has adapters, which are in training; engines take only frozen references.
     #[error("a reference with adapters was given to the engine, which takes frozen ones")]
     Adapted,
 }

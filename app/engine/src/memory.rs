@@ -1,30 +1,34 @@
-//! Memory: what the machine has, what this process took, what a run will take.
+//! Memory: what some work will take, what the machine has, and what this process uses.
 //!
-//! A prediction adds up the buffers the engine will make, by the functions beside the code that makes
-//! them; what a strategy keeps for itself it cannot know, beyond the samples that built-in ones buffer.
+//! A prediction sums the buffers that the engine will allocate, with functions that stand beside the code
+//! that allocates them. Of the memory of strategies it knows only the rows that built-in ones buffer.
 
 use crate::batch::Batching;
+use crate::cpu;
 use crate::demand::{Demand, Memory};
+#[cfg(gpu)]
+use crate::gpu;
 
 impl Demand {
-    /// Adds up what it takes.
+    /// Predicts the memory that the work takes, by purpose.
     pub fn memory(&self) -> Memory {
         #[cfg(gpu)]
         if let Some(precision) = self.gpu {
-            return crate::gpu::memory::predict(self, precision);
+            return gpu::memory::predict(self, precision);
         }
-        crate::cpu::memory::predict(self)
+        cpu::memory::predict(self)
     }
 
+    /// Number of micro-batches that `rows` are divided into.
     fn micro_batches(&self, rows: usize) -> usize {
         #[cfg(gpu)]
         if let Some(precision) = self.gpu {
-            return crate::gpu::memory::micro_batches(self, precision, rows);
+            return gpu::memory::micro_batches(self, precision, rows);
         }
-        crate::cpu::memory::micro_batches(self, rows)
+        cpu::memory::micro_batches(self, rows)
     }
 
-    /// Changes that make it fit into so many bytes, each with what it takes then.
+    /// Changes of settings with which the work fits into `bytes`, each with the memory it then takes.
     pub fn that_fits(&self, bytes: f64) -> Vec<(String, Memory)> {
         let with = |batching: Batching| Self {
             batching,
@@ -34,61 +38,61 @@ impl Demand {
         let rows = largest.div_ceil(self.micro_batches(largest).max(1));
         let halves = || std::iter::successors(Some(rows / 2), |rows| Some(rows / 2));
         let smaller = || halves().take_while(|&rows| rows > 0);
-        let micro = |micro_batch, recompute| Batching {
+        let batching = |micro_batch, recompute| Batching {
             micro_batch,
             recompute,
         };
-        let mut found = Vec::new();
+        let mut changes = Vec::new();
         let mut offer = |change: String, demand: Self| {
             let memory = demand.memory();
             let fits = memory.total() <= bytes;
             if fits {
-                found.push((change, memory));
+                changes.push((change, memory));
             }
             fits
         };
         let recompute = "training.recompute=true";
-        let size = |rows| format!("training.micro_batch={rows}");
-        let any = smaller().any(|rows| {
-            let batching = micro(rows, self.batching.recompute);
-            offer(size(rows), with(batching))
+        let micro_batch = |rows| format!("training.micro_batch={rows}");
+        let smaller_fits = smaller().any(|rows| {
+            let smaller = batching(rows, self.batching.recompute);
+            offer(micro_batch(rows), with(smaller))
         });
         if !self.batching.recompute {
-            let same = micro(self.batching.micro_batch, true);
-            let alone = offer(recompute.into(), with(same));
-            if !any && !alone {
+            let recomputing = batching(self.batching.micro_batch, true);
+            let recompute_fits = offer(recompute.into(), with(recomputing));
+            if !smaller_fits && !recompute_fits {
                 smaller().any(|rows| {
-                    let both = format!("{recompute} with {}", size(rows));
-                    offer(both, with(micro(rows, true)))
+                    let both = format!("{recompute} with {}", micro_batch(rows));
+                    offer(both, with(batching(rows, true)))
                 });
             }
         }
-        found
+        changes
     }
 }
 
-/// Bytes the system can give without swapping.
+/// Bytes that the system can still give without swapping; `None` where it does not tell.
 pub fn available_memory() -> Option<f64> {
     entry("/proc/meminfo", "MemAvailable:")
 }
 
-/// Bytes this process holds.
+/// Bytes of memory that this process uses; `None` where the system does not tell.
 pub fn resident_memory() -> Option<f64> {
     entry("/proc/self/status", "VmRSS:")
 }
 
-/// Most bytes this process has held at a time.
+/// Most bytes of memory that this process has used at a time; `None` where the system does not tell.
 pub fn peak_memory() -> Option<f64> {
     entry("/proc/self/status", "VmHWM:")
 }
 
-/// Lets [`peak_memory`] begin anew, where the system can.
+/// Resets [`peak_memory`] to the present use, where the system can.
 pub fn reset_peak_memory() {
-    // "5" asks for just that (proc(5)).
+    // 5 resets the peak resident set size (proc(5)).
     let _ = std::fs::write("/proc/self/clear_refs", "5");
 }
 
-/// An entry in KiB of one of the kernel's tables, in bytes.
+/// Reads an entry in KiB of one of the kernel's tables, in bytes.
 fn entry(table: &str, name: &str) -> Option<f64> {
     let text = std::fs::read_to_string(table).ok()?;
     let line = text.lines().find(|line| line.starts_with(name))?;
@@ -127,21 +131,21 @@ mod tests {
     /// Advice that does not help would cost its reader a second refusal.
     #[test]
     fn what_is_said_to_fit_does_and_is_the_most_that_does() {
-        let all = demand().memory().total();
+        let total = demand().memory().total();
         assert!(demand().that_fits(0.0).is_empty());
         for share in [0.95, 0.7, 0.45] {
-            for (change, memory) in demand().that_fits(share * all) {
-                assert!(memory.total() <= share * all, "{change}");
+            for (change, memory) in demand().that_fits(share * total) {
+                assert!(memory.total() <= share * total, "{change}");
             }
         }
-        let names = |share: f64| -> Vec<String> {
-            let fits = demand().that_fits(share * all);
-            fits.into_iter().map(|(change, _)| change).collect()
-        };
-        let [micro, recompute] = &names(0.9)[..] else {
-            panic!("{:?}", names(0.9))
-        };
-        assert_eq!(micro, "training.micro_batch=4");
-        assert_eq!(recompute, "training.recompute=true");
+        let changes: Vec<String> = demand()
+            .that_fits(0.9 * total)
+            .into_iter()
+            .map(|(change, _)| change)
+            .collect();
+        assert_eq!(
+            changes,
+            ["training.micro_batch=4", "training.recompute=true"]
+        );
     }
 }

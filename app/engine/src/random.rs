@@ -1,13 +1,13 @@
-//! Named, counter-based random streams.
+//! Random numbers from named, counter-based streams.
 //!
 //! Every purpose (initial weights, a phase's new data, a row of generated text) draws from a
-//! stream of its own, keyed by the seed and the purpose's name, and any place in a stream can be
-//! reached at once. Results therefore depend neither on threads nor on the order of arms.
+//! stream of its own, keyed by the seed and the purpose's name, and any sequence of a stream can be
+//! reached directly. Results therefore depend neither on threads nor on the order of arms.
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
-/// A named stream: a family of independent sequences, reached by number.
+/// A named random stream: independent sequences, each reached by its number.
 #[derive(Clone, Debug)]
 pub struct Stream {
     key: [u8; 32],
@@ -24,7 +24,7 @@ impl Stream {
         }
     }
 
-    /// Sequence number `index`, from its beginning.
+    /// The beginning of sequence number `index`.
     pub fn at(&self, index: u64) -> Random {
         let mut rng = ChaCha8Rng::from_seed(self.key);
         rng.set_stream(index);
@@ -36,6 +36,7 @@ impl Stream {
 #[derive(Clone, Debug)]
 pub struct Random {
     rng: ChaCha8Rng,
+    /// The second of the last pair of normal numbers.
     spare: Option<f32>,
 }
 
@@ -50,7 +51,7 @@ impl Random {
         (self.rng.next_u32() >> 8) as f32 * (1.0 / (1 << 24) as f32)
     }
 
-    /// Uniform in `0..bound` without bias; `bound` must not be 0.
+    /// Uniform in `0..bound`, without bias; `bound` must not be 0.
     pub fn below(&mut self, bound: u64) -> u64 {
         // Lemire's method: reject the few values that would be drawn once too often.
         let threshold = bound.wrapping_neg() % bound;

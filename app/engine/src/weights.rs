@@ -1,4 +1,4 @@
-//! Weights and moments where the engine works with them.
+//! Weights and optimizer state where an engine works with them: in the machine's memory or in a GPU's.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -9,30 +9,30 @@ use crate::error::EngineError;
 use crate::gpu;
 use crate::model::{Lora, ModelRef, Params};
 
-/// Weights where the engine works with them; a clone shares the numbers until one of the two changes.
+/// Weights on the engine's device, with adapters or without; clones share them until one is changed.
 ///
-/// With adapters, the weights below them never change, and an update trains the adapters alone.
+/// With adapters, an update trains the adapters alone; the weights below them never change.
 #[derive(Clone, Debug)]
 pub enum Weights {
-    /// In the machine's memory, with the adapters on top.
+    /// Weights in the machine's memory, and adapters on top of them.
     Cpu(Arc<Params>, Option<Lora>),
-    /// In a GPU's.
+    /// Weights in a GPU's memory, with adapters or without.
     #[cfg(gpu)]
     Gpu(gpu::Params),
 }
 
-/// AdamW with its moments where the weights are.
+/// AdamW with its moments on the device of the weights.
 #[derive(Clone, Debug)]
 pub enum Optimizer {
-    /// In the machine's memory.
+    /// Moments in the machine's memory.
     Cpu(AdamW),
-    /// In a GPU's.
+    /// Moments in a GPU's memory.
     #[cfg(gpu)]
     Gpu(gpu::AdamW),
 }
 
 impl Weights {
-    /// The weights in the machine's memory, merged with their adapters.
+    /// Copies the weights, merged with their adapters, to the machine's memory.
     ///
     /// # Errors
     /// When the GPU fails.
@@ -45,7 +45,7 @@ impl Weights {
         })
     }
 
-    /// The adapters in the machine's memory, if there are some.
+    /// Copies the adapters, if there are any, to the machine's memory.
     ///
     /// # Errors
     /// When the GPU fails.
@@ -57,7 +57,7 @@ impl Weights {
         })
     }
 
-    /// Numbers that an update trains: those of the adapters, or all where there are none.
+    /// Number of trainable parameters: those of the adapters, or all weights where there are none.
     pub fn trained_len(&self) -> usize {
         match self {
             Self::Cpu(_, Some(lora)) => lora.layout.len,
@@ -67,7 +67,8 @@ impl Weights {
         }
     }
 
-    /// Weights that will not be updated, merged with their adapters; on a GPU, only what they compute with.
+    /// Merges the adapters into the weights, which are never updated again; a GPU keeps only those in the
+    /// precision it computes with.
     #[must_use]
     pub fn frozen(self) -> Self {
         match self {
@@ -78,11 +79,12 @@ impl Weights {
         }
     }
 
-    /// Takes the values of `other`, frozen.
+    /// Replaces the weights by a frozen copy of `other`.
     pub fn copy_from(&mut self, other: &Self) {
         *self = other.clone().frozen();
     }
 
+    /// The weights for the engine on the CPU.
     pub(super) fn cpu(&self) -> Result<ModelRef<'_>, EngineError> {
         match self {
             Self::Cpu(params, lora) => Ok(ModelRef {
@@ -94,7 +96,7 @@ impl Weights {
         }
     }
 
-    /// The weights of a reference.
+    /// The weights of a reference, which must have no adapters, for the engine on the CPU.
     pub(super) fn frozen_cpu(&self) -> Result<&Params, EngineError> {
         match self.cpu()? {
             ModelRef { params, lora: None } => Ok(params),
@@ -102,6 +104,7 @@ impl Weights {
         }
     }
 
+    /// The weights for the engine on a GPU.
     #[cfg(gpu)]
     pub(super) fn gpu(&self) -> Result<&gpu::Params, EngineError> {
         match self {
@@ -112,7 +115,7 @@ impl Weights {
 }
 
 impl Optimizer {
-    /// Updates since it was made or reset.
+    /// Number of updates since the optimizer was made or reset.
     pub fn updates(&self) -> u64 {
         match self {
             Self::Cpu(adamw) => adamw.updates,
@@ -121,7 +124,7 @@ impl Optimizer {
         }
     }
 
-    /// The optimizer in the machine's memory.
+    /// Copies the optimizer's state to the machine's memory.
     ///
     /// # Errors
     /// When the GPU fails.

@@ -1,5 +1,6 @@
-//! Lets tests run the GPU's kernels on the CPU, compiled as C by the system's compiler. Debug builds only: others
-//! have the GPU's engine with CUDA alone.
+//! Runs the GPU's kernels on the CPU for tests, compiled as C by the system's compiler.
+//!
+//! In debug builds only: release builds have the GPU's engine only with CUDA.
 
 #![cfg(debug_assertions)]
 
@@ -8,10 +9,10 @@ mod on_cpu;
 
 use forgetlab_engine::gpu::{Args, set_stand_in};
 
-/// Where the kernels are wrapped for the C compiler.
+/// The C file that includes the kernels.
 const SOURCE: &str = "../../app/engine/src/gpu/tests/on_cpu.c";
 
-/// Has kernels on tensors in the machine's memory run from now on.
+/// Makes kernels on tensors in the machine's memory run from now on.
 pub fn install() {
     set_stand_in(on_cpu::run);
 }

@@ -5,7 +5,7 @@ use super::simd::{exp, multiversion};
 const C: f32 = 0.797_884_6;
 const A: f32 = 0.044_715;
 
-/// Value and derivative. `0.5 (1 + tanh u)` is the logistic function of `2u`.
+/// `gelu(x)` and its derivative. `0.5 (1 + tanh u)` is the logistic function of `2u`.
 #[inline(always)]
 fn gelu(x: f32) -> (f32, f32) {
     let x2 = x * x;
@@ -16,7 +16,7 @@ fn gelu(x: f32) -> (f32, f32) {
 }
 
 multiversion! {
-    /// Replaces `x` by `gelu(x)` and keeps the derivative in `slope`.
+    /// Replaces `x` by `gelu(x)` and keeps the derivatives in `slope` for [`backward`].
     pub fn forward(x: &mut [f32], slope: &mut [f32]) {
         for (x, slope) in x.iter_mut().zip(slope) {
             (*x, *slope) = gelu(*x);
@@ -25,7 +25,7 @@ multiversion! {
 }
 
 multiversion! {
-    /// Replaces `x` by `gelu(x)`.
+    /// Replaces `x` by `gelu(x)`, for no backward.
     pub fn inference(x: &mut [f32]) {
         for x in x {
             *x = gelu(*x).0;
@@ -34,7 +34,7 @@ multiversion! {
 }
 
 multiversion! {
-    /// Multiplies `dy` by the derivative kept by the forward.
+    /// Turns the gradient `dy` of the output into that of the input, given the derivatives of [`forward`].
     pub fn backward(dy: &mut [f32], slope: &[f32]) {
         for (dy, slope) in dy.iter_mut().zip(slope) {
             *dy *= *slope;

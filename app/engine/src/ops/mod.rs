@@ -1,8 +1,8 @@
-//! Forward and backward of the transformer's parts on one CPU thread.
+//! Forward and backward of a transformer's operations on one CPU thread.
 //!
-//! Plain functions over `f32` slices: no tape, no allocation. Every forward keeps just what its
-//! hand-written backward needs. Threads are the business of the callers, who give each thread rows
-//! of its own. Element-wise loops are compiled for AVX-512, AVX2 and the baseline (see [`simd`]).
+//! Plain functions over `f32` slices: no autograd tape, no allocation. Every forward keeps just what its
+//! hand-written backward needs. Callers spread the work over threads, each with rows of its own.
+//! Element-wise loops are compiled for AVX-512, AVX2 and the baseline (see [`simd`]).
 
 pub mod attention;
 pub mod gelu;

@@ -15,7 +15,8 @@ multiversion! {
 }
 
 multiversion! {
-    /// Adds to `dx [M, D]` the gradient through the norm of `dy [M, D]`, given the forward's `y` and `inv_rms`.
+    /// Adds to `dx [M, D]` the gradient of the norm's input, from that of its output, `dy [M, D]`, and the
+    /// forward's `y` and `inv_rms`.
     ///
     /// `dx += inv_rms · (dy − y · mean(dy · y))`; exact with `eps`, since `y` carries it.
     pub fn backward_add(dx: &mut [f32], dy: &[f32], y: &[f32], inv_rms: &[f32], d: usize) {
@@ -29,18 +30,18 @@ multiversion! {
     }
 }
 
-/// Epsilon of a norm, and its gains `[D]` where it has them.
+/// An RMSNorm: its epsilon, and its gains `[D]` where it has them.
 #[derive(Clone, Copy)]
 pub struct Norm<'a> {
-    /// Added to the mean square.
+    /// Epsilon, added to the mean square.
     pub eps: f32,
-    /// What the normalised numbers are multiplied by.
+    /// Gains, by which the normalised elements are multiplied.
     pub gains: Option<&'a [f32]>,
 }
 
 impl Norm<'_> {
-    /// Normalises `x [M, D]` into `y`, which [`backward_add`] needs; returns what the layer behind the
-    /// norm reads: `y` itself, or `y ⊙ gains` in `scaled`.
+    /// Normalises `x [M, D]` into `y`, which [`backward_add`] needs; returns the norm's output: `y` itself, or
+    /// `y ⊙ gains` in `scaled`.
     pub fn forward<'a>(
         self,
         x: &[f32],
@@ -53,15 +54,15 @@ impl Norm<'_> {
         self.output(y, scaled)
     }
 
-    /// What the layer behind the norm read, of the `y` of a forward.
+    /// The norm's output again, from the `y` of a forward: `y` itself, or `y ⊙ gains` in `scaled`.
     pub fn output<'a>(self, y: &'a [f32], scaled: &'a mut [f32]) -> &'a [f32] {
         let Some(gains) = self.gains else { return y };
         scale(y, gains, &mut scaled[..y.len()]);
         &scaled[..y.len()]
     }
 
-    /// Turns the gradient `dy [M, D]` of [`Self::output`] into that of `y`; adds up `d_gains` where gains
-    /// are trained.
+    /// Turns the gradient `dy [M, D]` of [`Self::output`] into that of `y`, in place; adds the gradient of the
+    /// gains to `d_gains` where they are trained.
     pub fn backward(self, dy: &mut [f32], y: &[f32], d_gains: Option<&mut [f32]>) {
         match (self.gains, d_gains) {
             (Some(gains), Some(d_gains)) => scale_backward(dy, y, gains, d_gains),

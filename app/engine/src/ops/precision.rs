@@ -1,17 +1,17 @@
-//! Number formats the matrix products may compute in.
+//! Number formats of the inputs of matrix products.
 
-/// Format of the matrix products' inputs. Sums, weights, moments and losses are f32 in both.
+/// Number format of the inputs of matrix products; sums, weights, moments and losses are always f32.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Precision {
     /// IEEE single precision.
     #[default]
     F32,
-    /// Inputs rounded to bfloat16.
+    /// bfloat16, rounded from f32.
     Bf16,
 }
 
 impl Precision {
-    /// Its name.
+    /// `f32` or `bf16`.
     pub fn name(self) -> &'static str {
         match self {
             Self::F32 => "f32",

@@ -1,25 +1,25 @@
-//! Rotary positions, with or without QK-norm, applied to `q` and `k` in place.
+//! Rotary position embeddings (RoPE), with or without QK-norm, applied to `q` and `k` in place.
 //!
-//! Each head's `q` and `k` are RMS-normalised where the model has it so, then rotated: dimension `i`
+//! Each head's `q` and `k` are RMS-normalised if the model has QK-norm, then rotated: dimension `i`
 //! of the first half is paired with dimension `i` of the second half and turned by
 //! `position · base^(-2i/H)`.
 
 use super::simd::{dot, multiversion};
 
-/// Rotary positions, half-split: dimension `i` of a head's first half is paired with `i` of the second.
+/// Settings of RoPE in its half-split form: dimension `i` of a head is paired with dimension `i + H/2`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Rope {
-    /// Dimension `i` turns by `position · base^(-2i/H)`.
+    /// Base of the frequencies: pair `i` turns by `position · base^(-2i/H)`.
     pub base: f64,
-    /// How frequencies are changed for long contexts.
+    /// Change of the frequencies for long contexts, if any.
     pub scaling: Option<RopeScaling>,
 }
 
-/// Llama 3's change of frequencies: wavelengths longer than the original context are stretched,
-/// short ones kept, those between blended.
+/// Llama 3's scaling of the frequencies: long wavelengths are stretched, short ones kept, those between
+/// interpolated.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct RopeScaling {
-    /// By how much long wavelengths are stretched.
+    /// Factor by which long wavelengths are stretched.
     pub factor: f64,
     /// Wavelengths above `original_max_positions / low_freq_factor` are stretched in full.
     pub low_freq_factor: f64,
@@ -30,9 +30,9 @@ pub struct RopeScaling {
 }
 
 impl Rope {
-    /// By how much each pair of dimensions turns from one position to the next, `[H / 2]` (radians).
+    /// Frequency of each pair of dimensions, `[H / 2]`, in radians per position.
     ///
-    /// With scaling, as Hugging Face's `_compute_llama3_parameters` has it.
+    /// Scaled as in Hugging Face's `_compute_llama3_parameters`.
     pub fn frequencies(&self, head_dim: usize) -> Vec<f64> {
         let plain = |i: usize| self.base.powf(-(2.0 * i as f64) / head_dim as f64);
         let scaled = |frequency: f64| match self.scaling {
@@ -46,14 +46,14 @@ impl Rope {
 impl RopeScaling {
     fn scale(&self, frequency: f64) -> f64 {
         let turns = self.original_max_positions * frequency / std::f64::consts::TAU;
+        let blend = (turns - self.low_freq_factor) / (self.high_freq_factor - self.low_freq_factor);
         // 1 where frequencies are kept, 0 where they are stretched in full.
-        let kept = (turns - self.low_freq_factor) / (self.high_freq_factor - self.low_freq_factor);
-        let kept = kept.clamp(0.0, 1.0);
+        let kept = blend.clamp(0.0, 1.0);
         kept * frequency + (1.0 - kept) * frequency / self.factor
     }
 }
 
-/// Cosines and sines of every position: `[T, H/2]` each.
+/// Cosines and sines of the angles of every position, `[T, H/2]` each.
 #[derive(Clone, Debug)]
 pub struct RopeTable {
     half: usize,
@@ -62,38 +62,32 @@ pub struct RopeTable {
 }
 
 impl RopeTable {
-    /// A table for positions `0..seq_len` of heads of size `head_dim` (even).
+    /// The table for positions `0..seq_len` of heads of size `head_dim` (even).
     pub fn new(seq_len: usize, head_dim: usize, rope: &Rope) -> Self {
         let frequencies = rope.frequencies(head_dim);
-        let each = |f: fn(f64) -> f64| {
-            (0..seq_len)
-                .flat_map(|t| {
-                    frequencies
-                        .iter()
-                        .map(move |frequency| t as f64 * frequency)
-                })
-                .map(|angle| f(angle) as f32)
-                .collect()
+        let table = |f: fn(f64) -> f64| {
+            let angles = (0..seq_len).flat_map(|t| frequencies.iter().map(move |w| t as f64 * w));
+            angles.map(|angle| f(angle) as f32).collect()
         };
         Self {
             half: head_dim / 2,
-            cos: each(f64::cos),
-            sin: each(f64::sin),
+            cos: table(f64::cos),
+            sin: table(f64::sin),
         }
     }
 
-    /// Positions the table holds.
+    /// Number of positions in the table.
     pub fn seq_len(&self) -> usize {
         self.cos.len() / self.half.max(1)
     }
 }
 
-/// Where a row of `q` or `k` stands in its sequence.
+/// Positions of the rows of `q` and `k` in their sequences.
 #[derive(Clone, Copy)]
 pub enum Positions {
-    /// Rows are `[B, T]`: row `m` stands at `m % T`.
+    /// Rows `[B, T]` of sequences of this length T: row `m` is at position `m % T`.
     Sequence(usize),
-    /// All rows stand at this position.
+    /// All rows are at this position.
     All(usize),
 }
 
@@ -108,17 +102,17 @@ impl Positions {
     }
 }
 
-/// Heads of a row `qkv`: N of queries, K of keys, K of values.
+/// Numbers of heads in a row `qkv`: N of queries, K of keys, K of values.
 #[derive(Clone, Copy, Debug)]
 pub struct Heads {
-    /// Those that turn, N + K.
+    /// Heads that are rotated: N + K.
     pub turned: usize,
-    /// All, N + 2 K.
+    /// All heads: N + 2 K.
     pub all: usize,
 }
 
 multiversion! {
-    /// Normalises and rotates `q` and `k` in each row of `qkv [M, (N + 2 K) H]`.
+    /// QK-norm and rotation of `q` and `k` in each row of `qkv [M, (N + 2 K) H]`, in place.
     ///
     /// Keeps `1/rms` of every head in `inv_rms [M, N + K]`.
     pub fn forward(qkv: &mut [f32], inv_rms: &mut [f32], table: &RopeTable, heads: Heads, eps: f32, positions: Positions) {
@@ -132,7 +126,7 @@ multiversion! {
             for (x, r) in row.chunks_exact(h).zip(&mut *inv_rms) {
                 *r = dot(x, x);
             }
-            // After the sums, so that several roots and quotients are taken at a time.
+            // A loop of its own, so that several roots and quotients are computed at a time.
             for r in &mut *inv_rms {
                 *r = 1.0 / (*r / h as f32 + eps).sqrt();
             }
@@ -150,10 +144,11 @@ multiversion! {
 }
 
 multiversion! {
-    /// Turns the gradient of the rotated `q`, `k` in `dqkv [M, (N + 2 K) H]` into that of the raw ones, in place.
+    /// Backward of [`forward`]: turns the gradient of its output in `dqkv [M, (N + 2 K) H]` into that of its
+    /// input, in place.
     ///
-    /// `qkv` holds the forward's output. A rotation commutes with the norm's Jacobian
-    /// `r (I − ŷŷᵀ/H)`, which is applied first, to the rotated vectors.
+    /// `qkv` holds the forward's output. The rotation commutes with the norm's Jacobian
+    /// `r (I − ŷŷᵀ/H)`, which is therefore applied first, to the rotated vectors.
     pub fn backward(dqkv: &mut [f32], qkv: &[f32], inv_rms: &[f32], table: &RopeTable, heads: Heads, seq_len: usize) {
         let half = table.half;
         let h = 2 * half;
@@ -179,7 +174,7 @@ multiversion! {
 }
 
 multiversion! {
-    /// Rotates `q` and `k` in each row of `qkv [M, (N + 2 K) H]`; with `back`, their gradients back.
+    /// Rotates `q` and `k` in each row of `qkv [M, (N + 2 K) H]`; with `back`, rotates their gradients back.
     pub fn rotate(qkv: &mut [f32], table: &RopeTable, heads: Heads, positions: Positions, back: bool) {
         let half = table.half;
         let h = 2 * half;

@@ -1,20 +1,20 @@
-//! Run-time choice of the instruction set, and element functions that vectorise.
+//! Choice of the instruction set at run time, and functions on elements that the compiler vectorises.
 
 use std::sync::OnceLock;
 
-/// Instruction sets a kernel is compiled for.
+/// Instruction sets that kernels are compiled for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum InstructionSet {
     /// AVX-512 F, BW, DQ, VL.
     Avx512,
     /// AVX2 and FMA.
     Avx2,
-    /// What every CPU of the architecture has.
+    /// The instructions that every CPU of the architecture has.
     Baseline,
 }
 
 impl InstructionSet {
-    /// The best this CPU has.
+    /// The best instruction set of this CPU.
     pub fn detect() -> Self {
         #[cfg(test)]
         if let Some(level) = FORCED.get() {
@@ -41,7 +41,7 @@ impl InstructionSet {
         })
     }
 
-    /// Name as recorded in a run's environment.
+    /// The name under which runs record it: `avx512`, `avx2` or `baseline`.
     pub fn name(self) -> &'static str {
         match self {
             InstructionSet::Avx512 => "avx512",
@@ -53,13 +53,13 @@ impl InstructionSet {
 
 #[cfg(test)]
 thread_local! {
-    /// The level a test holds this thread to: one the CPU has, see [`InstructionSet::force`].
+    /// The instruction set that a test forces on this thread with [`InstructionSet::force`].
     static FORCED: std::cell::Cell<Option<InstructionSet>> = const { std::cell::Cell::new(None) };
 }
 
 #[cfg(test)]
 impl InstructionSet {
-    /// The levels this CPU has, best first.
+    /// The instruction sets of this CPU, best first.
     pub(crate) fn available() -> Vec<Self> {
         let levels = [
             InstructionSet::Avx512,
@@ -72,33 +72,33 @@ impl InstructionSet {
         levels.into_iter().skip_while(|&l| l != best).collect()
     }
 
-    /// Holds the calling thread to one of the [`Self::available`] levels, or lets it go.
+    /// Makes the calling thread use one of [`Self::available`]; `None` returns to the best.
     pub(crate) fn force(level: Option<Self>) {
         assert!(level.is_none_or(|l| Self::available().contains(&l)));
         FORCED.set(level);
     }
 }
 
-/// Compiles a function once per [`InstructionSet`] and calls the one this CPU is best at.
+/// Compiles a function for each [`InstructionSet`] and calls the version for the best one of this CPU.
 ///
 /// The body is inlined into each version, so that the compiler vectorises its loops for it.
 macro_rules! multiversion {
     ($(#[$meta:meta])* $vis:vis fn $name:ident($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)? $body:block) => {
         $(#[$meta])*
-        #[allow(clippy::too_many_arguments)]
+        #[allow(clippy::too_many_arguments, reason = "kernels take each slice and each size by itself")]
         $vis fn $name($($arg: $ty),*) $(-> $ret)? {
             #[inline(always)]
-            #[allow(clippy::too_many_arguments)]
+            #[allow(clippy::too_many_arguments, reason = "as above")]
             fn body($($arg: $ty),*) $(-> $ret)? $body
 
             #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
-            #[allow(clippy::too_many_arguments)]
+            #[allow(clippy::too_many_arguments, reason = "as above")]
             fn avx512($($arg: $ty),*) $(-> $ret)? { body($($arg),*) }
 
             #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "avx2,fma")]
-            #[allow(clippy::too_many_arguments)]
+            #[allow(clippy::too_many_arguments, reason = "as above")]
             fn avx2($($arg: $ty),*) $(-> $ret)? { body($($arg),*) }
 
             match $crate::ops::simd::InstructionSet::detect() {
@@ -115,10 +115,10 @@ macro_rules! multiversion {
 }
 pub(crate) use multiversion;
 
-/// Accumulators of a reduction: one AVX-512 register, two AVX2 ones.
+/// Accumulators of a reduction: the lanes of one AVX-512 register, or of two AVX2 ones.
 pub(crate) const LANES: usize = 16;
 
-/// `e^x` to about one unit in the last place; below −87 it stays at `e^-87`, NaN stays NaN.
+/// `e^x` to about one unit in the last place; `x` is clamped to [−87, 88], NaN stays NaN.
 ///
 /// Range reduction to `x = n ln 2 + r` and a degree-6 polynomial in `r` (Cephes `expf`).
 #[inline(always)]
@@ -144,7 +144,7 @@ pub(crate) fn exp(x: f32) -> f32 {
     p * f32::from_bits((z.to_bits() << 23).wrapping_add(0x3f80_0000))
 }
 
-/// `Σ a·b` with a fixed order of summation.
+/// `Σ a·b`, summed in a fixed order.
 #[inline(always)]
 pub(crate) fn dot(a: &[f32], b: &[f32]) -> f32 {
     let mut acc = [0f32; LANES];
@@ -162,7 +162,7 @@ pub(crate) fn dot(a: &[f32], b: &[f32]) -> f32 {
     sum
 }
 
-/// The largest element; NaN counts for nothing.
+/// The largest element; NaNs are skipped.
 #[inline(always)]
 pub(crate) fn maximum(x: &[f32]) -> f32 {
     let (body, tail) = x.as_chunks::<LANES>();

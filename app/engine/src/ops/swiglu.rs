@@ -10,7 +10,7 @@ fn silu(x: f32) -> (f32, f32) {
 }
 
 multiversion! {
-    /// `gate_up [M, 2 F]` to `y [M, F]`; `gate_up` is replaced by what [`backward`] multiplies by.
+    /// Computes `y [M, F]` from `gate_up [M, 2 F]`, which is replaced by the derivatives for [`backward`].
     pub fn forward(gate_up: &mut [f32], y: &mut [f32], f: usize) {
         for (row, y) in gate_up.chunks_exact_mut(2 * f).zip(y.chunks_exact_mut(f)) {
             let (gate, up) = row.split_at_mut(f);
@@ -25,7 +25,7 @@ multiversion! {
 }
 
 multiversion! {
-    /// `gate_up [M, 2 F]` to `y [M, F]`.
+    /// Computes `y [M, F]` from `gate_up [M, 2 F]`, for no backward.
     pub fn inference(gate_up: &[f32], y: &mut [f32], f: usize) {
         for (row, y) in gate_up.chunks_exact(2 * f).zip(y.chunks_exact_mut(f)) {
             let (gate, up) = row.split_at(f);
@@ -37,7 +37,8 @@ multiversion! {
 }
 
 multiversion! {
-    /// Turns `slopes [M, 2 F]`, which the forward left, into the gradient of gate and up, given `dy [M, F]`.
+    /// Turns the derivatives `slopes [M, 2 F]` of [`forward`] into the gradient of `gate_up`, given that of the
+    /// output, `dy [M, F]`.
     pub fn backward(slopes: &mut [f32], dy: &[f32], f: usize) {
         for (row, dy) in slopes.chunks_exact_mut(2 * f).zip(dy.chunks_exact(f)) {
             let (gate, up) = row.split_at_mut(f);
