@@ -1,22 +1,22 @@
-//! What the engines take and give: batches with the weights of their losses, losses, queries.
+//! Batches and queries as the engines take them, and losses as they return them.
 
 use crate::model::Keep;
 use crate::ops::head::PositionLoss;
 
-/// Rows whose losses enter the total.
+/// Rows of tokens, with the weights that their losses have in a weighted sum.
 #[derive(Clone, Copy)]
 pub struct LossBatch<'a> {
-    /// `[B, T]`.
+    /// Token ids `[B, T]`.
     pub tokens: &'a [u32],
-    /// T.
+    /// Length T of a row.
     pub seq_len: usize,
-    /// Weight in the total of each position's cross entropy against the next token, `[B, T]`.
+    /// Weight of each position's cross entropy against the next token, `[B, T]`.
     pub ntp_weights: &'a [f32],
-    /// Weight in the total of each position's KL(reference || student), `[B, T]`.
+    /// Weight of each position's KL(reference || student), `[B, T]`.
     pub kl_weights: &'a [f32],
 }
 
-/// Losses of one row, summed over its positions with a weight.
+/// Losses of one row, summed without weights over the positions that have a weight.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct RowLoss {
     /// Cross entropy, nats.
@@ -25,47 +25,51 @@ pub struct RowLoss {
     pub kl: f64,
 }
 
-/// What a batch cost.
+/// Losses of some batches and the time they took.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct LossReport {
     /// Losses of each row of each batch.
     pub rows: Vec<Vec<RowLoss>>,
-    /// The weighted sum whose gradient was taken.
+    /// The weighted sum of all losses, whose gradient was computed.
     pub total: f64,
-    /// Thread-seconds spent on each batch, divided by the threads.
+    /// Seconds each batch took; on the CPU, thread-seconds divided by the number of threads.
     pub seconds: Vec<f64>,
 }
 
-/// Asks how likely some tokens are behind a position; a position outside the tokens is answered with none.
+/// Asks for the log-probabilities of candidates for the token that follows a position.
+///
+/// The answer to a position outside the tokens is empty.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Query {
     /// Position in the tokens `[B, T]`: `row · T + t`.
     pub position: usize,
-    /// Tokens that might come next, below the vocabulary's size.
+    /// Token ids, below the vocabulary's size.
     pub candidates: Vec<u32>,
 }
 
-/// How a batch is worked through: memory for time, the losses the same.
+/// How a batch is divided, and what is kept for its backward: less memory for more time, with the same losses
+/// up to rounding.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Batching {
-    /// Rows of a micro-batch; 0: as many as suit the caches.
+    /// Rows of a micro-batch; 0 leaves the choice to the engine (by caches on the CPU, by memory on a GPU).
     pub micro_batch: usize,
     /// Keeps only the blocks' inputs for the backward, which computes each block again.
     pub recompute: bool,
 }
 
 impl Batching {
-    /// What forwards of training keep.
+    /// What a forward in training keeps for its backward.
     pub(crate) fn keep(self) -> Keep {
-        match self.recompute {
-            true => Keep::Inputs,
-            false => Keep::Blocks,
+        if self.recompute {
+            Keep::Inputs
+        } else {
+            Keep::Blocks
         }
     }
 }
 
 impl<'a> LossBatch<'a> {
-    /// Rows `first..first + rows` of it.
+    /// Rows `first..first + rows` of the batch.
     pub(crate) fn rows(&self, first: usize, rows: usize) -> LossBatch<'a> {
         let t = self.seq_len;
         let range = first * t..(first + rows) * t;
@@ -77,13 +81,18 @@ impl<'a> LossBatch<'a> {
         }
     }
 
-    /// Whether each position counts, `[B, T]`.
-    pub(crate) fn weighs(&self) -> impl Iterator<Item = bool> + Clone {
+    /// Whether each position has a weight, `[B, T]`.
+    pub(crate) fn has_weight(&self) -> impl Iterator<Item = bool> + Clone {
         let weights = self.ntp_weights.iter().zip(self.kl_weights);
         weights.map(|(&ntp, &kl)| ntp != 0.0 || kl != 0.0)
     }
 
-    /// The weighted sum of the losses of its positions, `[B, T]`, and the losses of each row.
+    /// Whether any position has a weight for its KL.
+    pub(crate) fn has_kl(&self) -> bool {
+        self.kl_weights.iter().any(|&weight| weight != 0.0)
+    }
+
+    /// The weighted sum of the losses of all positions `[B, T]`, and the losses of each row.
     pub(crate) fn weigh(&self, losses: &[PositionLoss]) -> (f64, Vec<RowLoss>) {
         let mut total = 0.0;
         let mut rows = vec![RowLoss::default(); losses.len() / self.seq_len];

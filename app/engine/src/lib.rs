@@ -1,9 +1,23 @@
-//! Numbers: models with their backward pass, AdamW, samplers, on the CPU and on a GPU. It knows no run, arm,
-//! strategy or setting.
+//! Numerics of the lab: language models with hand-written backward passes, AdamW and samplers, on the CPU and
+//! on a GPU. The crate knows nothing of runs, arms, strategies or settings.
 //!
-//! In reading order, each part over those before it: [`Stream`] of random numbers and [`ops`]; [`model`];
-//! [`pretrained`] checkpoints; batches, sampling, [`AdamW`] and [`Demand`]; two wings that mirror each other,
-//! `cpu` and `gpu`; [`Weights`] and the [`Engine`] in front of both; [`memory`].
+//! The modules in reading order; each imports only modules listed before it.
+//!
+//! - `random`: counter-based random numbers, from a [`Stream`] for each purpose.
+//! - [`ops`]: forward and backward of a transformer's operations on one CPU thread.
+//! - [`model`]: weights and adapters of decoder-only transformers, forward and backward on one CPU thread.
+//! - [`pretrained`]: checkpoints of the Llama family, opened, loaded and exported.
+//! - `adamw`: [`AdamW`], the optimizer.
+//! - `batch`: what engines take ([`LossBatch`], [`Query`]) and return ([`LossReport`]).
+//! - `demand`: [`Demand`], the sizes that decide how much memory some work takes.
+//! - `device`: names of devices, and whether they can be used.
+//! - `error`: [`EngineError`].
+//! - `sampling`: what samplers take ([`Request`]) and return ([`Generated`]), and the choice of a token.
+//! - `cpu`: an engine and a sampler on the threads of the CPU.
+//! - `gpu`: the same on a GPU; built in with the `cuda` feature and in debug builds.
+//! - `weights`: [`Weights`] and [`Optimizer`], which live where the engine works.
+//! - `engine`: [`Engine`], one interface to the engines and samplers of `cpu` and `gpu`.
+//! - [`memory`]: predictions for a [`Demand`], and what the machine and the process use.
 
 mod random;
 
@@ -24,8 +38,9 @@ mod cpu;
 #[cfg(gpu)]
 pub mod gpu;
 
-mod engine;
 mod weights;
+
+mod engine;
 
 pub mod memory;
 

@@ -1,10 +1,10 @@
-//! Losses and gradients of a batch, spread over threads by rows.
+//! Losses and gradients of batches, whose rows are spread over threads.
 //!
-//! A batch is cut into micro-batches small enough to stay in cache. Each *lane* runs its share of
-//! them one after another on one thread, with buffers and a gradient of its own; the optimizer adds
-//! the lanes' gradients up in a fixed order. Which lane gets which micro-batch depends on the
-//! number of lanes alone, so the same number of threads gives the same bits. One thread works two
-//! lanes, so that one and two threads agree as well.
+//! A batch is divided into micro-batches small enough to stay in the caches. Each *lane* runs its share of
+//! them one after another on one thread, with buffers and a gradient of its own; the optimizer sums
+//! the lanes' gradients in a fixed order. Which lane gets which micro-batch depends on the number of lanes
+//! alone, so that the same number of threads gives the same bits. A single thread runs two lanes, so that
+//! one and two threads agree as well.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -12,15 +12,15 @@ use std::time::Instant;
 use rayon::prelude::*;
 
 use crate::adamw::AdamW;
-use crate::batch::Batching;
-use crate::batch::{LossBatch, LossReport, Query};
-use crate::cpu::lane::{Lane, Model};
-use crate::cpu::micro::{Micro, micro_batches};
+use crate::batch::{Batching, LossBatch, LossReport, Query};
 use crate::model::{Layout, Lora, LoraLayout, ModelRef, Packed, Params};
 use crate::ops::Precision;
 use crate::ops::head::PositionLoss;
 
-/// Threads with their buffers, for models of one layout.
+use super::lane::Lane;
+use super::micro::{BatchSize, Micro, micro_batches};
+
+/// Losses, gradients and updates on the CPU, for models of one layout.
 pub struct Engine {
     layout: Arc<Layout>,
     pool: Arc<rayon::ThreadPool>,
@@ -29,15 +29,15 @@ pub struct Engine {
     reference: Packed,
     batching: Batching,
     lanes: Vec<Lane>,
-    /// Lanes that had a share of the last batch; the others' gradients are stale.
+    /// Number of lanes that had a share of the last batch; the gradients of the others are stale.
     busy: usize,
 }
 
 impl Engine {
-    /// An engine of `threads` threads, whose linear layers compute in `precision`.
+    /// An engine with that many threads.
     ///
     /// # Errors
-    /// When the system refuses the threads.
+    /// When the system refuses to start threads.
     pub fn new(
         layout: &Arc<Layout>,
         threads: usize,
@@ -62,23 +62,23 @@ impl Engine {
         })
     }
 
-    /// Lanes of an engine of so many threads.
+    /// Number of lanes of an engine with that many threads.
     pub fn lanes(threads: usize) -> usize {
         threads.max(2)
     }
 
-    /// Chooses how batches are worked through from now on.
+    /// Sets how batches are divided from now on.
     pub fn set_batching(&mut self, batching: Batching) {
         self.batching = batching;
     }
 
-    /// The threads, for other work on the same cores.
+    /// The pool of threads, which a sampler may share.
     pub fn pool(&self) -> &Arc<rayon::ThreadPool> {
         &self.pool
     }
 
-    /// Computes losses and, in the lanes, the gradient of their weighted sum with respect to `student`, or
-    /// to its adapters where it has some.
+    /// Computes losses and the gradient of their weighted sum with respect to `student`, or to its adapters if
+    /// it has any; the lanes keep the gradient.
     ///
     /// `reference` is needed where a batch has KL weights.
     pub fn forward_backward<'a>(
@@ -89,20 +89,19 @@ impl Engine {
     ) -> LossReport {
         let student = student.into();
         let batching = self.batching;
-        let micros = self.micro_batches(batches.iter().map(|b| (b.tokens.len(), b.seq_len)));
+        let micros = self.micro_batches(batches.iter().map(|batch| BatchSize {
+            tokens: batch.tokens.len(),
+            seq_len: batch.seq_len,
+        }));
         self.busy = self.lanes.len().min(micros.len());
         let len = match student.lora {
             Some(lora) => lora.layout.gradient_len(),
             None => self.layout.len,
         };
-        let reference = reference.filter(|_| {
-            batches
-                .iter()
-                .any(|b| b.kl_weights.iter().any(|&w| w != 0.0))
-        });
+        let reference = reference.filter(|_| batches.iter().any(LossBatch::has_kl));
         let results = self.pool.install(|| {
-            let student = Model::pack(student, &mut self.student, true);
-            let reference = reference.map(|r| Model::pack(r.into(), &mut self.reference, false));
+            let student = self.student.pack(student, true);
+            let reference = reference.map(|params| self.reference.pack(params.into(), false));
             let lanes = &mut self.lanes[..self.busy];
             lanes
                 .par_iter_mut()
@@ -127,43 +126,44 @@ impl Engine {
         report
     }
 
-    /// Updates `student` with the gradients of the last [`Self::forward_backward`]; returns their norm.
+    /// Updates `student` with the gradient of the last [`Self::forward_backward`]; returns its norm.
     pub fn update(&mut self, student: &mut Params, optimizer: &mut AdamW, lr: f64) -> f64 {
         let grads: Vec<&[f32]> = self.lane_gradients().collect();
         self.pool
             .install(|| optimizer.update(&mut student.data, &grads, lr))
     }
 
-    /// The same for the adapters of the model that the gradients are of.
+    /// Updates adapters with the gradient of the last [`Self::forward_backward`]; returns its norm.
     pub fn update_adapters(&mut self, lora: &mut Lora, optimizer: &mut AdamW, lr: f64) -> f64 {
         let gradient = self.adapter_gradients(&lora.layout);
         self.pool
             .install(|| optimizer.update(&mut lora.data, &[&gradient.data], lr))
     }
 
-    /// The gradient of the last [`Self::forward_backward`], of a model with adapters of this layout.
+    /// The gradient of the last [`Self::forward_backward`] of a model with adapters of this layout.
     pub fn adapter_gradients(&self, layout: &Arc<LoraLayout>) -> Lora {
-        let lanes: Vec<&[f32]> = self.lane_gradients().collect();
-        layout.gather(&lanes, layout.config.scale())
+        let gradients: Vec<&[f32]> = self.lane_gradients().collect();
+        layout.gather(&gradients, layout.config.scale())
     }
 
+    /// The gradients that the lanes keep of the last batches.
     fn lane_gradients(&self) -> impl Iterator<Item = &[f32]> {
         self.lanes[..self.busy].iter().map(|lane| &lane.grads[..])
     }
 
-    /// The gradient of the last [`Self::forward_backward`], in the layout of the weights.
+    /// The gradient of the last [`Self::forward_backward`] of a model without adapters.
     pub fn gradients(&self) -> Params {
         let mut sum = Params::zeros(&self.layout);
-        for lane in &self.lanes[..self.busy] {
-            for (sum, g) in sum.data.iter_mut().zip(&lane.grads) {
+        for gradient in self.lane_gradients() {
+            for (sum, g) in sum.data.iter_mut().zip(gradient) {
                 *sum += g;
             }
         }
         sum
     }
 
-    /// Scores positions of `tokens [B, T]` without gradients, `[B, T]`: those that are `wanted`, or all;
-    /// the others, and last positions, are zero.
+    /// Computes losses `[B, T]` of positions of `tokens [B, T]` without gradients: of those that are `wanted`, or
+    /// of all. The losses of the others, and of each row's last position, are zero.
     pub fn evaluate<'a>(
         &mut self,
         student: impl Into<ModelRef<'a>>,
@@ -173,10 +173,10 @@ impl Engine {
         wanted: Option<&[bool]>,
     ) -> Vec<PositionLoss> {
         let student = student.into();
-        let micros = self.micro_batches([(tokens.len(), seq_len)].into_iter());
+        let micros = self.micro_batches_of(tokens, seq_len);
         self.pool.install(|| {
-            let student = Model::pack(student, &mut self.student, false);
-            let reference = reference.map(|r| Model::pack(r.into(), &mut self.reference, false));
+            let student = self.student.pack(student, false);
+            let reference = reference.map(|params| self.reference.pack(params.into(), false));
             let results = share(&mut self.lanes, &micros, |lane, micro| {
                 let range = micro.positions(seq_len);
                 let wanted = wanted.map(|wanted| &wanted[range.clone()]);
@@ -187,8 +187,8 @@ impl Engine {
         })
     }
 
-    /// Log-probabilities of candidates for the tokens behind some positions of `tokens [B, T]`, a row of
-    /// them a query; no other position passes through the head.
+    /// Log-probabilities of each query's candidates for the token that follows its position in
+    /// `tokens [B, T]`; no other position passes through the head.
     pub fn log_probs<'a>(
         &mut self,
         student: impl Into<ModelRef<'a>>,
@@ -197,30 +197,32 @@ impl Engine {
         queries: &[Query],
     ) -> Vec<Vec<f32>> {
         let student = student.into();
-        let micros = self.micro_batches([(tokens.len(), seq_len)].into_iter());
-        let mut found = vec![Vec::new(); queries.len()];
+        let micros = self.micro_batches_of(tokens, seq_len);
         let results = self.pool.install(|| {
-            let student = Model::pack(student, &mut self.student, false);
+            let student = self.student.pack(student, false);
             share(&mut self.lanes, &micros, |lane, micro| {
                 let range = micro.positions(seq_len);
-                let mine = |query: &&Query| range.contains(&query.position);
-                let mine: Vec<&Query> = queries.iter().filter(mine).collect();
-                lane.log_probs(student, tokens, range.clone(), seq_len, &mine)
+                let in_range = |query: &&Query| range.contains(&query.position);
+                let queries: Vec<&Query> = queries.iter().filter(in_range).collect();
+                lane.log_probs(student, tokens, range.clone(), seq_len, &queries)
             })
         });
         // Each micro-batch answered its own queries in their order.
+        let mut log_probs = vec![Vec::new(); queries.len()];
         for (micro, answers) in micros.iter().zip(results) {
             let range = micro.positions(seq_len);
-            let mine = queries.iter().zip(&mut found);
-            let mine = mine.filter(|(query, _)| range.contains(&query.position));
-            for ((_, found), answer) in mine.zip(answers) {
-                *found = answer;
+            let places = queries
+                .iter()
+                .zip(&mut log_probs)
+                .filter(|(query, _)| range.contains(&query.position));
+            for ((_, place), answer) in places.zip(answers) {
+                *place = answer;
             }
         }
-        found
+        log_probs
     }
 
-    /// Logits of every position of `tokens [B, T]`, whole: `[B, T, V]`. For checks, not for training.
+    /// All logits `[B, T, V]` of `tokens [B, T]`. For checks: training never holds them all.
     pub fn logits<'a>(
         &mut self,
         student: impl Into<ModelRef<'a>>,
@@ -229,36 +231,42 @@ impl Engine {
     ) -> Vec<f32> {
         let student = student.into();
         let (packed, lane) = (&mut self.student, &mut self.lanes[0]);
-        self.pool.install(|| {
-            let student = Model::pack(student, packed, false);
-            lane.logits(student, tokens, seq_len)
-        })
+        self.pool
+            .install(|| lane.logits(packed.pack(student, false), tokens, seq_len))
     }
 
-    fn micro_batches(&self, batches: impl Iterator<Item = (usize, usize)>) -> Vec<Micro> {
+    /// Divides batches into micro-batches.
+    fn micro_batches(&self, batches: impl IntoIterator<Item = BatchSize>) -> Vec<Micro> {
         micro_batches(self.batching, &self.layout, batches, self.lanes.len())
+    }
+
+    /// Divides one batch of `tokens [B, T]` into micro-batches.
+    fn micro_batches_of(&self, tokens: &[u32], seq_len: usize) -> Vec<Micro> {
+        self.micro_batches([BatchSize {
+            tokens: tokens.len(),
+            seq_len,
+        }])
     }
 }
 
-/// Lets the lanes work at their micro-batches; results stand in the order of these.
+/// Runs each lane's micro-batches; the results are in the order of the micro-batches.
 fn share<R: Send>(
     lanes: &mut [Lane],
     micros: &[Micro],
     work: impl Fn(&mut Lane, &Micro) -> R + Sync,
 ) -> Vec<R> {
     let n_lanes = lanes.len();
-    let lanes = lanes.par_iter_mut().enumerate();
-    let results = lanes.map(|(i, lane)| {
-        let mine = micros.iter().skip(i).step_by(n_lanes);
-        mine.map(|micro| work(lane, micro)).collect::<Vec<R>>()
-    });
-    let mut results: Vec<_> = results
-        .collect::<Vec<_>>()
-        .into_iter()
-        .map(Vec::into_iter)
+    let mut results_of_lanes: Vec<std::vec::IntoIter<R>> = lanes
+        .par_iter_mut()
+        .enumerate()
+        .map(|(i, lane)| {
+            let micros = micros.iter().skip(i).step_by(n_lanes);
+            let results: Vec<R> = micros.map(|micro| work(lane, micro)).collect();
+            results.into_iter()
+        })
         .collect();
     (0..micros.len())
-        .filter_map(|i| results[i % n_lanes].next())
+        .filter_map(|i| results_of_lanes[i % n_lanes].next())
         .collect()
 }
 
@@ -266,12 +274,18 @@ fn share<R: Send>(
 mod tests {
     use super::*;
     use crate::adamw::AdamWConfig;
-    use crate::batch::{LossBatch, LossReport};
     use crate::model::ModelConfig;
     use crate::random::Stream;
 
-    /// Losses, gradients and weights after two steps on new and replayed rows of different lengths.
-    fn train(batching: Batching, threads: usize) -> (LossReport, Params, Params) {
+    /// Losses and gradient of the second of two steps, and the weights it starts from.
+    struct Step {
+        report: LossReport,
+        gradient: Params,
+        student: Params,
+    }
+
+    /// Takes two steps on new and replayed rows of different lengths.
+    fn train(batching: Batching, threads: usize) -> Step {
         let layout = Layout::new(ModelConfig::mini(24, 3, 8, 37));
         let mut student = Params::init(&layout, &Stream::new(1, "student"));
         let reference = Params::init(&layout, &Stream::new(2, "reference"));
@@ -309,7 +323,11 @@ mod tests {
         engine.forward_backward(&student, Some(&reference), &batches);
         engine.update(&mut student, &mut optimizer, 1e-2);
         let report = engine.forward_backward(&student, Some(&reference), &batches);
-        (report, engine.gradients(), student)
+        Step {
+            report,
+            gradient: engine.gradients(),
+            student,
+        }
     }
 
     /// Else less memory would mean another experiment.
@@ -321,8 +339,13 @@ mod tests {
                     micro_batch,
                     recompute,
                 };
-                let (report, gradients, student) = train(batching, 2);
-                (report.total, report.rows, gradients, student)
+                let step = train(batching, 2);
+                (
+                    step.report.total,
+                    step.report.rows,
+                    step.gradient,
+                    step.student,
+                )
             };
             assert_eq!(with(true), with(false), "micro-batches of {micro_batch}");
         }
@@ -331,25 +354,26 @@ mod tests {
     /// Else a smaller micro-batch would weigh rows otherwise: the divisor is the batch's, not its own.
     #[test]
     fn micro_batches_of_any_size_give_the_same_losses_and_gradients() {
-        let (whole, gradients, _) = train(Batching::default(), 1);
-        let largest = gradients.data.iter().fold(0f32, |a, x| a.max(x.abs()));
-        assert!(whole.total > 0.0 && largest > 0.0);
+        let whole = train(Batching::default(), 1);
+        let largest = whole.gradient.data.iter().fold(0f32, |a, x| a.max(x.abs()));
+        assert!(whole.report.total > 0.0 && largest > 0.0);
         // One row, a divisor of neither batch, one more than half, larger than both.
         for micro_batch in [1, 4, 7, 1000] {
             let batching = Batching {
                 micro_batch,
                 recompute: false,
             };
-            let (report, found, _) = train(batching, 3);
+            let cut = train(batching, 3);
             let close = |a: f64, b: f64| (a - b).abs() < 1e-5 * b.abs().max(1.0);
-            assert!(close(report.total, whole.total), "{micro_batch}");
-            for (batch, (rows, expected)) in report.rows.iter().zip(&whole.rows).enumerate() {
+            assert!(close(cut.report.total, whole.report.total), "{micro_batch}");
+            let batches = cut.report.rows.iter().zip(&whole.report.rows);
+            for (batch, (rows, expected)) in batches.enumerate() {
                 assert_eq!(rows.len(), [13, 6][batch]);
                 for (a, b) in rows.iter().zip(expected) {
                     assert!(close(a.ntp, b.ntp) && close(a.kl, b.kl), "{micro_batch}");
                 }
             }
-            for (a, b) in found.data.iter().zip(&gradients.data) {
+            for (a, b) in cut.gradient.data.iter().zip(&whole.gradient.data) {
                 assert!((a - b).abs() < 1e-5 * largest, "{micro_batch}: {a}, {b}");
             }
         }

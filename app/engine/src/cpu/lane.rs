@@ -1,50 +1,28 @@
-//! One thread's part of a batch, with buffers and a gradient of its own.
+//! A lane: one thread's share of a batch, with buffers and a gradient of its own.
 
 use std::borrow::Cow;
 use std::ops::Range;
 
 use crate::batch::{LossBatch, Query, RowLoss};
-use crate::model::{Activations, Keep, ModelConfig, ModelRef, Packed, Params, backward, forward};
-use crate::ops::head::{self, PositionLoss};
+use crate::model::{Activations, Keep, ModelConfig, PackedModel, backward, forward};
+use crate::ops::head::{self, PositionLoss, Projection};
 use crate::ops::matmul::Out;
 
-/// Working memory of one thread.
+/// Buffers and gradient of one lane.
 pub(super) struct Lane {
     acts: Activations,
     /// Final hidden states of the reference `[M, D]`.
     reference: Vec<f32>,
     head: head::Scratch,
+    /// The token after each position `[M]`; 0 after the last of a row.
     targets: Vec<u32>,
     losses: Vec<PositionLoss>,
-    /// In the layout of the model, or of what its adapters have lanes add up.
+    /// Gradient in the layout of the weights; with adapters, of the adapters' block-diagonal form.
     pub grads: Vec<f32>,
 }
 
-/// A model as the lanes read it.
-#[derive(Clone, Copy)]
-pub(super) struct Model<'a> {
-    params: &'a Params,
-    packed: &'a Packed,
-}
-
-impl<'a> Model<'a> {
-    /// Packs the weights; call it inside the pool.
-    pub fn pack(model: ModelRef<'a>, packed: &'a mut Packed, backward: bool) -> Self {
-        packed.pack(model, backward);
-        Self {
-            params: model.params,
-            packed,
-        }
-    }
-
-    /// A forward that is for no backward.
-    fn infer(self, tokens: &[u32], seq_len: usize, acts: &mut Activations) {
-        let Self { params, packed } = self;
-        forward(params, packed, tokens, seq_len, Keep::Nothing, acts);
-    }
-}
-
 impl Lane {
+    /// A lane with empty buffers.
     pub fn new(config: ModelConfig) -> Self {
         Self {
             acts: Activations::new(config),
@@ -56,88 +34,85 @@ impl Lane {
         }
     }
 
-    /// Begins a gradient of `len` numbers.
+    /// Begins a gradient of `len` zeros.
     pub fn clear_gradients(&mut self, len: usize) {
         self.grads.resize(len, 0.0);
         self.grads.fill(0.0);
     }
 
-    /// Forward and backward of one micro-batch: its part of the total, and its rows' losses.
+    /// Forward and backward of one micro-batch; returns its part of the weighted sum, and its rows' losses.
     pub fn train(
         &mut self,
-        student: Model,
-        reference: Option<Model>,
+        student: PackedModel,
+        reference: Option<PackedModel>,
         batch: LossBatch,
         keep: Keep,
     ) -> (f64, Vec<RowLoss>) {
         let (tokens, seq_len) = (batch.tokens, batch.seq_len);
-        let Model { params, packed } = student;
+        let PackedModel { params, packed } = student;
         let (m, d) = (tokens.len(), params.layout.config.d_model);
-        let picked = Picked::new(batch.weighs(), m / seq_len);
-        let reference = reference.filter(|_| batch.kl_weights.iter().any(|&w| w != 0.0));
+        let scored = Selection::new(batch.has_weight(), m / seq_len);
+        let reference = reference.filter(|_| batch.has_kl());
         self.prepare(reference, tokens, seq_len);
         let acts = &mut self.acts;
-        forward(params, packed, tokens, seq_len, keep, acts);
+        forward(student, tokens, seq_len, keep, acts);
         let (hidden, d_hidden) = acts.hidden_and_gradient(m);
-        let hidden = picked.of(hidden, d);
-        let of_reference =
-            reference.map(|r| (picked.of(&self.reference[..m * d], d), &r.packed.embed_out));
-        let grads = head::Backward {
-            ntp_weights: &picked.of(batch.ntp_weights, 1),
-            kl_weights: &picked.of(batch.kl_weights, 1),
+        let hidden = scored.select(hidden, d);
+        let reference_hidden = reference.map(|_| scored.select(&self.reference[..m * d], d));
+        let head_backward = head::Backward {
+            ntp_weights: &scored.select(batch.ntp_weights, 1),
+            kl_weights: &scored.select(batch.kl_weights, 1),
             d_hidden: &mut d_hidden[..hidden.len()],
-            d_embed: match packed.trains_adapters() {
-                true => None,
-                false => Some(&mut self.grads[params.layout.embed_out()]),
+            d_embed: if packed.trains_adapters() {
+                None
+            } else {
+                Some(&mut self.grads[params.layout.embed_out()])
             },
         };
         let positions = head::Positions {
-            hidden: &hidden,
-            reference: of_reference
-                .as_ref()
-                .map(|(hidden, embed)| (&hidden[..], *embed)),
-            targets: &picked.of(&self.targets, 1),
+            student: projection(student, &hidden),
+            reference: reference
+                .zip(reference_hidden.as_deref())
+                .map(|(reference, hidden)| projection(reference, hidden)),
+            targets: &scored.select(&self.targets, 1),
         };
-        let embed = &packed.embed_out;
         let losses = &mut self.losses;
-        head::run(&positions, embed, Some(grads), losses, &mut self.head);
+        head::run(&positions, Some(head_backward), losses, &mut self.head);
         drop(hidden);
-        picked.put_back(d_hidden, d);
-        picked.put_back(losses, 1);
-        backward(params, packed, tokens, seq_len, acts, &mut self.grads);
+        scored.put_back(d_hidden, d);
+        scored.put_back(losses, 1);
+        backward(student, tokens, seq_len, acts, &mut self.grads);
         clear_last_positions(losses, seq_len);
         batch.weigh(losses)
     }
 
-    /// Losses of the positions that are wanted; zeros elsewhere.
+    /// Losses of the positions that are wanted, or of all; zeros elsewhere.
     pub fn evaluate(
         &mut self,
-        student: Model,
-        reference: Option<Model>,
+        student: PackedModel,
+        reference: Option<PackedModel>,
         tokens: &[u32],
         seq_len: usize,
         wanted: Option<&[bool]>,
     ) -> &[PositionLoss] {
         let (m, d) = (tokens.len(), student.params.layout.config.d_model);
-        let picked = wanted.map_or(Picked::All, |wanted| {
-            Picked::new(wanted.iter().copied(), m / seq_len)
+        let scored = wanted.map_or(Selection::All, |wanted| {
+            Selection::new(wanted.iter().copied(), m / seq_len)
         });
         self.prepare(reference, tokens, seq_len);
-        student.infer(tokens, seq_len, &mut self.acts);
-        let hidden = picked.of(self.acts.hidden(m), d);
-        let of_reference =
-            reference.map(|r| (picked.of(&self.reference[..m * d], d), &r.packed.embed_out));
+        forward(student, tokens, seq_len, Keep::Nothing, &mut self.acts);
+        let hidden = scored.select(self.acts.hidden(m), d);
+        let reference_hidden = reference.map(|_| scored.select(&self.reference[..m * d], d));
         let positions = head::Positions {
-            hidden: &hidden,
-            reference: of_reference
-                .as_ref()
-                .map(|(hidden, embed)| (&hidden[..], *embed)),
-            targets: &picked.of(&self.targets, 1),
+            student: projection(student, &hidden),
+            reference: reference
+                .zip(reference_hidden.as_deref())
+                .map(|(reference, hidden)| projection(reference, hidden)),
+            targets: &scored.select(&self.targets, 1),
         };
-        let embed = &student.packed.embed_out;
         let losses = &mut self.losses;
-        head::run(&positions, embed, None, losses, &mut self.head);
-        picked.put_back(losses, 1);
+        head::run(&positions, None, losses, &mut self.head);
+        scored.put_back(losses, 1);
         clear_last_positions(losses, seq_len);
         for (loss, wanted) in losses.iter_mut().zip(wanted.into_iter().flatten()) {
             if !wanted {
@@ -147,10 +122,10 @@ impl Lane {
         losses
     }
 
-    /// What each query asks for; their positions are those of the whole batch, `range` is the lane's.
+    /// Answers to queries, whose positions are all in `range`, a micro-batch's of the whole `tokens [B, T]`.
     pub fn log_probs(
         &mut self,
-        model: Model,
+        model: PackedModel,
         tokens: &[u32],
         range: Range<usize>,
         seq_len: usize,
@@ -160,18 +135,19 @@ impl Lane {
             return Vec::new();
         }
         let d = model.params.layout.config.d_model;
-        model.infer(&tokens[range.clone()], seq_len, &mut self.acts);
+        let micro_batch = &tokens[range.clone()];
+        forward(model, micro_batch, seq_len, Keep::Nothing, &mut self.acts);
         let positions = queries.iter().map(|query| query.position - range.start);
-        let hidden = Picked::Some(positions.collect());
-        let hidden = hidden.of(self.acts.hidden(range.len()), d);
+        let asked = Selection::Some(positions.collect());
+        let hidden = asked.select(self.acts.hidden(range.len()), d);
         let candidates: Vec<&[u32]> = queries.iter().map(|q| &q.candidates[..]).collect();
         let embed = &model.packed.embed_out;
         head::log_probs(&hidden, embed, &candidates, &mut self.head)
     }
 
     /// Logits of every position.
-    pub fn logits(&mut self, model: Model, tokens: &[u32], seq_len: usize) -> Vec<f32> {
-        model.infer(tokens, seq_len, &mut self.acts);
+    pub fn logits(&mut self, model: PackedModel, tokens: &[u32], seq_len: usize) -> Vec<f32> {
+        forward(model, tokens, seq_len, Keep::Nothing, &mut self.acts);
         let mut logits = vec![0.0; tokens.len() * model.params.layout.config.vocab_size];
         let hidden = self.acts.hidden(tokens.len());
         let embed = &model.packed.embed_out;
@@ -179,9 +155,8 @@ impl Lane {
         logits
     }
 
-    /// Sets the targets (the next token; 0 where there is none), makes room for the losses, and has the
-    /// reference's hidden states computed.
-    fn prepare(&mut self, reference: Option<Model>, tokens: &[u32], seq_len: usize) {
+    /// Sets the targets, clears the losses, and computes the reference's final hidden states.
+    fn prepare(&mut self, reference: Option<PackedModel>, tokens: &[u32], seq_len: usize) {
         self.targets.clear();
         for row in tokens.chunks_exact(seq_len) {
             self.targets.extend_from_slice(&row[1..]);
@@ -190,27 +165,36 @@ impl Lane {
         self.losses.clear();
         self.losses.resize(tokens.len(), PositionLoss::default());
         if let Some(reference) = reference {
-            reference.infer(tokens, seq_len, &mut self.acts);
+            forward(reference, tokens, seq_len, Keep::Nothing, &mut self.acts);
             self.acts.swap_hidden(&mut self.reference);
         }
     }
 }
 
+/// A model's vocabulary projection of final hidden states.
+fn projection<'a>(model: PackedModel<'a>, hidden: &'a [f32]) -> Projection<'a> {
+    Projection {
+        hidden,
+        embed: &model.packed.embed_out,
+    }
+}
+
+/// Zeroes the losses of each row's last position, which has no target.
 fn clear_last_positions(losses: &mut [PositionLoss], seq_len: usize) {
     for row in losses.chunks_exact_mut(seq_len) {
         row[seq_len - 1] = PositionLoss::default();
     }
 }
 
-/// The positions that pass through the head.
-enum Picked {
+/// Positions that pass through the head.
+enum Selection {
     All,
     Some(Vec<usize>),
 }
 
-impl Picked {
-    /// Those that are wanted, where leaving the others out is worth a copy: each of the `rows` has a last
-    /// position, without a target.
+impl Selection {
+    /// The wanted positions; all, if no more than `rows` are not wanted: leaving out only each row's last
+    /// position is not worth a copy.
     fn new(wanted: impl Iterator<Item = bool> + Clone, rows: usize) -> Self {
         if wanted.clone().filter(|wanted| !wanted).count() <= rows {
             return Self::All;
@@ -219,8 +203,8 @@ impl Picked {
         Self::Some(numbered.map(|(i, _)| i).collect())
     }
 
-    /// Theirs of `x [M, width]`, one after another.
-    fn of<'a, T: Copy>(&self, x: &'a [T], width: usize) -> Cow<'a, [T]> {
+    /// The rows of `x [M, width]` at the selected positions.
+    fn select<'a, T: Copy>(&self, x: &'a [T], width: usize) -> Cow<'a, [T]> {
         let Self::Some(positions) = self else {
             return Cow::Borrowed(x);
         };
@@ -228,11 +212,11 @@ impl Picked {
         Cow::Owned(rows.flatten().copied().collect())
     }
 
-    /// Takes the first rows of `x [M, width]` to their positions; the others become zero.
+    /// Moves the first rows of `x [M, width]` to the selected positions; the other rows become zero.
     fn put_back<T: Copy + Default>(&self, x: &mut [T], width: usize) {
         let Self::Some(positions) = self else { return };
         let mut end = x.len();
-        // From the last on: a row never moves ahead, so that none is overwritten that has yet to move.
+        // From the last row on: rows only move back, so that none is overwritten before it has moved.
         for (row, position) in positions.iter().enumerate().rev() {
             let to = position * width;
             x.copy_within(row * width..(row + 1) * width, to);
@@ -249,15 +233,15 @@ mod tests {
 
     /// Else a loss would be counted at another position than its own.
     #[test]
-    fn what_is_picked_goes_back_to_where_it_was() {
-        for wanted in [0b0000_0000u8, 0b1000_0001, 0b0111_0110, 0b1111_1110, 255] {
-            let wanted: Vec<bool> = (0..8).map(|i| wanted >> i & 1 == 1).collect();
-            let picked = Picked::new(wanted.iter().copied(), 0);
+    fn what_is_selected_goes_back_to_where_it_was() {
+        for bits in [0b0000_0000u8, 0b1000_0001, 0b0111_0110, 0b1111_1110, 255] {
+            let wanted: Vec<bool> = (0..8).map(|i| bits >> i & 1 == 1).collect();
+            let selection = Selection::new(wanted.iter().copied(), 0);
             let x: Vec<u32> = (1..=16).collect();
-            let mut y = picked.of(&x, 2).into_owned();
+            let mut y = selection.select(&x, 2).into_owned();
             assert_eq!(y.len(), 2 * wanted.iter().filter(|&&w| w).count());
             y.resize(16, 77);
-            picked.put_back(&mut y, 2);
+            selection.put_back(&mut y, 2);
             for (i, (x, y)) in x.iter().zip(y).enumerate() {
                 assert_eq!(y, if wanted[i / 2] { *x } else { 0 }, "{wanted:?}");
             }

@@ -1,12 +1,14 @@
-//! What work on the CPU takes of the machine's memory, by the functions beside the code that takes it.
+//! Predictions of the memory that work on the CPU takes, with functions that stand beside the code that
+//! allocates it.
 
-use crate::cpu::micro::count;
-use crate::cpu::{Engine, Sampler};
 use crate::demand::{Demand, Memory};
 use crate::model::{Activations, Keep, Layout, LoraLayout, Packed};
 use crate::ops::head;
 
-/// Adds up what a piece of work takes.
+use super::micro::count;
+use super::{Engine, Sampler};
+
+/// Predicts the memory that some work takes, by purpose.
 pub fn predict(demand: &Demand) -> Memory {
     let (model, t) = (&demand.model, demand.seq_len);
     let layout = Layout::new(*model);
@@ -23,19 +25,26 @@ pub fn predict(demand: &Demand) -> Memory {
         Engine::lanes(demand.threads).min(micros)
     };
     let positions = |rows: &usize| rows.div_ceil(micro_batches(demand, *rows).max(1)) * t;
-    let m = demand.batches.iter().chain([&demand.scored]).map(positions);
-    let m = m.max().unwrap_or(0);
+    // Positions of the largest micro-batch.
+    let m = demand
+        .batches
+        .iter()
+        .chain([&demand.scored])
+        .map(positions)
+        .max()
+        .unwrap_or(0);
     let busy = lanes(&demand.batches).max(lanes(&[demand.scored]));
-    let keep = match training {
-        true => demand.batching.keep(),
-        false => Keep::Nothing,
+    let keep = if training {
+        demand.batching.keep()
+    } else {
+        Keep::Nothing
     };
     let hidden = usize::from(demand.reference) * m * model.d_model;
     let logits = [model.vocab_size, model.d_model];
     let rows: usize = demand.batches.iter().sum();
     let samples = demand.generated * t;
 
-    let numbers = [
+    let lens = [
         (
             "weights and references",
             demand.learners * students + demand.references() * weights,
@@ -63,24 +72,26 @@ pub fn predict(demand: &Demand) -> Memory {
             "cache and buffers of generation",
             Sampler::len(model, demand.threads, demand.generated, t),
         ),
-        // Tokens and two weights a position; prompts and copies of samples on their way.
+        // Tokens and two weights of each position; samples while they are copied, and their prompts.
         (
             "batches and samples",
             3 * rows * t + (demand.buffers + 2) * samples + 16 * demand.generated,
         ),
-        // Three numbers a position, twice.
+        // Three fields of each position's losses, twice.
         (
             "held-out rows and their losses",
             demand.held_out + 6 * demand.scored * t,
         ),
     ];
-    let mut items: Vec<_> = numbers.map(|(what, n)| (what, 4.0 * n as f64)).into();
+    let mut items: Vec<_> = lens
+        .map(|(purpose, len)| (purpose, 4.0 * len as f64))
+        .into();
     items.retain(|(_, bytes)| *bytes > 0.0);
     items.push(("the program itself", demand.program));
     Memory(items)
 }
 
-/// Number of micro-batches that `rows` of a piece of work are cut into.
+/// Number of micro-batches that `rows` are divided into.
 pub fn micro_batches(demand: &Demand, rows: usize) -> usize {
     let lanes = Engine::lanes(demand.threads);
     let layout = Layout::new(demand.model);

@@ -1,18 +1,18 @@
-//! Micro-batches: how a batch is cut for the lanes.
+//! Micro-batches: how batches are divided among lanes.
 
 use std::ops::Range;
 
 use crate::batch::Batching;
 use crate::model::Layout;
 
-/// Positions a micro-batch aims at: enough for the matrix products, few enough for the cache.
+/// Target number of positions of a micro-batch: enough for efficient matrix products, few enough for the caches.
 const MICRO_POSITIONS: usize = 192;
-/// The same where each micro-batch must read the weights from memory: more of them share the way.
+/// The target for large models, whose weights every micro-batch must read from memory.
 const MICRO_POSITIONS_LARGE: usize = 512;
-/// Numbers of a model's weights that no cache keeps.
+/// Weights of a model that is too large for the caches.
 const LARGE: usize = 1 << 25;
 
-/// Number of micro-batches that `rows` of `seq_len` are cut into.
+/// Number of micro-batches that `rows` of `seq_len` tokens are divided into.
 pub(super) fn count(
     batching: Batching,
     layout: &Layout,
@@ -24,15 +24,15 @@ pub(super) fn count(
         ..LARGE => MICRO_POSITIONS,
         _ => MICRO_POSITIONS_LARGE,
     };
-    let most = match batching.micro_batch {
+    let max_rows = match batching.micro_batch {
         0 => (positions / seq_len.max(1)).max(1),
         rows => rows,
     };
-    // As many for each lane, where the rows suffice.
-    rows.div_ceil(most).next_multiple_of(lanes).min(rows)
+    // The same number for each lane, if there are enough rows.
+    rows.div_ceil(max_rows).next_multiple_of(lanes).min(rows)
 }
 
-/// One micro-batch: rows `first..first + rows` of a batch.
+/// One micro-batch: rows `first..first + rows` of batch number `batch`.
 #[derive(Clone, Copy)]
 pub(super) struct Micro {
     pub batch: usize,
@@ -47,17 +47,26 @@ impl Micro {
     }
 }
 
-/// Cuts batches of `(tokens, seq_len)` into micro-batches.
+/// The size of a batch.
+#[derive(Clone, Copy)]
+pub(super) struct BatchSize {
+    /// Number of tokens.
+    pub tokens: usize,
+    /// Tokens of a row.
+    pub seq_len: usize,
+}
+
+/// Divides batches into micro-batches.
 pub(super) fn micro_batches(
     batching: Batching,
     layout: &Layout,
-    batches: impl Iterator<Item = (usize, usize)>,
+    batches: impl IntoIterator<Item = BatchSize>,
     lanes: usize,
 ) -> Vec<Micro> {
     let mut micros = Vec::new();
-    for (batch, (tokens, seq_len)) in batches.enumerate() {
+    for (batch, BatchSize { tokens, seq_len }) in batches.into_iter().enumerate() {
         let rows = tokens / seq_len.max(1);
-        // As even as can be: the last one should not be a stump.
+        // As even as possible, so that the last one is not much smaller.
         let number = count(batching, layout, rows, seq_len, lanes);
         for i in 0..number {
             let (first, end) = (i * rows / number, (i + 1) * rows / number);

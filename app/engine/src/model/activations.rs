@@ -1,11 +1,11 @@
-//! Buffers of one thread: what a forward keeps for its backward, and scratch.
+//! Buffers of one thread: the activations that a forward keeps for its backward, and scratch.
 
 use crate::ops::rope::RopeTable;
 use crate::ops::{attention, matmul};
 
 use super::{Mlp, ModelConfig};
 
-/// What a forward keeps for a backward.
+/// What a forward keeps for its backward.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Keep {
     /// Nothing: there is no backward.
@@ -13,61 +13,69 @@ pub enum Keep {
     Nothing,
     /// Each block's input; the backward computes the block again.
     Inputs,
-    /// All that each block computed.
+    /// All activations of each block that the backward needs.
     Blocks,
 }
 
-/// Working memory; it grows on use and is used again.
+/// Activations and scratch of one thread; the buffers grow on use and are reused.
 pub struct Activations {
     pub(super) config: ModelConfig,
     /// What the last forward kept.
     pub(super) kept: Keep,
     pub(super) rope: RopeTable,
-    /// One a layer where blocks are kept, else one for all.
+    /// One for each block where blocks are kept, else one for all blocks.
     pub(super) blocks: Vec<Block>,
     /// Input of each block `[M, D]`, where inputs are kept.
     pub(super) inputs: Vec<Vec<f32>>,
     /// Residual stream `[M, D]`; in the backward, its gradient.
     pub(super) residual: Vec<f32>,
-    /// Final hidden states `[M, D]`; the same before the norm's gains, if it has them; their `1/rms`.
+    /// Final hidden states `[M, D]`.
     pub(super) hidden: Vec<f32>,
+    /// Final hidden states before the norm's gains `[M, D]`, if it has them.
     pub(super) hidden_normed: Vec<f32>,
+    /// `1/rms [M]` of the final norm.
     pub(super) hidden_inv_rms: Vec<f32>,
-    /// Normalised rows times their gains `[M, D]`, if norms have them.
+    /// Output of a norm with gains `[M, D]`, if norms have them.
     pub(super) scaled: Vec<f32>,
     /// Gradient of the final hidden states `[M, D]`.
     pub(super) d_hidden: Vec<f32>,
-    /// Gradients of an input of a layer `[M, D]`, of attention's output `[M, N H]`.
+    /// Gradient of the output of a norm `[M, D]`, or of attention `[M, N H]`.
     pub(super) d_normed: Vec<f32>,
+    /// Gradient of queries, keys and values `[M, (N + 2 K) H]`.
     pub(super) d_qkv: Vec<f32>,
+    /// Gradient of the input of the down projection `[M, F]`.
     pub(super) d_mlp: Vec<f32>,
     pub(super) attention: attention::Scratch,
 }
 
-/// What one block computes on the way.
+/// Activations of one block.
 #[derive(Default)]
 pub(super) struct Block {
-    /// Input of attention `[M, D]`, normalised; `1/rms [M]`.
+    /// Normalised input of attention `[M, D]`, before gains.
     pub normed: Vec<f32>,
+    /// `1/rms [M]` of the norm before attention.
     pub inv_rms: Vec<f32>,
-    /// `[M, (N + 2 K) H]`, with `q` and `k` rotated, and normalised before if the model does so; then
-    /// their `1/rms [M, N + K]`.
+    /// Queries, keys and values `[M, (N + 2 K) H]`, with queries and keys rotated, after QK-norm if the model
+    /// has it.
     pub qkv: Vec<f32>,
+    /// `1/rms [M, N + K]` of QK-norm.
     pub qk_inv_rms: Vec<f32>,
-    /// Log-sum-exp `[M, N]` and output `[M, N H]` of attention.
+    /// Log-sum-exp of attention's scores `[M, N]`.
     pub lse: Vec<f32>,
+    /// Output of attention `[M, N H]`.
     pub attended: Vec<f32>,
-    /// Input of the MLP `[M, D]`, normalised; `1/rms [M]`.
+    /// Normalised input of the MLP `[M, D]`, before gains.
     pub mlp_normed: Vec<f32>,
+    /// `1/rms [M]` of the norm before the MLP.
     pub mlp_inv_rms: Vec<f32>,
     /// Input of the down projection `[M, F]`.
     pub activated: Vec<f32>,
-    /// What the backward multiplies by: the derivative of GELU `[M, F]`, those of SwiGLU `[M, 2 F]`.
+    /// Derivatives of the activation: of GELU `[M, F]`, of SwiGLU `[M, 2 F]`.
     pub slope: Vec<f32>,
 }
 
 impl Activations {
-    /// Empty buffers for a model.
+    /// Empty buffers for models of these sizes and parts.
     pub fn new(config: ModelConfig) -> Self {
         Self {
             config,
@@ -88,7 +96,7 @@ impl Activations {
         }
     }
 
-    /// Makes room for `m` positions in sequences of `seq_len`.
+    /// Grows the buffers to `m` positions in sequences of `seq_len`.
     pub(super) fn reserve(&mut self, m: usize, seq_len: usize, keep: Keep) {
         if self.rope.seq_len() < seq_len {
             self.rope = RopeTable::new(seq_len, self.config.head_dim, &self.config.rope);
@@ -127,14 +135,15 @@ impl Activations {
         }
     }
 
-    /// Numbers in the buffers of a forward (and the backward it is for) over `m` positions in sequences of `seq_len`.
+    /// Number of floats in the buffers of a forward over `m` positions in sequences of `seq_len`, and of the
+    /// backward that `keep` is for.
     pub fn len(config: &ModelConfig, m: usize, seq_len: usize, keep: Keep) -> usize {
         let (blocks, inputs) = counts(config, keep);
         let block: usize = block_widths(config, keep).iter().sum();
         let shared: usize = shared_widths(config, keep).iter().sum();
         let scratch = match keep {
             Keep::Nothing => 0,
-            // The products for the MLP's weights have the widest factors, one each.
+            // The products for the gradients of the MLP's weights have the widest factors.
             _ => matmul::scratch_len(m, config.up_width(), config.d_ff),
         };
         m * (blocks * block + inputs * config.d_model + shared)
@@ -142,17 +151,17 @@ impl Activations {
             + scratch
     }
 
-    /// Final hidden states of the last forward over `positions` positions, `[M, D]`.
+    /// Final hidden states `[M, D]` of the last forward, over `positions` positions.
     pub fn hidden(&self, positions: usize) -> &[f32] {
         &self.hidden[..positions * self.config.d_model]
     }
 
-    /// Exchanges the hidden states for another buffer, to keep them while another model runs.
+    /// Swaps the final hidden states with another buffer, to keep them while another model runs.
     pub fn swap_hidden(&mut self, other: &mut Vec<f32>) {
         std::mem::swap(&mut self.hidden, other);
     }
 
-    /// The hidden states beside the buffer for their gradient, `[M, D]` each.
+    /// Final hidden states, and the buffer for their gradient, `[M, D]` each.
     pub fn hidden_and_gradient(&mut self, positions: usize) -> (&[f32], &mut [f32]) {
         let len = positions * self.config.d_model;
         (&self.hidden[..len], &mut self.d_hidden[..len])
@@ -176,7 +185,7 @@ impl Block {
     }
 }
 
-/// Blocks and inputs of blocks that are in memory together.
+/// Number of [`Block`]s and of blocks' inputs that are in memory together.
 fn counts(config: &ModelConfig, keep: Keep) -> (usize, usize) {
     match keep {
         Keep::Nothing => (1, 0),
@@ -185,12 +194,12 @@ fn counts(config: &ModelConfig, keep: Keep) -> (usize, usize) {
     }
 }
 
-/// Numbers a position takes in each of [`Block::buffers`].
+/// Number of floats of a position in each of [`Block::buffers`].
 fn block_widths(config: &ModelConfig, keep: Keep) -> [usize; 10] {
     let (d, f, n) = (config.d_model, config.d_ff, config.n_heads);
     let slope = match config.mlp {
         Mlp::Gelu if keep == Keep::Nothing => 0,
-        // Both halves come before they are multiplied.
+        // Gate and up are computed here, before they are multiplied.
         Mlp::Gelu | Mlp::SwiGlu => config.up_width(),
     };
     let qk_inv_rms = if config.qk_norm {
@@ -202,7 +211,7 @@ fn block_widths(config: &ModelConfig, keep: Keep) -> [usize; 10] {
     [d, 1, qkv, qk_inv_rms, n, attended, d, 1, f, slope]
 }
 
-/// Numbers a position takes in each of the shared buffers, from `residual` to `d_mlp`.
+/// Number of floats of a position in each of the buffers from `residual` to `d_mlp`.
 fn shared_widths(config: &ModelConfig, keep: Keep) -> [usize; 9] {
     let (d, f) = (config.d_model, config.d_ff);
     let scaled = if config.norm_gains { d } else { 0 };

@@ -1,40 +1,42 @@
-//! Sizes and parts of a decoder-only transformer.
+//! The sizes and parts of a decoder-only transformer.
 
 use crate::ops::attention;
 use crate::ops::rope::{Heads, Rope, RopeScaling};
 
-/// A decoder-only transformer without biases: the paper's small one, or one of the Llama family.
+/// The sizes and parts of a decoder-only transformer without biases.
+///
+/// [`ModelConfig::mini`] is the paper's small model, [`ModelConfig::llama`] the Llama family.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ModelConfig {
     /// Width D of the residual stream.
     pub d_model: usize,
-    /// Blocks L.
+    /// Number of blocks L.
     pub n_layers: usize,
-    /// Query heads N.
+    /// Number of query heads N.
     pub n_heads: usize,
-    /// Heads of keys and values K (divides N): each serves `N / K` query heads.
+    /// Number of heads of keys and of values K (a divisor of N): each serves `N / K` query heads.
     pub n_kv_heads: usize,
     /// Head size H (even).
     pub head_dim: usize,
     /// Width F of the MLP.
     pub d_ff: usize,
-    /// Vocabulary V.
+    /// Size V of the vocabulary.
     pub vocab_size: usize,
-    /// What happens in the MLP.
+    /// Kind of MLP.
     pub mlp: Mlp,
     /// Whether queries and keys are RMS-normalised before they are rotated.
     pub qk_norm: bool,
     /// Whether the RMSNorms of the residual stream have learned gains `[D]`.
     pub norm_gains: bool,
-    /// Added to mean squares by every RMSNorm.
+    /// Epsilon of every RMSNorm, added to the mean square.
     pub norm_eps: f32,
     /// Whether the output embedding is the input embedding.
     pub tied_embeddings: bool,
-    /// Rotary positions.
+    /// Settings of RoPE.
     pub rope: Rope,
 }
 
-/// What happens in the MLP.
+/// Kind of MLP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mlp {
     /// `W_down · gelu(W_up · x)`, the tanh form.
@@ -44,7 +46,7 @@ pub enum Mlp {
 }
 
 impl ModelConfig {
-    /// The sizes of SmolLM2-135M, a model of the Llama family.
+    /// SmolLM2-135M, a model of the Llama family.
     pub const SMOLLM2_135M: Self = ModelConfig {
         rope: Rope {
             base: 100_000.0,
@@ -53,7 +55,7 @@ impl ModelConfig {
         ..Self::llama(576, 30, [9, 3, 64], 1536, 49_152)
     };
 
-    /// The sizes of Llama-3.2-1B.
+    /// Llama-3.2-1B.
     pub const LLAMA_1B: Self = ModelConfig {
         rope: Rope {
             base: 500_000.0,
@@ -72,12 +74,12 @@ impl ModelConfig {
         self.n_heads * self.head_dim
     }
 
-    /// Width of queries, keys and values beside one another, `(N + 2 K) H`.
+    /// Width of queries, keys and values together, `(N + 2 K) H`.
     pub const fn qkv_width(&self) -> usize {
         (self.n_heads + 2 * self.n_kv_heads) * self.head_dim
     }
 
-    /// Width of what the MLP activates: F, or gate and up beside one another, `2 F`.
+    /// Width of the output of the MLP's up projection: F, or `2 F` for gate and up together.
     pub const fn up_width(&self) -> usize {
         match self.mlp {
             Mlp::Gelu => self.d_ff,
@@ -85,7 +87,7 @@ impl ModelConfig {
         }
     }
 
-    /// Heads of a row of queries, keys and values.
+    /// Numbers of heads in a row of queries, keys and values.
     pub(crate) const fn heads(&self) -> Heads {
         let turned = self.n_heads + self.n_kv_heads;
         Heads {
@@ -94,7 +96,7 @@ impl ModelConfig {
         }
     }
 
-    /// Sizes of attention over `rows` of `seq_len`.
+    /// Sizes of attention over `rows` sequences of `seq_len` positions.
     pub(crate) const fn attention(&self, rows: usize, seq_len: usize) -> attention::Shape {
         attention::Shape {
             rows,
@@ -105,7 +107,7 @@ impl ModelConfig {
         }
     }
 
-    /// The small transformer of arXiv 2605.26097: `N = D / H` heads, `F = 4 D`, QK-norm, GELU, no gains,
+    /// The paper's small model (arXiv 2605.26097): `N = D / H` heads, `F = 4 D`, QK-norm, GELU, no gains,
     /// untied embeddings.
     pub const fn mini(d_model: usize, n_layers: usize, head_dim: usize, vocab_size: usize) -> Self {
         let n_heads = d_model / head_dim;
@@ -129,8 +131,8 @@ impl ModelConfig {
         }
     }
 
-    /// One of the Llama family, `heads` being N, K and H: SwiGLU, gains, tied embeddings, plain RoPE of
-    /// base 10 000, eps 1e-5.
+    /// A model of the Llama family: SwiGLU, gains, tied embeddings, RoPE of base 10 000 without scaling,
+    /// epsilon 1e-5. `heads` are N, K and H.
     pub const fn llama(
         d_model: usize,
         n_layers: usize,

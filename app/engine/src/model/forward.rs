@@ -1,24 +1,24 @@
-//! Forward over rows of equal length.
+//! The forward over rows of equal length.
 
 use crate::ops::attention;
 use crate::ops::matmul::Out;
 use crate::ops::rope::{Positions, RopeTable};
 
 use super::activations::Block;
-use super::{Activations, Keep, Layer, Packed, Params, final_norm};
+use super::{Activations, Keep, Layer, PackedModel, Params, final_norm};
 
-/// Runs the model over `tokens [B, T]`; for [`super::backward`], keep something.
+/// Runs the model over `tokens [B, T]`, keeping activations if a backward follows.
 ///
-/// The final hidden states stand in [`Activations::hidden`]; the vocabulary projection belongs to
+/// The final hidden states are in [`Activations::hidden`] afterwards; the vocabulary projection is part of
 /// [`crate::ops::head`].
 pub fn forward(
-    params: &Params,
-    packed: &Packed,
+    model: PackedModel,
     tokens: &[u32],
     seq_len: usize,
     keep: Keep,
     acts: &mut Activations,
 ) {
+    let params = model.params;
     let config = acts.config;
     let (d, m) = (config.d_model, tokens.len());
     acts.reserve(m, seq_len, keep);
@@ -29,10 +29,14 @@ pub fn forward(
         if keep == Keep::Inputs {
             acts.inputs[l][..m * d].copy_from_slice(h);
         }
-        let layer = Layer::new(params, packed, l);
+        let layer = Layer::new(model, l);
         let block = &mut acts.blocks[if keep == Keep::Blocks { l } else { 0 }];
-        let scratch = (&mut acts.scaled[..], &mut acts.attention);
-        block.forward(h, &layer, shape, keep, &acts.rope, scratch);
+        let scratch = BlockScratch {
+            rope: &acts.rope,
+            scaled: &mut acts.scaled,
+            attention: &mut acts.attention,
+        };
+        block.forward(h, &layer, shape, keep, scratch);
         let activated = &block.activated[..m * config.d_ff];
         layer.down.forward(h, activated, Out::Add);
     }
@@ -46,7 +50,7 @@ pub fn forward(
     }
 }
 
-/// `residual [M, D] = embed_in[tokens]`.
+/// The input embedding: `residual [M, D] = embed_in[tokens]`.
 pub(crate) fn embed(params: &Params, tokens: &[u32], residual: &mut [f32]) {
     let d = params.layout.config.d_model;
     let table = &params.data[params.layout.embed_in()];
@@ -55,24 +59,36 @@ pub(crate) fn embed(params: &Params, tokens: &[u32], residual: &mut [f32]) {
     }
 }
 
-/// Sizes of attention over `m` positions.
+/// Sizes of attention over `m` positions in sequences of `seq_len`.
 pub(super) fn shape(acts: &Activations, m: usize, seq_len: usize) -> attention::Shape {
     assert!(m.is_multiple_of(seq_len), "rows of equal length");
     acts.config.attention(m / seq_len, seq_len)
 }
 
+/// What the forwards of all blocks share.
+pub(super) struct BlockScratch<'a> {
+    pub rope: &'a RopeTable,
+    /// Output of a norm with gains `[M, D]`, if norms have them.
+    pub scaled: &'a mut [f32],
+    pub attention: &'a mut attention::Scratch,
+}
+
 impl Block {
-    /// All of a block but the last step, `h += W_down · activated`: adds attention's output to `h [M, D]`
-    /// and leaves what a backward needs, where something is kept for one.
+    /// The block's forward except for the last step, `h += W_down · activated`: adds attention's output to the
+    /// residual stream `h [M, D]`, and keeps the activations.
     pub(super) fn forward(
         &mut self,
         h: &mut [f32],
         layer: &Layer,
         shape: attention::Shape,
         keep: Keep,
-        rope: &RopeTable,
-        (scaled, scratch): (&mut [f32], &mut attention::Scratch),
+        scratch: BlockScratch,
     ) {
+        let BlockScratch {
+            rope,
+            scaled,
+            attention,
+        } = scratch;
         let m = shape.rows * shape.seq_len;
         let d = h.len() / m;
         let normed = &mut self.normed[..m * d];
@@ -84,7 +100,7 @@ impl Block {
         layer.rotate(qkv, &mut self.qk_inv_rms, rope, positions);
         let attended = &mut self.attended[..m * layer.out.shape()[1]];
         let lse = &mut self.lse[..m * shape.n_heads];
-        attention::forward(qkv, attended, lse, shape, scratch);
+        attention::forward(qkv, attended, lse, shape, attention);
         layer.out.forward(h, attended, Out::Add);
 
         let normed = &mut self.mlp_normed[..m * d];

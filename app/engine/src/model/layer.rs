@@ -1,4 +1,4 @@
-//! A block's weights and the steps that depend on the parts of its model.
+//! A block's weights, and its operations that depend on the parts of the model.
 
 use crate::ops::linear::Linear;
 use crate::ops::matmul::Out;
@@ -6,9 +6,9 @@ use crate::ops::norm::Norm;
 use crate::ops::rope::{self, Positions, RopeTable};
 use crate::ops::{gelu, swiglu};
 
-use super::{Mlp, ModelConfig, Packed, Params};
+use super::{Mlp, ModelConfig, PackedModel, Params};
 
-/// One block, as forwards and backwards read it.
+/// The weights of one block.
 #[derive(Clone, Copy)]
 pub(crate) struct Layer<'a> {
     config: &'a ModelConfig,
@@ -21,8 +21,9 @@ pub(crate) struct Layer<'a> {
 }
 
 impl<'a> Layer<'a> {
-    /// Block `l` of a model.
-    pub fn new(params: &'a Params, packed: &'a Packed, l: usize) -> Self {
+    /// The weights of block `l` of a model.
+    pub fn new(model: PackedModel<'a>, l: usize) -> Self {
+        let PackedModel { params, packed } = model;
         let config = &params.layout.config;
         let norm = |i: usize| Norm {
             eps: config.norm_eps,
@@ -43,7 +44,8 @@ impl<'a> Layer<'a> {
         }
     }
 
-    /// Rotates queries and keys in `qkv [M, (N + 2 K) H]`; normalises them before, if the model does so.
+    /// Rotates queries and keys in `qkv [M, (N + 2 K) H]`, after QK-norm if the model has it; keeps `1/rms` in
+    /// `inv_rms [M, N + K]`.
     pub fn rotate(
         &self,
         qkv: &mut [f32],
@@ -59,7 +61,8 @@ impl<'a> Layer<'a> {
         }
     }
 
-    /// Turns the gradient of the rotated `qkv`, of which the forward left `1/rms`, into that of the raw ones.
+    /// Backward of [`Self::rotate`]: turns the gradient `dqkv` of its output `qkv` into that of its input, in
+    /// place.
     pub fn rotate_back(
         &self,
         dqkv: &mut [f32],
@@ -76,31 +79,35 @@ impl<'a> Layer<'a> {
         }
     }
 
-    /// From the MLP's input `x [M, D]` to that of its down projection, `activated [M, F]`.
+    /// The MLP's up projection and activation: from its input `x [M, D]` to the input of its down projection,
+    /// `activated [M, F]`.
     ///
-    /// `slope [M, 2 F]` (GELU: `[M, F]`) is left for [`Self::activate_back`] where a backward follows.
+    /// If a backward follows, keeps what [`Self::activate_back`] needs in `slope [M, 2 F]` (GELU: `[M, F]`).
     pub fn activate(&self, x: &[f32], activated: &mut [f32], slope: &mut [f32], backward: bool) {
         let (m, f) = (x.len() / self.config.d_model, self.config.d_ff);
         match self.config.mlp {
             Mlp::Gelu => {
                 self.up.forward(activated, x, Out::Set);
-                match backward {
-                    true => gelu::forward(activated, &mut slope[..m * f]),
-                    false => gelu::inference(activated),
+                if backward {
+                    gelu::forward(activated, &mut slope[..m * f]);
+                } else {
+                    gelu::inference(activated);
                 }
             }
             Mlp::SwiGlu => {
                 let gate_up = &mut slope[..m * 2 * f];
                 self.up.forward(gate_up, x, Out::Set);
-                match backward {
-                    true => swiglu::forward(gate_up, activated, f),
-                    false => swiglu::inference(gate_up, activated, f),
+                if backward {
+                    swiglu::forward(gate_up, activated, f);
+                } else {
+                    swiglu::inference(gate_up, activated, f);
                 }
             }
         }
     }
 
-    /// From the gradient of `activated [M, F]` to that of the up projection's output, in one of the two.
+    /// Backward of the activation: from the gradient `d` of `activated [M, F]` to that of the up projection's
+    /// output, which is left in `d` (GELU) or in `slope` (SwiGLU).
     pub fn activate_back<'b>(&self, d: &'b mut [f32], slope: &'b mut [f32]) -> &'b [f32] {
         let f = self.config.d_ff;
         match self.config.mlp {
@@ -117,7 +124,7 @@ impl<'a> Layer<'a> {
     }
 }
 
-/// The norm before the vocabulary projection.
+/// The final norm, before the vocabulary projection.
 pub(crate) fn final_norm(params: &Params) -> Norm<'_> {
     let gains = params.layout.final_gains();
     Norm {

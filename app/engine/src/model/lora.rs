@@ -1,16 +1,16 @@
 //! Low-rank adapters (LoRA, arXiv 2106.09685): `W + s·B·A` in place of each linear layer's `W` in the
 //! blocks, with `s = alpha / rank`; embeddings, gains and the output embedding have none.
 //!
-//! Only A and B are trained; W stays as it is, and whoever else reads it may share it. Forwards multiply
-//! with the merged weights, made as they are packed, once a step. The backward never makes the gradient
-//! of a W: with rows `x` and gradients `dy` of a layer's output, `dA = (dy·sB)ᵀ·x` and
+//! Only A and B are trained; W never changes and may be shared. Forwards multiply with the merged weights,
+//! which are computed when they are packed, once a step. The backward never computes the gradient of a W:
+//! from the rows `x` of a layer's input and the gradient `dy` of its output, `dA = (dy·sB)ᵀ·x` and
 //! `dB = s·dyᵀ·(x·Aᵀ)` take `2 r (in + out)` multiplications a row where `dyᵀ·x` takes `in · out`, and
-//! lanes keep gradients of adapters alone. (What that costs: merged weights in bf16 drop an adapter's
-//! part that is below their last bit, as full training's rounded weights do.)
+//! each thread accumulates gradients of adapters alone. The cost: merged weights in bf16 lose the part of an
+//! adapter's product that is below their last bit, as the rounded weights of full training do.
 //!
-//! Where our layers fuse several of Hugging Face's (q, k, v; gate, up), each has adapters of its own, so
-//! that they can be named as peft names them. Their A stand one below another, `[P r, in]`, and their B
-//! are the blocks of a block-diagonal `[out, P r]`: a fused layer is then one layer of rank `P r`.
+//! Where our layers fuse several of Hugging Face's (q, k, v; gate, up), each part has adapters of its own,
+//! with names as in peft. The A of all P parts are stacked as `[P r, in]`, and their B are the blocks of a
+//! block-diagonal `[out, P r]`: a fused layer is then one layer of rank `P r`.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -18,76 +18,88 @@ use std::sync::Arc;
 use rayon::prelude::*;
 
 use crate::ops::Precision;
-use crate::ops::matmul::{Out, Panels, product, product_transposed};
+use crate::ops::matmul::{Out, Panels, Sizes, product, product_transposed};
 use crate::random::Stream;
 
-use super::{Layout, Mlp, Params};
+use super::{BlockLinear, Layout, Mlp, Params};
 
-/// Size of the adapters.
+/// Rank and scale of adapters.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct LoraConfig {
-    /// Rank r of `B·A`, from 1.
+    /// Rank r of `B·A`, at least 1.
     pub rank: usize,
-    /// `B·A` is multiplied by `alpha / rank`.
+    /// Numerator of the scale: `B·A` is multiplied by `alpha / rank`.
     pub alpha: f64,
 }
 
 impl LoraConfig {
-    /// `s = alpha / rank`.
+    /// The scale `s = alpha / rank`.
     pub fn scale(&self) -> f32 {
         (self.alpha / self.rank as f64) as f32
     }
 }
 
-/// Where each adapter stands in the flat buffer of a [`Lora`].
+/// Places of the adapters in their flat buffer, and of their gradients.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LoraLayout {
-    /// Size it was made for.
+    /// Rank and scale.
     pub config: LoraConfig,
-    /// Numbers in all.
+    /// Number of elements of all adapters.
     pub len: usize,
     /// Each block's `qkv`, `out`, `up` (or `gate_up`), `down`.
     pub(crate) linears: Vec<AdaptedLinear>,
-    /// Numbers of a lane's gradient.
+    /// Number of elements of a thread's gradient.
     gradient_len: usize,
 }
 
-/// A linear layer with its adapters.
+/// Places of a linear layer and its adapters.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct AdaptedLinear {
-    layer: usize,
-    /// W, `[out, in]`, in the model's flat buffer.
+    /// Number of the block.
+    block: usize,
+    /// Range of W in the model's flat buffer.
     weights: Range<usize>,
-    pub shape: [usize; 2],
-    /// Hugging Face's layers that make it up, and their rows of W.
+    /// Shape `[out, in]` of W.
+    shape: [usize; 2],
+    /// The layers of Hugging Face's that this one fuses.
     parts: &'static [Part],
+    /// Rows of W of each part.
     rows: Vec<Range<usize>>,
     /// P r.
-    pub rank: usize,
-    /// A `[P r, in]` and B `[out, r]` in the adapters' flat buffer.
+    rank: usize,
+    /// Range of A `[P r, in]` in the adapters' flat buffer.
     a: Range<usize>,
+    /// Range of B `[out, r]` in the adapters' flat buffer.
     b: Range<usize>,
-    /// Gradients of A and of the block-diagonal B `[out, P r]` in a lane's buffer.
+    /// Range of the gradient of A in a thread's buffer.
     d_a: Range<usize>,
+    /// Range of the gradient of the block-diagonal B `[out, P r]` in a thread's buffer.
     d_b: Range<usize>,
 }
 
-/// A layer's name here, and in Hugging Face's checkpoints.
+/// Names of one of Hugging Face's linear layers.
 #[derive(Debug, PartialEq)]
-struct Part(&'static str, &'static str);
+struct Part {
+    /// The lab's name.
+    name: &'static str,
+    /// Hugging Face's name.
+    hugging_face: &'static str,
+}
 
-const QKV: [Part; 3] = [
-    Part("q", "self_attn.q_proj"),
-    Part("k", "self_attn.k_proj"),
-    Part("v", "self_attn.v_proj"),
-];
-const OUT: [Part; 1] = [Part("out", "self_attn.o_proj")];
-const GATE_UP: [Part; 2] = [Part("gate", "mlp.gate_proj"), Part("up", "mlp.up_proj")];
-const UP: [Part; 1] = [Part("up", "mlp.up_proj")];
-const DOWN: [Part; 1] = [Part("down", "mlp.down_proj")];
+const Q: Part = part("q", "self_attn.q_proj");
+const K: Part = part("k", "self_attn.k_proj");
+const V: Part = part("v", "self_attn.v_proj");
+const OUT: Part = part("out", "self_attn.o_proj");
+const GATE: Part = part("gate", "mlp.gate_proj");
+const UP: Part = part("up", "mlp.up_proj");
+const DOWN: Part = part("down", "mlp.down_proj");
+
+const fn part(name: &'static str, hugging_face: &'static str) -> Part {
+    Part { name, hugging_face }
+}
 
 impl LoraLayout {
-    /// The layout of adapters of this size for a model.
+    /// The layout of adapters of this rank for a model.
     ///
     /// # Panics
     /// If the rank is 0.
@@ -96,12 +108,17 @@ impl LoraLayout {
         let c = &model.config;
         let kv = c.n_kv_heads * c.head_dim;
         let (q, f, d) = (c.q_width(), c.d_ff, c.d_model);
+        // Parts of each linear layer of a block, and the height of each part.
         let up: (&[Part], &[usize]) = match c.mlp {
-            Mlp::Gelu => (&UP, &[f]),
-            Mlp::SwiGlu => (&GATE_UP, &[f, f]),
+            Mlp::Gelu => (&[UP], &[f]),
+            Mlp::SwiGlu => (&[GATE, UP], &[f, f]),
         };
-        let linears: [(&'static [Part], &[usize]); 4] =
-            [(&QKV, &[q, kv, kv]), (&OUT, &[d]), up, (&DOWN, &[d])];
+        let linears: [(&'static [Part], &[usize]); BlockLinear::COUNT] = [
+            (&[Q, K, V], &[q, kv, kv]),
+            (&[OUT], &[d]),
+            up,
+            (&[DOWN], &[d]),
+        ];
         let mut layout = Self {
             config,
             len: 0,
@@ -110,7 +127,7 @@ impl LoraLayout {
         };
         // The first is the output embedding.
         for (i, entry) in model.linears().skip(1).enumerate() {
-            let (parts, heights) = linears[i % 4];
+            let (parts, heights) = linears[i % BlockLinear::COUNT];
             let [out, width] = entry.shape;
             let rank = parts.len() * config.rank;
             let rows = heights.iter().scan(0, |end, height| {
@@ -123,7 +140,7 @@ impl LoraLayout {
             let d_b = d_a.end..d_a.end + out * rank;
             (layout.len, layout.gradient_len) = (b.end, d_b.end);
             layout.linears.push(AdaptedLinear {
-                layer: i / 4,
+                block: i / BlockLinear::COUNT,
                 weights: entry.range.clone(),
                 shape: entry.shape,
                 parts,
@@ -138,23 +155,22 @@ impl LoraLayout {
         Arc::new(layout)
     }
 
-    /// Numbers of a lane's gradient: those of A, and of B as blocks among zeros.
+    /// Number of elements of a thread's gradient: those of every A and every block-diagonal B, zeros included.
     pub fn gradient_len(&self) -> usize {
         self.gradient_len
     }
 
-    /// Numbers that the adapters take, packed for a backward.
+    /// Number of floats that the adapters take when they are packed for a backward.
     pub fn packed_len(&self) -> usize {
-        let linears = self.linears.iter();
-        let each = linears.map(|linear| {
+        let lens = self.linears.iter().map(|linear| {
             let [out, width] = linear.shape;
             Panels::len(width, linear.rank) + Panels::len(out, linear.rank)
         });
-        each.sum()
+        lens.sum()
     }
 
-    /// A `[P r, in]` and, times `scale`, the block-diagonal B `[out, P r]` of linear layer `i`, from a flat
-    /// buffer.
+    /// A `[P r, in]` and the block-diagonal B `[out, P r]`, times `scale`, of linear layer `i` of the blocks, from
+    /// a flat buffer; each with its shape.
     #[cfg(gpu)]
     pub(crate) fn tensors(
         &self,
@@ -169,12 +185,13 @@ impl LoraLayout {
         [(a, [linear.rank, width]), (b, [out, linear.rank])]
     }
 
-    /// The sum of what `lanes` hold of the gradients of A and of the block-diagonal B, these times `scale`.
-    pub(crate) fn gather(self: &Arc<Self>, lanes: &[&[f32]], scale: f32) -> Lora {
+    /// Sums gradients of every A and every block-diagonal B, [`Self::gradient_len`] elements each, to gradients of
+    /// the adapters; those of B are multiplied by `scale`.
+    pub(crate) fn gather(self: &Arc<Self>, gradients: &[&[f32]], scale: f32) -> Lora {
         let mut sum = Lora::zeros(self);
         let mut add = |to: Range<usize>, from: usize, scale: f32| {
-            for lane in lanes {
-                for (sum, g) in sum.data[to.clone()].iter_mut().zip(&lane[from..]) {
+            for gradient in gradients {
+                for (sum, g) in sum.data[to.clone()].iter_mut().zip(&gradient[from..]) {
                     *sum += scale * g;
                 }
             }
@@ -190,7 +207,7 @@ impl LoraLayout {
 }
 
 impl AdaptedLinear {
-    /// Each row of B: where it stands in the flat buffer, and where in the block-diagonal B.
+    /// Each row of B: its range in the flat buffer, and the index of its first element in the block-diagonal B.
     fn blocks(&self, rank: usize) -> impl Iterator<Item = (Range<usize>, usize)> {
         let rows = self.rows.iter().enumerate();
         rows.flat_map(move |(part, rows)| {
@@ -201,7 +218,7 @@ impl AdaptedLinear {
         })
     }
 
-    /// B of a flat buffer as the blocks of `[out, P r]`, times `scale`; zeros elsewhere.
+    /// The block-diagonal B `[out, P r]` from a flat buffer, times `scale`.
     fn block_diagonal(&self, data: &[f32], rank: usize, scale: f32) -> Vec<f32> {
         let mut dense = vec![0.0; self.shape[0] * self.rank];
         for (from, to) in self.blocks(rank) {
@@ -213,17 +230,17 @@ impl AdaptedLinear {
     }
 }
 
-/// Adapters of a model (or anything shaped like them: gradients, moments).
+/// Adapters of a model, or their gradients or moments, which have the same layout.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Lora {
-    /// Where each adapter stands.
+    /// Places of the adapters.
     pub layout: Arc<LoraLayout>,
-    /// All adapters one after another.
+    /// Elements of all adapters, one adapter after another.
     pub data: Vec<f32>,
 }
 
 impl Lora {
-    /// All zeros.
+    /// All elements zero.
     pub fn zeros(layout: &Arc<LoraLayout>) -> Self {
         Self {
             layout: layout.clone(),
@@ -231,7 +248,7 @@ impl Lora {
         }
     }
 
-    /// Adapters that change nothing yet: A uniform up to `in^-½` either way, as peft has it, B zero.
+    /// peft's initialisation, which does not change the model: A uniform in `[-in^-½, in^-½)`, B zero.
     pub fn init(layout: &Arc<LoraLayout>, stream: &Stream) -> Self {
         let mut lora = Self::zeros(layout);
         for (i, linear) in layout.linears.iter().enumerate() {
@@ -244,20 +261,20 @@ impl Lora {
         lora
     }
 
-    /// Names (`blocks.{l}.q.lora_a`), shapes and numbers of every A `[r, in]` and B `[out, r]`.
+    /// Name (such as `blocks.{l}.q.lora_a`), shape and elements of every A `[r, in]` and B `[out, r]`.
     pub fn tensors(&self) -> impl Iterator<Item = (String, [usize; 2], &[f32])> {
-        self.named(|l, Part(name, _), ab| format!("blocks.{l}.{name}.lora_{ab}"))
+        self.named(|l, part, ab| format!("blocks.{l}.{}.lora_{ab}", part.name))
     }
 
-    /// The same under the names of peft's `adapter_model.safetensors`, for a model of the Llama family.
+    /// [`Self::tensors`] under the names of peft's `adapter_model.safetensors`, for a model of the Llama family.
     pub fn peft_tensors(&self) -> impl Iterator<Item = (String, [usize; 2], &[f32])> {
-        self.named(|l, Part(_, name), ab| {
-            let ab = ab.to_ascii_uppercase();
+        self.named(|l, part, ab| {
+            let (name, ab) = (part.hugging_face, ab.to_ascii_uppercase());
             format!("base_model.model.model.layers.{l}.{name}.lora_{ab}.weight")
         })
     }
 
-    /// Places of all tensors in the flat buffer, in the order of [`Self::tensors`].
+    /// Name, shape and range in the flat buffer of every tensor, in the order of [`Self::tensors`].
     pub fn places(&self) -> impl Iterator<Item = (String, [usize; 2], Range<usize>)> {
         let start = self.data.as_ptr() as usize;
         self.tensors().map(move |(name, shape, numbers)| {
@@ -266,6 +283,7 @@ impl Lora {
         })
     }
 
+    /// Every tensor, under the name made of its block, its part and `a` or `b`.
     fn named(
         &self,
         name: impl Fn(usize, &Part, char) -> String,
@@ -278,8 +296,8 @@ impl Lora {
             let parts = linear.parts.iter().zip(&linear.rows);
             for ((part, rows), a) in parts.zip(each_a) {
                 let b = &self.data[linear.b.clone()][rows.start * rank..rows.end * rank];
-                tensors.push((name(linear.layer, part, 'a'), [rank, width], a));
-                tensors.push((name(linear.layer, part, 'b'), [rows.len(), rank], b));
+                tensors.push((name(linear.block, part, 'a'), [rank, width], a));
+                tensors.push((name(linear.block, part, 'b'), [rows.len(), rank], b));
             }
         }
         tensors.into_iter()
@@ -290,24 +308,22 @@ impl Lora {
         let (linear, config) = (&self.layout.linears[i], &self.layout.config);
         let (rank, width) = (config.rank, linear.shape[1]);
         let mut merged = w.to_vec();
-        let b = self.data[linear.b.clone()].iter();
-        let b: Vec<f32> = b.map(|x| config.scale() * x).collect();
+        let scaled_b: Vec<f32> = self.data[linear.b.clone()]
+            .iter()
+            .map(|x| config.scale() * x)
+            .collect();
         let each_a = self.data[linear.a.clone()].chunks_exact(rank * width);
         let mut panels = Panels::new(Precision::F32);
         for (rows, a) in linear.rows.iter().zip(each_a) {
             panels.pack(a, rank, width);
             let merged = &mut merged[rows.start * width..rows.end * width];
-            product(
-                merged,
-                &b[rows.start * rank..rows.end * rank],
-                &panels,
-                Out::Add,
-            );
+            let b = &scaled_b[rows.start * rank..rows.end * rank];
+            product(merged, b, &panels, Out::Add);
         }
         merged
     }
 
-    /// The weights of a model with these adapters, `base` with `s·B·A` added.
+    /// The weights of a model merged with these adapters: `base` with `s·B·A` added.
     pub fn merge(&self, base: &Params) -> Params {
         let mut merged = base.clone();
         for (i, linear) in self.layout.linears.iter().enumerate() {
@@ -319,16 +335,16 @@ impl Lora {
     }
 }
 
-/// Adapters as a backward's products read them: packed once a step.
+/// Adapters packed for the products of a backward, once a step.
 pub(crate) struct PackedLora {
     layout: Arc<LoraLayout>,
     precision: Precision,
-    /// Of each linear layer, `Aᵀ [in, P r]` and `s·B [out, P r]`, block-diagonal.
+    /// `Aᵀ [in, P r]` and the block-diagonal `s·B [out, P r]` of each linear layer.
     linears: Vec<[Panels; 2]>,
 }
 
 impl PackedLora {
-    /// Packs adapters. Call it inside the pool that shall do the work.
+    /// Packs adapters. Runs on the rayon pool it is called in.
     pub fn new(lora: &Lora, precision: Precision) -> Self {
         let config = &lora.layout.config;
         let linears = lora.layout.linears.par_iter().map(|linear| {
@@ -346,8 +362,8 @@ impl PackedLora {
         }
     }
 
-    /// Adds to a lane's gradient that of linear layer `i`'s adapters, from its input `x [M, in]` and the
-    /// gradient `dy [M, out]` of its output.
+    /// Adds to a thread's gradient that of the adapters of linear layer `i` of the blocks, from the layer's input
+    /// `x [M, in]` and the gradient `dy [M, out]` of its output.
     pub fn backward(&self, grads: &mut [f32], i: usize, dy: &[f32], x: &[f32]) {
         let (linear, [a, b]) = (&self.layout.linears[i], &self.linears[i]);
         let ([out, width], rank) = (linear.shape, linear.rank);
@@ -355,19 +371,29 @@ impl PackedLora {
         let mut low = vec![0.0; m * rank];
         product(&mut low, dy, b, Out::Set);
         let d_a = &mut grads[linear.d_a.clone()];
-        product_transposed(d_a, &low, x, (m, rank, width), Out::Add, self.precision);
+        let sizes = Sizes {
+            m: rank,
+            n: width,
+            k: m,
+        };
+        product_transposed(d_a, &low, x, sizes, Out::Add, self.precision);
         product(&mut low, x, a, Out::Set);
         let d_b = &mut grads[linear.d_b.clone()];
-        product_transposed(d_b, dy, &low, (m, out, rank), Out::Add, self.precision);
+        let sizes = Sizes {
+            m: out,
+            n: rank,
+            k: m,
+        };
+        product_transposed(d_b, dy, &low, sizes, Out::Add, self.precision);
     }
 }
 
-/// Weights to read: those of a model, and the adapters on top of them, if it has any.
+/// A model: its weights, and adapters on top of them if it has any.
 #[derive(Clone, Copy)]
 pub struct ModelRef<'a> {
-    /// The model's own weights.
+    /// The weights below the adapters.
     pub params: &'a Params,
-    /// What its linear layers have added.
+    /// The adapters.
     pub lora: Option<&'a Lora>,
 }
 
@@ -416,9 +442,9 @@ mod tests {
             let name = format!("base_model.model.model.{name}");
             assert!(shapes.contains(&(name.clone(), shape)), "{name}");
         }
-        let mut all: Vec<f32> = lora.tensors().flat_map(|(.., x)| x.to_vec()).collect();
-        all.sort_by(f32::total_cmp);
-        assert_eq!(all, lora.data);
+        let mut elements: Vec<f32> = lora.tensors().flat_map(|(.., x)| x.to_vec()).collect();
+        elements.sort_by(f32::total_cmp);
+        assert_eq!(elements, lora.data);
         for ((name, shape, numbers), (same, _, range)) in lora.tensors().zip(lora.places()) {
             assert_eq!((&name, numbers), (&same, &lora.data[range]));
             assert_eq!(shape[0] * shape[1], numbers.len());

@@ -2,8 +2,8 @@
 //!
 //! One implementation serves the paper's small model (no norm gains, untied embeddings, QK-norm before
 //! RoPE, tanh GELU; arXiv 2605.26097) and the Llama family (gains, grouped queries, SwiGLU, embeddings
-//! that may be tied): it follows the parts of a [`ModelConfig`]. One call handles rows of equal length
-//! on one thread; see [`crate::cpu::Engine`] for how a batch is spread over threads.
+//! that may be tied): a [`ModelConfig`] says which parts a model has. One call handles rows of equal
+//! length on one thread; callers spread a batch over threads.
 
 mod activations;
 mod backward;
@@ -13,8 +13,6 @@ mod layer;
 mod lora;
 mod packed;
 mod params;
-#[cfg(test)]
-mod tests;
 
 pub use activations::{Activations, Keep};
 pub use backward::backward;
@@ -23,5 +21,6 @@ pub(crate) use forward::embed;
 pub use forward::forward;
 pub(crate) use layer::{Layer, final_norm};
 pub use lora::{Lora, LoraConfig, LoraLayout, ModelRef};
-pub use packed::Packed;
+pub use packed::{Packed, PackedModel};
+pub(crate) use params::BlockLinear;
 pub use params::{Entry, Layout, Params};

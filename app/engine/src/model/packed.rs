@@ -1,4 +1,4 @@
-//! Weights as the matrix products read them.
+//! Weights packed for matrix products.
 
 use rayon::prelude::*;
 
@@ -6,44 +6,53 @@ use crate::ops::Precision;
 use crate::ops::linear::Linear;
 
 use super::lora::PackedLora;
-use super::{Layout, ModelRef};
+use super::{BlockLinear, Layout, ModelRef, Params};
 
-/// A model's linear layers, packed: once a step in training, once a request in generation.
+/// A model's linear layers, packed for matrix products: once a step in training, once a request in generation.
 pub struct Packed {
-    /// Each block's `qkv`, `out`, `up` (or `gate_up`), `down`.
-    pub(crate) blocks: Vec<[Linear; 4]>,
+    /// Each block's `qkv`, `out`, `up` (or `gate_up`), `down`, merged with adapters if there are any.
+    pub(super) blocks: Vec<[Linear; BlockLinear::COUNT]>,
     /// The vocabulary projection.
     pub(crate) embed_out: Linear,
-    /// Where adapters are trained, they; the layers are then merged with them.
+    /// The adapters, if they are trained.
     adapters: Option<PackedLora>,
     precision: Precision,
 }
 
+/// A model whose linear layers are packed.
+#[derive(Clone, Copy)]
+pub struct PackedModel<'a> {
+    /// The weights, without adapters.
+    pub params: &'a Params,
+    /// The linear layers.
+    pub packed: &'a Packed,
+}
+
 impl Packed {
-    /// Room for a model's weights; it is taken when they are packed.
+    /// Buffers for a model's linear layers; [`Self::pack`] allocates.
     pub fn new(layout: &Layout, precision: Precision) -> Self {
-        let linear = |_| Linear::new(precision);
+        let linear = || Linear::new(precision);
         Self {
             blocks: (0..layout.config.n_layers)
-                .map(|_| [0; 4].map(linear))
+                .map(|_| std::array::from_fn(|_| linear()))
                 .collect(),
-            embed_out: linear(0),
+            embed_out: linear(),
             adapters: None,
             precision,
         }
     }
 
-    /// Numbers that the packed weights of a layout take.
+    /// Number of floats that the packed linear layers of a layout take.
     pub fn len(layout: &Layout, backward: bool) -> usize {
         let layers = layout.linears();
         layers.map(|entry| Linear::len(entry.shape, backward)).sum()
     }
 
-    /// Packs a model's weights, for the backward too where it is wanted. Call it inside the pool that
-    /// shall do the work.
-    pub fn pack(&mut self, ModelRef { params, lora }: ModelRef, backward: bool) {
+    /// Packs a model's linear layers, for the backward too if one follows. Runs on the rayon pool it is called in.
+    pub fn pack<'a>(&'a mut self, model: ModelRef<'a>, backward: bool) -> PackedModel<'a> {
+        let ModelRef { params, lora } = model;
         let layers = self.blocks.iter_mut().flatten();
-        // The embedding, which has no adapters, first: it is the largest.
+        // The embedding, which has no adapters, comes first: it is the largest.
         let pairs: Vec<_> = std::iter::once(&mut self.embed_out)
             .chain(layers)
             .zip(params.layout.linears())
@@ -59,28 +68,33 @@ impl Packed {
         self.adapters = lora
             .filter(|_| backward)
             .map(|lora| PackedLora::new(lora, self.precision));
+        PackedModel {
+            params,
+            packed: self,
+        }
     }
 
-    /// Whether a backward is of adapters alone.
+    /// Whether a backward computes the gradients of adapters instead of those of the weights.
     pub(crate) fn trains_adapters(&self) -> bool {
         self.adapters.is_some()
     }
 
-    /// Adds to `grads` the gradient of layer `i` of block `l`, or of its adapters, from its input
+    /// Adds to `grads` the gradient of linear layer `i` of the blocks, or of its adapters, from its input
     /// `x [M, in]` and the gradient `dy [M, out]` of its output.
     pub(super) fn backward_weights(
         &self,
         layout: &Layout,
-        (l, i): (usize, usize),
+        i: usize,
         grads: &mut [f32],
         dy: &[f32],
         x: &[f32],
     ) {
         match &self.adapters {
-            Some(adapters) => adapters.backward(grads, 4 * l + i, dy, x),
+            Some(adapters) => adapters.backward(grads, i, dy, x),
             None => {
-                let place = layout.block(l)[i].clone();
-                self.blocks[l][i].backward_weights(&mut grads[place], dy, x);
+                let (l, i) = (i / BlockLinear::COUNT, i % BlockLinear::COUNT);
+                let range = layout.block(l)[i].clone();
+                self.blocks[l][i].backward_weights(&mut grads[range], dy, x);
             }
         }
     }

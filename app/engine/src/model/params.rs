@@ -1,4 +1,4 @@
-//! Weights of a model: one flat buffer, named views.
+//! Weights of a model: one flat buffer, with named tensors in it.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -10,30 +10,50 @@ use super::{Mlp, ModelConfig};
 /// One tensor of a [`Layout`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
-    /// `embed_in`, `embed_out`, `final_norm`; `blocks.{l}.` with `qkv`, `out`, `up` (`gate_up`), `down`,
+    /// Name: `embed_in`, `embed_out`, `final_norm`; `blocks.{l}.` with `qkv`, `out`, `up` (`gate_up`), `down`,
     /// `attention_norm`, `mlp_norm`.
     pub name: String,
-    /// `[V, D]` for embeddings, `[out, in]` for linear layers, `[1, D]` for gains.
+    /// Shape: `[V, D]` for embeddings, `[out, in]` for linear layers, `[1, D]` for gains.
     pub shape: [usize; 2],
-    /// Its place in the flat buffer.
+    /// Range in the flat buffer.
     pub range: Range<usize>,
 }
 
-/// Where each tensor stands in the flat buffer.
+/// A linear layer of a block, in the order of [`Layout::block`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum BlockLinear {
+    Qkv,
+    Out,
+    /// `up`, or `gate_up`.
+    Up,
+    Down,
+}
+
+impl BlockLinear {
+    /// Linear layers of a block.
+    pub(crate) const COUNT: usize = 4;
+
+    /// Number of the layer in block `l` among the linear layers of all blocks.
+    pub(crate) fn number(self, l: usize) -> usize {
+        Self::COUNT * l + self as usize
+    }
+}
+
+/// Places of a model's tensors in the flat buffer of its weights.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Layout {
-    /// Sizes it was made from.
+    /// The model's sizes and parts.
     pub config: ModelConfig,
     /// Tensors in order: embeddings, then each block's `qkv [(N + 2 K) H, D]`, `out [D, N H]`,
     /// `up [F, D]` (SwiGLU: `gate_up [2 F, D]`, gate first) and `down [D, F]`, then its gains
     /// `attention_norm` and `mlp_norm`; `final_norm` is the last.
     pub entries: Vec<Entry>,
-    /// Numbers in all.
+    /// Number of elements of all tensors.
     pub len: usize,
 }
 
 impl Layout {
-    /// The layout of a model of these sizes.
+    /// The layout of a model of these sizes and parts.
     pub fn new(config: ModelConfig) -> Arc<Self> {
         let (d, f, v) = (config.d_model, config.d_ff, config.vocab_size);
         let mut layout = Self {
@@ -69,60 +89,65 @@ impl Layout {
         Arc::new(layout)
     }
 
-    /// Place of `embed_in`.
+    /// Range of `embed_in`.
     pub fn embed_in(&self) -> Range<usize> {
         self.entries[0].range.clone()
     }
 
-    /// Place of `embed_out`; of `embed_in` where the two are one.
+    /// Range of `embed_out`; of `embed_in` where the two are tied.
     pub fn embed_out(&self) -> Range<usize> {
-        self.entries[self.first_of_block(0) - 1].range.clone()
+        self.entries[self.embed_out_entry()].range.clone()
     }
 
-    /// Places of block `l`'s `qkv`, `out`, `up` (or `gate_up`), `down`.
+    /// Ranges of block `l`'s `qkv`, `out`, `up` (or `gate_up`), `down`.
     pub fn block(&self, l: usize) -> [Range<usize>; 4] {
         std::array::from_fn(|i| self.entries[self.first_of_block(l) + i].range.clone())
     }
 
-    /// Places of the gains of block `l`'s two norms, if norms have gains.
+    /// Ranges of the gains of block `l`'s `attention_norm` and `mlp_norm`, if norms have gains.
     pub fn gains(&self, l: usize) -> Option<[Range<usize>; 2]> {
-        let first = self.first_of_block(l) + 4;
-        let place = |i: usize| self.entries[first + i].range.clone();
-        self.config.norm_gains.then(|| std::array::from_fn(place))
+        let first = self.first_of_block(l) + BlockLinear::COUNT;
+        let range = |i: usize| self.entries[first + i].range.clone();
+        self.config.norm_gains.then(|| std::array::from_fn(range))
     }
 
-    /// Place of the final norm's gains, if norms have gains.
+    /// Range of the final norm's gains, if norms have gains.
     pub fn final_gains(&self) -> Option<Range<usize>> {
-        let place = || self.entries[self.entries.len() - 1].range.clone();
-        self.config.norm_gains.then(place)
+        let range = || self.entries[self.entries.len() - 1].range.clone();
+        self.config.norm_gains.then(range)
     }
 
     /// The linear layers: the output embedding, then each block's four.
     pub fn linears(&self) -> impl Iterator<Item = &Entry> {
-        let block = |l| &self.entries[self.first_of_block(l)..][..4];
-        let embed_out = &self.entries[self.first_of_block(0) - 1];
+        let block = |l| &self.entries[self.first_of_block(l)..][..BlockLinear::COUNT];
+        let embed_out = &self.entries[self.embed_out_entry()];
         std::iter::once(embed_out).chain((0..self.config.n_layers).flat_map(block))
     }
 
-    /// Number of block `l`'s first tensor among the entries; of the one after the blocks for `l` = L.
+    /// Index of the output embedding in the entries; of the input embedding where the two are tied.
+    pub(crate) fn embed_out_entry(&self) -> usize {
+        self.first_of_block(0) - 1
+    }
+
+    /// Index of block `l`'s first tensor in the entries; with `l` = L, of the tensor after the blocks.
     pub(crate) fn first_of_block(&self, l: usize) -> usize {
         let embeddings = if self.config.tied_embeddings { 1 } else { 2 };
-        let each = if self.config.norm_gains { 6 } else { 4 };
-        embeddings + each * l
+        let per_block = if self.config.norm_gains { 6 } else { 4 };
+        embeddings + per_block * l
     }
 }
 
-/// Weights (or anything shaped like them: gradients, moments).
+/// Weights of a model, or its gradients or moments, which have the same layout.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Params {
-    /// Where each tensor stands.
+    /// Places of the tensors.
     pub layout: Arc<Layout>,
-    /// All tensors one after another.
+    /// Elements of all tensors, one tensor after another.
     pub data: Vec<f32>,
 }
 
 impl Params {
-    /// All zeros.
+    /// All elements zero.
     pub fn zeros(layout: &Arc<Layout>) -> Self {
         Self {
             layout: layout.clone(),
@@ -130,7 +155,8 @@ impl Params {
         }
     }
 
-    /// The paper's initialisation: normal with deviation `D^-½`, `F^-½` for the down projections; gains are 1.
+    /// The paper's random initialisation: normal with standard deviation `D^-½`, or `F^-½` for down projections;
+    /// gains are 1.
     pub fn init(layout: &Arc<Layout>, stream: &Stream) -> Self {
         let mut params = Self::zeros(layout);
         for (i, entry) in layout.entries.iter().enumerate() {
@@ -147,7 +173,7 @@ impl Params {
         params
     }
 
-    /// Names, shapes and numbers of every tensor.
+    /// Name, shape and elements of every tensor.
     pub fn tensors(&self) -> impl Iterator<Item = (&str, [usize; 2], &[f32])> {
         self.layout
             .entries

@@ -1,19 +1,20 @@
 //! Causal multi-head attention, forward and backward, one sequence and head at a time.
 //!
-//! Query heads may share heads of keys and values: N of queries, K of keys and of values, each for
-//! N / K of queries. Scores are scaled by `1/√H`. Queries go in tiles of `TILE`, so that `[T, T]` never exists;
-//! the backward recomputes the probabilities from the kept log-sum-exp. A head's vectors are
-//! gathered into scratch padded with zeros to whole registers, which serves every head size.
+//! Query heads may share heads of keys and values (grouped queries): there are N heads of queries and K of
+//! keys and of values, each of which serves N / K query heads. Scores are scaled by `1/√H`. Queries are
+//! processed in tiles of `TILE`, so that `[T, T]` scores never exist; the backward recomputes the
+//! probabilities from the log-sum-exp that the forward keeps. A head's vectors are gathered into scratch
+//! that is padded with zeros to whole registers, which works for every head size.
 
-use super::matmul::{Out, Strided, product_strided};
-use super::simd::{LANES, exp, fold, fold_maximum, multiversion};
+use super::matmul::{Out, Sizes, Strided, product_strided};
+use super::simd::{LANES, dot, exp, fold, fold_maximum, multiversion};
 
-/// Queries handled together: few, since their keys reach as far as the last one's.
+/// Queries of a tile: few, since all of them are multiplied by every key that the last one sees.
 const TILE: usize = 28;
 
 type Vector = [f32; LANES];
 
-/// One thread's working memory; grows to the largest sequence seen.
+/// Working memory of one thread; it grows to the largest sequence seen.
 #[derive(Default)]
 pub struct Scratch {
     /// `[T, H]`, padded.
@@ -32,7 +33,7 @@ pub struct Scratch {
 }
 
 impl Scratch {
-    /// Numbers it holds for sequences of `seq_len`, after a backward or only forwards.
+    /// Number of floats in the buffers for sequences of `seq_len`, after a backward or forwards alone.
     pub fn len(seq_len: usize, head_dim: usize, backward: bool) -> usize {
         let (tp, hp) = (
             seq_len.next_multiple_of(LANES),
@@ -52,14 +53,14 @@ pub struct Shape {
     pub seq_len: usize,
     /// Query heads N.
     pub n_heads: usize,
-    /// Heads of keys and values K, a divisor of N.
+    /// Heads of keys and of values K, a divisor of N.
     pub n_kv_heads: usize,
     /// Head size H.
     pub head_dim: usize,
 }
 
 impl Shape {
-    /// Where the columns of keys and of values begin in a row of `qkv`, and how wide it is.
+    /// Columns of a row of `qkv`: the first of the keys, the first of the values, and how many there are.
     #[inline(always)]
     fn columns(self) -> [usize; 3] {
         let (q, kv) = (
@@ -68,21 +69,25 @@ impl Shape {
         );
         [q, q + kv, q + 2 * kv]
     }
-    /// Query heads of a head of keys.
+
+    /// Query heads that share a head of keys.
     #[inline(always)]
     fn group(self) -> usize {
         self.n_heads / self.n_kv_heads
     }
+
     fn padded_t(self) -> usize {
         self.seq_len.next_multiple_of(LANES)
     }
+
     fn padded_h(self) -> usize {
         self.head_dim.next_multiple_of(LANES)
     }
 }
 
 multiversion! {
-    /// Attends: `qkv [M, (N + 2 K) H]` to `out [M, N H]`, `lse [M, N]` (M = B T; log-sum-exp of the scaled scores).
+    /// Attention of whole sequences: from `qkv [M, (N + 2 K) H]`, M = B T, to the output `out [M, N H]` and the
+    /// log-sum-exp of the scaled scores, `lse [M, N]`.
     pub fn forward(qkv: &[f32], out: &mut [f32], lse: &mut [f32], shape: Shape, scratch: &mut Scratch) {
         let Shape { rows: batch, seq_len, n_heads, head_dim: h, .. } = shape;
         let (tp, hp, d) = (shape.padded_t(), shape.padded_h(), n_heads * h);
@@ -111,7 +116,8 @@ multiversion! {
                     let n_keys = first + tile;
                     let padded = n_keys.next_multiple_of(LANES);
                     let keys = rows(k_t, tp, 0);
-                    product_strided(p, tp, rows(q, hp, first), keys, (tile, padded, h), Out::Set);
+                    let sizes = Sizes { m: tile, n: padded, k: h };
+                    product_strided(p, tp, rows(q, hp, first), keys, sizes, Out::Set);
                     let mut norm = [0f32; TILE];
                     for i in 0..tile {
                         let row = &mut p[i * tp..][..padded];
@@ -120,7 +126,8 @@ multiversion! {
                         lse[(first + i) * n_heads + n] = max + sum.ln();
                     }
                     let o_tile = &mut o[first * hp..];
-                    product_strided(o_tile, hp, rows(p, tp, 0), rows(v, hp, 0), (tile, hp, n_keys), Out::Set);
+                    let sizes = Sizes { m: tile, n: hp, k: n_keys };
+                    product_strided(o_tile, hp, rows(p, tp, 0), rows(v, hp, 0), sizes, Out::Set);
                     for i in 0..tile {
                         let o = &o[(first + i) * hp..][..h];
                         for (out, o) in out[(first + i) * d + n * h..][..h].iter_mut().zip(o) {
@@ -134,7 +141,8 @@ multiversion! {
 }
 
 multiversion! {
-    /// Gradients of `q, k, v` into `dqkv [M, (N + 2 K) H]` (overwritten), from `d_out [M, N H]` and what the forward saw.
+    /// Backward of [`forward`]: the gradient of its input into `dqkv [M, (N + 2 K) H]` (overwritten), from that
+    /// of its output, `d_out [M, N H]`, and its inputs and outputs.
     pub fn backward(dqkv: &mut [f32], d_out: &[f32], qkv: &[f32], out: &[f32], lse: &[f32], shape: Shape, scratch: &mut Scratch) {
         let Shape { rows: batch, seq_len, n_heads, head_dim: h, .. } = shape;
         let (tp, hp, d) = (shape.padded_t(), shape.padded_h(), n_heads * h);
@@ -170,14 +178,14 @@ multiversion! {
                     let tile = TILE.min(seq_len - first);
                     let n_keys = first + tile;
                     let padded = n_keys.next_multiple_of(LANES);
-                    let sizes = (tile, padded, h);
+                    let sizes = Sizes { m: tile, n: padded, k: h };
                     let (q, d_out) = (rows(&s.q, hp, first), rows(&s.d_out, hp, first));
                     product_strided(&mut s.p, tp, q, rows(&s.k_t, tp, 0), sizes, Out::Set);
                     product_strided(&mut s.dp, tp, d_out, rows(&s.v_t, tp, 0), sizes, Out::Set);
                     for i in 0..tile {
                         let t = first + i;
                         let o = &out[t * d + n * h..][..h];
-                        let delta = super::simd::dot(&s.d_out[t * hp..][..h], o);
+                        let delta = dot(&s.d_out[t * hp..][..h], o);
                         let p = &mut s.p[i * tp..][..padded];
                         let dp = &mut s.dp[i * tp..][..padded];
                         let lse = lse[t * n_heads + n];
@@ -187,12 +195,12 @@ multiversion! {
                             *dp = *p * (*dp - delta) * scale;
                         }
                     }
-                    let sizes = (n_keys, hp, tile);
+                    let sizes = Sizes { m: n_keys, n: hp, k: tile };
                     product_strided(&mut s.dv, hp, transposed(&s.p, tp), d_out, sizes, Out::Add);
                     product_strided(&mut s.dk, hp, transposed(&s.dp, tp), q, sizes, Out::Add);
-                    // The tile's queries are spent: its gradient takes their place.
+                    // The tile's queries are no longer needed: their gradient takes their place.
                     let dq = &mut s.q[first * hp..];
-                    let sizes = (tile, hp, n_keys);
+                    let sizes = Sizes { m: tile, n: hp, k: n_keys };
                     product_strided(dq, hp, rows(&s.dp, tp, 0), rows(&s.k, hp, 0), sizes, Out::Set);
                 }
                 scatter(dqkv, &s.q, width, n * h, h, hp);
@@ -232,22 +240,25 @@ fn softmax_row(row: &mut [f32], t: usize, scale: f32) -> (f32, f32) {
     (max, fold(sum))
 }
 
-/// Scratch as a matrix of rows so far apart, from one of its rows on.
+/// Scratch as a matrix from row `first` on, with rows `stride` elements apart.
 fn rows(x: &[f32], stride: usize, first: usize) -> Strided<'_> {
     Strided {
         data: &x[first * stride..],
-        strides: (stride, 1),
+        row_stride: stride,
+        column_stride: 1,
     }
 }
 
-/// The transpose of the same.
+/// The transpose of scratch whose rows are `stride` elements apart.
 fn transposed(x: &[f32], stride: usize) -> Strided<'_> {
     Strided {
         data: x,
-        strides: (1, stride),
+        row_stride: 1,
+        column_stride: stride,
     }
 }
 
+/// `acc += a · b`.
 #[inline(always)]
 fn add_scaled(acc: &mut Vector, a: f32, b: &Vector) {
     for i in 0..LANES {
@@ -255,6 +266,7 @@ fn add_scaled(acc: &mut Vector, a: f32, b: &Vector) {
     }
 }
 
+/// The vector that begins at element `at`.
 #[inline(always)]
 fn vector(x: &[f32], at: usize) -> &Vector {
     match x[at..].first_chunk() {
@@ -296,7 +308,7 @@ fn scatter(out: &mut [f32], x: &[f32], stride: usize, offset: usize, h: usize, h
     }
 }
 
-/// A copy too short for a call.
+/// Copies a head's vector, which is too short for a call of `memcpy` to pay.
 #[inline(always)]
 fn copy_head(x: &[f32], out: &mut [f32]) {
     let (x, x_rest) = x.as_chunks::<LANES>();
@@ -310,10 +322,10 @@ fn copy_head(x: &[f32], out: &mut [f32]) {
 }
 
 multiversion! {
-    /// Attention of one new position per row, the last of `T`: `qkv [B, (N + 2 K) H]` to `out [B, N H]`.
+    /// Attention of one new position of each row, the last of `T`: from `qkv [B, (N + 2 K) H]` to `out [B, N H]`.
     ///
-    /// Appends the new keys and values to the cache: `keys [B, K, C / 16, H, 16]`, `values [B, K, C, H]`,
-    /// C positions of capacity (a multiple of 16).
+    /// Appends the new keys and values to the cache: `keys [B, K, C / 16, H, 16]` and `values [B, K, C, H]` for
+    /// C positions, the capacity (a multiple of 16). `p` is scratch.
     pub fn decode(qkv: &[f32], keys: &mut [f32], values: &mut [f32], out: &mut [f32], shape: Shape, capacity: usize, p: &mut Vec<f32>) {
         let Shape { seq_len, n_heads, n_kv_heads, head_dim: h, .. } = shape;
         let (t, d) = (seq_len - 1, n_heads * h);
@@ -335,7 +347,7 @@ multiversion! {
     }
 }
 
-/// Attention of a query at position `t` to the cache of one head: to `out [H]`.
+/// Attention of a query at position `t` to the cache of one head, into `out [H]`.
 #[inline(always)]
 fn attend(q: &[f32], keys: &[Vector], values: &[f32], out: &mut [f32], t: usize, p: &mut [f32]) {
     let h = q.len();
@@ -372,7 +384,7 @@ fn attend(q: &[f32], keys: &[Vector], values: &[f32], out: &mut [f32], t: usize,
     }
 }
 
-/// Sums that go on side by side: one alone would wait for itself.
+/// Partial sums that are independent of one another, so that additions need not wait for the one before.
 const CHAINS: usize = 4;
 
 /// `out = Σ_l weights[l] · rows[l]`.
@@ -392,6 +404,7 @@ fn weighted_sum(out: &mut Vector, weights: &[f32], rows: &[Vector]) {
     *out = join(acc);
 }
 
+/// The sum of the partial sums, in a fixed order.
 #[inline(always)]
 fn join(acc: [Vector; CHAINS]) -> Vector {
     let mut sum = acc[0];

@@ -1,23 +1,23 @@
 //! Vocabulary projection fused with cross entropy and KL, forward and backward, in chunks.
 //!
-//! `[B, T, V]` logits never exist whole: a chunk of positions is projected, scored, turned into
-//! the gradient of its logits in place and multiplied back before the next one starts.
+//! All `[B, T, V]` logits never exist at once: the logits of a chunk of positions are computed, scored,
+//! replaced by their gradient and multiplied back before the next chunk begins.
 
 use super::linear::Linear;
 use super::matmul::{self, Out};
 use super::simd::{LANES, exp, fold, maximum, multiversion};
 
-/// Logits of one chunk, at most (1 MiB).
+/// Logits of a chunk, at most (1 MiB).
 const CHUNK_LOGITS: usize = 1 << 18;
-/// Positions of a chunk where each must read the embedding from memory: more of them share the way.
+/// Positions of a chunk with a large embedding, which every chunk must read from memory.
 const CHUNK_LARGE: usize = 256;
-/// Numbers of an embedding that no cache keeps.
+/// Elements of an embedding that is too large for the caches.
 const LARGE: usize = 1 << 23;
 
-/// Result of one position.
+/// Losses of one position.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct PositionLoss {
-    /// Cross entropy against the target, nats.
+    /// Cross entropy against the target token, nats.
     pub ntp: f32,
     /// KL(reference || student), nats; 0 without a reference.
     pub kl: f32,
@@ -25,29 +25,38 @@ pub struct PositionLoss {
     pub correct: bool,
 }
 
-/// Positions to score.
+/// Positions to compute losses of.
 pub struct Positions<'a> {
-    /// Final hidden states of the student, `[M, D]`.
-    pub hidden: &'a [f32],
-    /// Final hidden states of the reference, `[M, D]`, and its output embedding.
-    pub reference: Option<(&'a [f32], &'a Linear)>,
-    /// Target of each position.
+    /// The student.
+    pub student: Projection<'a>,
+    /// The reference, if KL is computed.
+    pub reference: Option<Projection<'a>>,
+    /// Target token of each position, `[M]`.
     pub targets: &'a [u32],
 }
 
-/// Weights of the two losses in the total, and where the gradients go.
+/// A model's final hidden states and output embedding, whose product is its logits.
+#[derive(Clone, Copy)]
+pub struct Projection<'a> {
+    /// Final hidden states `[M, D]`.
+    pub hidden: &'a [f32],
+    /// Output embedding `[V, D]`.
+    pub embed: &'a Linear,
+}
+
+/// Weights of the losses in the total, and buffers for its gradient.
 pub struct Backward<'a> {
     /// Weight of each position's cross entropy, `[M]`.
     pub ntp_weights: &'a [f32],
     /// Weight of each position's KL, `[M]`.
     pub kl_weights: &'a [f32],
-    /// Gradient of the hidden states `[M, D]`, overwritten.
+    /// Gradient of the student's hidden states `[M, D]`, overwritten.
     pub d_hidden: &'a mut [f32],
-    /// Gradient of the output embedding `[V, D]`, added to where it is trained.
+    /// Gradient of the student's output embedding `[V, D]`, added to; `None` where it is not trained.
     pub d_embed: Option<&'a mut [f32]>,
 }
 
-/// One thread's working memory.
+/// Working memory of one thread: the logits of a chunk.
 #[derive(Default)]
 pub struct Scratch {
     logits: Vec<f32>,
@@ -55,7 +64,7 @@ pub struct Scratch {
 }
 
 impl Scratch {
-    /// Numbers it holds for up to `m` positions.
+    /// Number of floats in the buffers for `m` positions and an embedding `[V, D]`.
     pub fn len([v, d]: [usize; 2], m: usize, reference: bool, backward: bool) -> usize {
         let chunk = chunk([v, d], m);
         let gradient = if backward {
@@ -67,7 +76,7 @@ impl Scratch {
     }
 }
 
-/// Positions of a chunk.
+/// Number of positions in a chunk.
 fn chunk([v, d]: [usize; 2], m: usize) -> usize {
     let positions = match v * d {
         ..LARGE => CHUNK_LOGITS / v,
@@ -76,14 +85,14 @@ fn chunk([v, d]: [usize; 2], m: usize) -> usize {
     positions.clamp(1, m.max(1))
 }
 
-/// Scores every position against the output embedding; with `backward`, also adds up the gradients.
+/// Computes the losses of every position, `[M]`; with `backward`, also the gradient of their weighted sum.
 pub fn run(
     positions: &Positions,
-    embed: &Linear,
     mut backward: Option<Backward>,
     losses: &mut [PositionLoss],
     scratch: &mut Scratch,
 ) {
+    let Projection { hidden, embed } = positions.student;
     let [v, d] = embed.shape();
     let m = positions.targets.len();
     let chunk = chunk([v, d], m);
@@ -94,14 +103,14 @@ pub fn run(
     }
     for first in (0..m).step_by(chunk) {
         let n = chunk.min(m - first);
-        let hidden = &positions.hidden[first * d..][..n * d];
+        let hidden = &hidden[first * d..][..n * d];
         let logits = &mut logits[..n * v];
         embed.forward(logits, hidden, Out::Set);
         let reference = match positions.reference {
-            Some((hidden, embed)) => {
-                let reference = &mut reference[..n * v];
-                embed.forward(reference, &hidden[first * d..][..n * d], Out::Set);
-                reference
+            Some(Projection { hidden, embed }) => {
+                let logits = &mut reference[..n * v];
+                embed.forward(logits, &hidden[first * d..][..n * d], Out::Set);
+                logits
             }
             None => &mut [],
         };
@@ -129,7 +138,7 @@ pub fn run(
     }
 }
 
-/// Log-probabilities of some tokens behind each of the `hidden [S, D]`.
+/// Log-probabilities of candidates for the token that follows each position, from final hidden states `[S, D]`.
 pub fn log_probs(
     hidden: &[f32],
     embed: &Linear,
@@ -140,26 +149,26 @@ pub fn log_probs(
     let chunk = chunk([v, d], candidates.len());
     let logits = &mut scratch.logits;
     logits.resize(logits.len().max(chunk * v), 0.0);
-    let mut found = Vec::with_capacity(candidates.len());
+    let mut log_probs = Vec::with_capacity(candidates.len());
     for (hidden, candidates) in hidden.chunks(chunk * d).zip(candidates.chunks(chunk)) {
         let logits = &mut logits[..candidates.len() * v];
         embed.forward(logits, hidden, Out::Set);
         let rows = logits.chunks_exact(v).zip(candidates);
-        found.extend(rows.map(|(row, candidates)| log_probs_of(row, candidates)));
+        log_probs.extend(rows.map(|(row, candidates)| log_probs_of(row, candidates)));
     }
-    found
+    log_probs
 }
 
 multiversion! {
-    /// Log-probabilities of some tokens, given the logits of all.
-    pub(crate) fn log_probs_of(logits: &[f32], candidates: &[u32]) -> Vec<f32> {
+    /// Log-probabilities of candidates, from the logits of all tokens.
+    fn log_probs_of(logits: &[f32], candidates: &[u32]) -> Vec<f32> {
         let lse = log_sum_exp(logits);
         candidates.iter().map(|&token| logits[token as usize] - lse).collect()
     }
 }
 
 multiversion! {
-    /// Losses of a chunk; where weights are given, `logits` become the gradient of the weighted sum.
+    /// Losses of a chunk; with weights, `logits` are replaced by the gradient of the weighted sum.
     fn score(logits: &mut [f32], reference: &mut [f32], targets: &[u32], ntp_weights: &[f32], kl_weights: &[f32], losses: &mut [PositionLoss], v: usize) {
         for (i, (row, loss)) in logits.chunks_exact_mut(v).zip(losses).enumerate() {
             let target = targets[i] as usize;
@@ -224,7 +233,7 @@ pub fn log_sum_exp(row: &[f32]) -> f32 {
     max + fold(sum).ln()
 }
 
-/// Whether `target` is what greedy decoding picks: larger than all before it, no smaller than all after.
+/// Whether greedy decoding chooses `target`: its logit is larger than all before and not smaller than any after.
 #[inline(always)]
 fn is_first_max(row: &[f32], target: usize) -> bool {
     let score = row[target];

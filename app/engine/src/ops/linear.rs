@@ -1,9 +1,9 @@
-//! A linear layer on one CPU thread.
+//! Linear layers.
 
 use super::Precision;
-use super::matmul::{Out, Panels, product, product_transposed};
+use super::matmul::{Out, Panels, Sizes, product, product_transposed};
 
-/// Weights `[N, K]` of a linear layer, packed for its forward and, in training, its backward.
+/// A linear layer: weights `[N, K]`, packed for the forward and, in training, for the backward.
 pub struct Linear {
     forward: Panels,
     backward: Panels,
@@ -11,7 +11,7 @@ pub struct Linear {
 }
 
 impl Linear {
-    /// A layer whose products compute in this precision; room is taken when weights are packed.
+    /// A layer without weights, whose products compute in this precision; [`Self::pack`] allocates.
     pub fn new(precision: Precision) -> Self {
         Self {
             forward: Panels::new(precision),
@@ -20,7 +20,7 @@ impl Linear {
         }
     }
 
-    /// Packs `w [N, K]`; for the backward only where it is wanted.
+    /// Packs weights `w [N, K]`, for the backward too if one follows.
     pub fn pack(&mut self, w: &[f32], [n, k]: [usize; 2], backward: bool) {
         self.forward.pack_transposed(w, n, k);
         if backward {
@@ -28,31 +28,35 @@ impl Linear {
         }
     }
 
-    /// Numbers that weights `[N, K]` take.
+    /// Number of floats that packed weights `[N, K]` take.
     pub fn len([n, k]: [usize; 2], backward: bool) -> usize {
         let backward = if backward { Panels::len(n, k) } else { 0 };
         Panels::len(k, n) + backward
     }
 
-    /// `[N, K]`.
+    /// Shape `[N, K]` of the weights: outputs, inputs.
     pub fn shape(&self) -> [usize; 2] {
         self.forward.shape_transposed()
     }
 
-    /// `y [M, N] (+)= x [M, K] · wᵀ`.
+    /// `y [M, N] (+)= x [M, K] · wᵀ`, set or added as `out` says.
     pub fn forward(&self, y: &mut [f32], x: &[f32], out: Out) {
         product(y, x, &self.forward, out);
     }
 
-    /// `dx [M, K] = dy [M, N] · w`: the gradient of the input.
+    /// Gradient with respect to the input: `dx [M, K] = dy [M, N] · w`.
     pub fn backward(&self, dx: &mut [f32], dy: &[f32]) {
         product(dx, dy, &self.backward, Out::Set);
     }
 
-    /// `dw [N, K] += dy [M, N]ᵀ · x [M, K]`: the gradient of the weights.
+    /// Adds the gradient with respect to the weights: `dw [N, K] += dy [M, N]ᵀ · x [M, K]`.
     pub fn backward_weights(&self, dw: &mut [f32], dy: &[f32], x: &[f32]) {
         let [n, k] = self.shape();
-        let m = x.len() / k;
-        product_transposed(dw, dy, x, (m, n, k), Out::Add, self.precision);
+        let sizes = Sizes {
+            m: n,
+            n: k,
+            k: x.len() / k,
+        };
+        product_transposed(dw, dy, x, sizes, Out::Add, self.precision);
     }
 }

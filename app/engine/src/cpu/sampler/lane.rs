@@ -1,24 +1,25 @@
-//! One thread's part of a generation.
+//! A lane: one thread's share of a generation.
 
 use std::ops::Range;
 
-use crate::cpu::sampler::CACHE_STEP;
-use crate::model::{Layer, Mlp, ModelConfig, Packed, Params, embed, final_norm};
+use crate::model::{Layer, Mlp, ModelConfig, PackedModel, embed, final_norm};
 use crate::ops::attention;
 use crate::ops::matmul::Out;
 use crate::ops::rope::{Positions, RopeTable};
 use crate::random::Random;
 use crate::sampling::Request;
 
-/// Positions of all rows that are worked through together where prompts give them, at most.
+/// The capacity of a cache is a multiple of this, as [`attention::decode`] requires.
+pub(super) const CACHE_STEP: usize = 16;
+/// Most positions of prompts, of all rows together, that one pass of the model takes.
 const PASS: usize = 256;
 
-/// One thread's caches and buffers.
+/// Caches and buffers of one lane.
 pub(super) struct Lane {
     config: ModelConfig,
     rope: RopeTable,
-    /// One `keys [B, K, C / 16, H, 16]` and `values [B, K, C, H]` a block.
-    caches: Vec<(Vec<f32>, Vec<f32>)>,
+    /// One for each block.
+    caches: Vec<Cache>,
     residual: Vec<f32>,
     normed: Vec<f32>,
     scaled: Vec<f32>,
@@ -30,11 +31,30 @@ pub(super) struct Lane {
     gate_up: Vec<f32>,
     logits: Vec<f32>,
     probabilities: Vec<f32>,
-    /// Tokens to go on from, `[P, B]` for P positions.
+    /// Input tokens of a pass, `[P, B]` for P positions.
     current: Vec<u32>,
 }
 
-/// Numbers a position takes in each buffer of a lane, from `residual` to `gate_up`.
+/// Keys and values of a block at the positions so far, with capacity for C positions.
+#[derive(Clone, Default)]
+struct Cache {
+    /// `[B, K, C / 16, H, 16]`.
+    keys: Vec<f32>,
+    /// `[B, K, C, H]`.
+    values: Vec<f32>,
+}
+
+/// Rows that a lane generates together.
+pub(super) struct Chunk<'a> {
+    /// Number of the first row in the request.
+    pub first: usize,
+    /// Generated tokens `[B, length]`.
+    pub tokens: &'a mut [u32],
+    /// Length of each generated row.
+    pub lengths: &'a mut [u32],
+}
+
+/// Number of floats of a position in each of a lane's buffers from `residual` to `gate_up`.
 pub(super) fn widths(c: &ModelConfig) -> [usize; 9] {
     let (d, f) = (c.d_model, c.d_ff);
     let scaled = if c.norm_gains { d } else { 0 };
@@ -48,11 +68,12 @@ pub(super) fn widths(c: &ModelConfig) -> [usize; 9] {
 }
 
 impl Lane {
+    /// A lane with empty buffers.
     pub fn new(config: ModelConfig) -> Self {
         Self {
             config,
             rope: RopeTable::new(0, config.head_dim, &config.rope),
-            caches: vec![(Vec::new(), Vec::new()); config.n_layers],
+            caches: vec![Cache::default(); config.n_layers],
             residual: Vec::new(),
             normed: Vec::new(),
             scaled: Vec::new(),
@@ -68,7 +89,8 @@ impl Lane {
         }
     }
 
-    /// Makes room for `positions` at a time; returns the capacity of the caches.
+    /// Grows the buffers to `rows` of `length` tokens, `positions` of each in a pass; returns the capacity of the
+    /// caches.
     fn reserve(&mut self, rows: usize, length: usize, positions: usize) -> usize {
         let c = self.config;
         if self.rope.seq_len() < length {
@@ -76,7 +98,7 @@ impl Lane {
         }
         let capacity = length.next_multiple_of(CACHE_STEP);
         let cache = rows * c.n_kv_heads * c.head_dim * capacity;
-        for (keys, values) in &mut self.caches {
+        for Cache { keys, values } in &mut self.caches {
             keys.resize(keys.len().max(cache), 0.0);
             values.resize(values.len().max(cache), 0.0);
         }
@@ -99,21 +121,18 @@ impl Lane {
         capacity
     }
 
-    /// Generates the rows from `first` of the request on, to `tokens [B, length]`.
-    pub fn generate(
-        &mut self,
-        params: &Params,
-        packed: &Packed,
-        request: &Request,
-        first: usize,
-        tokens: &mut [u32],
-        lengths: &mut [u32],
-    ) {
+    /// Generates a chunk of the request's rows.
+    pub fn generate(&mut self, model: PackedModel, request: &Request, chunk: Chunk) {
+        let Chunk {
+            first,
+            tokens,
+            lengths,
+        } = chunk;
         let (rows, length) = (lengths.len(), request.length);
         let prompts = &request.prompts[first..][..rows];
-        // Positions that all prompts hold need not wait for one another.
-        let given = prompts.iter().map(Vec::len).min().unwrap_or(0);
-        let pass = (PASS / rows).clamp(1, given.max(1));
+        // Positions that are in all prompts can be computed together.
+        let shared = prompts.iter().map(Vec::len).min().unwrap_or(0);
+        let pass = (PASS / rows).clamp(1, shared.max(1));
         let capacity = self.reserve(rows, length, pass);
         let mut randoms: Vec<Random> = (0..rows as u64)
             .map(|row| request.stream.at(request.first_row + first as u64 + row))
@@ -124,7 +143,7 @@ impl Lane {
         let mut running = rows;
         let mut next = 0;
         while next < length - 1 && running > 0 {
-            let end = given.min(next + pass).clamp(next + 1, length - 1);
+            let end = shared.min(next + pass).clamp(next + 1, length - 1);
             let positions = next..end;
             next = end;
             self.current.clear();
@@ -133,13 +152,13 @@ impl Lane {
                 self.current.extend(column);
             }
             let choosing = prompts.iter().any(|prompt| prompt.len() <= next);
-            self.step(params, packed, rows, positions, capacity, choosing);
+            self.step(model, rows, positions, capacity, choosing);
             if !choosing {
                 continue;
             }
             let v = self.config.vocab_size;
-            let logits = self.logits[..rows * v].chunks_exact_mut(v);
-            let rows = logits
+            let rows = self.logits[..rows * v]
+                .chunks_exact_mut(v)
                 .zip(tokens.chunks_exact_mut(length))
                 .zip(&mut *lengths);
             for (i, ((logits, row), len)) in rows.enumerate() {
@@ -159,17 +178,18 @@ impl Lane {
         }
     }
 
-    /// Some positions of every row: from `current` to the caches, and the last one's `logits`, if these
-    /// are wanted. A position's bits do not depend on those beside it.
+    /// Runs some positions of every row, whose tokens are in `current`: extends the caches and, if `logits` are
+    /// wanted, computes those of the last position. The bits of a position do not depend on the other positions
+    /// and rows of the pass.
     fn step(
         &mut self,
-        params: &Params,
-        packed: &Packed,
+        model: PackedModel,
         rows: usize,
         positions: Range<usize>,
         capacity: usize,
         logits: bool,
     ) {
+        let PackedModel { params, packed } = model;
         let c = self.config;
         let (d, m) = (c.d_model, rows * positions.len());
         let (qkv_width, q_width) = (c.qkv_width(), c.q_width());
@@ -181,15 +201,16 @@ impl Lane {
         let attended = &mut self.attended[..m * q_width];
         let activated = &mut self.activated[..m * c.d_ff];
         embed(params, &self.current, h);
-        for (l, (keys, values)) in self.caches.iter_mut().enumerate() {
-            let layer = Layer::new(params, packed, l);
+        for (l, Cache { keys, values }) in self.caches.iter_mut().enumerate() {
+            let layer = Layer::new(model, l);
             let (keys, values) = (&mut keys[..cache], &mut values[..cache]);
             let x = layer
                 .attention_norm
                 .forward(h, normed, inv_rms, &mut self.scaled, d);
             layer.qkv.forward(qkv, x, Out::Set);
-            let columns = qkv.chunks_exact_mut(rows * qkv_width);
-            let columns = columns.zip(attended.chunks_exact_mut(rows * q_width));
+            let columns = qkv
+                .chunks_exact_mut(rows * qkv_width)
+                .zip(attended.chunks_exact_mut(rows * q_width));
             for (t, (qkv, attended)) in positions.clone().zip(columns) {
                 layer.rotate(qkv, &mut self.qk_inv_rms, &self.rope, Positions::All(t));
                 let shape = c.attention(rows, t + 1);

@@ -1,25 +1,22 @@
-//! Batched generation with a KV cache, without gradients.
+//! Batched generation with a KV cache.
 
-mod choose;
 mod lane;
 
 use std::sync::Arc;
 
-use lane::{Lane, widths};
+use lane::{CACHE_STEP, Chunk, Lane, widths};
 use rayon::prelude::*;
 
 use crate::model::{Layout, ModelConfig, ModelRef, Packed};
 use crate::ops::Precision;
 use crate::sampling::{Generated, Request};
 
-/// Rows generated together by one thread, at most: enough that the weights need not be read for each.
+/// Most rows that a thread generates together: enough to share the reading of the weights.
 const CHUNK_ROWS: usize = 64;
-/// Bytes of a thread's caches, at most, unless a few rows alone need more.
+/// Most bytes of a thread's caches, unless a few rows alone need more.
 const CACHE_BYTES: usize = 192 << 20;
-/// Capacity of a cache is a multiple of this, as [`crate::ops::attention::decode`] asks.
-const CACHE_STEP: usize = 16;
 
-/// Caches and buffers of the threads, for models of one layout.
+/// Generation on the CPU, for models of one layout.
 pub struct Sampler {
     layout: Arc<Layout>,
     pool: Arc<rayon::ThreadPool>,
@@ -41,7 +38,8 @@ impl Sampler {
         }
     }
 
-    /// Numbers in caches and buffers after `rows` of `length` were generated from prompts of one token.
+    /// Number of floats in caches and buffers after `rows` of `length` tokens were generated from prompts of one
+    /// token.
     pub fn len(config: &ModelConfig, threads: usize, rows: usize, length: usize) -> usize {
         let chunk = chunk_rows(config, length, rows, threads);
         let widths: usize = widths(config).iter().sum();
@@ -51,50 +49,54 @@ impl Sampler {
 
     /// Generates every row of the request by ancestral sampling from `model`.
     ///
-    /// Prompts must be non-empty, no longer than `length`, their ids below the vocabulary's size.
+    /// Prompts must not be empty nor longer than `length`, their ids below the vocabulary's size.
     pub fn generate<'a>(&mut self, model: impl Into<ModelRef<'a>>, request: Request) -> Generated {
         let model = model.into();
-        let params = model.params;
-        debug_assert_eq!(params.layout, self.layout);
+        debug_assert_eq!(model.params.layout, self.layout);
         let rows = request.prompts.len();
-        let mut out = Generated {
+        let mut generated = Generated {
             tokens: vec![0; rows * request.length],
             lengths: vec![request.length as u32; rows],
         };
         let n_lanes = self.lanes.len();
         let chunk_rows = chunk_rows(&self.layout.config, request.length, rows, n_lanes);
         // Chunk i belongs to lane i mod n.
-        let mut shares: Vec<Vec<_>> = (0..n_lanes).map(|_| Vec::new()).collect();
-        let chunks = out.tokens.chunks_mut(chunk_rows * request.length.max(1));
-        let chunks = chunks.zip(out.lengths.chunks_mut(chunk_rows));
-        for (i, chunk) in chunks.enumerate() {
-            shares[i % n_lanes].push((i * chunk_rows, chunk));
+        let mut shares: Vec<Vec<Chunk>> = (0..n_lanes).map(|_| Vec::new()).collect();
+        let tokens = generated
+            .tokens
+            .chunks_mut(chunk_rows * request.length.max(1));
+        let lengths = generated.lengths.chunks_mut(chunk_rows);
+        for (i, (tokens, lengths)) in tokens.zip(lengths).enumerate() {
+            shares[i % n_lanes].push(Chunk {
+                first: i * chunk_rows,
+                tokens,
+                lengths,
+            });
         }
         self.pool.install(|| {
-            self.packed.pack(model, false);
-            let packed = &self.packed;
+            let model = self.packed.pack(model, false);
             self.lanes
                 .par_iter_mut()
                 .zip(shares)
-                .for_each(|(lane, share)| {
-                    for (first, (tokens, lengths)) in share {
-                        lane.generate(params, packed, &request, first, tokens, lengths);
+                .for_each(|(lane, chunks)| {
+                    for chunk in chunks {
+                        lane.generate(model, &request, chunk);
                     }
                 });
         });
-        out
+        generated
     }
 }
 
-/// Rows of a chunk: as many as are worth it and fit, but no lane shall idle. A row's tokens do not
-/// depend on it.
+/// Number of rows of a chunk: as many as are useful and fit into the caches, but few enough that no lane idles.
+/// A row's tokens do not depend on it.
 fn chunk_rows(config: &ModelConfig, length: usize, rows: usize, lanes: usize) -> usize {
-    let row = 4 * row_cache(config, length);
-    let most = (CACHE_BYTES / row.max(1)).clamp(8, CHUNK_ROWS);
-    most.min(rows.div_ceil(lanes)).max(1)
+    let row_bytes = 4 * row_cache(config, length);
+    let max_rows = (CACHE_BYTES / row_bytes.max(1)).clamp(8, CHUNK_ROWS);
+    max_rows.min(rows.div_ceil(lanes)).max(1)
 }
 
-/// Numbers in the caches of a row.
+/// Number of floats in the caches of a row.
 fn row_cache(config: &ModelConfig, length: usize) -> usize {
     let kv_width = config.n_kv_heads * config.head_dim;
     2 * config.n_layers * kv_width * length.next_multiple_of(CACHE_STEP)
@@ -102,14 +104,16 @@ fn row_cache(config: &ModelConfig, length: usize) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::cpu::Engine;
     use crate::model::Params;
+    use crate::ops::head::log_sum_exp;
     use crate::random::Stream;
-    use crate::sampling::{Generated, Request, Sampling};
+    use crate::sampling::Sampling;
+
+    use super::super::Engine;
+    use super::*;
 
     /// The paper's small model, and one of the Llama family.
-    fn setups() -> [(Arc<Layout>, Params); 2] {
+    fn models() -> [Params; 2] {
         let mini = ModelConfig::mini(32, 2, 8, 23);
         let llama = ModelConfig::llama(32, 2, [4, 2, 8], 45, 23);
         [mini, llama].map(|config| {
@@ -117,19 +121,19 @@ mod tests {
             let mut params = Params::init(&layout, &Stream::new(7, "test"));
             // Far enough from uniform that a wrong cache changes the choice.
             params.data.iter_mut().for_each(|x| *x *= 2.0);
-            (layout, params)
+            params
         })
     }
 
     fn generate(
-        (layout, params): &(Arc<Layout>, Params),
+        params: &Params,
         threads: usize,
         length: usize,
         sampling: &Sampling,
         prompts: &[Vec<u32>],
     ) -> Generated {
-        let engine = Engine::new(layout, threads, Precision::F32).unwrap();
-        let mut sampler = Sampler::new(layout, engine.pool(), Precision::F32);
+        let engine = Engine::new(&params.layout, threads, Precision::F32).unwrap();
+        let mut sampler = Sampler::new(&params.layout, engine.pool(), Precision::F32);
         let stream = Stream::new(3, "sample");
         sampler.generate(
             params,
@@ -143,10 +147,10 @@ mod tests {
         )
     }
 
-    /// A prompt's positions go together where they can; token by token the same must come out.
+    /// Prompts are run in passes of many positions: token by token the result must be the same.
     #[test]
     fn prompts_taken_at_once_change_no_bit() {
-        for model in setups() {
+        for model in models() {
             let (sampling, length) = (Sampling::default(), 300);
             // Longer than a pass of so many rows; and one row that keeps the others from going ahead.
             let prompt = |i: u32| (0..290).map(|j| (i * 7 + j * 3 + j / 9) % 23).collect();
@@ -166,10 +170,10 @@ mod tests {
             .map(|i| (0..1 + i % 5).map(|j| (i * 7 + j * 3) % 23).collect())
             .collect();
         let length = 19;
-        for model in setups() {
+        for model in models() {
             let out = generate(&model, 2, length, &Sampling::greedy(), &prompts);
-            let mut engine = Engine::new(&model.0, 2, Precision::F32).unwrap();
-            let losses = engine.evaluate(&model.1, None, &out.tokens, length, None);
+            let mut engine = Engine::new(&model.layout, 2, Precision::F32).unwrap();
+            let losses = engine.evaluate(&model, None, &out.tokens, length, None);
             let rows = out.tokens.chunks(length).zip(losses.chunks(length));
             for (i, (row, losses)) in rows.enumerate() {
                 let prompt = &prompts[i];
@@ -183,7 +187,7 @@ mod tests {
     #[test]
     fn the_same_rows_come_out_on_any_number_of_threads() {
         let prompts = vec![vec![1]; 200];
-        for model in setups() {
+        for model in models() {
             let one = generate(&model, 1, 15, &Sampling::default(), &prompts);
             let three = generate(&model, 3, 15, &Sampling::default(), &prompts);
             assert_eq!(one, three);
@@ -194,25 +198,21 @@ mod tests {
     /// Ancestral sampling at temperature 1 draws from the model's distribution.
     #[test]
     fn frequencies_follow_the_model() {
-        let [(layout, params), _] = setups();
+        let [model, _] = models();
         let n = 20_000;
-        let model = (layout.clone(), params.clone());
         let out = generate(&model, 2, 2, &Sampling::default(), &vec![vec![4]; n]);
-        let mut engine = Engine::new(&layout, 1, Precision::F32).unwrap();
-        let logits = engine.logits(&params, &[4, 0], 2);
-        let lse = crate::ops::head::log_sum_exp(&logits[..23]);
+        let mut engine = Engine::new(&model.layout, 1, Precision::F32).unwrap();
+        let logits = engine.logits(&model, &[4, 0], 2);
+        let lse = log_sum_exp(&logits[..23]);
         for (token, logit) in logits[..23].iter().enumerate() {
             let p = f64::from((logit - lse).exp());
-            let found = out
-                .tokens
-                .chunks(2)
-                .filter(|r| r[1] == token as u32)
-                .count() as f64
-                / n as f64;
+            let rows = out.tokens.chunks(2);
+            let count = rows.filter(|row| row[1] == token as u32).count();
+            let frequency = count as f64 / n as f64;
             let sigma = (p * (1.0 - p) / n as f64).sqrt();
             assert!(
-                (found - p).abs() < 5.0 * sigma + 1e-4,
-                "token {token}: {found} against {p}"
+                (frequency - p).abs() < 5.0 * sigma + 1e-4,
+                "token {token}: {frequency} against {p}"
             );
         }
     }
@@ -225,7 +225,7 @@ mod tests {
             stop_tokens: stop_tokens.clone(),
             ..Sampling::default()
         };
-        let out = generate(&setups()[0], 2, 15, &sampling, &prompts);
+        let out = generate(&models()[0], 2, 15, &sampling, &prompts);
         let mut stopped = 0;
         for (row, &len) in out.tokens.chunks(15).zip(&out.lengths) {
             let len = len as usize;

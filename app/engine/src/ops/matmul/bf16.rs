@@ -1,16 +1,16 @@
-//! Factors in bfloat16: rounded in place, or as pairs for the CPU's own dot product.
+//! Formats of factors in bfloat16: rounded f32, or pairs for the CPU's dot-product instruction.
 
 use super::super::Precision;
 use super::super::simd::{InstructionSet, multiversion};
 
-/// How a packed factor's elements are kept.
+/// Format of a packed factor's elements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Format {
     /// f32.
     F32,
     /// f32 rounded to bf16.
     Rounded,
-    /// Two summed elements in bf16 in the place of one f32, the first in the low half.
+    /// Two summed elements in bf16 in the place of one f32, the first in its low half.
     Pairs,
 }
 
@@ -24,7 +24,7 @@ impl Format {
         }
     }
 
-    /// Elements, or pairs of them, that `k` summed elements make.
+    /// Number of stored elements (or pairs) for `k` summed elements.
     pub(super) fn depth(self, k: usize) -> usize {
         match self {
             Self::Pairs => k.div_ceil(2),
@@ -32,7 +32,7 @@ impl Format {
         }
     }
 
-    /// Converts blocks `[K, width]` where they lie; pairs leave blocks `[K / 2, width]`, one after another.
+    /// Converts blocks `[K, width]` in place; pairs make blocks `[K / 2, width]`, one after another.
     pub(super) fn convert(self, blocks: &mut [f32], k: usize, width: usize) {
         match self {
             Self::F32 => {}
@@ -42,7 +42,7 @@ impl Format {
         }
     }
 
-    /// Rows `[M, K]` in this format, in `scratch` unless they have it already.
+    /// Converts rows `[M, K]`, into `scratch` unless they are in this format already.
     pub(super) fn rows<'a>(self, x: &'a [f32], k: usize, scratch: &'a mut Vec<f32>) -> &'a [f32] {
         if self == Self::F32 {
             return x;
@@ -60,8 +60,8 @@ impl Format {
     }
 }
 
-/// Whether the CPU multiplies bf16 pairs faster than f32. Intel's (Sapphire Rapids: half the rate of f32,
-/// measured) do not outside their matrix units, AMD's do (twice the rate).
+/// Whether the CPU multiplies bf16 pairs faster than f32: AMD's do (at twice the rate), Intel's do not outside
+/// their matrix units (Sapphire Rapids: half the rate of f32, measured).
 fn has_fast_pairs() -> bool {
     #[cfg(target_arch = "x86_64")]
     if InstructionSet::detect() == InstructionSet::Avx512
@@ -74,7 +74,7 @@ fn has_fast_pairs() -> bool {
     false
 }
 
-/// The nearest bf16, ties to even, as the upper half of an f32; NaN stays NaN.
+/// Rounds to the nearest bf16, ties to even, in the upper half of an f32's bits; NaN stays NaN.
 #[inline(always)]
 fn nearest(x: f32) -> u32 {
     let bits = x.to_bits();
@@ -86,13 +86,14 @@ fn nearest(x: f32) -> u32 {
     }
 }
 
-/// Two neighbours as one element.
+/// Two elements in bf16 as one f32.
 #[inline(always)]
 fn pair(low: f32, high: f32) -> f32 {
     f32::from_bits(nearest(low) >> 16 | nearest(high))
 }
 
 multiversion! {
+    /// Rounds every element to bf16.
     fn round(x: &mut [f32]) {
         for x in x {
             *x = f32::from_bits(nearest(*x));
@@ -101,7 +102,7 @@ multiversion! {
 }
 
 multiversion! {
-    /// Rows `[M, K]` to `[M, K / 2]`; an odd last element is paired with zero.
+    /// Converts rows `[M, K]` to pairs `[M, K / 2]`; an odd last element is paired with zero.
     fn pair_columns(out: &mut [f32], x: &[f32], k: usize) {
         for (out, x) in out.chunks_exact_mut(k.div_ceil(2).max(1)).zip(x.chunks_exact(k.max(1))) {
             let (pairs, odd) = x.as_chunks::<2>();
@@ -116,14 +117,15 @@ multiversion! {
 }
 
 multiversion! {
-    /// Blocks `[K, width]` to `[K / 2, width]`, one after another; an odd last row is paired with zeros.
+    /// Converts blocks `[K, width]` to pairs `[K / 2, width]`, one after another; an odd last row is paired with
+    /// zeros.
     fn pair_rows(blocks: &mut [f32], k: usize, width: usize) {
         let mut to = 0;
         for block in (0..blocks.len()).step_by(k * width) {
             for row in (0..k).step_by(2) {
                 for from in block + row * width..block + (row + 1) * width {
                     let high = if row + 1 < k { blocks[from + width] } else { 0.0 };
-                    // Never ahead of what is still to be read.
+                    // `to` never passes an element that has yet to be read.
                     blocks[to] = pair(blocks[from], high);
                     to += 1;
                 }

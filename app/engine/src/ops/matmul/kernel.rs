@@ -1,17 +1,39 @@
 //! The micro-kernel: tiles of the product that stay in registers, for each instruction set.
 
 use super::super::simd::InstructionSet;
-use super::{Out, WIDTH};
 
-/// Summed elements a tile takes at once: a panel's block of them is 32 KiB.
+/// What happens to the old contents of a product's destination.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Out {
+    /// They are overwritten.
+    Set,
+    /// The product is added to them.
+    Add,
+}
+
+/// Sizes of a product of `[M, K]` and `[K, N]`.
+#[derive(Clone, Copy)]
+pub struct Sizes {
+    /// Rows M of the left-hand factor and of the product.
+    pub m: usize,
+    /// Columns N of the right-hand factor and of the product.
+    pub n: usize,
+    /// Length K of the summed dimension.
+    pub k: usize,
+}
+
+/// Columns of a panel.
+pub(super) const WIDTH: usize = 32;
+
+/// Summed elements of a block: a panel's block takes 32 KiB.
 const DEPTH: usize = 256;
 
-/// Tiles of rows that pass by a panel before the next one is taken: their left-hand factor stays in
-/// the second-level cache.
+/// Tiles of rows that are multiplied by a panel before the next panel: their left-hand factor stays in the
+/// second-level cache.
 const HEIGHT: usize = 20;
 
-/// Columns that are summed up before the next are taken: what is added to stays in the second-level
-/// cache (a multiple of a panel's).
+/// Columns that are summed over all blocks before the next columns: the destination stays in the second-level
+/// cache (a multiple of a panel's columns).
 const COLUMNS: usize = 1024;
 
 /// Summed elements between two prefetches.
@@ -19,7 +41,7 @@ const CHUNK: usize = 8;
 /// Elements of a cache line.
 const LINE: usize = 16;
 
-/// Rows of a tile: with two registers a row they fill the registers but for the factors.
+/// Rows of a tile: with two registers for each row, the accumulators leave just enough for the factors.
 pub(super) const ROWS_AVX512: usize = 14;
 pub(super) const ROWS_AVX2: usize = 6;
 pub(super) const ROWS_BASELINE: usize = 2;
@@ -33,21 +55,21 @@ pub(super) fn rows() -> usize {
     }
 }
 
-/// How the left-hand factor lies in memory.
+/// Memory layout of the left-hand factor.
 #[derive(Clone, Copy)]
 pub(super) enum Lhs {
-    /// Distance of rows, and of summed elements.
+    /// Rows `row` elements apart, and summed elements `step` apart.
     Strided { row: usize, step: usize },
-    /// Tiles of as many rows as the kernel's, each `[K, R]`.
+    /// Tiles `[K, R]`, with as many rows R as the kernel's.
     Tiles,
 }
 
-/// How the right-hand factor lies in memory.
+/// Memory layout of the right-hand factor.
 #[derive(Clone, Copy)]
 pub(super) enum Rhs {
-    /// As in [`super::Panels`].
+    /// Panels `[K, WIDTH]` of columns.
     Panels,
-    /// Rows so far apart, readable up to whole registers.
+    /// Rows `stride` elements apart, readable up to whole registers.
     Rows { stride: usize },
 }
 
@@ -60,14 +82,13 @@ pub(super) struct Product {
     pub lhs_layout: Lhs,
     pub rhs: *const f32,
     pub rhs_layout: Rhs,
-    /// M, N, K.
-    pub sizes: (usize, usize, usize),
+    pub sizes: Sizes,
     pub mode: Out,
-    /// Whether the factors' elements are pairs of bf16 to be multiplied and added up.
+    /// Whether the factors' elements are pairs of bf16.
     pub pairs: bool,
 }
 
-/// Part of a product: `depth` summed elements from `first` on, some columns.
+/// Part of a product: `depth` summed elements from `first` on, `columns` columns from `column` on.
 #[derive(Clone, Copy)]
 struct Tile {
     first: usize,
@@ -77,9 +98,35 @@ struct Tile {
     mode: Out,
 }
 
+/// Where a tile reads its rows of the left-hand factor.
+#[derive(Clone, Copy)]
+struct TileRows {
+    first: *const f32,
+    /// Elements from one row to the next.
+    stride: usize,
+    /// Elements from one summed element to the next.
+    step: usize,
+}
+
+/// Where a tile reads its columns of the right-hand factor.
+#[derive(Clone, Copy)]
+struct TileColumns {
+    first: *const f32,
+    /// Elements from one summed element to the next.
+    step: usize,
+}
+
+/// Cache lines to prefetch while a tile is computed.
+#[derive(Clone, Copy)]
+struct Ahead {
+    next: *const f32,
+    /// Lines for each `CHUNK` of summed elements.
+    lines: usize,
+}
+
 /// A vector register.
 trait Register: Copy {
-    /// Elements.
+    /// Number of elements.
     const LANES: usize;
     unsafe fn splat(x: f32) -> Self;
     unsafe fn load(from: *const f32) -> Self;
@@ -87,17 +134,17 @@ trait Register: Copy {
     /// `a · b + self`.
     unsafe fn add_product(self, a: Self, b: Self) -> Self;
     unsafe fn plus(self, x: Self) -> Self;
-    /// Asks for a cache line that will be needed.
+    /// Prefetches a cache line that is needed soon.
     unsafe fn prefetch(_: *const f32) {}
-    /// The same for one that will be needed later.
+    /// Prefetches a cache line that is needed later.
     unsafe fn prefetch_far(_: *const f32) {}
 }
 
 impl Product {
-    /// Multiplies.
+    /// Computes the product.
     ///
     /// # Safety
-    /// The pointers must reach all elements that sizes and layouts name; `out` overlaps nothing.
+    /// The pointers must be valid for all elements that sizes and layouts name; `out` overlaps no factor.
     pub(super) unsafe fn run(self) {
         match InstructionSet::detect() {
             // SAFETY: the level was detected on this CPU; the rest is the caller's to see to.
@@ -114,13 +161,13 @@ impl Product {
         }
     }
 
-    /// All blocks, in tiles of `R` rows by two registers, or one where no more columns are left.
+    /// Computes all blocks, in tiles of `R` rows by two registers, or one where no more columns are left.
     ///
     /// # Safety
     /// As for [`Self::run`]; the CPU must have what `X` needs.
     #[inline(always)]
     unsafe fn blocks<X: Register, const R: usize>(self) {
-        let (m, n, k) = self.sizes;
+        let Sizes { m, n, k } = self.sizes;
         if k == 0 && self.mode == Out::Set {
             for row in 0..m {
                 // SAFETY: `out` reaches `[M, N]` elements.
@@ -155,7 +202,7 @@ impl Product {
         }
     }
 
-    /// The rows from `top` to `bottom` of some columns.
+    /// Computes the rows from `top` to `bottom` of some columns.
     #[inline(always)]
     unsafe fn column<X: Register, const R: usize, const V: usize>(
         self,
@@ -163,7 +210,7 @@ impl Product {
         top: usize,
         bottom: usize,
     ) {
-        let (m, _, k) = self.sizes;
+        let Sizes { m, k, .. } = self.sizes;
         let Tile {
             first,
             depth,
@@ -172,47 +219,60 @@ impl Product {
         } = tile;
         // SAFETY: as the caller says.
         unsafe {
-            let (rhs, rhs_step) = match self.rhs_layout {
+            let rhs = match self.rhs_layout {
                 Rhs::Panels => {
                     let (panel, within) = (column / WIDTH, column % WIDTH);
-                    (self.rhs.add((panel * k + first) * WIDTH + within), WIDTH)
+                    TileColumns {
+                        first: self.rhs.add((panel * k + first) * WIDTH + within),
+                        step: WIDTH,
+                    }
                 }
-                Rhs::Rows { stride } => (self.rhs.add(first * stride + column), stride),
+                Rhs::Rows { stride } => TileColumns {
+                    first: self.rhs.add(first * stride + column),
+                    step: stride,
+                },
             };
-            // The next panel is asked for while this one is multiplied.
+            // The next panel is prefetched while this one is multiplied.
             let chunks = depth.div_ceil(CHUNK);
             let lines = match self.rhs_layout {
                 Rhs::Panels => (depth * WIDTH / LINE).div_ceil((bottom - top).div_ceil(R) * chunks),
                 Rhs::Rows { .. } => 0,
             };
-            let mut ahead = rhs.wrapping_add(k * WIDTH);
+            let mut next = rhs.first.wrapping_add(k * WIDTH);
             let lhs = |row: usize| match self.lhs_layout {
-                Lhs::Strided { row: stride, step } => {
-                    (self.lhs.add(row * stride + first * step), stride, step)
-                }
+                Lhs::Strided { row: stride, step } => TileRows {
+                    first: self.lhs.add(row * stride + first * step),
+                    stride,
+                    step,
+                },
                 Lhs::Tiles => {
                     let begin = row / R * R;
                     let width = R.min(m - begin);
-                    (self.lhs.add(begin * k + first * width + row % R), 1, width)
+                    TileRows {
+                        first: self.lhs.add(begin * k + first * width + row % R),
+                        stride: 1,
+                        step: width,
+                    }
                 }
             };
             let mut row = top;
-            // One register wide there is room for a row more: a lone one would take as long as many.
+            // A tile one register wide has room for one row more, which alone would take as long as many.
             let room = V == 1 && R == ROWS_AVX512 && matches!(self.lhs_layout, Lhs::Strided { .. });
             while row + R <= bottom && !(room && bottom - row == R + 1) {
-                self.tile::<X, R, V>(lhs(row), (rhs, rhs_step), row, tile, (ahead, lines));
-                ahead = ahead.wrapping_add(chunks * lines * LINE);
+                self.tile::<X, R, V>(lhs(row), rhs, row, tile, Ahead { next, lines });
+                next = next.wrapping_add(chunks * lines * LINE);
                 row += R;
             }
+            let nothing = Ahead { next, lines: 0 };
             if room && bottom - row == R + 1 {
-                self.tile::<X, 15, V>(lhs(row), (rhs, rhs_step), row, tile, (ahead, 0));
+                self.tile::<X, 15, V>(lhs(row), rhs, row, tile, nothing);
                 row = bottom;
             }
             // The rows that are left, in smaller tiles.
             macro_rules! rest {
                 ($($r:literal)*) => {$(
                     if R > $r && bottom - row >= $r {
-                        self.tile::<X, $r, V>(lhs(row), (rhs, rhs_step), row, tile, (ahead, 0));
+                        self.tile::<X, $r, V>(lhs(row), rhs, row, tile, nothing);
                         row += $r;
                     }
                 )*};
@@ -221,17 +281,23 @@ impl Product {
         }
     }
 
-    /// One tile: `R` rows from `row` on, `V` registers wide.
+    /// Computes one tile: `R` rows from `row` on, `V` registers wide.
+    #[allow(
+        clippy::too_many_lines,
+        reason = "the accumulators stay in registers from the first product to the store"
+    )]
     #[inline(always)]
     unsafe fn tile<X: Register, const R: usize, const V: usize>(
         self,
-        (lhs, row_stride, step): (*const f32, usize, usize),
-        (mut rhs, rhs_step): (*const f32, usize),
+        lhs: TileRows,
+        rhs: TileColumns,
         row: usize,
         tile: Tile,
-        (mut ahead, lines): (*const f32, usize),
+        ahead: Ahead,
     ) {
         let n = self.out_stride;
+        let row_stride = lhs.stride;
+        let (mut b_at, mut ahead_at) = (rhs.first, ahead.next);
         let Tile {
             depth,
             column,
@@ -243,17 +309,17 @@ impl Product {
         unsafe {
             let out = self.out.wrapping_add(row * n + column);
             let mut acc = [[X::splat(0.0); V]; 15];
-            // Every third row has a pointer of its own; the others are reached by an index register.
-            let mut p0 = lhs;
-            let mut p1 = lhs.wrapping_add(3 * row_stride);
-            let mut p2 = lhs.wrapping_add(6 * row_stride);
-            let mut p3 = lhs.wrapping_add(9 * row_stride);
-            let mut p4 = lhs.wrapping_add(12 * row_stride);
+            // Every third row has a pointer of its own; the rows between are addressed with an index register.
+            let mut p0 = lhs.first;
+            let mut p1 = lhs.first.wrapping_add(3 * row_stride);
+            let mut p2 = lhs.first.wrapping_add(6 * row_stride);
+            let mut p3 = lhs.first.wrapping_add(9 * row_stride);
+            let mut p4 = lhs.first.wrapping_add(12 * row_stride);
             let mut left = depth;
             let mut ahead_row = 0;
             while left > 0 {
-                // The next tile's destination is asked for line by line on the way: all at once
-                // would keep the factors waiting.
+                // The next tile's destination is prefetched line by line: all lines at once would delay
+                // the loads of the factors.
                 if ahead_row < R {
                     for v in 0..V {
                         let at = (R + ahead_row) * n + v * X::LANES;
@@ -261,16 +327,16 @@ impl Product {
                     }
                     ahead_row += 1;
                 }
-                for _ in 0..lines {
-                    X::prefetch_far(ahead);
-                    ahead = ahead.wrapping_add(LINE);
+                for _ in 0..ahead.lines {
+                    X::prefetch_far(ahead_at);
+                    ahead_at = ahead_at.wrapping_add(LINE);
                 }
                 for _ in 0..left.min(CHUNK) {
                     let mut b = [X::splat(0.0); V];
                     for v in 0..V {
-                        b[v] = X::load(rhs.wrapping_add(v * X::LANES));
+                        b[v] = X::load(b_at.wrapping_add(v * X::LANES));
                     }
-                    // Written out: a loop over the rows would add up their addresses one by one.
+                    // Unrolled by hand: a loop over the rows would compute their addresses one by one.
                     macro_rules! rows {
                         ($($i:literal: $base:ident $j:literal)*) => {$(
                             if $i < R {
@@ -283,12 +349,12 @@ impl Product {
                     }
                     rows!(0: p0 0  1: p0 1  2: p0 2  3: p1 0  4: p1 1  5: p1 2  6: p2 0  7: p2 1
                         8: p2 2  9: p3 0  10: p3 1  11: p3 2  12: p4 0  13: p4 1  14: p4 2);
-                    p0 = p0.wrapping_add(step);
-                    p1 = p1.wrapping_add(step);
-                    p2 = p2.wrapping_add(step);
-                    p3 = p3.wrapping_add(step);
-                    p4 = p4.wrapping_add(step);
-                    rhs = rhs.wrapping_add(rhs_step);
+                    p0 = p0.wrapping_add(lhs.step);
+                    p1 = p1.wrapping_add(lhs.step);
+                    p2 = p2.wrapping_add(lhs.step);
+                    p3 = p3.wrapping_add(lhs.step);
+                    p4 = p4.wrapping_add(lhs.step);
+                    b_at = b_at.wrapping_add(rhs.step);
                 }
                 left -= left.min(CHUNK);
             }
@@ -321,7 +387,7 @@ impl Product {
     }
 }
 
-/// Four elements without any instruction set's help.
+/// Four elements, for CPUs of any instruction set.
 #[derive(Clone, Copy)]
 struct Plain([f32; 4]);
 
@@ -356,14 +422,14 @@ mod x86 {
     use super::{Product, Register};
     use std::arch::x86_64::*;
 
-    /// 28 of 32 registers hold the tile.
+    /// Products with AVX-512: 28 of 32 registers hold the tile.
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
     pub(super) unsafe fn avx512(product: Product) {
         // SAFETY: as the caller says.
         unsafe { product.blocks::<__m512, { super::ROWS_AVX512 }>() }
     }
 
-    /// The same for pairs of bf16: two products an element.
+    /// The same for pairs of bf16, with two products for each element.
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma")]
     pub(super) unsafe fn avx512_bf16(product: Product) {
         // SAFETY: as the caller says.
@@ -378,7 +444,7 @@ mod x86 {
         const LANES: usize = 16;
         #[inline(always)]
         unsafe fn splat(x: f32) -> Self {
-            // An integer: as a number, a pair could be a NaN that is made quiet on the way.
+            // As an integer: as a float, a pair could be a signalling NaN, which a copy may quieten.
             // SAFETY: only called where the CPU has the instruction set.
             Self(unsafe { _mm512_castsi512_ps(_mm512_set1_epi32(x.to_bits() as i32)) })
         }
@@ -417,7 +483,7 @@ mod x86 {
         }
     }
 
-    /// 12 of 16 registers hold the tile.
+    /// Products with AVX2: 12 of 16 registers hold the tile.
     #[target_feature(enable = "avx2,fma")]
     pub(super) unsafe fn avx2(product: Product) {
         // SAFETY: as the caller says.

@@ -1,9 +1,9 @@
-//! Matrix products on one CPU thread, their right-hand factors packed ahead.
+//! Matrix products on one CPU thread, with right-hand factors that are packed in advance.
 //!
-//! The weights of a step are packed once and multiplied by every micro-batch on every thread, which
-//! a general library cannot know: it packs them again for each product. A left-hand factor is read
-//! where it lies. The result is made in tiles that stay in registers over a block of the summed
-//! dimension; a panel's block stays in the first-level cache while all rows pass by it.
+//! The weights of a step are packed once and multiplied by every micro-batch on every thread; a general
+//! library would pack them again for each product. Left-hand factors are read where they are. The result
+//! is computed in tiles that stay in registers over a block of the summed dimension; a panel's block stays
+//! in the first-level cache while all rows are multiplied by it.
 
 mod bf16;
 mod kernel;
@@ -13,14 +13,14 @@ mod tests;
 use std::cell::RefCell;
 
 use bf16::Format;
-use kernel::{Lhs, Product, Rhs};
+use kernel::{Lhs, Product, Rhs, WIDTH};
 
 use super::Precision;
 use super::simd::{InstructionSet, multiversion};
 
-/// Columns of a panel.
-const WIDTH: usize = 32;
-/// What decides the bits of a CPU's products: its instruction set, and how it does those in bf16.
+pub use kernel::{Out, Sizes};
+
+/// Name of what decides the bits of this CPU's products: its instruction set, and its kind of bf16 products.
 pub fn instruction_set(precision: Precision) -> String {
     let level = InstructionSet::detect().name();
     match Format::of(precision) {
@@ -29,16 +29,7 @@ pub fn instruction_set(precision: Precision) -> String {
     }
 }
 
-/// What happens to the destination's old contents.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Out {
-    /// Overwritten.
-    Set,
-    /// Added to.
-    Add,
-}
-
-/// A right-hand factor `[K, N]` in panels of 32 columns, each `[K, 32]`; the last is padded with zeros.
+/// A right-hand factor `[K, N]`, packed in panels of 32 columns, each `[K, 32]`; the last is padded with zeros.
 #[derive(Clone, Debug)]
 pub struct Panels {
     data: Vec<f32>,
@@ -48,7 +39,7 @@ pub struct Panels {
 }
 
 impl Panels {
-    /// Empty panels; the product with them computes in this precision.
+    /// Panels without contents; products with them compute in this precision.
     pub fn new(precision: Precision) -> Self {
         Self {
             data: Vec::new(),
@@ -73,7 +64,7 @@ impl Panels {
         for (p, panel) in self.data.chunks_exact_mut((k * WIDTH).max(1)).enumerate() {
             let width = WIDTH.min(n - p * WIDTH);
             let rows = &w[p * WIDTH * k..][..width * k];
-            // Square blocks: each cache line is met while it is near.
+            // In square blocks, so that each cache line is still cached when it is needed again.
             for first in (0..k).step_by(16) {
                 let depth = 16.min(k - first);
                 let block = &mut panel[first * WIDTH..][..depth * WIDTH];
@@ -90,12 +81,12 @@ impl Panels {
         self.format.convert(&mut self.data, k, WIDTH);
     }
 
-    /// Numbers that a factor `[K, N]` takes.
+    /// Number of floats that a packed factor `[K, N]` takes.
     pub fn len(k: usize, n: usize) -> usize {
         k * n.next_multiple_of(WIDTH)
     }
 
-    /// `[N, K]`.
+    /// Shape `[N, K]` of the transpose.
     pub(super) fn shape_transposed(&self) -> [usize; 2] {
         [self.n, self.k]
     }
@@ -111,6 +102,7 @@ impl Panels {
 }
 
 multiversion! {
+    /// Packs `rhs [K, N]` into panels.
     fn pack_rhs(panels: &mut [f32], rhs: &[f32], k: usize, n: usize) {
         for (p, panel) in panels.chunks_exact_mut((k * WIDTH).max(1)).enumerate() {
             let width = WIDTH.min(n - p * WIDTH);
@@ -128,7 +120,7 @@ multiversion! {
     }
 }
 
-/// `out [M, N] (+)= lhs [M, K] · rhs [K, N]`.
+/// `out [M, N] (+)= lhs [M, K] · rhs [K, N]`, set or added as `mode` says.
 pub fn product(out: &mut [f32], lhs: &[f32], rhs: &Panels, mode: Out) {
     let (n, k) = (rhs.n, rhs.k);
     let m = out.len() / n.max(1);
@@ -146,7 +138,7 @@ pub fn product(out: &mut [f32], lhs: &[f32], rhs: &Panels, mode: Out) {
             },
             rhs: rhs.data.as_ptr(),
             rhs_layout: Rhs::Panels,
-            sizes: (m, n, depth),
+            sizes: Sizes { m, n, k: depth },
             mode,
             pairs: rhs.format == Format::Pairs,
         };
@@ -155,34 +147,38 @@ pub fn product(out: &mut [f32], lhs: &[f32], rhs: &Panels, mode: Out) {
     });
 }
 
-/// A matrix whose elements `(i, j)` lie `i · strides.0 + j · strides.1` behind the first.
+/// A matrix in memory that need not be contiguous.
 #[derive(Clone, Copy)]
 pub struct Strided<'a> {
-    /// From the first element on.
+    /// The memory from the first element on.
     pub data: &'a [f32],
-    /// Distance of rows and of columns.
-    pub strides: (usize, usize),
+    /// Elements from one row to the next.
+    pub row_stride: usize,
+    /// Elements from one column to the next.
+    pub column_stride: usize,
 }
 
-/// `out [M, N] (+)= lhs [M, K] · rhs [K, N]` for small factors where they lie; `out_stride`: distance of rows.
+/// `out [M, N] (+)= lhs [M, K] · rhs [K, N]` for small factors that are not packed, set or added as `mode` says.
 ///
-/// N must be a multiple of 16; columns of `out` and `rhs` lie next to each other.
+/// Rows of `out` are `out_stride` elements apart. N must be a multiple of 16, and the columns of `out` and
+/// `rhs` must be contiguous.
 pub fn product_strided(
     out: &mut [f32],
     out_stride: usize,
     lhs: Strided,
     rhs: Strided,
-    (m, n, k): (usize, usize, usize),
+    sizes: Sizes,
     mode: Out,
 ) {
+    let Sizes { m, n, k } = sizes;
     if m == 0 || n == 0 || k == 0 {
         return;
     }
-    let (row, step) = lhs.strides;
-    assert!(n.is_multiple_of(16) && rhs.strides.1 == 1);
+    let (row, step) = (lhs.row_stride, lhs.column_stride);
+    assert!(n.is_multiple_of(16) && rhs.column_stride == 1);
     assert!(out.len() >= (m - 1) * out_stride + n);
     assert!(lhs.data.len() > (m - 1) * row + (k - 1) * step);
-    assert!(rhs.data.len() >= (k - 1) * rhs.strides.0 + n);
+    assert!(rhs.data.len() >= (k - 1) * rhs.row_stride + n);
     let product = Product {
         out: out.as_mut_ptr(),
         out_stride,
@@ -190,9 +186,9 @@ pub fn product_strided(
         lhs_layout: Lhs::Strided { row, step },
         rhs: rhs.data.as_ptr(),
         rhs_layout: Rhs::Rows {
-            stride: rhs.strides.0,
+            stride: rhs.row_stride,
         },
-        sizes: (m, n, k),
+        sizes,
         mode,
         pairs: false,
     };
@@ -201,7 +197,7 @@ pub fn product_strided(
 }
 
 thread_local! {
-    /// Each thread's room for factors that are packed for one product.
+    /// Each thread's buffers for factors that are packed for one product.
     static SCRATCH: RefCell<Scratch> = RefCell::new(Scratch {
         rhs: Panels::new(Precision::F32),
         lhs: Vec::new(),
@@ -210,28 +206,29 @@ thread_local! {
 
 struct Scratch {
     rhs: Panels,
-    /// Rows in another format, or `lhsᵀ` in tiles of rows, each `[K, R]`: read where it lies, its long
-    /// stride would defeat the caches.
+    /// Rows in another format; or `lhsᵀ` in tiles of rows, each `[K, R]`, since its long stride would defeat
+    /// the caches.
     lhs: Vec<f32>,
 }
 
-/// `out [M, N] (+)= lhsᵀ · rhs` for `lhs [K, M]`, `rhs [K, N]`: a linear layer's gradient to its weights.
+/// `out [M, N] (+)= lhsᵀ · rhs` for `lhs [K, M]` and `rhs [K, N]`, as in the gradient of a linear layer's weights.
 pub fn product_transposed(
     out: &mut [f32],
     lhs: &[f32],
     rhs: &[f32],
-    (k, m, n): (usize, usize, usize),
+    sizes: Sizes,
     mode: Out,
     precision: Precision,
 ) {
-    product_transposed_as(out, lhs, rhs, (k, m, n), mode, Format::of(precision));
+    product_transposed_as(out, lhs, rhs, sizes, mode, Format::of(precision));
 }
 
+/// [`product_transposed`] in one of the formats of a precision.
 fn product_transposed_as(
     out: &mut [f32],
     lhs: &[f32],
     rhs: &[f32],
-    (k, m, n): (usize, usize, usize),
+    Sizes { m, n, k }: Sizes,
     mode: Out,
     format: Format,
 ) {
@@ -262,7 +259,11 @@ fn product_transposed_as(
                 lhs_layout: Lhs::Tiles,
                 rhs: panels.data.as_ptr(),
                 rhs_layout: Rhs::Panels,
-                sizes: (m, n, format.depth(k)),
+                sizes: Sizes {
+                    m,
+                    n,
+                    k: format.depth(k),
+                },
                 mode,
                 pairs: format == Format::Pairs,
             };
@@ -272,7 +273,7 @@ fn product_transposed_as(
     );
 }
 
-/// Numbers that a thread keeps for a product of `lhs [K, M]ᵀ` and `rhs [K, N]`.
+/// Number of floats in a thread's buffers after [`product_transposed`] of `lhs [K, M]` and `rhs [K, N]`.
 pub fn scratch_len(k: usize, m: usize, n: usize) -> usize {
     Panels::len(k, n) + m * k
 }
@@ -288,11 +289,12 @@ multiversion! {
     }
 }
 
+/// The same for tiles of `R` columns.
 #[inline(always)]
 fn pack_tiles<const R: usize>(tiles: &mut [f32], lhs: &[f32], m: usize, k: usize) {
     let whole = m / R * R;
     let (tiles, last) = tiles.split_at_mut(whole * k);
-    // A few rows at a time: they are still near when the next tile reads them.
+    // A few rows at a time, which are still cached when the next tile reads them.
     for (first, rows) in lhs.chunks(16 * m).enumerate() {
         for (i, tile) in tiles.chunks_exact_mut(k * R).enumerate() {
             let tile = &mut tile.as_chunks_mut::<R>().0[16 * first..];

@@ -29,9 +29,9 @@ fn numbers(n: usize, seed: usize) -> Vec<f32> {
 
 /// `Σ_k lhs(i, k) · rhs(k, j)` beside the products' result.
 fn check(
-    what: &str,
+    case: &str,
     out: &[f32],
-    (m, n, k): (usize, usize, usize),
+    Sizes { m, n, k }: Sizes,
     lhs: impl Fn(usize, usize) -> f64,
     rhs: impl Fn(usize, usize) -> f64,
     added: f64,
@@ -48,7 +48,7 @@ fn check(
             let error = (f64::from(out[i * n + j]) - exact - added).abs();
             assert!(
                 error < partial * 2f64.powi(-23),
-                "{what}, {m}x{n}x{k}, ({i}, {j}): off by {error:e}"
+                "{case}, {m}x{n}x{k}, ({i}, {j}): off by {error:e}"
             );
         }
     }
@@ -78,11 +78,11 @@ fn products_are_the_textbook_ones_at_odd_sizes_in_every_format() {
             panels.pack_transposed(&w, n, k);
             let mut y = vec![1.0; m * n];
             product(&mut y, &x, &panels, Out::Add);
-            let what = format!("{format:?}, x wᵀ");
+            let case = format!("{format:?}, x wᵀ");
             check(
-                &what,
+                &case,
                 &y,
-                (m, n, k),
+                Sizes { m, n, k },
                 |i, l| value(x[i * k + l]),
                 |l, j| value(w[j * k + l]),
                 1.0,
@@ -91,23 +91,24 @@ fn products_are_the_textbook_ones_at_odd_sizes_in_every_format() {
             panels.pack(&w, n, k);
             let mut dx = vec![f32::NAN; m * k];
             product(&mut dx, &dy, &panels, Out::Set);
-            let what = format!("{format:?}, dy w");
+            let case = format!("{format:?}, dy w");
             check(
-                &what,
+                &case,
                 &dx,
-                (m, k, n),
+                Sizes { m, n: k, k: n },
                 |i, l| value(dy[i * n + l]),
                 |l, j| value(w[l * k + j]),
                 0.0,
             );
 
             let mut dw = vec![2.0; n * k];
-            product_transposed_as(&mut dw, &dy, &x, (m, n, k), Out::Add, format);
-            let what = format!("{format:?}, dyᵀ x");
+            let dw_sizes = Sizes { m: n, n: k, k: m };
+            product_transposed_as(&mut dw, &dy, &x, dw_sizes, Out::Add, format);
+            let case = format!("{format:?}, dyᵀ x");
             check(
-                &what,
+                &case,
                 &dw,
-                (n, k, m),
+                dw_sizes,
                 |i, l| value(dy[l * n + i]),
                 |l, j| value(x[l * k + j]),
                 2.0,

@@ -90,14 +90,14 @@ fn attention_follows_its_formula() {
         let differences = Differences::new(&qkv, |qkv| dot(&attended(qkv, shape).0, &upstream));
         let terms = shape.seq_len + shape.head_dim;
         each_level(|level| {
-            let what = format!("attention B, T, N, K, H = {sizes:?}, {level:?}");
+            let case = format!("attention B, T, N, K, H = {sizes:?}, {level:?}");
             let (mut out, mut lse) = (vec![f32::NAN; m * d], vec![f32::NAN; m * shape.n_heads]);
             attention::forward(&qkv, &mut out, &mut lse, shape, &mut scratch);
-            check_values(&what, &out, &values, terms);
-            check_values(&format!("{what}, log-sum-exp"), &lse, &lse_values, terms);
+            check_values(&case, &out, &values, terms);
+            check_values(&format!("{case}, log-sum-exp"), &lse, &lse_values, terms);
             let mut dqkv = vec![f32::NAN; qkv.len()];
             attention::backward(&mut dqkv, &d_out, &qkv, &out, &lse, shape, &mut scratch);
-            differences.check(&what, &dqkv, terms);
+            differences.check(&case, &dqkv, terms);
         });
     }
 }
@@ -158,8 +158,8 @@ fn one_position_at_a_time_gives_the_same() {
                 attention::decode(&new, cache.0, cache.1, &mut out, shape, capacity, &mut p);
                 let rows = values.chunks(seq_len * d);
                 let expected: Vec<f64> = rows.flat_map(|row| row[t * d..][..d].to_vec()).collect();
-                let what = format!("decoding B, T, N, K, H = {sizes:?}, position {t}, {level:?}");
-                check_values(&what, &out, &expected, seq_len + h);
+                let case = format!("decoding B, T, N, K, H = {sizes:?}, position {t}, {level:?}");
+                check_values(&case, &out, &expected, seq_len + h);
             }
         });
     }

@@ -33,13 +33,13 @@ fn rms_norm_follows_its_formula() {
         let (values, upstream) = (formula(&exact(&x)), exact(&dy));
         let differences = Differences::new(&x, |x| dot(&formula(x), &upstream));
         each_level(|level| {
-            let what = format!("RMSNorm {m}×{d} of size {size}, {level:?}");
+            let case = format!("RMSNorm {m}×{d} of size {size}, {level:?}");
             let (mut y, mut inv_rms) = (vec![f32::NAN; m * d], vec![f32::NAN; m]);
             norm::forward(&x, &mut y, &mut inv_rms, d, eps as f32);
-            check_values(&what, &y, &values, d);
+            check_values(&case, &y, &values, d);
             let mut dx = vec![0.0; m * d];
             norm::backward_add(&mut dx, &dy, &y, &inv_rms, d);
-            differences.check(&what, &dx, d);
+            differences.check(&case, &dx, d);
             // The residual stream's own gradient is kept.
             let mut sum = before.clone();
             norm::backward_add(&mut sum, &dy, &y, &inv_rms, d);
@@ -48,7 +48,7 @@ fn rms_norm_follows_its_formula() {
                 .zip(&dx)
                 .map(|(a, b)| f64::from(a + b))
                 .collect();
-            check_values(&what, &sum, &expected, 1);
+            check_values(&case, &sum, &expected, 1);
         });
     }
 }
@@ -74,22 +74,22 @@ fn gains_follow_their_formula() {
             gains: Some(&gains),
         };
         each_level(|level| {
-            let what = format!("gains {m}×{d}, {level:?}");
+            let case = format!("gains {m}×{d}, {level:?}");
             let mut scaled = vec![f32::NAN; m * d + 3];
             check_values(
-                &what,
+                &case,
                 norm.output(&y, &mut scaled),
                 &formula(&y64, &gains64),
                 1,
             );
             let (mut dy, mut d_gains) = (d_out.clone(), vec![0.0; d]);
             norm.backward(&mut dy, &y, Some(&mut d_gains));
-            by_y.check(&what, &dy, 1);
-            by_gains.check(&what, &d_gains, m);
+            by_y.check(&case, &dy, 1);
+            by_gains.check(&case, &d_gains, m);
             let first = d_gains.clone();
             norm.backward(&mut d_out.clone(), &y, Some(&mut d_gains));
             let twice: Vec<f64> = first.iter().map(|g| 2.0 * f64::from(*g)).collect();
-            check_values(&format!("{what}, added up"), &d_gains, &twice, m);
+            check_values(&format!("{case}, added up"), &d_gains, &twice, m);
         });
     }
 }
@@ -155,14 +155,14 @@ fn rotary_positions_with_and_without_qk_norm_follow_their_formula() {
             },
         );
         each_level(|level| {
-            let what = format!("RoPE {rows}×{t}, {heads:?} of {h}, {level:?}");
+            let case = format!("RoPE {rows}×{t}, {heads:?} of {h}, {level:?}");
             let mut y = x.clone();
             rope::rotate(&mut y, &table, heads, Positions::Sequence(t), false);
-            check_values(&what, &y, &plain, 2);
+            check_values(&case, &y, &plain, 2);
             let mut dx = dy.clone();
             rope::rotate(&mut dx, &table, heads, Positions::Sequence(t), true);
-            plain_differences.check(&what, &dx, 2);
-            let what = format!("{what}, after QK-norm");
+            plain_differences.check(&case, &dx, 2);
+            let case = format!("{case}, after QK-norm");
             let mut inv_rms = vec![f32::NAN; rows * t * heads.turned];
             let mut y = x.clone();
             rope::forward(
@@ -173,13 +173,13 @@ fn rotary_positions_with_and_without_qk_norm_follow_their_formula() {
                 1e-5,
                 Positions::Sequence(t),
             );
-            check_values(&what, &y, &values, h);
+            check_values(&case, &y, &values, h);
             let mut dx = dy.clone();
             rope::backward(&mut dx, &y, &inv_rms, &table, heads, t);
-            differences.check(&what, &dx, h);
+            differences.check(&case, &dx, h);
             let mut y = x.clone();
             rope::forward(&mut y, &mut inv_rms, &table, heads, 1e-5, Positions::All(t));
-            check_values(&format!("{what}, at one position"), &y, &alone, h);
+            check_values(&format!("{case}, at one position"), &y, &alone, h);
         });
     }
 }
@@ -198,18 +198,18 @@ fn gelu_follows_its_formula() {
         let values: Vec<f64> = x.iter().map(|&x| gelu_of(f64::from(x))).collect();
         let dy = normals("dy", x.len());
         each_level(|level| {
-            let what = format!("GELU of {} numbers, {level:?}", x.len());
+            let case = format!("GELU of {} numbers, {level:?}", x.len());
             let (mut y, mut slope, mut inferred) = (x.clone(), vec![f32::NAN; x.len()], x.clone());
             gelu::forward(&mut y, &mut slope);
             gelu::inference(&mut inferred);
-            assert_eq!(y, inferred, "{what}: with and without the derivative");
+            assert_eq!(y, inferred, "{case}: with and without the derivative");
             let mut dx = dy.clone();
             gelu::backward(&mut dx, &slope);
             for i in 0..x.len() {
                 // One number at a time: the far ones would drown the rest.
-                let what = format!("{what}, at {}", x[i]);
+                let case = format!("{case}, at {}", x[i]);
                 let error = (f64::from(y[i]) - values[i]).abs();
-                assert!(error <= 1e-6 * values[i].abs().max(0.1), "{what}: {}", y[i]);
+                assert!(error <= 1e-6 * values[i].abs().max(0.1), "{case}: {}", y[i]);
                 let x = f64::from(x[i]);
                 let step = 1e-4;
                 let difference = (gelu_of(x + step) - gelu_of(x - step)) / (2.0 * step);
@@ -217,7 +217,7 @@ fn gelu_follows_its_formula() {
                 let tolerance = 2e-6 * f64::from(dy[i].abs());
                 assert!(
                     error <= tolerance,
-                    "{what}: gradient {} against {difference}",
+                    "{case}: gradient {} against {difference}",
                     dx[i]
                 );
             }
@@ -241,15 +241,15 @@ fn swiglu_follows_its_formula() {
         let (values, upstream) = (formula(&exact(&x), f), exact(&dy));
         let differences = Differences::new(&x, |x| dot(&formula(x, f), &upstream));
         each_level(|level| {
-            let what = format!("SwiGLU {m}×{f} of size {size}, {level:?}");
+            let case = format!("SwiGLU {m}×{f} of size {size}, {level:?}");
             let (mut slopes, mut y) = (x.clone(), vec![f32::NAN; m * f]);
             swiglu::forward(&mut slopes, &mut y, f);
-            check_values(&what, &y, &values, 1);
+            check_values(&case, &y, &values, 1);
             let mut inferred = vec![f32::NAN; m * f];
             swiglu::inference(&x, &mut inferred, f);
-            assert_eq!(y, inferred, "{what}: with and without the derivatives");
+            assert_eq!(y, inferred, "{case}: with and without the derivatives");
             swiglu::backward(&mut slopes, &dy, f);
-            differences.check(&what, &slopes, 1);
+            differences.check(&case, &slopes, 1);
         });
     }
     // Far from zero a gate is open or shut.

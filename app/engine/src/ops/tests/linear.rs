@@ -6,15 +6,21 @@ use crate::ops::matmul::Out;
 
 use super::{UNIT, each_level, exact, normals};
 
-/// `Σ_l a(i, l) b(j, l)` for all `i, j`, and the most that f32 may err, however it orders the sum:
-/// `(K + 2) · UNIT · Σ |a b|` (Higham, Accuracy and Stability, 3.1), two more for what it is added to.
+/// An exact value, and the largest error of its f32 computation.
+struct Bounded {
+    value: f64,
+    bound: f64,
+}
+
+/// `Σ_l a(i, l) b(j, l)` for all `i, j`. In any order of the sum, f32 errs by at most
+/// `(K + 2) · UNIT · Σ |a b|` (Higham, Accuracy and Stability, 3.1), plus 2 for what the sum is added to.
 fn products(
     [m, n, k]: [usize; 3],
     a: impl Fn(usize, usize) -> f64,
     b: impl Fn(usize, usize) -> f64,
     before: Option<&[f32]>,
-) -> Vec<(f64, f64)> {
-    let mut all = Vec::with_capacity(m * n);
+) -> Vec<Bounded> {
+    let mut products = Vec::with_capacity(m * n);
     for (i, j) in (0..m).flat_map(|i| (0..n).map(move |j| (i, j))) {
         let (mut sum, mut size) = (0.0, 0.0);
         for l in 0..k {
@@ -24,18 +30,21 @@ fn products(
         }
         let before = before.map_or(0.0, |x| f64::from(x[i * n + j]));
         let bound = (k + 4) as f64 * UNIT * (size + before.abs());
-        all.push((sum + before, bound));
+        products.push(Bounded {
+            value: sum + before,
+            bound,
+        });
     }
-    all
+    products
 }
 
 #[track_caller]
-fn check(what: &str, found: &[f32], columns: usize, expected: &[(f64, f64)]) {
-    assert_eq!(found.len(), expected.len(), "{what}");
-    for (i, (&found, &(expected, bound))) in found.iter().zip(expected).enumerate() {
+fn check(case: &str, values: &[f32], columns: usize, expected: &[Bounded]) {
+    assert_eq!(values.len(), expected.len(), "{case}");
+    for (i, (&found, &Bounded { value, bound })) in values.iter().zip(expected).enumerate() {
         assert!(
-            (f64::from(found) - expected).abs() <= bound,
-            "{what}: entry ({}, {}) is {found}, the formula says {expected} (± {bound:.1e})",
+            (f64::from(found) - value).abs() <= bound,
+            "{case}: entry ({}, {}) is {found}, the formula says {value} (± {bound:.1e})",
             i / columns,
             i % columns
         );
@@ -93,22 +102,22 @@ fn linear_layers_follow_their_formula() {
             Some(&dw0),
         );
         each_level(|level| {
-            let what = format!("linear M, N, K = {sizes:?}, {level:?}");
+            let case = format!("linear M, N, K = {sizes:?}, {level:?}");
             linear.pack(&w, [n, k], true);
             assert_eq!(linear.shape(), [n, k]);
             let mut y = vec![f32::NAN; m * n];
             linear.forward(&mut y, &x, Out::Set);
-            check(&format!("{what}: output"), &y, n, &forward);
+            check(&format!("{case}: output"), &y, n, &forward);
             let mut y = y0.clone();
             linear.forward(&mut y, &x, Out::Add);
-            check(&format!("{what}: output added"), &y, n, &added);
+            check(&format!("{case}: output added"), &y, n, &added);
             let mut dx = vec![f32::NAN; m * k];
             linear.backward(&mut dx, &dy);
-            check(&format!("{what}: gradient of the input"), &dx, k, &input);
+            check(&format!("{case}: gradient of the input"), &dx, k, &input);
             let mut dw = dw0.clone();
             linear.backward_weights(&mut dw, &dy, &x);
             check(
-                &format!("{what}: gradient of the weights"),
+                &format!("{case}: gradient of the weights"),
                 &dw,
                 k,
                 &weights,
@@ -125,12 +134,12 @@ fn a_rows_bits_do_not_depend_on_the_rows_beside_it() {
     let mut linear = Linear::new(Precision::F32);
     each_level(|level| {
         linear.pack(&w, [n, k], false);
-        let mut all = vec![0.0; m * n];
-        linear.forward(&mut all, &x, Out::Set);
-        for first in 0..m {
-            let mut one = vec![0.0; n];
-            linear.forward(&mut one, &x[first * k..][..k], Out::Set);
-            assert_eq!(one, all[first * n..][..n], "row {first}, {level:?}");
+        let mut together = vec![0.0; m * n];
+        linear.forward(&mut together, &x, Out::Set);
+        for row in 0..m {
+            let mut alone = vec![0.0; n];
+            linear.forward(&mut alone, &x[row * k..][..k], Out::Set);
+            assert_eq!(alone, together[row * n..][..n], "row {row}, {level:?}");
         }
     });
 }

@@ -1,8 +1,7 @@
 //! Every op against its formula in f64: values, and gradients by central differences.
 //!
-//! The references are written from the formulas, one number after another, and know nothing of the
-//! kernels. Each test runs at every instruction-set level the CPU has: a researcher on an older
-//! machine gets kernels that the newer one beside it never runs.
+//! The formulas are written independently of the kernels, one number after another. Each test runs with
+//! every instruction set of the CPU: an older machine runs kernels that a newer one never would.
 
 mod attention;
 mod elementwise;
@@ -15,25 +14,25 @@ use crate::random::Stream;
 
 use super::simd::InstructionSet;
 
-/// Rounding errors of one f32 operation, at most.
+/// Largest relative rounding error of one f32 operation.
 pub(crate) const UNIT: f64 = 1.0 / (1 << 24) as f64;
 
-/// Room for what an op does to the errors of its inputs. A sum of `n` rounded terms errs by about
-/// `√n · UNIT` of their size; exponentials of scores, divisions by norms and cancellation multiply
-/// that by a handful.
+/// Factor by which an op may amplify rounding errors. A sum of `n` rounded terms errs by about `√n · UNIT` of
+/// their size; exponentials of scores, divisions by norms and cancellation multiply that by a small factor.
 const CONDITION: f64 = 32.0;
 
-/// Differences are taken over this part of an input's root mean square: in f64 the formula's
-/// curvature then costs about 1e-9 and its rounding about 1e-11, both far below f32.
+/// Step of the differences, relative to the root mean square of an input: in f64 the formula's curvature then
+/// causes errors of about 1e-9 and its rounding of about 1e-11, both far below f32.
 const STEP: f64 = 3e-5;
 
-/// Blocks whose derivatives are taken; the entries of one are moved together, up or down by chance.
+/// Blocks of an input whose derivatives are taken; the entries of a block move together, by pseudorandom signs.
 const BLOCKS: usize = 64;
-/// The same where a difference is dear: a failing block is halved until the entry is found, anyway.
+/// Length of a long input, whose differences are expensive.
 const LONG: usize = 1 << 16;
+/// Blocks of a long input: a block that fails is halved until the entry is found.
 const BLOCKS_OF_LONG: usize = 6;
 
-/// Runs `body` once for each level of this CPU.
+/// Runs `body` once with each instruction set of this CPU.
 pub(crate) fn each_level(mut body: impl FnMut(InstructionSet)) {
     struct Release;
     impl Drop for Release {
@@ -70,15 +69,15 @@ fn norm(x: impl Iterator<Item = f64>) -> f64 {
 
 /// Compares values, each a sum of about `terms` terms as large as the values themselves.
 #[track_caller]
-pub(crate) fn check_values(what: &str, found: &[f32], expected: &[f64], terms: usize) {
-    assert_eq!(found.len(), expected.len(), "{what}");
+pub(crate) fn check_values(case: &str, values: &[f32], expected: &[f64], terms: usize) {
+    assert_eq!(values.len(), expected.len(), "{case}");
     let rms = norm(expected.iter().copied()) / (expected.len() as f64).sqrt();
-    for (i, (&found, &expected)) in found.iter().zip(expected).enumerate() {
+    for (i, (&value, &expected)) in values.iter().zip(expected).enumerate() {
         let tolerance = CONDITION * UNIT * (terms as f64).sqrt() * (expected.abs() + rms);
-        let error = (f64::from(found) - expected).abs();
+        let error = (f64::from(value) - expected).abs();
         assert!(
             error <= tolerance,
-            "{what}: entry {i} is {found}, the formula says {expected} (± {tolerance:.1e})"
+            "{case}: entry {i} is {value}, the formula says {expected} (± {tolerance:.1e})"
         );
     }
 }
@@ -99,23 +98,23 @@ impl<F: Fn(&[f64]) -> f64> Differences<F> {
         let at = exact(at);
         let step = STEP * norm(at.iter().copied()) / (at.len() as f64).sqrt();
         let noise = 8.0 * f64::EPSILON * (1.0 + loss(&at).abs()) / step;
-        let mut new = Self {
+        let mut differences = Self {
             at,
             step,
             loss,
             noise,
             blocks: Vec::new(),
         };
-        let len = new.at.len();
+        let len = differences.at.len();
         let count = len.min(if len < LONG { BLOCKS } else { BLOCKS_OF_LONG });
-        new.blocks = (0..count)
+        differences.blocks = (0..count)
             .map(|i| i * len / count..(i + 1) * len / count)
-            .map(|range| (range.clone(), new.along(range)))
+            .map(|range| (range.clone(), differences.along(range)))
             .collect();
-        new
+        differences
     }
 
-    /// Which way entry `i` is moved.
+    /// The sign with which entry `i` is moved.
     fn sign(i: usize) -> f64 {
         let hash = (i as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         if hash >> 63 == 0 { 1.0 } else { -1.0 }
@@ -134,38 +133,39 @@ impl<F: Fn(&[f64]) -> f64> Differences<F> {
         (moved(step) - moved(-step)) / (2.0 * step)
     }
 
-    /// Compares `found`, whose entries sum about `terms` terms, with the differences.
+    /// Compares a gradient, whose entries sum about `terms` terms, with the differences.
     #[track_caller]
-    pub fn check(&self, what: &str, found: &[f32], terms: usize) {
-        assert_eq!(found.len(), self.at.len(), "{what}");
+    pub fn check(&self, case: &str, gradient: &[f32], terms: usize) {
+        assert_eq!(gradient.len(), self.at.len(), "{case}");
         for (range, expected) in &self.blocks {
-            if let Err(excess) = self.compare(found, range.clone(), *expected, terms) {
-                let (range, excess) = self.narrow(found, range.clone(), excess, terms);
+            if let Err(excess) = self.compare(gradient, range.clone(), *expected, terms) {
+                let (range, excess) = self.narrow(gradient, range.clone(), excess, terms);
                 let which = match range.len() {
                     1 => format!("entry {}", range.start),
                     _ => format!("entries {range:?}, moved by their signs"),
                 };
-                panic!("{what}: gradient of {which} {excess}");
+                panic!("{case}: gradient of {which} {excess}");
             }
         }
     }
 
+    /// Compares the gradient along a range with its difference; the error says how they differ.
     fn compare(
         &self,
-        found: &[f32],
+        gradient: &[f32],
         range: Range<usize>,
         expected: f64,
         terms: usize,
     ) -> Result<(), String> {
-        let exact = exact(&found[range.clone()]);
+        let exact = exact(&gradient[range.clone()]);
         let along: f64 = exact
             .iter()
             .zip(range)
             .map(|(g, i)| g * Self::sign(i))
             .sum();
-        let rms = norm(found.iter().map(|&g| f64::from(g))) / (found.len() as f64).sqrt();
+        let rms = norm(gradient.iter().map(|&g| f64::from(g))) / (gradient.len() as f64).sqrt();
         let count = (exact.len() as f64).sqrt();
-        // Errors of a block's entries add up like their roots: they are independent.
+        // Errors of a block's entries are independent: their sum grows with the root of their number.
         let size = norm(exact.into_iter()) + count * rms;
         let tolerance = CONDITION * UNIT * (terms as f64).sqrt() * size + count * self.noise;
         if (along - expected).abs() <= tolerance {
@@ -176,10 +176,10 @@ impl<F: Fn(&[f64]) -> f64> Differences<F> {
         ))
     }
 
-    /// The part of a block that is to blame, an entry where one can be named.
+    /// The part of a block that differs, a single entry if possible.
     fn narrow(
         &self,
-        found: &[f32],
+        gradient: &[f32],
         range: Range<usize>,
         excess: String,
         terms: usize,
@@ -190,23 +190,23 @@ impl<F: Fn(&[f64]) -> f64> Differences<F> {
                 continue;
             }
             let expected = self.along(half.clone());
-            if let Err(excess) = self.compare(found, half.clone(), expected, terms) {
-                return self.narrow(found, half, excess, terms);
+            if let Err(excess) = self.compare(gradient, half.clone(), expected, terms) {
+                return self.narrow(gradient, half, excess, terms);
             }
         }
         (range, excess)
     }
 }
 
-/// The comparison itself must see one wrong entry among many, and name it.
+/// The comparison itself must find one wrong entry among many, and name it.
 #[test]
 fn one_wrong_entry_is_found_and_named() {
     let x = normals("x", 1000);
     let differences = Differences::new(&x, |x| x.iter().map(|x| x * x * x).sum());
-    let mut found: Vec<f32> = x.iter().map(|x| 3.0 * x * x).collect();
-    differences.check("cubes", &found, 1);
-    found[617] *= 1.01;
-    let panic = std::panic::catch_unwind(|| differences.check("cubes", &found, 1)).unwrap_err();
+    let mut gradient: Vec<f32> = x.iter().map(|x| 3.0 * x * x).collect();
+    differences.check("cubes", &gradient, 1);
+    gradient[617] *= 1.01;
+    let panic = std::panic::catch_unwind(|| differences.check("cubes", &gradient, 1)).unwrap_err();
     let message = panic.downcast_ref::<String>().unwrap();
     assert!(
         message.contains("cubes: gradient of entry 617 "),

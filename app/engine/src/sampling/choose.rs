@@ -2,10 +2,11 @@
 
 use crate::ops::simd::{LANES, exp, fold, maximum, multiversion};
 use crate::random::Random;
-use crate::sampling::Sampling;
+
+use super::Sampling;
 
 impl Sampling {
-    /// Chooses one token; `logits` are spent, `scratch` is overwritten.
+    /// Chooses a token from its logits `[V]`, which are overwritten, as is `scratch`.
     pub(crate) fn choose(
         &self,
         logits: &mut [f32],
@@ -22,19 +23,19 @@ impl Sampling {
         draw(logits, 1.0 / self.temperature, u)
     }
 
-    /// Sets the logits of tokens left out to −∞.
+    /// Sets the logits of the tokens that top-k and top-p leave out to −∞.
     fn truncate(&self, logits: &mut [f32], scratch: &mut Vec<f32>) {
-        // Largest logit first, the lowest id among equals, as one number that sorts so.
+        // Keys that sort the largest logit first, and the lowest id among equals.
         let key = |(i, x): (usize, &f32)| u64::from(!ascending(*x)) << 32 | i as u64;
-        let mut order: Vec<u64> = logits.iter().enumerate().map(key).collect();
+        let mut keys: Vec<u64> = logits.iter().enumerate().map(key).collect();
         let mut kept = self
             .top_k
-            .map_or(order.len(), |k| (k.max(1) as usize).min(order.len()));
-        if kept < order.len() {
-            order.select_nth_unstable(kept);
+            .map_or(keys.len(), |k| (k.max(1) as usize).min(keys.len()));
+        if kept < keys.len() {
+            keys.select_nth_unstable(kept);
         }
-        order[..kept].sort_unstable();
-        let order: Vec<u32> = order.into_iter().map(|key| key as u32).collect();
+        keys[..kept].sort_unstable();
+        let order: Vec<u32> = keys.into_iter().map(|key| key as u32).collect();
         if let Some(top_p) = self.top_p {
             let largest = logits[order[0] as usize];
             scratch.clear();
@@ -54,12 +55,13 @@ impl Sampling {
     }
 }
 
-/// Bits that sort as numbers do ([`f32::total_cmp`]).
+/// Bits that sort as the floats do ([`f32::total_cmp`]).
 fn ascending(x: f32) -> u32 {
     let bits = x.to_bits();
     bits ^ if bits >> 31 == 0 { 1 << 31 } else { u32::MAX }
 }
 
+/// The first of the largest logits.
 fn argmax(logits: &[f32]) -> u32 {
     let mut best = 0;
     for (i, x) in logits.iter().enumerate() {
@@ -70,7 +72,7 @@ fn argmax(logits: &[f32]) -> u32 {
     best as u32
 }
 
-/// Logits whose probabilities are added up together when a token is drawn.
+/// Logits whose probabilities are summed together when a token is drawn.
 const GROUP: usize = 16 * LANES;
 
 multiversion! {
@@ -80,13 +82,13 @@ multiversion! {
         let mut total = 0.0;
         for group in logits.chunks_mut(GROUP) {
             for x in group.iter_mut() {
-                // Far below: `exp` stops at e^-87, a truncated token must weigh nothing.
+                // `exp` stops at e^-87, but a truncated token must have probability 0.
                 let z = (*x - max) * inv_temperature;
                 *x = if z < -80.0 { 0.0 } else { exp(z) };
             }
             total += sum(group);
         }
-        // Whole groups are skipped by their sum; inside the one that is not, token by token.
+        // Whole groups are skipped by their sums; within the group where the sum passes `u`, token by token.
         let mut left = u * total;
         let mut last = 0;
         for (g, group) in logits.chunks(GROUP).enumerate() {
@@ -134,44 +136,44 @@ mod tests {
     fn top_k_and_top_p_leave_the_rest_out() {
         let logits: Vec<f32> = vec![0.0, 3.0, 1.0, 2.9, -5.0, 0.5];
         let mut random = Stream::new(0, "t").at(0);
-        let mut seen = |sampling: Sampling| {
-            let mut seen = std::collections::BTreeSet::new();
+        let mut chosen = |sampling: Sampling| {
+            let mut tokens = std::collections::BTreeSet::new();
             for _ in 0..2000 {
-                seen.insert(sampling.choose(&mut logits.clone(), &mut random, &mut Vec::new()));
+                tokens.insert(sampling.choose(&mut logits.clone(), &mut random, &mut Vec::new()));
             }
-            seen.into_iter().collect::<Vec<_>>()
+            tokens.into_iter().collect::<Vec<_>>()
         };
         assert_eq!(
-            seen(Sampling {
+            chosen(Sampling {
                 top_k: Some(2),
                 ..Sampling::default()
             }),
             [1, 3]
         );
         assert_eq!(
-            seen(Sampling {
+            chosen(Sampling {
                 top_p: Some(0.5),
                 ..Sampling::default()
             }),
             [1, 3]
         );
         assert_eq!(
-            seen(Sampling {
+            chosen(Sampling {
                 top_p: Some(0.1),
                 ..Sampling::default()
             }),
             [1]
         );
         assert_eq!(
-            seen(Sampling {
+            chosen(Sampling {
                 top_k: Some(1),
                 ..Sampling::default()
             }),
             [1]
         );
-        assert_eq!(seen(Sampling::greedy()), [1]);
+        assert_eq!(chosen(Sampling::greedy()), [1]);
         assert_eq!(
-            seen(Sampling {
+            chosen(Sampling {
                 temperature: 4.0,
                 ..Sampling::default()
             })

@@ -1,10 +1,10 @@
-//! The whole model on the engine's threads: gradients by differences of its own loss, and bits.
+//! Whole models on the engine's threads: gradients against differences of the loss, and the same bits.
 
 use std::sync::Arc;
 
 use crate::adamw::{AdamW, AdamWConfig};
 use crate::batch::{LossBatch, LossReport, Query};
-use crate::cpu::Engine;
+use crate::model::{Layout, Mlp, ModelConfig, Params};
 use crate::ops::Precision;
 use crate::ops::head::PositionLoss;
 use crate::ops::rope::{Rope, RopeScaling};
@@ -12,11 +12,11 @@ use crate::ops::simd::InstructionSet;
 use crate::ops::tests::UNIT;
 use crate::random::Stream;
 
-use super::{Layout, Mlp, ModelConfig, Params};
+use super::Engine;
 
 const MINI: ModelConfig = ModelConfig::mini(8, 2, 4, 11);
 
-/// The Llama family's parts, in sizes that are multiples of nothing.
+/// The Llama family's parts, in sizes that are not multiples of registers or tiles.
 const LLAMA: ModelConfig = ModelConfig {
     rope: Rope {
         base: 500.0,
@@ -30,15 +30,15 @@ const LLAMA: ModelConfig = ModelConfig {
     ..ModelConfig::llama(7, 2, [6, 2, 4], 13, 11)
 };
 
-/// A part here, a part there: each is chosen by itself.
-const BETWEEN: ModelConfig = ModelConfig {
+/// Parts of both: each is chosen by itself.
+const MIXED: ModelConfig = ModelConfig {
     qk_norm: true,
     tied_embeddings: false,
     mlp: Mlp::Gelu,
     ..LLAMA
 };
 
-const CONFIGS: [ModelConfig; 3] = [MINI, LLAMA, BETWEEN];
+const CONFIGS: [ModelConfig; 3] = [MINI, LLAMA, MIXED];
 
 /// Token no batch holds.
 const ABSENT: u32 = 10;
@@ -90,25 +90,25 @@ impl Batch {
     }
 }
 
-/// Every kind of model at every level of the CPU.
-fn cases() -> Vec<(Lab, InstructionSet)> {
-    let labs = CONFIGS.into_iter().map(Lab::new);
-    labs.flat_map(|lab| {
-        InstructionSet::available()
-            .into_iter()
-            .map(move |level| (lab.clone(), level))
-    })
-    .collect()
+/// Every kind of model with every instruction set of the CPU.
+fn cases() -> Vec<(Models, InstructionSet)> {
+    let levels = InstructionSet::available();
+    CONFIGS
+        .into_iter()
+        .map(Models::new)
+        .flat_map(|models| levels.iter().map(move |&level| (models.clone(), level)))
+        .collect()
 }
 
+/// A student and a reference of one layout.
 #[derive(Clone)]
-struct Lab {
+struct Models {
     layout: Arc<Layout>,
     student: Params,
     reference: Params,
 }
 
-impl Lab {
+impl Models {
     fn new(config: ModelConfig) -> Self {
         let layout = Layout::new(config);
         let init = |purpose| {
@@ -129,7 +129,7 @@ impl Lab {
         }
     }
 
-    /// An engine whose threads, and the calling one, are held to a level.
+    /// An engine whose threads use an instruction set.
     fn engine(&self, threads: usize, level: InstructionSet) -> Engine {
         let engine = Engine::new(&self.layout, threads, Precision::F32).unwrap();
         engine
@@ -163,52 +163,57 @@ fn gradients_of_every_tensor_are_differences_of_the_loss() {
             Batch::masked(2, 12, 0.5, 1.0),
         ],
     ];
-    for (lab, level) in cases() {
+    for (models, level) in cases() {
         // Grouped queries and gains bend the loss more.
-        let step = if lab.layout.config == MINI {
+        let step = if models.layout.config == MINI {
             0.02
         } else {
             0.005
         };
-        let mut engine = lab.engine(1, level);
+        let mut engine = models.engine(1, level);
         for (study, batches) in studies.iter().enumerate() {
-            lab.run(&mut engine, &lab.student, batches);
+            models.run(&mut engine, &models.student, batches);
             let gradients = engine.gradients();
-            let mut moved = lab.student.clone();
+            let mut moved = models.student.clone();
             let mut loss_at = |i: usize, x: f32| {
                 let old = std::mem::replace(&mut moved.data[i], x);
-                let total = lab.run(&mut engine, &moved, batches).total;
+                let total = models.run(&mut engine, &moved, batches).total;
                 moved.data[i] = old;
                 // What was really moved, after rounding.
                 (total, f64::from(x))
             };
             let mut pick = Stream::new(2, "entries").at(study as u64);
-            for (name, shape, found) in gradients.tensors() {
-                let entry = lab.layout.entries.iter().find(|e| e.name == name).unwrap();
-                let largest = found.iter().fold(0f32, |a, g| a.max(g.abs()));
+            for (name, shape, gradient) in gradients.tensors() {
+                let entry = models
+                    .layout
+                    .entries
+                    .iter()
+                    .find(|e| e.name == name)
+                    .unwrap();
+                let largest = gradient.iter().fold(0f32, |a, g| a.max(g.abs()));
                 assert!(largest > 1e-3, "{name}: no gradient to speak of");
                 for _ in 0..6 {
-                    let i = pick.below(found.len() as u64) as usize;
-                    let at = lab.student.data[entry.range.start + i];
+                    let i = pick.below(gradient.len() as u64) as usize;
+                    let at = models.student.data[entry.range.start + i];
                     let mut slope = |step: f32| {
                         let (up, x1) = loss_at(entry.range.start + i, at + step);
                         let (down, x0) = loss_at(entry.range.start + i, at - step);
                         (up - down) / (x1 - x0)
                     };
                     let difference = (4.0 * slope(step) - slope(2.0 * step)) / 3.0;
-                    let error = (f64::from(found[i]) - difference).abs();
+                    let error = (f64::from(gradient[i]) - difference).abs();
                     assert!(
                         error < 2e-6 / f64::from(step) + 1e-3 * f64::from(largest),
                         "study {study}, {name} ({}, {}), {level:?}: gradient {}, differences say {difference}",
                         i / shape[1],
                         i % shape[1],
-                        found[i]
+                        gradient[i]
                     );
                 }
             }
-            let config = lab.layout.config;
+            let config = models.layout.config;
             let row = ABSENT as usize * config.d_model;
-            let absent = &gradients.data[lab.layout.embed_in()][row..];
+            let absent = &gradients.data[models.layout.embed_in()][row..];
             assert!(
                 // Tied, it learns not to be written.
                 config.tied_embeddings || absent.iter().all(|&g| g == 0.0),
@@ -228,14 +233,19 @@ fn training_losses_are_those_of_evaluation() {
         Batch::new(5, 29, 0.0, 1.0),
         Batch::masked(4, 9, 0.7, 1.0),
     ];
-    for (lab, level) in cases() {
-        let mut engine = lab.engine(2, level);
-        let report = lab.run(&mut engine, &lab.student, &study);
+    for (models, level) in cases() {
+        let mut engine = models.engine(2, level);
+        let report = models.run(&mut engine, &models.student, &study);
         let mut total = 0.0;
         for (i, batch) in study.iter().enumerate() {
-            let reference = Some(&lab.reference);
-            let losses =
-                engine.evaluate(&lab.student, reference, &batch.tokens, batch.seq_len, None);
+            let reference = Some(&models.reference);
+            let losses = engine.evaluate(
+                &models.student,
+                reference,
+                &batch.tokens,
+                batch.seq_len,
+                None,
+            );
             let weights = batch.ntp_weights.iter().zip(&batch.kl_weights);
             for (loss, (&ntp, &kl)) in losses.iter().zip(weights) {
                 assert!(
@@ -244,20 +254,20 @@ fn training_losses_are_those_of_evaluation() {
                 );
                 total += f64::from(ntp) * f64::from(loss.ntp) + f64::from(kl) * f64::from(loss.kl);
             }
-            let counts: Vec<bool> = batch.loss().weighs().collect();
+            let has_weight: Vec<bool> = batch.loss().has_weight().collect();
             let rows = losses
                 .chunks(batch.seq_len)
-                .zip(counts.chunks(batch.seq_len));
-            for (row, (losses, counts)) in report.rows[i].iter().zip(rows) {
+                .zip(has_weight.chunks(batch.seq_len));
+            for (row, (losses, has_weight)) in report.rows[i].iter().zip(rows) {
                 let sum = |f: fn(&PositionLoss) -> f32| -> f64 {
-                    let counted = losses.iter().zip(counts).filter(|(_, counts)| **counts);
-                    counted.map(|(l, _)| f64::from(f(l))).sum()
+                    let weighted = losses.iter().zip(has_weight).filter(|(_, has)| **has);
+                    weighted.map(|(loss, _)| f64::from(f(loss))).sum()
                 };
-                let what = format!("batch {i}, {level:?}: {row:?}");
-                assert!((row.ntp - sum(|l| l.ntp)).abs() < 1e-5 * row.ntp, "{what}");
+                let case = format!("batch {i}, {level:?}: {row:?}");
+                assert!((row.ntp - sum(|l| l.ntp)).abs() < 1e-5 * row.ntp, "{case}");
                 // A batch without KL weights has no KL taken.
                 let kl = if i == 1 { 0.0 } else { sum(|l| l.kl) };
-                assert!((row.kl - kl).abs() <= 1e-5 * kl, "{what}");
+                assert!((row.kl - kl).abs() <= 1e-5 * kl, "{case}");
             }
         }
         assert!(
@@ -268,51 +278,67 @@ fn training_losses_are_those_of_evaluation() {
     }
 }
 
-/// Losses, gradient and weights after three updates.
-fn train(
-    lab: &Lab,
-    threads: usize,
-    level: InstructionSet,
-) -> (Vec<LossReport>, Params, Params, Vec<f64>) {
-    let mut engine = lab.engine(threads, level);
+/// Results of some updates.
+#[derive(Debug, PartialEq)]
+struct Trained {
+    reports: Vec<LossReport>,
+    /// Gradient of the last step.
+    gradient: Params,
+    student: Params,
+    /// Norms of all gradients.
+    norms: Vec<f64>,
+}
+
+/// Trains for three updates.
+fn train(models: &Models, threads: usize, level: InstructionSet) -> Trained {
+    let mut engine = models.engine(threads, level);
     let config = AdamWConfig {
         beta1: 0.9,
         beta2: 0.95,
         eps: 1e-8,
         weight_decay: 0.1,
     };
-    let mut optimizer = AdamW::new(config, lab.layout.len);
+    let mut optimizer = AdamW::new(config, models.layout.len);
     // Five micro-batches and two: lanes with a share of each, and some with none.
     let batches = [Batch::new(19, 57, 1.0, 0.0), Batch::new(9, 29, 0.2, 1.0)];
-    let mut student = lab.student.clone();
+    let mut student = models.student.clone();
     let (mut reports, mut norms) = (Vec::new(), Vec::new());
     for _ in 0..3 {
-        let mut report = lab.run(&mut engine, &student, &batches);
+        let mut report = models.run(&mut engine, &student, &batches);
         report.seconds.clear();
         reports.push(report);
         norms.push(engine.update(&mut student, &mut optimizer, 1e-2));
     }
-    (reports, engine.gradients(), student, norms)
+    Trained {
+        reports,
+        gradient: engine.gradients(),
+        student,
+        norms,
+    }
 }
 
 /// A run resumed on one core must go on as it went on two; a repeated run must repeat its figures.
 #[test]
 fn one_and_two_threads_give_the_same_bits_three_agree_to_rounding() {
-    for (lab, level) in cases() {
-        let two = train(&lab, 2, level);
-        assert_eq!(two, train(&lab, 2, level), "two threads, twice, {level:?}");
+    for (models, level) in cases() {
+        let two = train(&models, 2, level);
         assert_eq!(
             two,
-            train(&lab, 1, level),
+            train(&models, 2, level),
+            "two threads, twice, {level:?}"
+        );
+        assert_eq!(
+            two,
+            train(&models, 1, level),
             "one thread against two, {level:?}"
         );
-        let three = train(&lab, 3, level);
+        let three = train(&models, 3, level);
         assert_eq!(
             three,
-            train(&lab, 3, level),
+            train(&models, 3, level),
             "three threads, twice, {level:?}"
         );
-        for (a, b) in two.0.iter().zip(&three.0) {
+        for (a, b) in two.reports.iter().zip(&three.reports) {
             // Adam divides by the gradient's size: where that is all rounding, so is its step.
             assert!(
                 (a.total - b.total).abs() < 1e-5 * a.total,
@@ -332,10 +358,10 @@ fn one_and_two_threads_give_the_same_bits_three_agree_to_rounding() {
 #[test]
 fn gradients_of_three_threads_are_those_of_two_but_for_the_order_of_sums() {
     let batches = [Batch::new(19, 57, 1.0, 0.0), Batch::new(9, 29, 0.2, 1.0)];
-    for (lab, level) in cases() {
+    for (models, level) in cases() {
         let [(two, g2), (three, g3)] = [2, 3].map(|threads| {
-            let mut engine = lab.engine(threads, level);
-            let report = lab.run(&mut engine, &lab.student, &batches);
+            let mut engine = models.engine(threads, level);
+            let report = models.run(&mut engine, &models.student, &batches);
             (report, engine.gradients())
         });
         assert_eq!(two.rows, three.rows, "{level:?}");
@@ -354,7 +380,7 @@ fn gradients_of_three_threads_are_those_of_two_but_for_the_order_of_sums() {
     }
 }
 
-/// A batch's rows, however they are cut into batches, weigh the same: accumulation changes nothing.
+/// Rows have the same weight however they are divided into batches: accumulation changes nothing.
 #[test]
 fn rows_in_two_batches_give_the_loss_and_gradient_of_one() {
     let whole = Batch::new(9, 15, 1.0, 0.5);
@@ -366,11 +392,11 @@ fn rows_in_two_batches_give_the_loss_and_gradient_of_one() {
         kl_weights: whole.kl_weights[range].to_vec(),
     };
     let parts = [part(0..cut), part(cut..9 * 15)];
-    for (lab, level) in cases() {
-        let mut engine = lab.engine(2, level);
-        let one = lab.run(&mut engine, &lab.student, std::slice::from_ref(&whole));
+    for (models, level) in cases() {
+        let mut engine = models.engine(2, level);
+        let one = models.run(&mut engine, &models.student, std::slice::from_ref(&whole));
         let g1 = engine.gradients();
-        let two = lab.run(&mut engine, &lab.student, &parts);
+        let two = models.run(&mut engine, &models.student, &parts);
         let g2 = engine.gradients();
         assert!((one.total - two.total).abs() < 1e-12, "{level:?}");
         assert_eq!(one.rows.concat(), two.rows.concat(), "{level:?}");
@@ -381,20 +407,26 @@ fn rows_in_two_batches_give_the_loss_and_gradient_of_one() {
     }
 }
 
-/// Multiple choice and masked evaluation must score as the whole does: what is left out of the head
-/// may not change what is not.
+/// Multiple choice and masked evaluation must score positions as a whole evaluation does: leaving positions out
+/// of the head may not change the others.
 #[test]
 fn positions_scored_alone_score_as_among_all() {
-    for (lab, level) in cases() {
-        let mut engine = lab.engine(2, level);
+    for (models, level) in cases() {
+        let mut engine = models.engine(2, level);
         let Batch {
             tokens, seq_len, ..
         } = Batch::new(5, 13, 1.0, 0.0);
-        let all = engine.evaluate(&lab.student, Some(&lab.reference), &tokens, seq_len, None);
+        let all = engine.evaluate(
+            &models.student,
+            Some(&models.reference),
+            &tokens,
+            seq_len,
+            None,
+        );
         for every in [1, 3, 64, 1000] {
             let wanted: Vec<bool> = (0..tokens.len()).map(|i| i % every == every - 1).collect();
-            let reference = Some(&lab.reference);
-            let some = engine.evaluate(&lab.student, reference, &tokens, seq_len, Some(&wanted));
+            let reference = Some(&models.reference);
+            let some = engine.evaluate(&models.student, reference, &tokens, seq_len, Some(&wanted));
             for (i, (some, all)) in some.iter().zip(&all).enumerate() {
                 let expected = if wanted[i] {
                     *all
@@ -411,23 +443,27 @@ fn positions_scored_alone_score_as_among_all() {
                 candidates: vec![tokens[(position + 1) % tokens.len()], ABSENT, 0],
             })
             .collect();
-        let found = engine.log_probs(&lab.student, &tokens, seq_len, &queries);
-        let logits = engine.logits(&lab.student, &tokens, seq_len);
-        let v = lab.layout.config.vocab_size;
-        assert_eq!(found.len(), queries.len());
-        for (query, found) in queries.iter().zip(found) {
+        let answers = engine.log_probs(&models.student, &tokens, seq_len, &queries);
+        let logits = engine.logits(&models.student, &tokens, seq_len);
+        let v = models.layout.config.vocab_size;
+        assert_eq!(answers.len(), queries.len());
+        for (query, log_probs) in queries.iter().zip(answers) {
             let logits = &logits[query.position * v..][..v];
             let sum: f64 = logits.iter().map(|&z| f64::from(z).exp()).sum();
-            for (token, found) in query.candidates.iter().zip(found) {
+            for (token, log_prob) in query.candidates.iter().zip(log_probs) {
                 let expected = f64::from(logits[*token as usize]) - sum.ln();
-                let error = (f64::from(found) - expected).abs();
-                assert!(error < 1e-5, "{query:?}, {level:?}: {found} {expected}");
+                let error = (f64::from(log_prob) - expected).abs();
+                assert!(error < 1e-5, "{query:?}, {level:?}: {log_prob} {expected}");
             }
             if (query.position + 1) % seq_len != 0 {
                 let ntp = all[query.position].ntp;
-                let first =
-                    engine.log_probs(&lab.student, &tokens, seq_len, std::slice::from_ref(query));
-                assert!((first[0][0] + ntp).abs() < 1e-5, "{first:?} {ntp}");
+                let alone = engine.log_probs(
+                    &models.student,
+                    &tokens,
+                    seq_len,
+                    std::slice::from_ref(query),
+                );
+                assert!((alone[0][0] + ntp).abs() < 1e-5, "{alone:?} {ntp}");
             }
         }
     }

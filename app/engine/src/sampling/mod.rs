@@ -1,17 +1,19 @@
-//! What the samplers take and give: prompts with how tokens are chosen, rows.
+//! What the samplers take and return, and how one token is chosen from its logits.
+
+mod choose;
 
 use crate::random::Stream;
 
 /// Rows to generate.
 #[derive(Clone, Copy)]
 pub struct Request<'a> {
-    /// One prompt a row, each of 1 to `length` tokens.
+    /// One prompt for each row, of 1 to `length` tokens.
     pub prompts: &'a [Vec<u32>],
     /// Tokens of a full row, prompt included.
     pub length: usize,
     /// How tokens are chosen.
     pub sampling: &'a Sampling,
-    /// Where the randomness comes from: row `i` uses sequence `first_row + i`.
+    /// Source of randomness: row `i` uses sequence `first_row + i`.
     pub stream: &'a Stream,
     /// Number of the first row in the stream.
     pub first_row: u64,
@@ -20,9 +22,9 @@ pub struct Request<'a> {
 /// Generated rows.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Generated {
-    /// `[B, length]`; after a stop token, zeros.
+    /// Token ids `[B, length]`; zeros after a stop token.
     pub tokens: Vec<u32>,
-    /// True length of each row: up to and with the stop token.
+    /// Length of each row: up to and including its stop token.
     pub lengths: Vec<u32>,
 }
 
@@ -31,9 +33,9 @@ pub struct Generated {
 pub struct Sampling {
     /// Logits are divided by it; 0: always the most likely token (the lowest id among equals).
     pub temperature: f32,
-    /// Choose among this many most likely tokens only.
+    /// Chooses among this many most likely tokens only.
     pub top_k: Option<u32>,
-    /// Choose among the fewest most likely tokens whose probabilities reach this sum.
+    /// Chooses among the fewest most likely tokens whose probabilities reach this sum.
     pub top_p: Option<f32>,
     /// Tokens that end a row.
     pub stop_tokens: Vec<u32>,
@@ -52,7 +54,7 @@ impl Default for Sampling {
 }
 
 impl Sampling {
-    /// Always the most likely token.
+    /// Greedy decoding: always the most likely token.
     pub fn greedy() -> Self {
         Self {
             temperature: 0.0,
