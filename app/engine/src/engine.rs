@@ -1,8 +1,7 @@
-//! What the arms of a run take turns to use: an engine and a sampler, on the CPU or on a GPU.
+//! One interface to the engines and samplers on the CPU and on a GPU.
 //!
-//! The training loop sees [`Engine`], [`Weights`] and [`Optimizer`] alone and reads the same for
-//! both. Weights, moments and gradients live where the engine works; they come to the host for
-//! checkpoints and checks.
+//! Callers use [`Engine`], [`Weights`] and [`Optimizer`] alone, whatever the device. Weights, moments and
+//! gradients stay on the device; they are copied to the machine's memory for checkpoints and checks.
 
 use std::sync::Arc;
 
@@ -19,16 +18,19 @@ use crate::ops::head::PositionLoss;
 use crate::sampling::{Generated, Request};
 use crate::weights::{Optimizer, Weights};
 
-/// Engine and sampler for models of one layout.
+/// Losses, gradients, updates and generation for models of one layout, on one device.
 pub struct Engine {
     layout: Arc<Layout>,
     precision: Precision,
-    on: On,
+    backend: Backend,
 }
 
-// A run has one of it: its size does not matter.
-#[allow(clippy::large_enum_variant)]
-enum On {
+/// The engine and the sampler of a device.
+#[allow(
+    clippy::large_enum_variant,
+    reason = "a run has one of it, so that its size does not matter"
+)]
+enum Backend {
     Cpu {
         engine: cpu::Engine,
         sampler: cpu::Sampler,
@@ -42,10 +44,10 @@ enum On {
 }
 
 impl Engine {
-    /// For models of these sizes, on what was asked for.
+    /// An engine for models of these sizes on the device asked for.
     ///
     /// # Errors
-    /// When the device cannot be used, or the system refuses the threads.
+    /// When the device cannot be used, or the system refuses to start threads.
     pub fn new(config: ModelConfig, hardware: &Hardware) -> Result<Self, EngineError> {
         let (layout, precision) = (Layout::new(config), hardware.precision);
         #[cfg(feature = "cuda")]
@@ -58,17 +60,17 @@ impl Engine {
         Ok(Self {
             layout,
             precision,
-            on: On::Cpu { engine, sampler },
+            backend: Backend::Cpu { engine, sampler },
         })
     }
 
-    /// On a device of candle's: a GPU, or the CPU where tests stand in for one.
+    /// An engine on a candle device: a GPU, or in tests the CPU, which then runs the GPU's kernels.
     #[cfg(gpu)]
     pub fn on(layout: &Arc<Layout>, precision: Precision, device: candle_core::Device) -> Self {
         Self {
             layout: layout.clone(),
             precision,
-            on: On::Gpu {
+            backend: Backend::Gpu {
                 engine: gpu::Engine::new(layout, &device),
                 sampler: gpu::Sampler::new(&device),
                 device,
@@ -76,95 +78,95 @@ impl Engine {
         }
     }
 
-    /// The engine on a device, for tests to set its limits.
+    /// The GPU's engine, whose limits tests change.
     #[cfg(test)]
     pub(crate) fn gpu_engine(&mut self) -> &mut gpu::Engine {
-        match &mut self.on {
-            On::Gpu { engine, .. } => engine,
-            On::Cpu { .. } => panic!("the engine is on the CPU"),
+        match &mut self.backend {
+            Backend::Gpu { engine, .. } => engine,
+            Backend::Cpu { .. } => panic!("the engine is on the CPU"),
         }
     }
 
-    /// Chooses how batches are worked through from now on.
+    /// Sets how batches are divided from now on.
     pub fn set_batching(&mut self, batching: Batching) {
-        match &mut self.on {
-            On::Cpu { engine, .. } => engine.set_batching(batching),
+        match &mut self.backend {
+            Backend::Cpu { engine, .. } => engine.set_batching(batching),
             #[cfg(gpu)]
-            On::Gpu { engine, .. } => engine.set_batching(batching),
+            Backend::Gpu { engine, .. } => engine.set_batching(batching),
         }
     }
 
-    /// Layout of the weights.
+    /// The layout of the weights.
     pub fn layout(&self) -> &Arc<Layout> {
         &self.layout
     }
 
-    /// Format of the matrix products' inputs.
+    /// The number format of the inputs of matrix products.
     pub fn precision(&self) -> Precision {
         self.precision
     }
 
-    /// Brings weights to where the engine works.
+    /// Moves weights to the engine's device.
     ///
     /// # Errors
-    /// When there is no room for them.
+    /// When its memory is full.
     pub fn weights(&self, params: Params) -> Result<Weights, EngineError> {
-        Ok(match &self.on {
-            On::Cpu { .. } => Weights::Cpu(Arc::new(params), None),
+        Ok(match &self.backend {
+            Backend::Cpu { .. } => Weights::Cpu(Arc::new(params), None),
             #[cfg(gpu)]
-            On::Gpu { device, .. } => {
+            Backend::Gpu { device, .. } => {
                 Weights::Gpu(gpu::Params::upload(&params, self.precision, device)?)
             }
         })
     }
 
-    /// Puts adapters on weights, which stay as they are from now on; adapters already there are merged
-    /// into them before. Other clones of the weights share them.
+    /// Puts adapters on weights, merging adapters that are already there; from then on only the adapters are
+    /// trained. Clones share the weights.
     ///
     /// # Errors
-    /// When there is no room for them, the weights are of another device, or, on a GPU,
+    /// When the device's memory is full, the weights are on another device, or, on a GPU, they are
     /// [frozen](Weights::frozen).
     pub fn adapt(&self, weights: Weights, lora: Lora) -> Result<Weights, EngineError> {
-        match (&self.on, weights) {
-            (On::Cpu { .. }, weights @ Weights::Cpu(..)) => match weights.frozen() {
+        match (&self.backend, weights) {
+            (Backend::Cpu { .. }, weights @ Weights::Cpu(..)) => match weights.frozen() {
                 Weights::Cpu(params, _) => Ok(Weights::Cpu(params, Some(lora))),
                 #[cfg(gpu)]
                 Weights::Gpu(_) => Err(EngineError::Elsewhere),
             },
             #[cfg(gpu)]
-            (On::Gpu { .. }, Weights::Gpu(params)) => Ok(Weights::Gpu(params.adapt(&lora)?)),
+            (Backend::Gpu { .. }, Weights::Gpu(params)) => Ok(Weights::Gpu(params.adapt(&lora)?)),
             #[cfg(gpu)]
             _ => Err(EngineError::Elsewhere),
         }
     }
 
-    /// Brings an optimizer of all weights to where the engine works.
+    /// Moves an optimizer of all weights to the engine's device.
     ///
     /// # Errors
-    /// When there is no room for its moments.
+    /// When its memory is full.
     pub fn optimizer(&self, optimizer: AdamW) -> Result<Optimizer, EngineError> {
-        Ok(match &self.on {
-            On::Cpu { .. } => Optimizer::Cpu(optimizer),
+        Ok(match &self.backend {
+            Backend::Cpu { .. } => Optimizer::Cpu(optimizer),
             #[cfg(gpu)]
-            On::Gpu { device, .. } => {
+            Backend::Gpu { device, .. } => {
                 Optimizer::Gpu(gpu::AdamW::upload(&optimizer, &self.layout, device)?)
             }
         })
     }
 
-    /// Brings an optimizer of what is trained of the `student`, [`Weights::trained_len`] numbers, to where
-    /// the engine works: of its adapters, or of all weights where it has none.
+    /// Moves an optimizer of the [`Weights::trained_len`] trainable parameters of `student` to the engine's
+    /// device.
     ///
     /// # Errors
-    /// When there is no room for its moments.
+    /// When its memory is full.
     pub fn optimizer_of(
         &self,
         student: &Weights,
         optimizer: AdamW,
     ) -> Result<Optimizer, EngineError> {
-        match (&self.on, student) {
+        match (&self.backend, student) {
             #[cfg(gpu)]
-            (On::Gpu { device, .. }, Weights::Gpu(params)) if params.lora().is_some() => {
+            (Backend::Gpu { device, .. }, Weights::Gpu(params)) if params.lora().is_some() => {
                 let adamw = gpu::AdamW::upload_adapters(&optimizer, params, device)?;
                 Ok(Optimizer::Gpu(adamw))
             }
@@ -172,10 +174,10 @@ impl Engine {
         }
     }
 
-    /// Brings an optimizer back to a fresh state: in place, since an arm may fill the memory that is left.
+    /// Returns an optimizer to its initial state, in place: there may be no memory for a second one.
     ///
     /// # Errors
-    /// When there is no room for its moments.
+    /// When the device's memory is full.
     pub fn reset(&self, optimizer: &mut Optimizer) -> Result<(), EngineError> {
         match optimizer {
             Optimizer::Cpu(adamw) => adamw.reset(),
@@ -185,8 +187,8 @@ impl Engine {
         Ok(())
     }
 
-    /// Computes losses and, kept in the engine, the gradient of their weighted sum with respect to
-    /// `student`, or to its adapters where it has some.
+    /// Computes losses and the gradient of their weighted sum with respect to the trainable parameters of
+    /// `student`; the engine keeps the gradient for [`Self::update`].
     ///
     /// `reference` is needed where a batch has KL weights.
     ///
@@ -198,21 +200,22 @@ impl Engine {
         reference: Option<&Weights>,
         batches: &[LossBatch],
     ) -> Result<LossReport, EngineError> {
-        match &mut self.on {
-            On::Cpu { engine, .. } => {
+        match &mut self.backend {
+            Backend::Cpu { engine, .. } => {
                 let reference = reference.map(Weights::frozen_cpu).transpose()?;
                 Ok(engine.forward_backward(student.cpu()?, reference, batches))
             }
             #[cfg(gpu)]
-            On::Gpu { engine, .. } => {
+            Backend::Gpu { engine, .. } => {
                 let reference = reference.map(Weights::gpu).transpose()?;
                 Ok(engine.forward_backward(student.gpu()?, reference, batches)?)
             }
         }
     }
 
-    /// Updates `student`, or its adapters where it has some, with the gradient of the last
-    /// [`Self::forward_backward`]; returns its norm. The optimizer is [`Self::optimizer_of`] the student.
+    /// Updates the trainable parameters of `student` with the gradient of the last
+    /// [`Self::forward_backward`]; returns the gradient's norm. The optimizer is one of
+    /// [`Self::optimizer_of`] the student.
     ///
     /// # Errors
     /// When the GPU fails.
@@ -222,15 +225,17 @@ impl Engine {
         optimizer: &mut Optimizer,
         lr: f64,
     ) -> Result<f64, EngineError> {
-        match (&mut self.on, student, optimizer) {
-            (On::Cpu { engine, .. }, Weights::Cpu(student, lora), Optimizer::Cpu(optimizer)) => {
-                Ok(match lora {
-                    Some(lora) => engine.update_adapters(lora, optimizer, lr),
-                    None => engine.update(Arc::make_mut(student), optimizer, lr),
-                })
-            }
+        match (&mut self.backend, student, optimizer) {
+            (
+                Backend::Cpu { engine, .. },
+                Weights::Cpu(student, lora),
+                Optimizer::Cpu(optimizer),
+            ) => Ok(match lora {
+                Some(lora) => engine.update_adapters(lora, optimizer, lr),
+                None => engine.update(Arc::make_mut(student), optimizer, lr),
+            }),
             #[cfg(gpu)]
-            (On::Gpu { engine, .. }, Weights::Gpu(student), Optimizer::Gpu(optimizer)) => {
+            (Backend::Gpu { engine, .. }, Weights::Gpu(student), Optimizer::Gpu(optimizer)) => {
                 Ok(engine.update(student, optimizer, lr)?)
             }
             #[cfg(gpu)]
@@ -238,34 +243,37 @@ impl Engine {
         }
     }
 
-    /// The gradient of the last [`Self::forward_backward`], in the layout of the weights.
+    /// Copies the gradient of the last [`Self::forward_backward`] of a student without adapters.
     ///
     /// # Errors
     /// When the GPU fails.
     pub fn gradients(&self) -> Result<Params, EngineError> {
-        match &self.on {
-            On::Cpu { engine, .. } => Ok(engine.gradients()),
+        match &self.backend {
+            Backend::Cpu { engine, .. } => Ok(engine.gradients()),
             #[cfg(gpu)]
-            On::Gpu { engine, .. } => Ok(engine.gradients()?),
+            Backend::Gpu { engine, .. } => Ok(engine.gradients()?),
         }
     }
 
-    /// The gradient of the last [`Self::forward_backward`] of a `student` with adapters, in their layout.
+    /// Copies the gradient of the last [`Self::forward_backward`] of a `student` with adapters.
     ///
     /// # Errors
     /// When the GPU fails, or the student has no adapters.
     pub fn adapter_gradients(&self, student: &Weights) -> Result<Lora, EngineError> {
-        match (&self.on, student) {
-            (On::Cpu { engine, .. }, Weights::Cpu(_, Some(lora))) => {
+        match (&self.backend, student) {
+            (Backend::Cpu { engine, .. }, Weights::Cpu(_, Some(lora))) => {
                 Ok(engine.adapter_gradients(&lora.layout))
             }
             #[cfg(gpu)]
-            (On::Gpu { engine, .. }, Weights::Gpu(params)) => Ok(engine.adapter_gradients(params)?),
+            (Backend::Gpu { engine, .. }, Weights::Gpu(params)) => {
+                Ok(engine.adapter_gradients(params)?)
+            }
             _ => Err(EngineError::Elsewhere),
         }
     }
 
-    /// Scores every position of `tokens [B, T]` without gradients, `[B, T]`; last positions are zero.
+    /// Computes the losses `[B, T]` of every position of `tokens [B, T]` without gradients; those of each row's
+    /// last position are zero.
     ///
     /// # Errors
     /// When the GPU fails, most likely for want of memory.
@@ -279,7 +287,7 @@ impl Engine {
         self.evaluate_where(student, reference, tokens, seq_len, None)
     }
 
-    /// The same for the positions that are `wanted`, `[B, T]`; all others are zero.
+    /// [`Self::evaluate`] for the positions that are `wanted`, `[B, T]`; the losses of the others are zero.
     ///
     /// # Errors
     /// When the GPU fails, most likely for want of memory.
@@ -291,22 +299,23 @@ impl Engine {
         seq_len: usize,
         wanted: Option<&[bool]>,
     ) -> Result<Vec<PositionLoss>, EngineError> {
-        match &mut self.on {
-            On::Cpu { engine, .. } => {
+        match &mut self.backend {
+            Backend::Cpu { engine, .. } => {
                 let reference = reference.map(Weights::frozen_cpu).transpose()?;
                 Ok(engine.evaluate(student.cpu()?, reference, tokens, seq_len, wanted))
             }
             #[cfg(gpu)]
-            On::Gpu { engine, .. } => {
+            Backend::Gpu { engine, .. } => {
                 let reference = reference.map(Weights::gpu).transpose()?;
                 Ok(engine.evaluate(student.gpu()?, reference, tokens, seq_len, wanted)?)
             }
         }
     }
 
-    /// Log-probabilities of each query's candidates for the token behind its position of
-    /// `tokens [B, T]`, in the order they are given. For multiple choice: no other position passes
-    /// through the vocabulary projection.
+    /// Log-probabilities of each query's candidates for the token that follows its position in
+    /// `tokens [B, T]`, in their order.
+    ///
+    /// For multiple choice: no other position passes through the vocabulary projection.
     ///
     /// # Errors
     /// When the GPU fails, most likely for want of memory.
@@ -317,22 +326,18 @@ impl Engine {
         seq_len: usize,
         queries: &[Query],
     ) -> Result<Vec<Vec<f32>>, EngineError> {
-        match &mut self.on {
-            On::Cpu { engine, .. } => {
+        match &mut self.backend {
+            Backend::Cpu { engine, .. } => {
                 Ok(engine.log_probs(weights.cpu()?, tokens, seq_len, queries))
             }
             #[cfg(gpu)]
-            On::Gpu { engine, .. } => {
-                let queries: Vec<(usize, &[u32])> = queries
-                    .iter()
-                    .map(|q| (q.position, &q.candidates[..]))
-                    .collect();
-                Ok(engine.log_probs(weights.gpu()?, tokens, seq_len, &queries)?)
+            Backend::Gpu { engine, .. } => {
+                Ok(engine.log_probs(weights.gpu()?, tokens, seq_len, queries)?)
             }
         }
     }
 
-    /// Logits of every position of `tokens [B, T]`, whole: `[B, T, V]`. For checks, not for training.
+    /// All logits `[B, T, V]` of `tokens [B, T]`. For checks: training never holds them all.
     ///
     /// # Errors
     /// When the GPU fails, most likely for want of memory.
@@ -342,16 +347,16 @@ impl Engine {
         tokens: &[u32],
         seq_len: usize,
     ) -> Result<Vec<f32>, EngineError> {
-        match &mut self.on {
-            On::Cpu { engine, .. } => Ok(engine.logits(student.cpu()?, tokens, seq_len)),
+        match &mut self.backend {
+            Backend::Cpu { engine, .. } => Ok(engine.logits(student.cpu()?, tokens, seq_len)),
             #[cfg(gpu)]
-            On::Gpu { engine, .. } => Ok(engine.logits(student.gpu()?, tokens, seq_len)?),
+            Backend::Gpu { engine, .. } => Ok(engine.logits(student.gpu()?, tokens, seq_len)?),
         }
     }
 
     /// Generates every row of the request by ancestral sampling from `weights`.
     ///
-    /// Prompts must be non-empty, no longer than `length`, their ids below the vocabulary's size.
+    /// Prompts must not be empty nor longer than `length`, their ids below the vocabulary's size.
     ///
     /// # Errors
     /// When the GPU fails, most likely for want of memory.
@@ -360,10 +365,10 @@ impl Engine {
         weights: &Weights,
         request: Request,
     ) -> Result<Generated, EngineError> {
-        match &mut self.on {
-            On::Cpu { sampler, .. } => Ok(sampler.generate(weights.cpu()?, request)),
+        match &mut self.backend {
+            Backend::Cpu { sampler, .. } => Ok(sampler.generate(weights.cpu()?, request)),
             #[cfg(gpu)]
-            On::Gpu { sampler, .. } => Ok(sampler.generate(weights.gpu()?, request)?),
+            Backend::Gpu { sampler, .. } => Ok(sampler.generate(weights.gpu()?, request)?),
         }
     }
 }

@@ -7,34 +7,37 @@ use candle_core::{DType, Device, Result, Tensor};
 use crate::adamw::{self, AdamWConfig};
 use crate::model::{Layout, Lora, LoraLayout};
 
-use super::kernels::launch;
-use super::{Params, download, lora};
+use super::kernels::{Grid, launch};
+use super::lora;
+use super::params::Params;
+use super::tensor::download;
 
-/// Numbers that a block updates, and whose gradients' squares it adds up.
+/// Elements that a block updates, and whose squared gradients it sums.
 const STRETCH: usize = 4096;
 
-/// Counterpart of [`adamw::AdamW`].
+/// State of AdamW on a device, as [`adamw::AdamW`] in the machine's memory.
 #[derive(Clone, Debug)]
 pub struct AdamW {
     /// Settings.
     pub config: AdamWConfig,
-    /// Updates so far.
+    /// Number of updates so far.
     pub updates: u64,
-    /// First and second moments, a pair for each tensor that is trained.
+    /// First and second moment of each trained tensor.
     moments: Vec<[Tensor; 2]>,
-    /// Of the adapters, if these are trained.
+    /// Layout of the adapters, if they are trained.
     lora: Option<Arc<LoraLayout>>,
 }
 
 impl AdamW {
-    /// Copies an optimizer to a device.
+    /// Copies an optimizer of all weights to a device.
     ///
     /// # Errors
     /// When the device has no memory for it.
     pub fn upload(adamw: &adamw::AdamW, layout: &Layout, device: &Device) -> Result<Self> {
         let moments = layout.entries.iter().map(|entry| {
+            let range = entry.range.clone();
             let upload =
-                |all: &[f32]| Tensor::from_slice(&all[entry.range.clone()], &entry.shape, device);
+                |data: &[f32]| Tensor::from_slice(&data[range.clone()], &entry.shape, device);
             Ok([upload(&adamw.m)?, upload(&adamw.v)?])
         });
         Ok(Self {
@@ -66,7 +69,7 @@ impl AdamW {
         })
     }
 
-    /// Forgets moments and updates, in place.
+    /// Returns to the initial state, one tensor at a time.
     ///
     /// # Errors
     /// When the device fails.
@@ -83,25 +86,24 @@ impl AdamW {
     /// # Errors
     /// When the device fails.
     pub fn download(&self) -> Result<adamw::AdamW> {
-        let all = |i: usize| -> Result<Vec<f32>> {
-            let each = self.moments.iter().map(|moments| &moments[i]);
+        let moments = |i: usize| -> Result<Vec<f32>> {
+            let tensors = self.moments.iter().map(|moments| &moments[i]);
             if let Some(layout) = &self.lora {
-                return Ok(lora::gather(layout, each)?.data);
+                return Ok(lora::gather(layout, tensors)?.data);
             }
-            Ok(each.map(download).collect::<Result<Vec<_>>>()?.concat())
+            Ok(tensors.map(download).collect::<Result<Vec<_>>>()?.concat())
         };
         Ok(adamw::AdamW {
             config: self.config,
             updates: self.updates,
-            m: all(0)?,
-            v: all(1)?,
+            m: moments(0)?,
+            v: moments(1)?,
         })
     }
 
-    /// One update of `params`, or of its adapters, with a gradient for each of the tensors that are trained;
-    /// returns the gradient's norm.
+    /// Updates `params`, or its adapters, with a gradient for each trained tensor; returns the gradient's norm.
     ///
-    /// Goes tensor by tensor, so that old and new numbers of one exist together, not of all.
+    /// Updates one tensor at a time, so that old and new elements of one tensor exist together, not of all.
     pub(super) fn update(
         &mut self,
         params: &mut Params,
@@ -134,7 +136,11 @@ impl AdamW {
             };
             let (len, shape) = (grad.elem_count(), grad.dims().to_vec());
             let (blocks, sizes) = (len.div_ceil(STRETCH), [len, STRETCH]);
-            let (work, partial) = ((blocks, STRETCH), (vec![blocks], DType::F32));
+            let grid = Grid {
+                blocks,
+                width: STRETCH,
+            };
+            let partial = (vec![blocks], DType::F32);
             let same = || (shape.clone(), DType::F32);
             let [w_in, m_in, v_in, g] = [&master[i], m, v, grad].map(Some);
             let (new, sums) = match dtype {
@@ -142,14 +148,14 @@ impl AdamW {
                     let outputs = [same(), same(), same(), partial, (shape.clone(), dtype)];
                     let inputs = [w_in, m_in, v_in, g];
                     let [w, m, v, sums, r] =
-                        launch("adamw", work, outputs, &inputs, &sizes, &factors)?;
+                        launch("adamw", grid, outputs, &inputs, &sizes, &factors)?;
                     ([w, m, v, r], sums)
                 }
                 _ => {
                     let outputs = [same(), same(), same(), partial];
                     let inputs = [None, w_in, m_in, v_in, g];
                     let [w, m, v, sums] =
-                        launch("adamw", work, outputs, &inputs, &sizes, &factors)?;
+                        launch("adamw", grid, outputs, &inputs, &sizes, &factors)?;
                     ([w.clone(), m, v, w], sums)
                 }
             };

@@ -1,48 +1,56 @@
-//! Losses and gradients of a batch, in micro-batches that fit the device.
+//! Losses and gradients of batches, in micro-batches that fit into the device's memory.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Instant;
 
 use candle_core::{DType, Device, Result, Tensor};
 
-use crate::batch::{Batching, LossBatch, LossReport};
-use crate::model::{self, Layout, Lora};
+use crate::batch::{Batching, LossBatch, LossReport, Query};
+use crate::model::{self, Keep, Layout, Lora};
 use crate::ops::head::PositionLoss;
 
-use super::head::{self, Backward};
+use super::adamw::AdamW;
+use super::head::{self, Backward, Projection};
 use super::heads::Heads;
 use super::matmul::matmul_nt;
-use super::model::{Keep, backward, forward};
-use super::ops::upload_ids;
-use super::params::embed_out;
-use super::{AdamW, Params, download, lora, memory};
+use super::model::{Rows, backward, forward};
+use super::params::Params;
+use super::tensor::{download, upload_ids};
+use super::{lora, memory};
 
-/// Counterpart of [`crate::cpu::Engine`] for models of one layout.
+/// Losses, gradients and updates on a GPU, for models of one layout.
 pub struct Engine {
     layout: Arc<Layout>,
     device: Device,
     pub(super) batching: Batching,
     pub(super) chunk_logits: usize,
     heads: Option<Heads>,
-    /// Of the last [`Self::forward_backward`], one an entry of the layout, or two a linear layer with
-    /// adapters; none where nothing had a weight.
+    /// Gradients of the last [`Self::forward_backward`]: one for each entry of the layout, or two for each linear
+    /// layer with adapters; `None` where no position had a weight.
     gradients: Vec<Option<Tensor>>,
 }
 
-/// Rows that are worked on together, and their positions that pass through the head.
+/// Rows that are processed together, and their positions that pass through the head.
 struct Micro<'a> {
-    /// `[M]`.
+    /// Token ids `[M]`.
     tokens: &'a [u32],
-    /// Position of the first among all the rows'.
+    /// Position of the first token in the batch.
     first: usize,
     seq_len: usize,
-    /// Positions to score, from the micro-batch's first, and their targets.
+    /// Positions to score, counted from the first of the micro-batch.
     scored: Vec<u32>,
+    /// Target token of each position to score.
     targets: Vec<u32>,
 }
 
-/// Losses `[P, 3]` of some positions of a batch.
-type Scored = (Vec<usize>, Tensor);
+/// Losses of some positions of a batch.
+struct Scored {
+    /// Positions in the batch.
+    positions: Vec<usize>,
+    /// Losses `[P, 3]`, as of [`head::run`].
+    losses: Tensor,
+}
 
 impl Engine {
     /// An engine on a device.
@@ -57,13 +65,13 @@ impl Engine {
         }
     }
 
-    /// Chooses how batches are worked through from now on.
+    /// Sets how batches are divided from now on.
     pub fn set_batching(&mut self, batching: Batching) {
         self.batching = batching;
     }
 
-    /// Computes losses and, on the device, the gradient of their weighted sum with respect to `student`, or
-    /// to its adapters where it has some.
+    /// Computes losses and the gradient of their weighted sum with respect to `student`, or to its adapters if
+    /// it has any; the gradient stays on the device.
     ///
     /// Only positions with a weight pass through the head. `reference` is needed where a batch has KL
     /// weights.
@@ -77,7 +85,7 @@ impl Engine {
         batches: &[LossBatch],
     ) -> Result<LossReport> {
         let mut report = LossReport::default();
-        // The last ones' memory first.
+        // Frees the memory of the last gradients first.
         self.gradients.clear();
         let tensors = match &student.adapters {
             Some(adapters) => adapters.master.len(),
@@ -86,17 +94,17 @@ impl Engine {
         let mut grads: Vec<Option<Tensor>> = vec![None; tensors];
         for batch in batches {
             let start = Instant::now();
-            let reference = reference.filter(|_| batch.kl_weights.iter().any(|&w| w != 0.0));
+            let reference = reference.filter(|_| batch.has_kl());
             let counts = |i: usize| batch.ntp_weights[i] != 0.0 || batch.kl_weights[i] != 0.0;
-            let mut losses = Vec::new();
+            let mut scored = Vec::new();
             for micro in self.next_token(student, batch.tokens, batch.seq_len, counts) {
-                losses.push(self.train(student, reference, &micro, batch, &mut grads)?);
+                scored.push(self.train(student, reference, &micro, batch, &mut grads)?);
             }
-            let losses = collect(losses, batch.tokens.len())?;
+            let losses = collect(scored, batch.tokens.len())?;
             let (total, rows) = batch.weigh(&losses);
             report.total += total;
             report.rows.push(rows);
-            // Losses have been waited for, and with them all that was launched before.
+            // The losses are on the host, so that all kernels launched before have ended.
             report.seconds.push(start.elapsed().as_secs_f64());
         }
         let missing = grads.iter().position(Option::is_none);
@@ -110,7 +118,7 @@ impl Engine {
             candle_core::bail!("the backward left `{name}` without a gradient");
         }
         if let Some(adapters) = &student.adapters {
-            adapters.finish(&mut grads)?;
+            adapters.mask(&mut grads)?;
         }
         self.gradients = grads;
         Ok(report)
@@ -124,7 +132,7 @@ impl Engine {
         optimizer.update(student, self.gradient()?, lr)
     }
 
-    /// The gradient of the last [`Self::forward_backward`], on the host.
+    /// Copies the gradient of the last [`Self::forward_backward`] of a model without adapters to the host.
     ///
     /// # Errors
     /// When the device fails, or there is no gradient.
@@ -138,7 +146,7 @@ impl Engine {
         Ok(gradients)
     }
 
-    /// The gradient of the adapters of `student`, on the host.
+    /// Copies the gradient of the last [`Self::forward_backward`] of a `student` with adapters to the host.
     ///
     /// # Errors
     /// When the device fails, or there is no such gradient.
@@ -146,19 +154,19 @@ impl Engine {
         let Some(layout) = student.lora() else {
             candle_core::bail!("these weights have no adapters");
         };
-        let gradient = self.gradient()?.iter().flatten();
-        lora::gather(layout, gradient)
+        lora::gather(layout, self.gradient()?.iter().flatten())
     }
 
+    /// The gradients of the last [`Self::forward_backward`], on the device.
     pub(super) fn gradient(&self) -> Result<&[Option<Tensor>]> {
-        match self.gradients.is_empty() {
-            true => candle_core::bail!("no gradient was computed yet"),
-            false => Ok(&self.gradients),
+        if self.gradients.is_empty() {
+            candle_core::bail!("no gradient was computed yet");
         }
+        Ok(&self.gradients)
     }
 
-    /// Scores positions of `tokens [B, T]` without gradients, `[B, T]`: all, or those that are `wanted`. Others
-    /// are zero, and so are last positions.
+    /// Computes losses `[B, T]` of positions of `tokens [B, T]` without gradients: of those that are `wanted`, or
+    /// of all. The losses of the others, and of each row's last position, are zero.
     ///
     /// # Errors
     /// When the device fails, most likely for want of memory.
@@ -170,18 +178,16 @@ impl Engine {
         seq_len: usize,
         wanted: Option<&[bool]>,
     ) -> Result<Vec<PositionLoss>> {
-        let mut losses = Vec::new();
+        let mut scored = Vec::new();
         let counts = |i: usize| wanted.is_none_or(|wanted| wanted[i]);
         for micro in self.next_token(student, tokens, seq_len, counts) {
-            losses.push(self.score(student, reference, &micro)?);
+            scored.push(self.score(student, reference, &micro)?);
         }
-        collect(losses, tokens.len())
+        collect(scored, tokens.len())
     }
 
-    /// Log-probabilities of candidates for the token behind a position of `tokens [B, T]`, for each query:
-    /// position `b T + t` and candidates.
-    ///
-    /// Only these positions pass through the head.
+    /// Log-probabilities of each query's candidates for the token that follows its position in
+    /// `tokens [B, T]`; no other position passes through the head.
     ///
     /// # Errors
     /// When the device fails, most likely for want of memory.
@@ -190,49 +196,50 @@ impl Engine {
         student: &Params,
         tokens: &[u32],
         seq_len: usize,
-        queries: &[(usize, &[u32])],
+        queries: &[Query],
     ) -> Result<Vec<Vec<f32>>> {
-        let mut found = vec![Vec::new(); queries.len()];
-        for (first, len) in self.micro_batches(student, tokens.len(), seq_len) {
+        let mut log_probs = vec![Vec::new(); queries.len()];
+        for range in self.micro_batches(student, tokens.len(), seq_len) {
+            let in_range = |query: &Query| range.contains(&query.position);
             let mut micro = Micro {
-                tokens: &tokens[first..first + len],
-                first,
+                tokens: &tokens[range.clone()],
+                first: range.start,
                 seq_len,
                 scored: Vec::new(),
                 targets: Vec::new(),
             };
-            let within = |(at, _): &(usize, &[u32])| (first..first + len).contains(at);
-            for (at, candidates) in queries.iter().filter(|query| within(query)) {
-                micro
-                    .scored
-                    .extend(candidates.iter().map(|_| (at - first) as u32));
-                micro.targets.extend_from_slice(candidates);
+            for query in queries.iter().filter(|query| in_range(query)) {
+                let position = (query.position - range.start) as u32;
+                let scored = query.candidates.iter().map(|_| position);
+                micro.scored.extend(scored);
+                micro.targets.extend_from_slice(&query.candidates);
             }
             if micro.scored.is_empty() {
                 continue;
             }
-            let losses = download(&self.score(student, None, &micro)?.1)?;
-            let mut log_probs = losses.iter().step_by(3).map(|ntp| -ntp);
-            let pairs = queries.iter().zip(&mut found);
-            for ((_, candidates), found) in pairs.filter(|(query, _)| within(query)) {
-                found.extend(log_probs.by_ref().take(candidates.len()));
+            let losses = download(&self.score(student, None, &micro)?.losses)?;
+            let mut answers = losses.iter().step_by(3).map(|ntp| -ntp);
+            for (query, log_probs) in queries.iter().zip(&mut log_probs) {
+                if in_range(query) {
+                    log_probs.extend(answers.by_ref().take(query.candidates.len()));
+                }
             }
         }
-        Ok(found)
+        Ok(log_probs)
     }
 
-    /// Logits of every position of `tokens [B, T]`, whole: `[B, T, V]`. For checks, not for training.
+    /// All logits `[B, T, V]` of `tokens [B, T]`. For checks: training never holds them all.
     ///
     /// # Errors
     /// When the device fails, most likely for want of memory.
     pub fn logits(&mut self, student: &Params, tokens: &[u32], seq_len: usize) -> Result<Vec<f32>> {
-        let heads = self.heads(seq_len)?;
+        let heads = &self.heads(seq_len)?;
         let tokens = upload_ids(tokens, &self.device)?;
-        let acts = forward(student, &tokens, seq_len, &heads, Keep::Nothing)?;
+        let acts = forward(student, &tokens, Rows { seq_len, heads }, Keep::Nothing)?;
         download(&matmul_nt(&acts.hidden, student.embed_out())?)
     }
 
-    /// Losses of a micro-batch; adds its gradient to what stands there.
+    /// Losses of a micro-batch; adds its gradient to `grads`.
     fn train(
         &mut self,
         student: &Params,
@@ -242,56 +249,58 @@ impl Engine {
         grads: &mut [Option<Tensor>],
     ) -> Result<Scored> {
         let (device, heads) = (self.device.clone(), self.heads(micro.seq_len)?);
+        let rows = Rows {
+            seq_len: micro.seq_len,
+            heads: &heads,
+        };
         let tokens = upload_ids(micro.tokens, &device)?;
         let scored = upload_ids(&micro.scored, &device)?;
         let targets = upload_ids(&micro.targets, &device)?;
-        let forward = |params, keep| forward(params, &tokens, micro.seq_len, &heads, keep);
-        let reference = match reference {
+        let reference_hidden = match reference {
             Some(params) => {
-                let hidden = forward(params, Keep::Nothing)?.hidden;
-                Some((hidden.index_select(&scored, 0)?, params.embed_out()))
+                let hidden = forward(params, &tokens, rows, Keep::Nothing)?.hidden;
+                Some(hidden.index_select(&scored, 0)?)
             }
             None => None,
         };
-        let acts = forward(
-            student,
-            match self.batching.recompute {
-                true => Keep::Inputs,
-                false => Keep::Blocks,
-            },
-        )?;
+        let acts = forward(student, &tokens, rows, self.batching.keep())?;
+        let hidden = acts.hidden.index_select(&scored, 0)?;
         let positions = head::Positions {
-            student: (&acts.hidden.index_select(&scored, 0)?, student.embed_out()),
-            reference: reference.as_ref().map(|(hidden, embed)| (hidden, *embed)),
+            student: projection(student, &hidden),
+            reference: reference
+                .zip(reference_hidden.as_ref())
+                .map(|(reference, hidden)| projection(reference, hidden)),
             targets: &targets,
         };
-        let at = micro.positions();
-        let weights = |all: &[f32]| {
-            let weights: Vec<f32> = at.iter().map(|&i| all[i]).collect();
-            Tensor::from_vec(weights, at.len(), &device)
+        let scored_positions = micro.positions();
+        let weights_of_scored = |weights: &[f32]| {
+            let weights: Vec<f32> = scored_positions.iter().map(|&i| weights[i]).collect();
+            Tensor::from_vec(weights, scored_positions.len(), &device)
         };
-        let backward_of_head = Backward {
-            ntp_weights: &weights(batch.ntp_weights)?,
-            kl_weights: &weights(batch.kl_weights)?,
+        let head_backward = Backward {
+            ntp_weights: &weights_of_scored(batch.ntp_weights)?,
+            kl_weights: &weights_of_scored(batch.kl_weights)?,
             d_embed: match student.adapters {
                 Some(_) => None,
-                None => Some(&mut grads[embed_out(&self.layout)]),
+                None => Some(&mut grads[self.layout.embed_out_entry()]),
             },
         };
-        let (losses, d_scored) = head::run(&positions, Some(backward_of_head), self.chunk_logits)?;
+        let (losses, d_scored) = head::run(&positions, Some(head_backward), self.chunk_logits)?;
         if let Some(d_scored) = d_scored {
-            // Row by row its gradient; zero, which stands behind them all, where nothing was scored.
-            let mut rows = vec![at.len() as u32; micro.tokens.len()];
+            // Each position takes its row of `d_scored`; one that was not scored takes the last row, of zeros.
+            let mut row_of_position = vec![scored_positions.len() as u32; micro.tokens.len()];
             for (row, &i) in (0..).zip(&micro.scored) {
-                rows[i as usize] = row;
+                row_of_position[i as usize] = row;
             }
             let zero = Tensor::zeros((1, d_scored.dim(1)?), DType::F32, &device)?;
             let d_scored = Tensor::cat(&[d_scored, zero], 0)?;
-            let d_hidden = d_scored.index_select(&upload_ids(&rows, &device)?, 0)?;
-            let (tokens, seq_len) = (micro.tokens, micro.seq_len);
-            backward(student, tokens, seq_len, &heads, acts, &d_hidden, grads)?;
+            let d_hidden = d_scored.index_select(&upload_ids(&row_of_position, &device)?, 0)?;
+            backward(student, micro.tokens, rows, acts, &d_hidden, grads)?;
         }
-        Ok((at, losses))
+        Ok(Scored {
+            positions: scored_positions,
+            losses,
+        })
     }
 
     /// Losses of a micro-batch without gradients.
@@ -304,21 +313,31 @@ impl Engine {
         let heads = self.heads(micro.seq_len)?;
         let tokens = upload_ids(micro.tokens, &self.device)?;
         let scored = upload_ids(&micro.scored, &self.device)?;
-        let hidden = |params: &Params| {
-            let acts = forward(params, &tokens, micro.seq_len, &heads, Keep::Nothing)?;
+        let rows = Rows {
+            seq_len: micro.seq_len,
+            heads: &heads,
+        };
+        let hidden_of = |params: &Params| {
+            let acts = forward(params, &tokens, rows, Keep::Nothing)?;
             acts.hidden.index_select(&scored, 0)
         };
-        let of_reference = reference.map(hidden).transpose()?;
+        let reference_hidden = reference.map(hidden_of).transpose()?;
+        let hidden = hidden_of(student)?;
         let positions = head::Positions {
-            student: (&hidden(student)?, student.embed_out()),
-            reference: of_reference.as_ref().zip(reference.map(Params::embed_out)),
+            student: projection(student, &hidden),
+            reference: reference
+                .zip(reference_hidden.as_ref())
+                .map(|(reference, hidden)| projection(reference, hidden)),
             targets: &upload_ids(&micro.targets, &self.device)?,
         };
         let (losses, _) = head::run(&positions, None, self.chunk_logits)?;
-        Ok((micro.positions(), losses))
+        Ok(Scored {
+            positions: micro.positions(),
+            losses,
+        })
     }
 
-    /// Heads that know positions up to `seq_len`.
+    /// Attention at positions up to `seq_len`; made again when rows are longer than all before.
     fn heads(&mut self, seq_len: usize) -> Result<Heads> {
         if let Some(heads) = self
             .heads
@@ -331,8 +350,8 @@ impl Engine {
         Ok(self.heads.insert(heads).clone())
     }
 
-    /// Micro-batches of rows whose positions are scored against the next token where `counts` says so;
-    /// without those where nothing is scored.
+    /// Micro-batches whose positions are scored against the next token where `counts` says so; those without a
+    /// scored position are left out.
     fn next_token<'a>(
         &self,
         student: &Params,
@@ -340,13 +359,18 @@ impl Engine {
         seq_len: usize,
         counts: impl Fn(usize) -> bool,
     ) -> Vec<Micro<'a>> {
-        let micros = self.micro_batches(student, tokens.len(), seq_len);
-        let micros = micros.into_iter().map(|(first, len)| {
+        let ranges = self.micro_batches(student, tokens.len(), seq_len);
+        let micros = ranges.into_iter().map(|range| {
+            let first = range.start;
             let has_next = |i: &usize| !(i + 1).is_multiple_of(seq_len);
-            let scored = (first..first + len).filter(has_next).filter(|&i| counts(i));
-            let (scored, targets) = scored.map(|i| ((i - first) as u32, tokens[i + 1])).unzip();
+            let (scored, targets) = range
+                .clone()
+                .filter(has_next)
+                .filter(|&i| counts(i))
+                .map(|i| ((i - first) as u32, tokens[i + 1]))
+                .unzip();
             Micro {
-                tokens: &tokens[first..first + len],
+                tokens: &tokens[range],
                 first,
                 seq_len,
                 scored,
@@ -356,41 +380,49 @@ impl Engine {
         micros.filter(|micro| !micro.scored.is_empty()).collect()
     }
 
-    /// Cuts `positions` of rows of `seq_len` into (first, number) of positions, as even as can be.
+    /// Divides `positions` in rows of `seq_len` into micro-batches of whole rows, as evenly as possible.
     fn micro_batches(
         &self,
         student: &Params,
         positions: usize,
         seq_len: usize,
-    ) -> Vec<(usize, usize)> {
+    ) -> Vec<Range<usize>> {
         let rows = positions / seq_len.max(1);
         let config = &self.layout.config;
-        let most = memory::micro_batch(config, student.dtype(), self.batching, seq_len);
-        let count = rows.div_ceil(most);
-        let at = |i: usize| i * rows / count * seq_len;
-        (0..count).map(|i| (at(i), at(i + 1) - at(i))).collect()
+        let max_rows = memory::micro_batch(config, student.dtype(), self.batching, seq_len);
+        let count = rows.div_ceil(max_rows);
+        let start = |i: usize| i * rows / count * seq_len;
+        (0..count).map(|i| start(i)..start(i + 1)).collect()
+    }
+}
+
+/// A model's vocabulary projection of final hidden states.
+fn projection<'a>(params: &'a Params, hidden: &'a Tensor) -> Projection<'a> {
+    Projection {
+        hidden,
+        embed: params.embed_out(),
     }
 }
 
 impl Micro<'_> {
-    /// Scored positions among all the rows'.
+    /// Scored positions in the batch.
     fn positions(&self) -> Vec<usize> {
         let scored = self.scored.iter();
         scored.map(|&i| self.first + i as usize).collect()
     }
 }
 
-/// Brings the losses of micro-batches to the host, to their places among `len` positions; others are
-/// zero.
-fn collect(scored: Vec<Scored>, len: usize) -> Result<Vec<PositionLoss>> {
-    let mut all = vec![PositionLoss::default(); len];
-    for (at, losses) in scored {
+/// Copies the losses of micro-batches to the host, to their positions in a batch of `len` positions; the losses
+/// of others are zero.
+fn collect(micro_batches: Vec<Scored>, len: usize) -> Result<Vec<PositionLoss>> {
+    let mut collected = vec![PositionLoss::default(); len];
+    for Scored { positions, losses } in micro_batches {
         let losses = download(&losses)?;
         let (losses, _) = losses.as_chunks::<3>();
-        for (at, &[ntp, kl, correct]) in at.into_iter().zip(losses) {
+        for (position, &[ntp, kl, correct]) in positions.into_iter().zip(losses) {
             let correct = correct == 1.0;
-            all[at] = PositionLoss { ntp, kl, correct };
+            collected[position] = PositionLoss { ntp, kl, correct };
         }
     }
-    Ok(all)
+    Ok(collected)
 }

@@ -1,43 +1,52 @@
-//! Vocabulary projection fused with cross entropy and KL, forward and backward, in chunks of
-//! positions: `[B, T, V]` logits never exist whole.
+//! Vocabulary projection fused with cross entropy and KL, forward and backward, in chunks of positions: all
+//! `[B, T, V]` logits never exist at once.
 
 use candle_core::{DType, Result, Tensor};
 
-use super::kernels::launch;
+use super::kernels::{Grid, launch};
 use super::matmul::{add_matmul_tn, matmul_nn, matmul_nt};
-use super::ops::flag;
+use super::tensor::is_bf16;
 
-/// Positions to score. Hidden states `[M, D]` and embeddings `[V, D]` come in the engine's precision.
+/// Positions to compute losses of.
 pub struct Positions<'a> {
-    /// The student's final hidden states and output embedding.
-    pub student: (&'a Tensor, &'a Tensor),
-    /// The reference's.
-    pub reference: Option<(&'a Tensor, &'a Tensor)>,
-    /// Target of each position, u32 `[M]`.
+    /// The student.
+    pub student: Projection<'a>,
+    /// The reference, if KL is computed.
+    pub reference: Option<Projection<'a>>,
+    /// Target token of each position, u32 `[M]`.
     pub targets: &'a Tensor,
 }
 
-/// What a backward takes, and adds to.
+/// A model's final hidden states and output embedding, whose product is its logits; in the engine's precision.
+#[derive(Clone, Copy)]
+pub struct Projection<'a> {
+    /// Final hidden states `[M, D]`.
+    pub hidden: &'a Tensor,
+    /// Output embedding `[V, D]`.
+    pub embed: &'a Tensor,
+}
+
+/// Weights of the losses in the total, and the sum for the gradient of the output embedding.
 pub struct Backward<'a> {
-    /// Weights of the cross entropies in the total, f32 `[M]`.
+    /// Weight of each position's cross entropy, f32 `[M]`.
     pub ntp_weights: &'a Tensor,
-    /// Weights of the KLs.
+    /// Weight of each position's KL, f32 `[M]`.
     pub kl_weights: &'a Tensor,
-    /// Gradient of the output embedding, f32 `[V, D]`, where it is trained.
+    /// Gradient of the student's output embedding, f32 `[V, D]`, added to; `None` where it is not trained.
     pub d_embed: Option<&'a mut Option<Tensor>>,
 }
 
-/// Losses of all positions, `[M, 3]`: cross entropy, KL (0 without a reference), and whether the
-/// target has the largest logit (1 or 0). With a backward, also the gradient of the hidden states
-/// `[M, D]`, f32.
+/// Computes the losses of every position, `[M, 3]`: cross entropy, KL (0 without a reference), and whether
+/// greedy decoding chooses the target (1 or 0); with `backward`, also the gradient of the student's hidden
+/// states, f32 `[M, D]`.
 ///
-/// At most `chunk_logits` logits exist at a time, those of one position at least.
+/// At most `chunk_logits` logits exist at a time, or those of one position.
 pub fn run(
     positions: &Positions,
     mut backward: Option<Backward>,
     chunk_logits: usize,
 ) -> Result<(Tensor, Option<Tensor>)> {
-    let (hidden, embed) = positions.student;
+    let Projection { hidden, embed } = positions.student;
     let (m, v) = (hidden.dim(0)?, embed.dim(0)?);
     let dtype = hidden.dtype();
     let chunk = (chunk_logits / v).clamp(1, m);
@@ -48,15 +57,19 @@ pub fn run(
         let hidden = rows(hidden)?;
         let logits = matmul_nt(&hidden, embed)?;
         let reference = match positions.reference {
-            Some((hidden, embed)) => Some(matmul_nt(&rows(hidden)?, embed)?),
+            Some(Projection { hidden, embed }) => Some(matmul_nt(&rows(hidden)?, embed)?),
             None => None,
         };
         let targets = rows(positions.targets)?;
-        let (work, sizes) = ((n, v), [flag(dtype), v]);
+        let grid = Grid {
+            blocks: n,
+            width: v,
+        };
+        let sizes = [is_bf16(dtype), v];
         let scores = (vec![n, 3], DType::F32);
         let Some(backward) = &mut backward else {
             let inputs = [None, Some(&logits), reference.as_ref(), Some(&targets)];
-            let [scores] = launch("score", work, [scores], &inputs, &sizes, &[])?;
+            let [scores] = launch("score", grid, [scores], &inputs, &sizes, &[])?;
             losses.push(scores);
             continue;
         };
@@ -64,16 +77,17 @@ pub fn run(
         let (logits, targets) = (Some(&logits), Some(&targets));
         let inputs = [logits, reference.as_ref(), targets, Some(&ntp), Some(&kl)];
         let outputs = [scores, (vec![n, v], dtype)];
-        let [scores, d_logits] = launch("score", work, outputs, &inputs, &sizes, &[])?;
+        let [scores, d_logits] = launch("score", grid, outputs, &inputs, &sizes, &[])?;
         losses.push(scores);
         d_hidden.push(matmul_nn(&d_logits, embed)?);
         if let Some(d_embed) = &mut backward.d_embed {
             add_matmul_tn(d_embed, &d_logits, &hidden)?;
         }
     }
-    let d_hidden = match d_hidden.is_empty() {
-        true => None,
-        false => Some(Tensor::cat(&d_hidden, 0)?),
+    let d_hidden = if d_hidden.is_empty() {
+        None
+    } else {
+        Some(Tensor::cat(&d_hidden, 0)?)
     };
     Ok((Tensor::cat(&losses, 0)?, d_hidden))
 }

@@ -1,19 +1,21 @@
-//! Attention: from queries, keys and values beside one another to the heads' outputs, and back.
+//! Attention, forward and backward: RoPE and QK-norm of queries and keys, and the causal softmax.
 //!
-//! The `G = N / K` query heads that share a head of keys stand beside one another, position by
-//! position: queries are `[B, K, T G, H]`, keys and values `[B, K, T, H]`. So a group's queries are rows
-//! of one matrix product with its keys, which need no copies.
+//! The queries of the `G = N / K` query heads that share a head of keys are contiguous for each position:
+//! queries are `[B, K, T G, H]`, keys and values `[B, K, T, H]`. A group's queries are therefore the rows
+//! of one matrix product with the group's keys, which are not copied.
+
+use std::ops::Range;
 
 use candle_core::{DType, Device, Result, Tensor};
 
 use crate::model::ModelConfig;
 
-use super::kernels::launch;
+use super::kernels::{Grid, launch};
 use super::matmul::{add_product, product};
 use super::memory::MAX_SCORES;
-use super::ops::flag;
+use super::tensor::is_bf16;
 
-/// Heads of a model: their sizes, and cosines and sines of positions, `[T, H/2]` each.
+/// Attention of a model: the sizes of its heads, and the RoPE table, `[T, H/2]` cosines and sines.
 #[derive(Clone, Debug)]
 pub struct Heads {
     config: ModelConfig,
@@ -22,7 +24,7 @@ pub struct Heads {
     pub(super) max_scores: usize,
 }
 
-/// Queries, keys and values, rounded; queries and keys rotated and, if the model does, normalised.
+/// Queries, keys and values, rounded; queries and keys rotated, after QK-norm if the model has it.
 pub struct Qkv {
     /// `[B, K, T G, H]`.
     pub q: Tensor,
@@ -30,61 +32,64 @@ pub struct Qkv {
     pub k: Tensor,
     /// `[B, K, T, H]`.
     pub v: Tensor,
-    /// `1/rms [M, N + K]` of queries and keys; unset where they are not normalised.
+    /// `1/rms [M, N + K]` of QK-norm; unused without it.
     pub(super) inv_rms: Tensor,
 }
 
 impl Heads {
-    /// Heads with positions `0..seq_len`.
+    /// Attention of a model at positions `0..seq_len`.
     pub fn new(config: ModelConfig, seq_len: usize, device: &Device) -> Result<Self> {
         let h = config.head_dim;
         let frequencies = config.rope.frequencies(h);
-        let each = |f: fn(f64) -> f64| {
+        let table = |f: fn(f64) -> f64| {
             let angles = (0..seq_len).flat_map(|t| frequencies.iter().map(move |w| t as f64 * w));
             let table: Vec<f32> = angles.map(|angle| f(angle) as f32).collect();
             Tensor::from_vec(table, (seq_len, h / 2), device)
         };
         Ok(Self {
             config,
-            cos: each(f64::cos)?,
-            sin: each(f64::sin)?,
+            cos: table(f64::cos)?,
+            sin: table(f64::sin)?,
             max_scores: MAX_SCORES,
         })
     }
 
-    /// Positions there are.
+    /// Number of positions in the RoPE table.
     pub fn seq_len(&self) -> usize {
         self.cos.dims()[0]
     }
 
+    /// Query heads that share a head of keys, G.
     fn group(&self) -> usize {
         self.config.n_heads / self.config.n_kv_heads
     }
 
-    /// Blocks and their width for `m` rows, and sizes, as the kernels take them.
-    fn work(&self, m: usize, seq_len: usize, first: usize, dtype: DType) -> Work {
-        let (n, k, h) = (
-            self.config.n_heads,
-            self.config.n_kv_heads,
-            self.config.head_dim,
-        );
-        let sizes = [
-            flag(dtype),
-            n,
-            k,
-            seq_len,
-            h,
-            first,
-            usize::from(self.config.qk_norm),
-        ];
-        ((m * (n + 2 * k), h), sizes)
+    /// Blocks of the kernels on `m` positions of `qkv`, one for each head.
+    fn qkv_grid(&self, m: usize) -> Grid {
+        Grid {
+            blocks: m * (self.config.n_heads + 2 * self.config.n_kv_heads),
+            width: self.config.head_dim,
+        }
     }
 
-    /// Takes `qkv [M, (N + 2 K) H]` apart; rows of `seq_len` begin at position `first`.
+    /// Sizes as the kernels on `qkv` take them, for rows of `seq_len` that begin at position `first`.
+    fn qkv_sizes(&self, seq_len: usize, first: usize, dtype: DType) -> [usize; 7] {
+        [
+            is_bf16(dtype),
+            self.config.n_heads,
+            self.config.n_kv_heads,
+            seq_len,
+            self.config.head_dim,
+            first,
+            usize::from(self.config.qk_norm),
+        ]
+    }
+
+    /// Splits `qkv [M, (N + 2 K) H]` into heads, with QK-norm and RoPE; rows of `seq_len` begin at position `first`.
     pub fn split(&self, qkv: &Tensor, seq_len: usize, first: usize, dtype: DType) -> Result<Qkv> {
         let (m, config) = (qkv.dim(0)?, self.config);
         let (k, h) = (config.n_kv_heads, config.head_dim);
-        let (work, sizes) = self.work(m, seq_len, first, dtype);
+        let (grid, sizes) = (self.qkv_grid(m), self.qkv_sizes(seq_len, first, dtype));
         let heads = |rows: usize| (vec![m / seq_len, k, rows, h], dtype);
         let normed = usize::from(config.qk_norm) * m * (config.n_heads + k);
         let outputs = [
@@ -95,22 +100,23 @@ impl Heads {
         ];
         let inputs = [qkv, &self.cos, &self.sin].map(Some);
         let eps = [config.norm_eps];
-        let [q, k, v, inv_rms] = launch("qkv_forward", work, outputs, &inputs, &sizes, &eps)?;
+        let [q, k, v, inv_rms] = launch("qkv_forward", grid, outputs, &inputs, &sizes, &eps)?;
         Ok(Qkv { q, k, v, inv_rms })
     }
 
-    /// Gradient of the whole `[M, (N + 2 K) H]`, rounded, from those of its parts.
+    /// Backward of [`Self::split`]: the gradient of its input, rounded, from those of queries, keys and values.
     pub fn split_backward(&self, [dq, dk, dv]: &[Tensor; 3], qkv: &Qkv) -> Result<Tensor> {
         let ((b, _, seq_len, _), dtype) = (dk.dims4()?, qkv.q.dtype());
-        let (work, sizes) = self.work(b * seq_len, seq_len, 0, dtype);
+        let m = b * seq_len;
+        let (grid, sizes) = (self.qkv_grid(m), self.qkv_sizes(seq_len, 0, dtype));
         let Qkv { q, k, inv_rms, .. } = qkv;
         let inputs = [dq, dk, dv, q, k, inv_rms, &self.cos, &self.sin].map(Some);
-        let outputs = [((b * seq_len, self.config.qkv_width()), dtype)];
-        let [d_qkv] = launch("qkv_backward", work, outputs, &inputs, &sizes, &[])?;
+        let outputs = [((m, self.config.qkv_width()), dtype)];
+        let [d_qkv] = launch("qkv_backward", grid, outputs, &inputs, &sizes, &[])?;
         Ok(d_qkv)
     }
 
-    /// `x [B, K, T G, H]` as rounded `[M, N H]`.
+    /// Merges the heads' outputs `x [B, K, T G, H]` to `[M, N H]`, rounded.
     pub fn merge(&self, x: &Tensor, dtype: DType) -> Result<Tensor> {
         let (b, k, rows, h) = x.dims4()?;
         let (t, width) = (rows / self.group(), self.group() * h);
@@ -118,7 +124,7 @@ impl Heads {
         merged.reshape((b * t, k * width))?.to_dtype(dtype)
     }
 
-    /// `x [M, N H]` as rounded `[B, K, T G, H]`.
+    /// Splits the outputs' gradient `x [M, N H]` into heads `[B, K, T G, H]`, rounded.
     pub fn split_heads(&self, x: &Tensor, seq_len: usize, dtype: DType) -> Result<Tensor> {
         let (k, h, group) = (self.config.n_kv_heads, self.config.head_dim, self.group());
         let b = x.dim(0)? / seq_len;
@@ -126,8 +132,8 @@ impl Heads {
         split.reshape((b, k, seq_len * group, h))?.to_dtype(dtype)
     }
 
-    /// Causal attention of queries, which stand at positions `first..first + T`, to `k, v [B, K, S, H]`:
-    /// the outputs `[B, K, T G, H]` and the scaled scores' log-sum-exp `[B, K, T G]`.
+    /// Causal attention of queries at positions `first..first + T` to `k, v [B, K, S, H]`: the outputs
+    /// `[B, K, T G, H]`, and the log-sum-exp of the scaled scores `[B, K, T G]`.
     pub fn attention(
         &self,
         q: &Tensor,
@@ -136,25 +142,27 @@ impl Heads {
         first: usize,
     ) -> Result<(Tensor, Tensor)> {
         let (mut outs, mut lses) = (Vec::new(), Vec::new());
-        for (begin, rows) in self.chunks(q, k)? {
-            let q = q.narrow(2, begin, rows)?;
+        for rows in self.chunks(q, k)? {
+            let q = q.narrow(2, rows.start, rows.len())?;
             let (scores, dtype) = (product(&q, &k.t()?)?, q.dtype());
-            let (b, n, rows, s) = scores.dims4()?;
-            let outputs = [(vec![b, n, rows, s], dtype), (vec![b, n, rows], DType::F32)];
-            let (work, sizes) =
-                self.rows_of_scores(&scores, first * self.group() + begin, dtype)?;
+            let (b, n, m, s) = scores.dims4()?;
+            let outputs = [(vec![b, n, m, s], dtype), (vec![b, n, m], DType::F32)];
+            let grid = softmax_grid(&scores)?;
+            let first_row = first * self.group() + rows.start;
+            let sizes = self.softmax_sizes(&scores, first_row, dtype)?;
             let factors = [self.scale()];
             let inputs = [Some(&scores)];
-            let [p, lse] = launch("softmax_forward", work, outputs, &inputs, &sizes, &factors)?;
+            let [p, lse] = launch("softmax_forward", grid, outputs, &inputs, &sizes, &factors)?;
             outs.push(product(&p, v)?);
             lses.push(lse);
         }
         Ok((Tensor::cat(&outs, 2)?, Tensor::cat(&lses, 2)?))
     }
 
-    /// Gradients of queries, keys and values of whole rows from that of the outputs, rounded.
+    /// Backward of [`Self::attention`] of whole rows: the gradients of queries, keys and values from that of the
+    /// outputs, which is rounded.
     ///
-    /// Computes the probabilities again, so that scores exist in one layer at a time.
+    /// Computes the probabilities again, so that only one block's scores exist at a time.
     pub fn attention_backward(
         &self,
         d_out: &Tensor,
@@ -162,16 +170,17 @@ impl Heads {
         lse: &Tensor,
     ) -> Result<[Tensor; 3]> {
         let (mut dqs, mut dk, mut dv) = (Vec::new(), None, None);
-        for (begin, rows) in self.chunks(q, k)? {
-            let part = |x: &Tensor| x.narrow(2, begin, rows);
+        for rows in self.chunks(q, k)? {
+            let part = |x: &Tensor| x.narrow(2, rows.start, rows.len());
             let (q, d_out, lse) = (part(q)?, part(d_out)?, part(lse)?.contiguous()?);
             let (scores, dtype) = (product(&q, &k.t()?)?, q.dtype());
             let dp = product(&d_out, &v.t()?)?;
-            let (work, sizes) = self.rows_of_scores(&scores, begin, dtype)?;
+            let grid = softmax_grid(&scores)?;
+            let sizes = self.softmax_sizes(&scores, rows.start, dtype)?;
             let outputs = [(scores.dims4()?, dtype); 2];
             let (inputs, factors) = ([&scores, &lse, &dp].map(Some), [self.scale()]);
             let [p, d_scores] =
-                launch("softmax_backward", work, outputs, &inputs, &sizes, &factors)?;
+                launch("softmax_backward", grid, outputs, &inputs, &sizes, &factors)?;
             dqs.push(product(&d_scores, k)?);
             add_product(&mut dk, &d_scores.t()?, &q)?;
             add_product(&mut dv, &p.t()?, &d_out)?;
@@ -182,37 +191,34 @@ impl Heads {
         }
     }
 
-    /// Cuts the rows of queries into (first, number), whole positions each.
-    fn chunks(&self, q: &Tensor, k: &Tensor) -> Result<Vec<(usize, usize)>> {
+    /// Divides the rows of queries into chunks of whole positions, which bound the number of scores.
+    fn chunks(&self, q: &Tensor, k: &Tensor) -> Result<Vec<Range<usize>>> {
         let (b, heads, rows, _) = q.dims4()?;
         let group = self.group();
-        let position = b * heads * group * k.dim(2)?;
-        let most = group * (self.max_scores / position.max(1)).max(1);
-        let firsts = (0..rows).step_by(most);
-        Ok(firsts
-            .map(|first| (first, most.min(rows - first)))
-            .collect())
+        let scores_of_position = b * heads * group * k.dim(2)?;
+        let max_rows = group * (self.max_scores / scores_of_position.max(1)).max(1);
+        let chunk = |first: usize| first..rows.min(first + max_rows);
+        Ok((0..rows).step_by(max_rows).map(chunk).collect())
     }
 
-    /// As the kernels of softmax take `scores` whose first row is number `begin` of all queries'.
-    fn rows_of_scores(
-        &self,
-        scores: &Tensor,
-        begin: usize,
-        dtype: DType,
-    ) -> Result<((usize, usize), [usize; 5])> {
-        let (b, n, rows, s) = scores.dims4()?;
+    /// Sizes as the softmax kernels take them, for `scores` whose first row is number `first_row` of all queries.
+    fn softmax_sizes(&self, scores: &Tensor, first_row: usize, dtype: DType) -> Result<[usize; 5]> {
+        let (_, _, rows, s) = scores.dims4()?;
         let group = self.group();
-        Ok((
-            (b * n * rows, s),
-            [flag(dtype), s, rows, group, begin / group],
-        ))
+        Ok([is_bf16(dtype), s, rows, group, first_row / group])
     }
 
-    /// Of the scores: `1/√H`.
+    /// Scale of the scores, `1/√H`.
     fn scale(&self) -> f32 {
         1.0 / (self.config.head_dim as f32).sqrt()
     }
 }
 
-type Work = ((usize, usize), [usize; 7]);
+/// Blocks of the softmax kernels: one for each row of scores.
+fn softmax_grid(scores: &Tensor) -> Result<Grid> {
+    let (b, n, rows, s) = scores.dims4()?;
+    Ok(Grid {
+        blocks: b * n * rows,
+        width: s,
+    })
+}

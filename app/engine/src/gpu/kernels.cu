@@ -1,8 +1,8 @@
-// Kernels of the GPU engine. Every one takes the same struct and lets a block work on one row.
+// Kernels of the GPU's engine. All take the same struct; in most of them a block computes one row.
 //
-// Plain C but for the words below, so that the tests can compile it for the CPU, with the threads of
-// a block played by fibers. Tensors are f32, or where `bf16` is set those marked "rounded" are bf16;
-// all arithmetic is f32. Pointers: outputs first, then inputs.
+// Plain C except for the macros below, so that tests can compile it for the CPU, with fibers in place of a
+// block's threads. Tensors are f32; if `bf16` is set, those called "rounded" are bf16. All arithmetic is f32.
+// Pointers are to the outputs first, then to the inputs.
 
 #ifdef __CUDACC__
 #define KERNEL extern "C" __global__ void
@@ -35,7 +35,7 @@ DEVICE float load(const void *p, long i, long bf16) {
     return bits.f;
 }
 
-// Rounds to the nearest, ties to even.
+// Rounds to the nearest bf16, ties to even.
 DEVICE void store(void *p, long i, float x, long bf16) {
     if (!bf16) {
         ((float *)p)[i] = x;
@@ -47,7 +47,7 @@ DEVICE void store(void *p, long i, float x, long bf16) {
     ((unsigned short *)p)[i] = x != x ? 0x7fc0u : (unsigned short)rounded;
 }
 
-// Sum over the threads of a block, the same in all of them. The number of threads is a power of two.
+// Sum over the threads of a block, returned to all of them. The number of threads is a power of two.
 DEVICE float block_sum(float x) {
     SHARED float s[MAX_THREADS];
     SYNC();
@@ -81,7 +81,7 @@ DEVICE float log_sum_exp(const float *x, long n) {
     return max + logf(block_sum(sum));
 }
 
-// RMSNorm without gain of a row of `x [M, D]`: `y` rounded, `1/rms [M]`.
+// RMSNorm of a row of `x [M, D]` before its gain: `y [M, D]`, rounded, and `1/rms [M]`.
 KERNEL norm_forward(Args a) {
     void *y = a.p[0];
     float *inv_rms = (float *)a.p[1];
@@ -94,8 +94,8 @@ KERNEL norm_forward(Args a) {
     if (THREAD == 0) inv_rms[BLOCK] = r;
 }
 
-// `dx = dh + inv_rms · (g − y · mean(g · y))` with `g = gain · dy`; no `dh` is zero, no gain one. `y`
-// and the gain are rounded.
+// `dx = dh + inv_rms · (g − y · mean(g · y))` with `g = gain · dy`; a missing `dh` counts as 0, a missing gain
+// as 1. `y` and the gain are rounded.
 KERNEL norm_backward(Args a) {
     float *dx = (float *)a.p[0];
     const float *dh = (const float *)a.p[1], *dy = (const float *)a.p[2];
@@ -118,7 +118,7 @@ KERNEL gain_forward(Args a) {
     EACH(i, d) store(a.p[0], at + i, load(a.p[1], at + i, bf16) * load(a.p[2], i, bf16), bf16);
 }
 
-// Gradient of a gain from that of its product with `y [M, D]`: the sum over `n[3]` of `n[2]` rows.
+// Gradient of a gain from that of its product with `y [M, D]`: each block sums `n[3]` of the `n[2]` rows.
 KERNEL gain_backward(Args a) {
     const float *dy = (const float *)a.p[1];
     long d = a.n[0], bf16 = a.n[1], begin = BLOCK * a.n[3];
@@ -136,7 +136,7 @@ typedef struct {
     long at;            // its first number in `q [B, K, T G, H]`, or in `k`, `v [B, K, T, H]`
 } Head;
 
-// Sizes are 1: N, 2: K, 3: T, 4: H. The `G = N / K` queries of a group stand beside one another.
+// Sizes are 1: N, 2: K, 3: T, 4: H. The `G = N / K` queries of a group are contiguous.
 DEVICE Head head_of_block(const Args *a) {
     long n_heads = a->n[1], kv_heads = a->n[2], seq_len = a->n[3], all = n_heads + 2 * kv_heads;
     Head h;
@@ -149,8 +149,8 @@ DEVICE Head head_of_block(const Args *a) {
     return h;
 }
 
-// One head of `qkv [M, (N + 2 K) H]` to q, k or v, rounded; q and k normalised if `n[6]` (`1/rms
-// [M, N + K]`) and rotated to their position, `n[5]` for the first of a sequence.
+// Copies one head of `qkv [M, (N + 2 K) H]` to q, k or v, rounded. q and k are normalised if `n[6]` is set
+// (QK-norm, keeping `1/rms [M, N + K]`) and rotated; sequences begin at position `n[5]`.
 KERNEL qkv_forward(Args a) {
     long bf16 = a.n[0], seq_len = a.n[3], h = a.n[4], half = h / 2;
     Head to = head_of_block(&a);
@@ -175,8 +175,8 @@ KERNEL qkv_forward(Args a) {
     }
 }
 
-// Gradient of one head of the raw `qkv [M, (N + 2 K) H]`, rounded, from those of q, k and v. The
-// rotation commutes with the norm's Jacobian, which is applied first.
+// Backward of qkv_forward: the gradient of one head of `qkv [M, (N + 2 K) H]`, rounded, from those of q, k and
+// v. The rotation commutes with the norm's Jacobian, which is applied first.
 KERNEL qkv_backward(Args a) {
     long bf16 = a.n[0], seq_len = a.n[3], h = a.n[4], half = h / 2;
     Head of = head_of_block(&a);
@@ -202,8 +202,8 @@ KERNEL qkv_backward(Args a) {
     }
 }
 
-// Causal softmax of a row of `scores [.., T G, S]` times `scale`: rounded, and the log-sum-exp. The G
-// queries of position t see keys up to `first + t`.
+// Causal softmax of a row of `scores [.., T G, S]` times `scale`: probabilities, rounded, and the log-sum-exp.
+// The G queries at position t see keys up to `first + t`.
 KERNEL softmax_forward(Args a) {
     long bf16 = a.n[0], keys = a.n[1], seen = a.n[4] + BLOCK % a.n[2] / a.n[3] + 1;
     const float *x = (const float *)a.p[2] + BLOCK * keys;
@@ -216,7 +216,8 @@ KERNEL softmax_forward(Args a) {
     if (THREAD == 0) ((float *)a.p[1])[BLOCK] = max + logf(sum);
 }
 
-// The probabilities again, and the gradient of the scores from that of the probabilities; both rounded.
+// Backward of softmax_forward: the probabilities again, and the gradient of the scores from that of the
+// probabilities; both rounded.
 KERNEL softmax_backward(Args a) {
     long bf16 = a.n[0], keys = a.n[1], seen = a.n[4] + BLOCK % a.n[2] / a.n[3] + 1;
     long at = BLOCK * keys;
@@ -231,7 +232,7 @@ KERNEL softmax_backward(Args a) {
     }
 }
 
-// `0.5 (1 + tanh u)`, the logistic function of `2u`, and `du/dx`.
+// `0.5 (1 + tanh u)`, which is the logistic function of `2u`, and `du/dx`.
 DEVICE float gelu_gate(float x, float *du) {
     const float c = 0.7978845608f, a = 0.044715f;
     *du = c * (1 + 3 * a * x * x);
@@ -245,7 +246,7 @@ KERNEL gelu_forward(Args a) {
     EACH(i, a.n[1]) store(a.p[0], BLOCK * a.n[1] + i, x[i] * gelu_gate(x[i], &du), a.n[0]);
 }
 
-// `dy` times GELU's slope at `x`, and GELU again; both rounded.
+// Backward of gelu_forward: `dy` times the derivative at `x`, and the output again; both rounded.
 KERNEL gelu_backward(Args a) {
     const float *dy = (const float *)a.p[2], *x = (const float *)a.p[3];
     EACH(j, a.n[1]) {
@@ -262,7 +263,7 @@ KERNEL swiglu_forward(Args a) {
     EACH(i, a.n[1]) store(a.p[0], BLOCK * a.n[1] + i, gate[i] / (1 + expf(-gate[i])) * up[i], a.n[0]);
 }
 
-// Gradients of gate and up `[M, 2 F]` from `dy [M, F]`, and the product again; both rounded.
+// Backward of swiglu_forward: the gradient of `x [M, 2 F]` from `dy [M, F]`, and the output again; both rounded.
 KERNEL swiglu_backward(Args a) {
     long f = a.n[1], at = BLOCK * 2 * f;
     const float *dy = (const float *)a.p[2] + BLOCK * f, *gate = (const float *)a.p[3] + at, *up = gate + f;
@@ -274,8 +275,9 @@ KERNEL swiglu_backward(Args a) {
     }
 }
 
-// Losses `[M, 3]` of a position from its `logits [M, V]` (and the reference's): cross entropy, KL,
-// whether the target is the first of the largest. With weights, also the gradient of the logits, rounded.
+// Losses `[M, 3]` of a position from its `logits [M, V]` and those of the reference, if there is one: cross
+// entropy, KL, whether the target is the first of the largest. With weights, also the gradient of the logits,
+// rounded.
 KERNEL score(Args a) {
     long bf16 = a.n[0], v = a.n[1], at = BLOCK * v;
     float *losses = (float *)a.p[0] + 3 * BLOCK;
@@ -305,8 +307,8 @@ KERNEL score(Args a) {
     }
 }
 
-// Adds to an embedding's gradient `[V, D]`, in place, the rows of `dh` where token `tokens[BLOCK]`
-// stands: their numbers are `order[starts[BLOCK]..starts[BLOCK + 1]]`.
+// Adds to the row of token `tokens[BLOCK]` in an embedding's gradient `[V, D]`, in place, the rows of `dh` with
+// the numbers `order[starts[BLOCK]..starts[BLOCK + 1]]`.
 KERNEL embed_backward(Args a) {
     const unsigned int *tokens = (const unsigned int *)a.p[1], *starts = (const unsigned int *)a.p[2];
     const unsigned int *order = (const unsigned int *)a.p[3];
@@ -320,8 +322,8 @@ KERNEL embed_backward(Args a) {
     }
 }
 
-// AdamW on a stretch of `n[1]` of `n[0]` numbers: new weights and moments (in bf16 also the rounded
-// weights) from the old ones and a gradient, and the sum of the gradient's squares.
+// AdamW on `n[1]` of `n[0]` elements: new weights and moments (in bf16 also the rounded weights) from the old
+// ones and a gradient, and the sum of the squared gradients.
 KERNEL adamw(Args a) {
     const float *w = (const float *)a.p[5], *m = (const float *)a.p[6], *v = (const float *)a.p[7];
     const float *g = (const float *)a.p[8], *x = a.x;
@@ -342,8 +344,8 @@ KERNEL adamw(Args a) {
     if (THREAD == 0) ((float *)a.p[3])[BLOCK] = squares;
 }
 
-// A token for a row of `logits [B, V]`: with `uniforms [B]` the inverse of the cumulative distribution
-// at logits times `x[0]`, a token of no probability never; without, the first of the largest.
+// Chooses a token for a row of `logits [B, V]`: with `uniforms [B]` by the inverse of the cumulative distribution
+// of the logits times `x[0]`, and never a token of probability 0; without, the first of the largest.
 KERNEL choose(Args a) {
     SHARED float of[MAX_THREADS];
     SHARED long best[MAX_THREADS];
@@ -380,7 +382,7 @@ KERNEL choose(Args a) {
             if (p > 0 && left < p) break;
             left -= p;
         }
-        // Rounding may leave something past the last token: the last one of any probability it is.
+        // After rounding, no token may be left: then the last one with a probability is chosen.
         for (long i = v - 1; token < 0 && i > 0; i--)
             if (expf((x[i] - max) * a.x[0]) > 0) token = i;
     }

@@ -1,14 +1,15 @@
-//! Launches the kernels of `kernels.cu`.
+//! Launching the kernels of `kernels.cu`.
 
 use std::sync::OnceLock;
 
 use candle_core::{CpuStorage, DType, Device, Result, Shape, Storage, Tensor, bail};
 
-/// Fewest and most threads of a block; the most as `kernels.cu` has it.
+/// Fewest threads of a block.
 const WARP: usize = 32;
+/// Most threads of a block, as in `kernels.cu`.
 const MAX_THREADS: usize = 256;
 
-/// The one argument of every kernel: pointers, sizes and factors, as `kernels.cu` has them.
+/// The argument of every kernel: pointers, sizes and factors; the same struct as in `kernels.cu`.
 #[repr(C)]
 #[derive(Clone, Copy, Default)]
 pub struct Args {
@@ -17,27 +18,35 @@ pub struct Args {
     x: [f32; 10],
 }
 
-/// Runs a kernel by its name, with that many blocks.
+/// Runs the kernel of a name with a number of blocks.
 pub type Run = fn(&'static str, usize, Args);
 
-/// What runs kernels on tensors in the machine's memory: nothing, or what a test has set.
+/// Runs kernels on tensors in the machine's memory, if a test has set it.
 static STAND_IN: OnceLock<Run> = OnceLock::new();
 
-/// Lets a stand-in for a GPU run the kernels on tensors in the machine's memory from now on, for tests.
+/// Sets what runs the kernels on tensors in the machine's memory from now on, in tests without a GPU.
 pub fn set_stand_in(run: Run) {
-    // Tests set it again and again, to the same.
+    // Every test sets it, to the same function.
     let _ = STAND_IN.set(run);
 }
 
-/// Runs a kernel of `kernels.cu` and gives its outputs, every number of which it writes.
+/// The blocks of a launch.
+#[derive(Clone, Copy)]
+pub struct Grid {
+    /// Number of blocks, in most kernels one for each row.
+    pub blocks: usize,
+    /// Number of elements that the threads of a block divide among themselves.
+    pub width: usize,
+}
+
+/// Runs a kernel of `kernels.cu`; returns its outputs, of which it writes every element.
 ///
-/// A kernel that changes a tensor in place has it as its first input, and nobody else may hold it.
-/// `blocks`, one a row in most kernels, whose threads share `width` numbers out among themselves.
-/// `inputs` are contiguous tensors of one device, missing where the kernel can do without; `n` are
-/// sizes, `x` factors.
+/// A kernel that changes a tensor in place takes it as its first input; there must be no other reference to
+/// that tensor. `outputs` are shapes and types. `inputs` are contiguous tensors of one device, `None` where
+/// the kernel has an optional one; `n` are sizes, `x` factors.
 pub fn launch<const OUTPUTS: usize, S: Into<Shape>>(
     name: &'static str,
-    (blocks, width): (usize, usize),
+    grid: Grid,
     outputs: [(S, DType); OUTPUTS],
     inputs: &[Option<&Tensor>],
     n: &[usize],
@@ -47,19 +56,20 @@ pub fn launch<const OUTPUTS: usize, S: Into<Shape>>(
         bail!("{name} has no input");
     };
     let mut args = Args::default();
-    for (n, given) in args.n.iter_mut().zip(n) {
-        *n = *given as i64;
+    for (arg, &n) in args.n.iter_mut().zip(n) {
+        *arg = n as i64;
     }
     args.x[..x.len()].copy_from_slice(x);
-    let mut made = Vec::with_capacity(OUTPUTS);
+    let mut results = Vec::with_capacity(OUTPUTS);
     for (shape, dtype) in outputs {
-        // SAFETY: the kernel writes every number before anybody reads one.
-        made.push(unsafe { Tensor::empty(shape, dtype, device)? });
+        // SAFETY: the kernel writes every element before anybody reads one.
+        results.push(unsafe { Tensor::empty(shape, dtype, device)? });
     }
-    let given = made.iter().map(Some).chain(inputs.iter().copied());
-    for (p, tensor) in args.p.iter_mut().zip(given) {
-        *p = tensor.map_or(Ok(0), address)?;
+    let tensors = results.iter().map(Some).chain(inputs.iter().copied());
+    for (arg, tensor) in args.p.iter_mut().zip(tensors) {
+        *arg = tensor.map_or(Ok(0), address)?;
     }
+    let Grid { blocks, width } = grid;
     let threads = width.next_power_of_two().clamp(WARP, MAX_THREADS);
     match device {
         _ if blocks == 0 => {}
@@ -71,13 +81,13 @@ pub fn launch<const OUTPUTS: usize, S: Into<Shape>>(
         Device::Cpu if let Some(run) = STAND_IN.get() => run(name, blocks, args),
         _ => bail!("{name} does not run with {threads} threads on {device:?}"),
     }
-    match made.try_into() {
-        Ok(made) => Ok(made),
+    match results.try_into() {
+        Ok(results) => Ok(results),
         Err(_) => unreachable!("as many tensors as outputs"),
     }
 }
 
-/// Where a tensor's numbers stand in its device's memory.
+/// Address of a tensor's first element in the memory of its device.
 fn address(tensor: &Tensor) -> Result<u64> {
     if !tensor.is_contiguous() {
         bail!("kernels take contiguous tensors");
@@ -87,19 +97,20 @@ fn address(tensor: &Tensor) -> Result<u64> {
         Storage::Cpu(CpuStorage::F32(x)) => x.as_ptr() as u64,
         Storage::Cpu(CpuStorage::BF16(x)) => x.as_ptr() as u64,
         Storage::Cpu(CpuStorage::U32(x)) => x.as_ptr() as u64,
-        Storage::Cuda(x) => on_gpu(x)?,
+        Storage::Cuda(x) => address_on_gpu(x)?,
         _ => bail!("kernels take f32, bf16 and u32"),
     };
     Ok(start + (layout.start_offset() * tensor.dtype().size_in_bytes()) as u64)
 }
 
+/// Address of the first element of a GPU's storage.
 #[cfg(not(feature = "cuda"))]
-fn on_gpu(_: &candle_core::CudaStorage) -> Result<u64> {
+fn address_on_gpu(_: &candle_core::CudaStorage) -> Result<u64> {
     bail!("built without CUDA")
 }
 
 #[cfg(feature = "cuda")]
-use cuda::address as on_gpu;
+use cuda::address as address_on_gpu;
 
 #[cfg(feature = "cuda")]
 mod cuda {
@@ -116,6 +127,7 @@ mod cuda {
     // SAFETY: it is the struct of `kernels.cu`, field by field, and any bits of it are valid.
     unsafe impl DeviceRepr for Args {}
 
+    /// Launches a kernel of the PTX.
     pub(super) fn run(
         device: &CudaDevice,
         name: &str,
@@ -137,6 +149,7 @@ mod cuda {
         Ok(())
     }
 
+    /// Address of the first element of a GPU's storage.
     pub(super) fn address(storage: &CudaStorage) -> Result<u64> {
         fn of<T>(slice: &CudaSlice<T>) -> u64 {
             slice.device_ptr(slice.stream()).0

@@ -1,25 +1,26 @@
-//! Low-rank adapters on a device; [`crate::model::Lora`] says what they are.
+//! Low-rank adapters on a device, as [`crate::model::Lora`] in the machine's memory.
 //!
-//! A linear layer has two tensors: A `[P r, in]`, and B as the block-diagonal `[out, P r]`. What lies
-//! between its blocks is zero and stays so: its gradient is masked.
+//! A linear layer has two tensors: A `[P r, in]`, and B as the block-diagonal `[out, P r]`. The elements
+//! outside the blocks stay zero, because their gradients are masked.
 
 use std::sync::Arc;
 
 use candle_core::{DType, Device, Result, Tensor};
 
-use crate::model::{Lora, LoraLayout};
+use crate::model::{BlockLinear, Lora, LoraLayout};
 
-use super::download;
 use super::matmul::{add_matmul_tn, matmul_nn, matmul_nt, product};
+use super::tensor::download;
 
 /// Adapters of a model.
 #[derive(Clone, Debug)]
 pub struct Adapters {
     pub layout: Arc<LoraLayout>,
-    /// A and B of each linear layer, f32, which updates change; the same in the precision of the products.
+    /// A and B of each linear layer, f32, which updates change.
     pub master: Vec<Tensor>,
+    /// The same in the precision of matrix products.
     pub rounded: Vec<Tensor>,
-    /// s where a block of B is, 0 elsewhere; one a linear layer of a block.
+    /// For each linear layer of a block: s within the blocks of B, 0 outside.
     masks: Vec<Tensor>,
 }
 
@@ -30,7 +31,7 @@ impl Adapters {
         let rounded = master.iter().map(|x| x.to_dtype(dtype));
         let scale = lora.layout.config.scale();
         let ones = vec![1.0; lora.layout.len];
-        let masks = (0..4.min(lora.layout.linears.len())).map(|i| {
+        let masks = (0..BlockLinear::COUNT.min(lora.layout.linears.len())).map(|i| {
             let [_, (b, shape)] = lora.layout.tensors(i, &ones, scale);
             Tensor::from_vec(b, &shape, device)
         });
@@ -53,8 +54,8 @@ impl Adapters {
         w + product(&(b * f64::from(self.layout.config.scale()))?, a)?
     }
 
-    /// Adds to the gradients of A and B of linear layer `i`, that of B without its mask, from the layer's
-    /// input `x [M, in]` and the gradient `dy [M, out]` of its output, both rounded.
+    /// Adds to the gradients of A and B of linear layer `i` of the blocks, from the layer's input `x [M, in]` and
+    /// the gradient `dy [M, out]` of its output, both rounded. [`Self::mask`] must follow.
     pub fn backward(
         &self,
         grads: &mut [Option<Tensor>],
@@ -70,18 +71,18 @@ impl Adapters {
         add_matmul_tn(&mut grads[1], dy, &low)
     }
 
-    /// Masks the gradients of every B.
-    pub fn finish(&self, grads: &mut [Option<Tensor>]) -> Result<()> {
+    /// Multiplies the gradient of every B by its mask.
+    pub fn mask(&self, grads: &mut [Option<Tensor>]) -> Result<()> {
         for (i, grad) in grads.iter_mut().skip(1).step_by(2).enumerate() {
             if let Some(grad) = grad {
-                *grad = (&*grad * &self.masks[i % 4])?;
+                *grad = (&*grad * &self.masks[i % BlockLinear::COUNT])?;
             }
         }
         Ok(())
     }
 }
 
-/// Copies A and B of each linear layer (or gradients, or moments) to a device.
+/// Copies adapters (or their moments) to a device: A and B of each linear layer.
 pub fn upload(lora: &Lora, device: &Device) -> Result<Vec<Tensor>> {
     let linears = 0..lora.layout.linears.len();
     let tensors = linears.flat_map(|i| lora.layout.tensors(i, &lora.data, 1.0));
@@ -90,12 +91,12 @@ pub fn upload(lora: &Lora, device: &Device) -> Result<Vec<Tensor>> {
         .collect()
 }
 
-/// Copies what has a tensor for every A and every B to the host.
+/// Copies adapters (or their gradients or moments) to the host, from A and B of each linear layer.
 pub fn gather<'a>(
     layout: &Arc<LoraLayout>,
     tensors: impl Iterator<Item = &'a Tensor>,
 ) -> Result<Lora> {
-    // A lane's buffer on the CPU has them in this order.
-    let all = tensors.map(download).collect::<Result<Vec<_>>>()?.concat();
-    Ok(layout.gather(&[&all], 1.0))
+    // In the order in which the CPU accumulates gradients.
+    let data = tensors.map(download).collect::<Result<Vec<_>>>()?.concat();
+    Ok(layout.gather(&[&data], 1.0))
 }

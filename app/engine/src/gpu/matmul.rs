@@ -1,36 +1,37 @@
-//! Matrix products: inputs in f32 or bf16, sums and results in f32.
+//! Matrix products, with inputs in f32 or bf16, sums and results in f32.
 
 use candle_core::{DType, Device, Result, Tensor};
 #[cfg(any(feature = "cuda", test))]
 use candle_core::{Layout, bail};
 
-/// `y [M, N] = x [M, K] · w [N, K]ᵀ`: a linear layer with weights `[out, in]`.
+/// A linear layer with weights `[out, in]`: `y [M, N] = x [M, K] · w [N, K]ᵀ`.
 pub fn matmul_nt(x: &Tensor, w: &Tensor) -> Result<Tensor> {
     product(x, &w.t()?)
 }
 
-/// `dx [M, K] = dy [M, N] · w [N, K]`: a linear layer's gradient to its input.
+/// Gradient of a linear layer's input: `dx [M, K] = dy [M, N] · w [N, K]`.
 pub fn matmul_nn(dy: &Tensor, w: &Tensor) -> Result<Tensor> {
     product(dy, w)
 }
 
-/// Adds `dw [N, K] = dy [M, N]ᵀ · x [M, K]`: a linear layer's gradient to its weights.
+/// Adds the gradient of a linear layer's weights: `dw [N, K] += dy [M, N]ᵀ · x [M, K]`.
 pub fn add_matmul_tn(dw: &mut Option<Tensor>, dy: &Tensor, x: &Tensor) -> Result<()> {
     add_product(dw, &dy.t()?, x)
 }
 
-/// A product of matrices, or of each of a batch of them.
+/// The product of two matrices, or of each pair of two batches of matrices.
 pub fn product(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     match (a.device(), a.dtype()) {
         #[cfg(feature = "cuda")]
         (Device::Cuda(_), _) => a.apply_op2_no_bwd(b, &cuda::Product),
-        // bf16 widened to f32 is the same product, if not as fast.
+        // Widened to f32, bf16 inputs give the same product, only slower.
         (Device::Cpu, DType::BF16) => a.to_dtype(DType::F32)?.matmul(&b.to_dtype(DType::F32)?),
         _ => a.matmul(b),
     }
 }
 
-/// Adds a product to a sum that nobody else holds, in place where the device can, or begins it.
+/// Adds a product to `sum`, or sets it if it is `None`; in place on a GPU, so that there must be no other
+/// reference to the tensor.
 pub fn add_product(sum: &mut Option<Tensor>, a: &Tensor, b: &Tensor) -> Result<()> {
     let Some(so_far) = sum else {
         *sum = Some(product(a, b)?);
@@ -44,19 +45,20 @@ pub fn add_product(sum: &mut Option<Tensor>, a: &Tensor, b: &Tensor) -> Result<(
     Ok(())
 }
 
-/// How cuBLAS, which thinks in columns, is told of row-major matrices `[.., rows, columns]`.
+/// A batch of row-major matrices `[.., rows, columns]` as column-major cuBLAS takes them.
 #[cfg(any(feature = "cuda", test))]
 pub(super) struct Operand {
-    /// Whether it is to transpose them.
+    /// Whether cuBLAS must transpose the matrices.
     pub transposed: bool,
     /// Leading dimension.
     pub leading: usize,
-    /// From one matrix of a batch to the next.
+    /// Elements from one matrix of a batch to the next.
     pub distance: usize,
 }
 
 #[cfg(any(feature = "cuda", test))]
 impl Operand {
+    /// The operand of a tensor's layout; an error if cuBLAS cannot read the layout.
     pub(super) fn new(layout: &Layout) -> Result<Self> {
         let (dims, stride) = (layout.dims(), layout.stride());
         let n = dims.len();
@@ -71,7 +73,7 @@ impl Operand {
         } else {
             bail!("matrix products take contiguous or transposed matrices, not {layout:?}");
         };
-        // Several dimensions of matrices must be as evenly spaced as one.
+        // Batches of several dimensions must be as evenly spaced as one of one dimension.
         let is_even = |i: usize| dims[i] == 1 || stride[i] == stride[i + 1] * dims[i + 1];
         if !(0..n.saturating_sub(3)).all(is_even) {
             bail!("matrix products take evenly spaced batches, not {layout:?}");
@@ -86,7 +88,8 @@ impl Operand {
 
 #[cfg(feature = "cuda")]
 mod cuda {
-    //! candle rounds the results of bf16 products to bf16, and does not add; cuBLAS need not and does.
+    //! Products through cuBLAS, whose results are f32 and can be added to: candle's own products of bf16 are
+    //! rounded to bf16, and never added.
 
     use std::ffi::c_void;
     use std::ptr::from_ref;
@@ -102,6 +105,19 @@ mod cuda {
 
     /// A product in f32 of matrices that are both f32 or both bf16.
     pub(super) struct Product;
+
+    /// An operand's memory, and where its elements are in it.
+    #[derive(Clone, Copy)]
+    struct Source<'a> {
+        storage: &'a CudaStorage,
+        layout: &'a Layout,
+    }
+
+    /// The product's memory from an element on.
+    struct Destination<'a> {
+        slice: &'a mut CudaSlice<f32>,
+        offset: usize,
+    }
 
     impl CustomOp2 for Product {
         fn name(&self) -> &'static str {
@@ -125,13 +141,20 @@ mod cuda {
             b: &CudaStorage,
             b_layout: &Layout,
         ) -> Result<(CudaStorage, Shape)> {
-            let shape = shape(a_layout, b_layout)?;
+            let shape = product_shape(a_layout, b_layout)?;
             let device = a.device.clone();
-            // SAFETY: the product writes every number.
-            let mut out = unsafe { device.alloc::<f32>(shape.iter().product())? };
-            write(&device, (a, a_layout), (b, b_layout), (&mut out, 0), 0.0)?;
-            let slice = S::F32(out);
-            Ok((CudaStorage { slice, device }, shape.into()))
+            // SAFETY: the product writes every element.
+            let mut slice = unsafe { device.alloc::<f32>(shape.iter().product())? };
+            let out = Destination {
+                slice: &mut slice,
+                offset: 0,
+            };
+            write(&device, source(a, a_layout), source(b, b_layout), out, 0.0)?;
+            let storage = CudaStorage {
+                slice: S::F32(slice),
+                device,
+            };
+            Ok((storage, shape.into()))
         }
     }
 
@@ -161,20 +184,33 @@ mod cuda {
             b: &CudaStorage,
             b_layout: &Layout,
         ) -> Result<()> {
-            let shape = shape(a_layout, b_layout)?;
+            let shape = product_shape(a_layout, b_layout)?;
             if !sum_layout.is_contiguous() || sum_layout.dims() != shape {
                 bail!("a product {shape:?} cannot be added to {sum_layout:?}");
             }
-            let S::F32(out) = &mut sum.slice else {
+            let S::F32(slice) = &mut sum.slice else {
                 bail!("products are added to f32");
             };
-            let out = (out, sum_layout.start_offset());
-            write(&a.device, (a, a_layout), (b, b_layout), out, 1.0)
+            let out = Destination {
+                slice,
+                offset: sum_layout.start_offset(),
+            };
+            write(
+                &a.device,
+                source(a, a_layout),
+                source(b, b_layout),
+                out,
+                1.0,
+            )
         }
     }
 
-    /// Of the product.
-    fn shape(a: &Layout, b: &Layout) -> Result<Vec<usize>> {
+    fn source<'a>(storage: &'a CudaStorage, layout: &'a Layout) -> Source<'a> {
+        Source { storage, layout }
+    }
+
+    /// Shape of a product; an error if the factors do not multiply.
+    fn product_shape(a: &Layout, b: &Layout) -> Result<Vec<usize>> {
         let (mut shape, d) = (a.dims().to_vec(), a.dims().len());
         if b.dims()[..d - 1] != [&shape[..d - 2], &shape[d - 1..]].concat() {
             bail!("{a:?} and {b:?} do not multiply");
@@ -183,26 +219,23 @@ mod cuda {
         Ok(shape)
     }
 
-    /// Writes `a · b + keep · out` to `out`, which begins at an offset.
-    fn write(
-        device: &CudaDevice,
-        (a, a_layout): (&CudaStorage, &Layout),
-        (b, b_layout): (&CudaStorage, &Layout),
-        (out, offset): (&mut CudaSlice<f32>, usize),
-        keep: f32,
-    ) -> Result<()> {
-        let shape = shape(a_layout, b_layout)?;
+    /// Writes `a · b + keep · out` to `out`.
+    fn write(device: &CudaDevice, a: Source, b: Source, out: Destination, keep: f32) -> Result<()> {
+        let shape = product_shape(a.layout, b.layout)?;
         let d = shape.len();
-        let (m, k, n) = (shape[d - 2], a_layout.dims()[d - 1], shape[d - 1]);
+        let (m, k, n) = (shape[d - 2], a.layout.dims()[d - 1], shape[d - 1]);
         let batch: usize = shape[..d - 2].iter().product();
-        let (a_operand, b_operand) = (Operand::new(a_layout)?, Operand::new(b_layout)?);
-        let op = |operand: &Operand| match operand.transposed {
-            true => sys::cublasOperation_t::CUBLAS_OP_T,
-            false => sys::cublasOperation_t::CUBLAS_OP_N,
+        let (a_operand, b_operand) = (Operand::new(a.layout)?, Operand::new(b.layout)?);
+        let op = |operand: &Operand| {
+            if operand.transposed {
+                sys::cublasOperation_t::CUBLAS_OP_T
+            } else {
+                sys::cublasOperation_t::CUBLAS_OP_N
+            }
         };
         let stream = device.cuda_stream();
-        let (a_start, b_start) = (a_layout.start_offset(), b_layout.start_offset());
-        let (a, b, kind, _reads) = match (&a.slice, &b.slice) {
+        let (a_start, b_start) = (a.layout.start_offset(), b.layout.start_offset());
+        let (a, b, kind, _reads) = match (&a.storage.slice, &b.storage.slice) {
             (S::BF16(a), S::BF16(b)) => {
                 let ((a, reads_a), (b, reads_b)) = (a.device_ptr(&stream), b.device_ptr(&stream));
                 let (a, b) = (a + 2 * a_start as u64, b + 2 * b_start as u64);
@@ -215,7 +248,7 @@ mod cuda {
             }
             _ => bail!("both matrices must be f32, or both bf16"),
         };
-        let (c, _writes) = out.device_ptr_mut(&stream);
+        let (c, _writes) = out.slice.device_ptr_mut(&stream);
         let one = 1f32;
         // SAFETY: the layouts are of these slices and were checked to multiply; `out` holds the product
         // from its offset on. Row-major c = a·b is column-major cᵀ = bᵀ·aᵀ, so b comes first.
@@ -237,7 +270,7 @@ mod cuda {
                 a_operand.leading as i32,
                 a_operand.distance as i64,
                 from_ref(&keep).cast::<c_void>(),
-                (c + 4 * offset as u64) as *mut c_void,
+                (c + 4 * out.offset as u64) as *mut c_void,
                 sys::cudaDataType_t::CUDA_R_32F,
                 n as i32,
                 (m * n) as i64,

@@ -1,9 +1,8 @@
-//! What work on a GPU takes of its memory, and the limits it keeps to.
+//! Limits of the memory that work on a GPU takes, and predictions of it.
 //!
 //! Limits are fixed, so that results do not depend on how much memory happens to be free. A
-//! prediction follows the tensors of [`super::model`], [`super::heads`] and [`super::head`] from where
-//! they are made to where they are dropped; what lives but for one kernel is counted where it is the
-//! most.
+//! prediction follows the tensors of `model.rs`, `heads.rs` and `head.rs` from where they are allocated to
+//! where they are dropped; tensors that live for one kernel only are counted where they take the most.
 
 use candle_core::DType;
 
@@ -12,37 +11,41 @@ use crate::demand::{Demand, Memory};
 use crate::model::{Layout, LoraLayout, Mlp, ModelConfig};
 use crate::ops::Precision;
 
-/// What the activations of a micro-batch may take where its size is not set.
+use super::tensor::dtype;
+
+/// Most bytes of the activations of a micro-batch whose size is not set.
 const ACTIVATION_BYTES: usize = 8 << 30;
-/// Logits of one chunk of positions, at most (512 MiB): each chunk reads the output embedding and adds
-/// to its gradient, which for few positions would take most of the time.
+/// Most logits of a chunk of positions (512 MiB): each chunk reads the output embedding and its gradient, which
+/// for few positions would take most of the time.
 pub const CHUNK_LOGITS: usize = 1 << 27;
-/// Scores that exist at a time, at most, but for those of one position of every row (256 MiB).
+/// Most attention scores that exist at a time (256 MiB), unless one position of every row has more.
 pub const MAX_SCORES: usize = 1 << 26;
-/// What rows generated together may take.
+/// Most bytes of rows that are generated together.
 pub const GENERATION_BYTES: usize = 4 << 30;
-/// Allowance for cuBLAS's workspace, our kernels and what the allocator holds unused; not measured.
+/// Bytes allowed for cuBLAS's workspace, our kernels and the unused memory of the allocator; not measured.
 const CUDA: usize = 1 << 30;
 
-/// Widths of a model, by which tensors take their bytes.
+/// Widths of a model's tensors, and bytes of their elements.
 pub(super) struct Widths {
     d: usize,
     f: usize,
-    /// Input of the MLP's non-linearity.
+    /// Input of the MLP's activation.
     up: usize,
     q: usize,
     qkv: usize,
     heads: usize,
-    /// Numbers that QK-norm keeps.
+    /// `1/rms` of QK-norm.
     qk_norm: usize,
     layers: usize,
     vocab: usize,
-    /// Bytes of a rounded number, and of one that is rounded beside an f32 one.
+    /// Bytes of a rounded element.
     rounded: usize,
+    /// Bytes of the rounded copy of an f32 element: 0 where they are the same.
     copy: usize,
 }
 
 impl Widths {
+    /// The widths of a model whose rounded tensors have this format.
     pub(super) fn new(config: &ModelConfig, dtype: DType) -> Self {
         let rounded = dtype.size_in_bytes();
         Self {
@@ -63,19 +66,19 @@ impl Widths {
         }
     }
 
-    /// What a block keeps of a position for its backward.
+    /// Bytes that a block keeps of a position for its backward.
     fn block(&self) -> usize {
         self.rounded * (2 * self.d + self.qkv + self.q)
             + 4 * (2 + self.qk_norm + self.heads + self.up)
     }
 
-    /// What all blocks keep of `m` positions.
+    /// Bytes that all blocks keep of `m` positions.
     pub(super) fn kept(&self, m: usize, recompute: bool) -> usize {
-        let each = if recompute { 4 * self.d } else { self.block() };
-        m * self.layers * each
+        let per_block = if recompute { 4 * self.d } else { self.block() };
+        m * self.layers * per_block
     }
 
-    /// Most that passes through a block's forward over `rows` of `t`, beside what it keeps.
+    /// Most bytes that a block's forward over `rows` of `t` positions takes at a time, beside those it keeps.
     fn forward(&self, rows: usize, t: usize) -> usize {
         let attention = rows * t * 4 * (self.d + self.qkv)
             + self.scores(rows, t) * (4 + self.rounded)
@@ -84,21 +87,20 @@ impl Widths {
         attention.max(mlp)
     }
 
-    /// The same of its backward, which may have to run it again.
+    /// Most bytes that a block's backward takes at a time, including another forward if blocks are recomputed.
     fn backward(&self, rows: usize, t: usize, recompute: bool) -> usize {
         let m = rows * t;
         let gradient = m * (4 + self.copy) * self.d;
         let mlp = m * (4 * self.f + self.rounded * (self.up + self.f));
         let attention = m * (self.rounded * (self.q + self.qkv) + 4 * (self.q + self.qkv))
             + self.scores(rows, t) * (8 + 2 * self.rounded);
-        let again = match recompute {
-            true => m * self.block() + self.forward(rows, t),
-            false => 0,
-        };
-        gradient + again.max(usize::from(recompute) * m * self.block() + mlp.max(attention))
+        // The block's activations, which recomputation allocates here.
+        let block = if recompute { m * self.block() } else { 0 };
+        let forward = if recompute { self.forward(rows, t) } else { 0 };
+        gradient + (block + forward).max(block + mlp.max(attention))
     }
 
-    /// Final hidden states and what the head makes of them.
+    /// Bytes of the final hidden states of `m` positions, their gradients, and a chunk of logits.
     fn head(&self, m: usize, reference: bool, training: bool) -> usize {
         let reference = usize::from(reference);
         let hidden = m * self.rounded * self.d * (3 + reference);
@@ -108,13 +110,14 @@ impl Widths {
         hidden + gradients + chunk * self.vocab * logit
     }
 
+    /// Number of attention scores that exist at a time.
     fn scores(&self, rows: usize, t: usize) -> usize {
         let position = rows * self.heads * t;
         (position * t).min(MAX_SCORES.max(position))
     }
 }
 
-/// Rows of a micro-batch: as many as were asked for, else as many as the limit allows, one at least.
+/// Number of rows of a micro-batch: as set, or as many as the limit allows, but at least one.
 pub fn micro_batch(
     config: &ModelConfig,
     dtype: DType,
@@ -133,13 +136,13 @@ pub fn micro_batch(
     (ACTIVATION_BYTES / row.max(1)).max(1)
 }
 
-/// Number of micro-batches that `rows` of a piece of work are cut into.
+/// Number of micro-batches that `rows` are divided into.
 pub fn micro_batches(demand: &Demand, precision: Precision, rows: usize) -> usize {
-    let (config, dtype) = (&demand.model, super::dtype(precision));
+    let (config, dtype) = (&demand.model, dtype(precision));
     rows.div_ceil(micro_batch(config, dtype, demand.batching, demand.seq_len))
 }
 
-/// What a generated row of `length` takes: keys and values, its first `prompt` positions in one pass, and
+/// Bytes that a generated row of `length` takes: keys and values, its first `prompt` positions in one pass, and
 /// the logits of its next token.
 pub fn generated_row(config: &ModelConfig, dtype: DType, length: usize, prompt: usize) -> usize {
     let w = Widths::new(config, dtype);
@@ -147,9 +150,9 @@ pub fn generated_row(config: &ModelConfig, dtype: DType, length: usize, prompt: 
     cache + prompt * (w.block() + 12 * w.d + 8 * w.qkv) + 4 * w.vocab
 }
 
-/// Adds up what a piece of work takes of a GPU.
+/// Predicts the memory of a GPU that some work takes, by purpose.
 pub fn predict(demand: &Demand, precision: Precision) -> Memory {
-    let (config, dtype, t) = (&demand.model, super::dtype(precision), demand.seq_len);
+    let (config, dtype, t) = (&demand.model, dtype(precision), demand.seq_len);
     let (layout, w) = (Layout::new(*config), Widths::new(config, dtype));
     let (n, recompute) = (demand.learners * layout.len, demand.batching.recompute);
     let references = demand.references() * layout.len;
@@ -161,17 +164,17 @@ pub fn predict(demand: &Demand, precision: Precision) -> Memory {
         ("weights", n * (4 + w.copy)),
         ("references", references * w.rounded),
     ];
-    // Of what comes one after another, the most.
-    let mut turns = Vec::new();
+    // Stages that follow one another; the one that takes the most memory counts.
+    let mut stages = Vec::new();
     if training {
         items.push(("moments of the optimizer", demand.learners * trained * 8));
         items.push(("gradients", trained * 4));
         let largest = layout.entries.iter().map(|entry| entry.range.len()).max();
         let update = largest.unwrap_or(0) * (12 + w.copy);
-        turns.push(vec![("update of the largest tensor", update)]);
+        stages.push(vec![("update of the largest tensor", update)]);
         let rows = micro(demand.batches.iter().copied().max().unwrap_or(0));
         let head = w.head(rows * t, demand.reference, true);
-        turns.push(vec![
+        stages.push(vec![
             ("activations", w.kept(rows * t, recompute)),
             (
                 "a block or the head",
@@ -182,26 +185,28 @@ pub fn predict(demand: &Demand, precision: Precision) -> Memory {
     let rows = micro(demand.scored);
     let scoring = rows * t * w.block() + w.forward(rows, t);
     let head = w.head(rows * t, demand.reference, false);
-    turns.push(vec![("evaluation", scoring.max(head))]);
+    stages.push(vec![("evaluation", scoring.max(head))]);
     let row = generated_row(config, dtype, t, t);
     let together = demand.generated.min((GENERATION_BYTES / row).max(1));
     let scores = w.scores(together, t) * (4 + w.rounded);
-    turns.push(vec![("generation", together * row + scores)]);
-    let most = turns
+    stages.push(vec![("generation", together * row + scores)]);
+    let largest = stages
         .into_iter()
-        .max_by_key(|turn| turn.iter().map(|(_, bytes)| bytes).sum::<usize>());
-    items.extend(most.unwrap_or_default());
+        .max_by_key(|stage| stage.iter().map(|(_, bytes)| bytes).sum::<usize>());
+    items.extend(largest.unwrap_or_default());
     items.push(("CUDA itself", CUDA));
     items.retain(|(_, bytes)| *bytes > 0);
-    let items = items.into_iter().map(|(what, bytes)| (what, bytes as f64));
-    Memory(items.collect())
+    let bytes = items.into_iter().map(|(purpose, n)| (purpose, n as f64));
+    Memory(bytes.collect())
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    const LLAMA_1B: ModelConfig = ModelConfig::LLAMA_1B;
     use crate::demand::human_bytes;
+
+    use super::*;
+
+    const LLAMA_1B: ModelConfig = ModelConfig::LLAMA_1B;
 
     fn demand() -> Demand {
         Demand {
@@ -251,7 +256,7 @@ mod tests {
     fn a_1b_llama_trains_on_80_gb() {
         assert_eq!(Layout::new(LLAMA_1B).len, 1_235_814_400);
         let memory = predict(&demand(), Precision::Bf16);
-        let of = |name: &str| memory.0.iter().find(|(what, _)| *what == name).unwrap().1;
+        let bytes_of = |name: &str| memory.0.iter().find(|(purpose, _)| *purpose == name);
         let expected = [
             ("weights", 7.41e9),
             ("references", 2.47e9),
@@ -262,11 +267,11 @@ mod tests {
             ("CUDA itself", 1.07e9),
         ];
         assert_eq!(memory.0.len(), expected.len(), "{memory}");
-        for (what, bytes) in expected {
-            let found = of(what);
+        for (purpose, bytes) in expected {
+            let predicted = bytes_of(purpose).unwrap().1;
             assert!(
-                (found - bytes).abs() < 0.005 * bytes.max(1e9),
-                "{what} {found}"
+                (predicted - bytes).abs() < 0.005 * bytes.max(1e9),
+                "{purpose} {predicted}"
             );
         }
         assert_eq!(human_bytes(memory.total()), "31.8 GiB", "{memory}");

@@ -1,31 +1,31 @@
-//! Weights on a device, tensor by tensor.
+//! Weights on a device, one tensor for each entry of the layout.
 
 use std::sync::Arc;
 
 use candle_core::{DType, Device, Error, Result, Tensor};
 
-use crate::model::{self, Layout, Lora, LoraLayout};
+use crate::model::{self, BlockLinear, Layout, Lora, LoraLayout};
 use crate::ops::Precision;
 
 use super::lora::Adapters;
-use super::{download, dtype};
+use super::tensor::{download, dtype};
 
-/// Counterpart of [`model::Params`]. A clone shares the numbers, which no operation changes in
-/// place: an update makes new ones.
+/// Weights of a model on a device, as [`model::Params`] in the machine's memory.
+///
+/// Clones share the tensors, which no operation changes in place: an update makes new ones.
 #[derive(Clone, Debug)]
 pub struct Params {
-    /// Where each tensor stands.
+    /// The model's tensors.
     pub layout: Arc<Layout>,
-    /// Weights in the precision of the matrix products, one tensor an entry of the layout; all that
-    /// computes anything reads these. Where there are adapters, merged with them.
+    /// Weights in the precision of matrix products, merged with adapters if there are any; all computations
+    /// read these.
     pub(super) rounded: Vec<Tensor>,
-    /// Master weights in f32, which updates change; none where weights are frozen. Where there are
-    /// adapters, these are trained, and the master weights stay.
+    /// Master weights, f32; updates change them if there are no adapters. `None` if the weights are frozen.
     master: Option<Vec<Tensor>>,
     pub(super) adapters: Option<Adapters>,
 }
 
-/// Rounded weights of a block, each `[out, in]`, and gains of its norms `[1, D]`.
+/// Rounded weights of a block: linear layers `[out, in]`, and gains of its norms `[1, D]`.
 pub struct BlockWeights<'a> {
     pub qkv: &'a Tensor,
     pub out: &'a Tensor,
@@ -42,9 +42,10 @@ impl Params {
     /// # Errors
     /// When the device has no memory for them.
     pub fn upload(params: &model::Params, precision: Precision, device: &Device) -> Result<Self> {
-        let master = params.tensors();
-        let master = master.map(|(_, shape, numbers)| Tensor::from_slice(numbers, &shape, device));
-        let master = master.collect::<Result<Vec<_>>>()?;
+        let master = params
+            .tensors()
+            .map(|(_, shape, data)| Tensor::from_slice(data, &shape, device))
+            .collect::<Result<Vec<_>>>()?;
         let rounded = master.iter().map(|x| x.to_dtype(dtype(precision)));
         Ok(Self {
             layout: params.layout.clone(),
@@ -54,7 +55,7 @@ impl Params {
         })
     }
 
-    /// Puts adapters on the weights, which have been merged with those already there.
+    /// Puts adapters on the weights, after merging adapters that are already there.
     ///
     /// # Errors
     /// When the device has no memory for them, or the weights are frozen.
@@ -75,12 +76,12 @@ impl Params {
         Ok(adapted)
     }
 
-    /// Layout of the adapters, if there are some.
+    /// Layout of the adapters, if there are any.
     pub fn lora(&self) -> Option<&Arc<LoraLayout>> {
         self.adapters.as_ref().map(|adapters| &adapters.layout)
     }
 
-    /// Copies the adapters to the host, if there are some.
+    /// Copies the adapters to the host, if there are any.
     ///
     /// # Errors
     /// When the device fails.
@@ -89,38 +90,38 @@ impl Params {
         adapters.map(|adapters| adapters.download()).transpose()
     }
 
-    /// Master weights with what adapters add to them; none where weights are frozen.
+    /// Master weights, merged with the adapters if there are any; `None` if the weights are frozen.
     fn merged(&self) -> Result<Option<Vec<Tensor>>> {
         let (Some(master), Some(adapters)) = (&self.master, &self.adapters) else {
             return Ok(self.master.clone());
         };
         let mut merged = master.clone();
-        for (i, place) in self.linears().enumerate() {
-            merged[place] = adapters.merge(i, &master[place])?;
+        for (i, entry) in self.linear_entries().enumerate() {
+            merged[entry] = adapters.merge(i, &master[entry])?;
         }
         Ok(Some(merged))
     }
 
-    /// Makes the rounded weights anew from the master weights and the adapters, one at a time.
+    /// Computes the rounded weights again from the master weights and the adapters, one tensor at a time.
     pub(super) fn round_merged(&mut self) -> Result<()> {
         let (Some(master), Some(adapters)) = (&self.master, &self.adapters) else {
             return Ok(());
         };
-        let (dtype, linears) = (self.dtype(), self.linears().collect::<Vec<_>>());
-        for (i, place) in linears.into_iter().enumerate() {
-            self.rounded[place] = adapters.merge(i, &master[place])?.to_dtype(dtype)?;
+        let dtype = self.dtype();
+        for (i, entry) in self.linear_entries().enumerate() {
+            self.rounded[entry] = adapters.merge(i, &master[entry])?.to_dtype(dtype)?;
         }
         Ok(())
     }
 
-    /// Numbers of the blocks' linear layers among the entries of the layout.
-    fn linears(&self) -> impl Iterator<Item = usize> + use<> {
+    /// Indices of the blocks' linear layers in the entries of the layout.
+    fn linear_entries(&self) -> impl Iterator<Item = usize> + use<> {
         let layout = self.layout.clone();
         let first = move |l| layout.first_of_block(l);
-        (0..self.layout.config.n_layers).flat_map(move |l| first(l)..first(l) + 4)
+        (0..self.layout.config.n_layers).flat_map(move |l| first(l)..first(l) + BlockLinear::COUNT)
     }
 
-    /// Weights that will not be updated: what they compute with is all that is kept of them.
+    /// Merges the adapters into the weights, which are never updated again: keeps the rounded weights alone.
     pub fn frozen(self) -> Self {
         Self {
             master: None,
@@ -129,7 +130,7 @@ impl Params {
         }
     }
 
-    /// Copies the weights to the host; of frozen ones, what they compute with.
+    /// Copies the weights, merged with their adapters, to the host; of frozen ones, the rounded weights.
     ///
     /// # Errors
     /// When the device fails.
@@ -144,7 +145,7 @@ impl Params {
         })
     }
 
-    /// Master weights and rounded ones of what is trained, for an update.
+    /// Master weights and rounded weights of the trained tensors, for an update.
     pub(super) fn for_update(&mut self) -> Result<(&mut [Tensor], &mut [Tensor])> {
         match (&mut self.adapters, &mut self.master) {
             (Some(adapters), _) => Ok((&mut adapters.master, &mut adapters.rounded)),
@@ -153,19 +154,19 @@ impl Params {
         }
     }
 
-    /// Of the rounded weights.
+    /// Number format of the rounded weights.
     pub(super) fn dtype(&self) -> DType {
         self.rounded[0].dtype()
     }
 
-    /// `embed_in [V, D]`.
+    /// Input embedding `[V, D]`.
     pub(super) fn embed_in(&self) -> &Tensor {
         &self.rounded[0]
     }
 
-    /// `embed_out [V, D]`.
+    /// Output embedding `[V, D]`.
     pub(super) fn embed_out(&self) -> &Tensor {
-        &self.rounded[embed_out(&self.layout)]
+        &self.rounded[self.layout.embed_out_entry()]
     }
 
     /// Gains of the final norm `[1, D]`, if norms have gains.
@@ -190,9 +191,4 @@ impl Params {
             mlp_norm: gains.map(|gains| &gains[1]),
         }
     }
-}
-
-/// Number of the output embedding among the entries.
-pub(super) fn embed_out(layout: &Layout) -> usize {
-    layout.first_of_block(0) - 1
 }

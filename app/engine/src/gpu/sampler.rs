@@ -5,15 +5,17 @@ use candle_core::{DType, Device, Result, Tensor};
 use crate::random::Random;
 use crate::sampling::{Generated, Request, Sampling};
 
-use super::kernels::launch;
+use super::kernels::{Grid, launch};
 use super::matmul::matmul_nt;
+use super::memory;
 use super::model::Cache;
-use super::{Params, download, memory};
+use super::params::Params;
+use super::tensor::download;
 
-/// Positions after which it is asked whether all rows have stopped.
+/// Positions between two checks whether all rows have stopped.
 const STOP_INTERVAL: usize = 32;
 
-/// Counterpart of [`crate::cpu::Sampler`].
+/// Generation on a GPU.
 pub struct Sampler {
     device: Device,
 }
@@ -25,58 +27,58 @@ impl Sampler {
         Self { device }
     }
 
-    /// Generates every row of the request by ancestral sampling from `params`, each with the random
-    /// numbers the CPU's sampler would give it.
+    /// Generates every row of the request by ancestral sampling from `params`, with the same random numbers as
+    /// the sampler on the CPU.
     ///
-    /// Prompts must be non-empty, no longer than `length`, their ids below the vocabulary's size.
+    /// Prompts must not be empty nor longer than `length`, their ids below the vocabulary's size.
     ///
     /// # Errors
     /// When the device fails, most likely for want of memory.
     pub fn generate(&self, params: &Params, request: Request) -> Result<Generated> {
-        let prompts = request.prompts.iter().map(Vec::len);
-        let per_row = memory::generated_row(
+        let row_bytes = memory::generated_row(
             &params.layout.config,
             params.dtype(),
             request.length,
-            prompts.min().unwrap_or(0),
+            shortest(request.prompts),
         );
-        let chunk = (memory::GENERATION_BYTES / per_row).max(1);
-        let mut all = Generated {
+        let chunk = (memory::GENERATION_BYTES / row_bytes).max(1);
+        let mut generated = Generated {
             tokens: Vec::new(),
             lengths: Vec::new(),
         };
         for (i, prompts) in request.prompts.chunks(chunk).enumerate() {
             let first_row = request.first_row + (i * chunk) as u64;
-            let rows = Request {
+            let request = Request {
                 prompts,
                 first_row,
                 ..request
             };
-            let done = self.generate_together(params, &rows)?;
-            all.tokens.extend(done.tokens);
-            all.lengths.extend(done.lengths);
+            let rows = self.generate_together(params, &request)?;
+            generated.tokens.extend(rows.tokens);
+            generated.lengths.extend(rows.lengths);
         }
-        Ok(all)
+        Ok(generated)
     }
 
+    /// Generates all rows of a request at once.
     fn generate_together(&self, params: &Params, request: &Request) -> Result<Generated> {
-        let (prompts, length) = (request.prompts, request.length);
-        let given = Given::upload(prompts, length, &self.device)?;
+        let length = request.length;
+        let prompts = Prompts::upload(request.prompts, length, &self.device)?;
         let mut chooser = Chooser::new(request, &self.device)?;
-        let mut cache = Cache::new(params, prompts.len(), length)?;
+        let mut cache = Cache::new(params, request.prompts.len(), length)?;
         let stop = !request.sampling.stop_tokens.is_empty();
-        // What all prompts have is run in one pass.
-        let shared = prompts.iter().map(Vec::len).min().unwrap_or(0);
-        let prompt = given.tokens.narrow(0, 0, shared)?.t()?.flatten_all()?;
-        let mut hidden = cache.run(params, &prompt, shared)?;
+        // Positions that are in all prompts are run in one pass.
+        let shared = shortest(request.prompts);
+        let prefix = prompts.tokens.narrow(0, 0, shared)?.t()?.flatten_all()?;
+        let mut hidden = cache.run(params, &prefix, shared)?;
         // Tokens of each position, `[B]`.
         let mut tokens: Vec<Tensor> = (0..shared)
-            .map(|t| given.tokens.get(t))
+            .map(|t| prompts.tokens.get(t))
             .collect::<Result<_>>()?;
         for t in shared..length {
             let chosen = chooser.choose(&matmul_nt(&hidden, params.embed_out())?, t)?;
-            let prompt = given.tokens.get(t)?;
-            tokens.push(given.mask.get(t)?.where_cond(&prompt, &chosen)?);
+            let prompt = prompts.tokens.get(t)?;
+            tokens.push(prompts.mask.get(t)?.where_cond(&prompt, &chosen)?);
             if t + 1 == length {
                 break;
             }
@@ -92,15 +94,21 @@ impl Sampler {
     }
 }
 
-/// The prompts by position, `[length, B]`.
-struct Given {
-    /// Zeros past a prompt's end.
+/// Length of the shortest prompt.
+fn shortest(prompts: &[Vec<u32>]) -> usize {
+    prompts.iter().map(Vec::len).min().unwrap_or(0)
+}
+
+/// Prompts on a device, by position, `[length, B]`.
+struct Prompts {
+    /// Token ids; 0 after a prompt's end.
     tokens: Tensor,
-    /// 1 within a prompt.
+    /// 1 within a prompt, 0 after its end.
     mask: Tensor,
 }
 
-impl Given {
+impl Prompts {
+    /// Copies prompts to a device.
     fn upload(prompts: &[Vec<u32>], length: usize, device: &Device) -> Result<Self> {
         let shape = (length, prompts.len());
         let by_position = (0..length).flat_map(|t| prompts.iter().map(move |p| p.get(t)));
@@ -113,37 +121,40 @@ impl Given {
     }
 }
 
-/// Brings the tokens of the positions so far to the host and ends each row at its first stop token.
+/// Copies the tokens of the positions so far to the host, and ends each row at its first stop token.
 fn finish(tokens: &[Tensor], request: &Request) -> Result<Generated> {
-    let (rows, length) = (request.prompts.len(), request.length);
+    let (n_rows, length) = (request.prompts.len(), request.length);
     let tokens = Tensor::stack(tokens, 0)?.flatten_all()?.to_vec1::<u32>()?;
-    let mut done = Generated {
-        tokens: vec![0; rows * length],
-        lengths: vec![length as u32; rows],
+    let mut generated = Generated {
+        tokens: vec![0; n_rows * length],
+        lengths: vec![length as u32; n_rows],
     };
-    let lines = done.tokens.chunks_exact_mut(length).zip(&mut done.lengths);
-    for (i, (line, len)) in lines.enumerate() {
-        for (t, position) in tokens.chunks_exact(rows).enumerate() {
-            line[t] = position[i];
+    let rows = generated
+        .tokens
+        .chunks_exact_mut(length)
+        .zip(&mut generated.lengths);
+    for (i, (row, len)) in rows.enumerate() {
+        for (t, position) in tokens.chunks_exact(n_rows).enumerate() {
+            row[t] = position[i];
             let chosen = t >= request.prompts[i].len();
-            if chosen && request.sampling.stop_tokens.contains(&line[t]) {
+            if chosen && request.sampling.stop_tokens.contains(&row[t]) {
                 *len = t as u32 + 1;
                 break;
             }
         }
     }
-    Ok(done)
+    Ok(generated)
 }
 
 /// Chooses the next token of every row.
 enum Chooser<'a> {
-    /// On the device: the most likely one, or one from the whole distribution by a uniform number for
-    /// each row and position, `[length, B]`.
+    /// Chooses on the device: the most likely token, or one from the whole distribution.
     Device {
         inv_temperature: f32,
+        /// A uniform random number for each position and row, `[length, B]`; `None` for the most likely token.
         uniforms: Option<Tensor>,
     },
-    /// One from the truncated distribution, on the host.
+    /// Chooses from the truncated distribution, on the host.
     Host {
         sampling: &'a Sampling,
         prompts: &'a [Vec<u32>],
@@ -172,9 +183,12 @@ impl<'a> Chooser<'a> {
         let mut uniforms = Vec::with_capacity(request.length * prompts.len());
         for t in 0..request.length {
             let rows = randoms.iter_mut().zip(prompts);
-            uniforms.extend(rows.map(|(random, prompt)| match t < prompt.len() {
-                true => 0.0,
-                false => random.uniform(),
+            uniforms.extend(rows.map(|(random, prompt)| {
+                if t < prompt.len() {
+                    0.0
+                } else {
+                    random.uniform()
+                }
             }));
         }
         let shape = (request.length, prompts.len());
@@ -184,15 +198,15 @@ impl<'a> Chooser<'a> {
         })
     }
 
-    /// Tokens for position `t`, u32 `[B]`, from `logits [B, V]`.
+    /// Chooses the tokens at position `t`, u32 `[B]`, from `logits [B, V]`.
     fn choose(&mut self, logits: &Tensor, t: usize) -> Result<Tensor> {
         match self {
             Self::Device {
                 inv_temperature,
                 uniforms,
             } => {
-                let uniforms = uniforms.as_ref().map(|all| all.get(t)).transpose()?;
-                choose(logits, *inv_temperature, uniforms.as_ref())
+                let uniforms_at_t = uniforms.as_ref().map(|x| x.get(t)).transpose()?;
+                choose(logits, *inv_temperature, uniforms_at_t.as_ref())
             }
             Self::Host {
                 sampling,
@@ -213,21 +227,19 @@ impl<'a> Chooser<'a> {
     }
 }
 
-/// One token a row, u32 `[B]`: by `uniforms [B]` from the distribution, or without them the first of
-/// the most likely.
+/// Chooses one token for each row of `logits [B, V]`, u32 `[B]`: from the distribution by `uniforms [B]`, or
+/// without them the first of the most likely.
 pub(super) fn choose(
     logits: &Tensor,
     inv_temperature: f32,
     uniforms: Option<&Tensor>,
 ) -> Result<Tensor> {
     let (rows, v) = logits.dims2()?;
-    let [tokens] = launch(
-        "choose",
-        (rows, v),
-        [(rows, DType::U32)],
-        &[Some(logits), uniforms],
-        &[v],
-        &[inv_temperature],
-    )?;
+    let grid = Grid {
+        blocks: rows,
+        width: v,
+    };
+    let (outputs, inputs) = ([(rows, DType::U32)], [Some(logits), uniforms]);
+    let [tokens] = launch("choose", grid, outputs, &inputs, &[v], &[inv_temperature])?;
     Ok(tokens)
 }

@@ -1,4 +1,4 @@
-//! The engine against the hand-written CPU one.
+//! The GPU's engine against the engine on the CPU.
 
 use candle_core::Device;
 
@@ -67,8 +67,14 @@ impl Batch {
     }
 }
 
-/// Losses, gradients and weights after an update.
-fn step(engine: &mut Engine, batches: &[Batch]) -> (LossReport, Params, Params) {
+/// Losses and gradient of one step, and the updated weights.
+struct Step {
+    report: LossReport,
+    gradient: Params,
+    student: Params,
+}
+
+fn step(engine: &mut Engine, batches: &[Batch]) -> Step {
     let config = AdamWConfig {
         beta1: 0.9,
         beta2: 0.99,
@@ -79,28 +85,32 @@ fn step(engine: &mut Engine, batches: &[Batch]) -> (LossReport, Params, Params) 
     let mut student = engine.weights(weights(CONFIG, "student")).unwrap();
     let reference = engine.weights(weights(CONFIG, "reference")).unwrap();
     let adamw = AdamW::new(config, engine.layout().len);
-    let mut adamw = engine.optimizer(adamw).unwrap();
+    let mut optimizer = engine.optimizer(adamw).unwrap();
     let batches: Vec<LossBatch> = batches.iter().map(Batch::as_loss).collect();
     let report = engine
         .forward_backward(&student, Some(&reference), &batches)
         .unwrap();
-    let gradients = engine.gradients().unwrap();
-    let norm = engine.update(&mut student, &mut adamw, 0.1).unwrap();
-    let squares = gradients.data.iter().map(|g| f64::from(*g).powi(2));
+    let gradient = engine.gradients().unwrap();
+    let norm = engine.update(&mut student, &mut optimizer, 0.1).unwrap();
+    let squares = gradient.data.iter().map(|g| f64::from(*g).powi(2));
     let expected = squares.sum::<f64>().sqrt();
     assert!((norm - expected).abs() <= 1e-5 * expected);
-    (report, gradients, student.download().unwrap().into_owned())
+    Step {
+        report,
+        gradient,
+        student: student.download().unwrap().into_owned(),
+    }
 }
 
-fn assert_close(what: &str, found: &LossReport, expected: &LossReport, tolerance: f64) {
+fn assert_close(case: &str, report: &LossReport, expected: &LossReport, tolerance: f64) {
     let close = |a: f64, b: f64| (a - b).abs() <= tolerance * b.abs().max(1.0);
-    assert!(close(found.total, expected.total), "{what}: {found:?}");
-    for (found, expected) in found.rows.iter().zip(&expected.rows) {
-        assert_eq!(found.len(), expected.len(), "{what}");
-        for (a, b) in found.iter().zip(expected) {
+    assert!(close(report.total, expected.total), "{case}: {report:?}");
+    for (rows, expected) in report.rows.iter().zip(&expected.rows) {
+        assert_eq!(rows.len(), expected.len(), "{case}");
+        for (a, b) in rows.iter().zip(expected) {
             assert!(
                 close(a.ntp, b.ntp) && close(a.kl, b.kl),
-                "{what}: {a:?} {b:?}"
+                "{case}: {a:?} {b:?}"
             );
         }
     }
@@ -124,18 +134,17 @@ fn losses_gradients_and_updates_are_the_cpu_engines() {
             [(Precision::F32, 1e-5, 1e-4), (Precision::Bf16, 0.05, 0.1)]
         {
             for (i, batches) in batches().iter().enumerate() {
-                let what = format!("batch {i} in {precision:?} on {name}");
-                let (losses, gradients, after) = step(&mut on_cpu(CONFIG), batches);
-                let mut engine = on_device(CONFIG, precision, &device);
-                let found = step(&mut engine, batches);
-                assert_close(&what, &found.0, &losses, loss_tolerance);
-                let pairs = found.1.tensors().zip(gradients.tensors());
-                for ((tensor, _, found), (_, _, expected)) in pairs {
-                    let error = error(found, expected, 1e-6);
-                    assert!(error < tolerance, "{what}, gradient of {tensor}: {error:e}");
+                let case = format!("batch {i} in {precision:?} on {name}");
+                let expected = step(&mut on_cpu(CONFIG), batches);
+                let step = step(&mut on_device(CONFIG, precision, &device), batches);
+                assert_close(&case, &step.report, &expected.report, loss_tolerance);
+                let pairs = step.gradient.tensors().zip(expected.gradient.tensors());
+                for ((tensor, _, gradient), (_, _, expected)) in pairs {
+                    let error = error(gradient, expected, 1e-6);
+                    assert!(error < tolerance, "{case}, gradient of {tensor}: {error:e}");
                 }
-                let error = error(&found.2.data, &after.data, 1e-6);
-                assert!(error < tolerance, "{what}, updated weights: {error:e}");
+                let error = error(&step.student.data, &expected.student.data, 1e-6);
+                assert!(error < tolerance, "{case}, updated weights: {error:e}");
             }
         }
     }
@@ -152,8 +161,8 @@ fn micro_batches_and_chunks_change_rounding_alone() {
             on_gpu.batching.micro_batch = 2;
             on_gpu.chunk_logits = 50;
             let cut = step(&mut engine, &batches);
-            assert_close(name, &cut.0, &whole.0, 1e-6);
-            let error = error(&cut.1.data, &whole.1.data, 1e-6);
+            assert_close(name, &cut.report, &whole.report, 1e-6);
+            let error = error(&cut.gradient.data, &whole.gradient.data, 1e-6);
             assert!(error < 1e-5, "{name}: {error:e}");
         }
     }
@@ -182,13 +191,14 @@ fn evaluation_is_the_cpu_engines() {
         let score = |mut engine: Engine| {
             let student = engine.weights(weights(CONFIG, "student")).unwrap();
             let reference = engine.weights(weights(CONFIG, "reference")).unwrap();
-            let found = engine.evaluate(&student, Some(&reference), &batch.tokens, batch.seq_len);
-            found.unwrap()
+            engine
+                .evaluate(&student, Some(&reference), &batch.tokens, batch.seq_len)
+                .unwrap()
         };
         let expected = score(on_cpu(CONFIG));
-        let found = score(on_device(CONFIG, Precision::F32, &device));
-        assert_eq!(found.len(), expected.len());
-        for (a, b) in found.iter().zip(&expected) {
+        let losses = score(on_device(CONFIG, Precision::F32, &device));
+        assert_eq!(losses.len(), expected.len());
+        for (a, b) in losses.iter().zip(&expected) {
             let close = (a.ntp - b.ntp).abs() < 1e-4 && (a.kl - b.kl).abs() < 1e-4;
             assert!(close && a.correct == b.correct, "{name}: {a:?} {b:?}");
         }
@@ -196,7 +206,8 @@ fn evaluation_is_the_cpu_engines() {
 }
 
 fn generate(engine: &mut Engine, sampling: &Sampling, prompts: &[Vec<u32>]) -> Generated {
-    let model = engine.weights(weights(engine.layout().config, "student"));
+    let config = engine.layout().config;
+    let model = engine.weights(weights(config, "student")).unwrap();
     let request = Request {
         prompts,
         length: 19,
@@ -204,7 +215,7 @@ fn generate(engine: &mut Engine, sampling: &Sampling, prompts: &[Vec<u32>]) -> G
         stream: &Stream::new(3, "sample"),
         first_row: 5,
     };
-    engine.generate(&model.unwrap(), request).unwrap()
+    engine.generate(&model, request).unwrap()
 }
 
 /// Sampling draws a row's tokens with its own random numbers, the same on every device; only where
@@ -238,13 +249,11 @@ fn generated_rows_are_the_cpu_samplers() {
             for sampling in &samplings {
                 let expected = generate(&mut on_cpu(config), sampling, &prompts);
                 let mut engine = on_device(config, Precision::F32, &device);
-                let found = generate(&mut engine, sampling, &prompts);
-                let rows = |g: &Generated| -> Vec<(Vec<u32>, u32)> {
-                    let rows = g.tokens.chunks(19).map(<[u32]>::to_vec);
-                    rows.zip(g.lengths.iter().copied()).collect()
-                };
-                let pairs = rows(&found).into_iter().zip(rows(&expected));
-                let same = pairs.filter(|(a, b)| a == b).count();
+                let generated = generate(&mut engine, sampling, &prompts);
+                let row =
+                    |g: &Generated, i: usize| (g.tokens[19 * i..][..19].to_vec(), g.lengths[i]);
+                let is_same = |i: &usize| row(&generated, *i) == row(&expected, *i);
+                let same = (0..prompts.len()).filter(is_same).count();
                 assert!(same >= 99, "{name}, {sampling:?}: {same} of 100 rows");
             }
         }
@@ -267,10 +276,10 @@ fn generation_ends_when_every_row_has_stopped() {
         stream: &Stream::new(3, "sample"),
         first_row: 0,
     };
-    let found = engine.generate(&model, request).unwrap();
-    assert_eq!(found.lengths, [2, 3]);
-    assert_eq!(found.tokens.len(), 140);
-    assert!(found.tokens[3..70].iter().all(|&token| token == 0));
+    let generated = engine.generate(&model, request).unwrap();
+    assert_eq!(generated.lengths, [2, 3]);
+    assert_eq!(generated.tokens.len(), 140);
+    assert!(generated.tokens[3..70].iter().all(|&token| token == 0));
 }
 
 /// Mixing devices is a mistake of ours; it must not take a run down with a panic.

@@ -1,18 +1,19 @@
-//! The Llama family, and models between it and the small one: against PyTorch, finite differences, and
-//! themselves.
+//! The Llama family, and mixtures of it and the small model: against PyTorch, finite differences, and the engine
+//! on the CPU.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::path::Path;
+use std::sync::Arc;
 
-use candle_core::{Device, Tensor};
+use candle_core::{DType, Device, Tensor};
 
 use crate::adamw::{self, AdamWConfig};
 use crate::batch::{Batching, LossBatch, Query};
 use crate::device::Hardware;
 use crate::engine::Engine;
 use crate::gpu::{self, AdamW, Params, Sampler};
-use crate::model::{self, Layout, ModelConfig};
+use crate::model::{self, Keep, Layout, ModelConfig};
 use crate::ops::Precision;
 use crate::ops::rope::{Rope, RopeScaling};
 use crate::pretrained::from_hugging_face;
@@ -21,11 +22,11 @@ use crate::sampling::{Request, Sampling};
 
 use super::super::heads::Heads;
 use super::super::memory::Widths;
-use super::super::model::{Keep, forward};
-use super::super::ops::upload_ids;
+use super::super::model::{Rows, forward};
+use super::super::tensor::upload_ids;
 use super::{devices, error};
 
-/// Of the fixtures `llama-tiny-tied` and `llama-tiny-untied`, as their `config.json` have it.
+/// The sizes and parts of the fixtures `llama-tiny-tied` and `llama-tiny-untied`, as in their `config.json`.
 fn tiny(tied_embeddings: bool) -> ModelConfig {
     let scaling = RopeScaling {
         factor: 32.0,
@@ -35,24 +36,50 @@ fn tiny(tied_embeddings: bool) -> ModelConfig {
     };
     ModelConfig {
         tied_embeddings,
-        rope: match tied_embeddings {
-            true => Rope {
-                base: 500_000.0,
-                scaling: Some(scaling),
-            },
-            false => Rope {
-                base: 10_000.0,
-                scaling: None,
-            },
+        rope: Rope {
+            base: if tied_embeddings { 500_000.0 } else { 10_000.0 },
+            scaling: tied_embeddings.then_some(scaling),
         },
         ..ModelConfig::llama(64, 3, [4, 2, 16], 160, 320)
     }
 }
 
+/// A checkpoint, and what PyTorch computed with it.
 pub(super) struct Fixture {
     tensors: BTreeMap<String, Tensor>,
     json: serde_json::Value,
-    layout: std::sync::Arc<Layout>,
+    layout: Arc<Layout>,
+}
+
+/// Rows of the fixtures have this length.
+pub(super) const FIXTURE_SEQ_LEN: usize = 48;
+
+/// A fixture's rows of new and of replayed tokens, with the weights of mean losses.
+pub(super) struct FixtureBatches {
+    tokens: Vec<u32>,
+    replay: Vec<u32>,
+    ntp_weights: Vec<f32>,
+    kl_weights: Vec<f32>,
+    zeros: Vec<f32>,
+}
+
+impl FixtureBatches {
+    /// NTP of the new rows, and KL of the replayed ones.
+    pub(super) fn losses(&self) -> [LossBatch<'_>; 2] {
+        let new = LossBatch {
+            tokens: &self.tokens,
+            seq_len: FIXTURE_SEQ_LEN,
+            ntp_weights: &self.ntp_weights,
+            kl_weights: &self.zeros[..self.tokens.len()],
+        };
+        let replay = LossBatch {
+            tokens: &self.replay,
+            seq_len: FIXTURE_SEQ_LEN,
+            ntp_weights: &self.zeros[..self.replay.len()],
+            kl_weights: &self.kl_weights,
+        };
+        [new, replay]
+    }
 }
 
 impl Fixture {
@@ -86,123 +113,157 @@ impl Fixture {
         self.tensors[name].flatten_all().unwrap().to_vec1().unwrap()
     }
 
-    pub(super) fn ids(&self, name: &str) -> Vec<u32> {
-        let ids = self.tensors[name].flatten_all().unwrap();
-        let ids = ids.to_dtype(candle_core::DType::U32).unwrap();
-        ids.to_vec1().unwrap()
+    fn ids(&self, name: &str) -> Vec<u32> {
+        self.tensors[name]
+            .flatten_all()
+            .unwrap()
+            .to_dtype(DType::U32)
+            .unwrap()
+            .to_vec1()
+            .unwrap()
+    }
+
+    /// A number of the fixture's JSON.
+    fn number(&self, key: &str) -> f64 {
+        self.json[key].as_f64().unwrap()
+    }
+
+    pub(super) fn batches(&self) -> FixtureBatches {
+        let (tokens, replay) = (self.ids("tokens"), self.ids("replay_tokens"));
+        let mask: Vec<bool> = self.ids("loss_mask").iter().map(|&x| x != 0).collect();
+        FixtureBatches {
+            ntp_weights: mean_weights(&mask, FIXTURE_SEQ_LEN),
+            kl_weights: mean_weights(&vec![true; replay.len()], FIXTURE_SEQ_LEN),
+            zeros: vec![0.0; tokens.len().max(replay.len())],
+            tokens,
+            replay,
+        }
     }
 }
 
-/// Weights of a mean over targets that the mask, shifted with them, leaves in.
-pub(super) fn mean_weights(mask: &[bool], seq_len: usize) -> Vec<f32> {
+/// Weights of a mean over the targets that the mask leaves in.
+fn mean_weights(mask: &[bool], seq_len: usize) -> Vec<f32> {
     let is_scored = |i: usize| !(i + 1).is_multiple_of(seq_len) && mask[i + 1];
     let scored: Vec<bool> = (0..mask.len()).map(is_scored).collect();
     let weight = 1.0 / scored.iter().filter(|&&scored| scored).count() as f32;
-    let weights = scored
+    scored
         .iter()
-        .map(|&scored| if scored { weight } else { 0.0 });
-    weights.collect()
+        .map(|&scored| if scored { weight } else { 0.0 })
+        .collect()
+}
+
+/// A fixture's student and reference on a device.
+struct Finetuning<'a> {
+    fixture: &'a Fixture,
+    device: &'a Device,
+    engine: gpu::Engine,
+    student: Params,
+    reference: Params,
+    batches: FixtureBatches,
+    /// What the tests' messages begin with.
+    case: String,
+}
+
+impl Finetuning<'_> {
+    /// Compares logits of both models, losses and gradients with PyTorch's.
+    fn check_step(&mut self, tolerance: f64, loss_tolerance: f64) {
+        let (fixture, case, engine) = (self.fixture, &self.case, &mut self.engine);
+        for (prefix, params) in [("theta", &self.student), ("pi", &self.reference)] {
+            let logits = engine.logits(params, &self.batches.tokens, FIXTURE_SEQ_LEN);
+            let expected = fixture.numbers(&format!("logits.{prefix}"));
+            let error = error(&logits.unwrap(), &expected, 1e-6);
+            assert!(error < tolerance, "{case}, logits of {prefix}: {error:e}");
+        }
+        let report = engine
+            .forward_backward(&self.student, Some(&self.reference), &self.batches.losses())
+            .unwrap();
+        let [new, replay] = [&report.rows[0], &report.rows[1]];
+        let largest = |weights: &[f32]| f64::from(weights.iter().copied().fold(0.0, f32::max));
+        let ntp = new.iter().map(|row| row.ntp).sum::<f64>() * largest(&self.batches.ntp_weights);
+        let kl = replay.iter().map(|row| row.kl).sum::<f64>() * largest(&self.batches.kl_weights);
+        for (loss, key) in [(ntp, "ntp"), (kl, "kl_replay")] {
+            let expected = fixture.number(key);
+            let error = (loss - expected).abs();
+            assert!(
+                error < loss_tolerance * expected.max(1.0),
+                "{case}, {key}: {loss} {expected}"
+            );
+        }
+        let gradients = engine.gradients().unwrap();
+        let (expected, mut worst) = (fixture.params("grad"), 0f64);
+        for ((tensor, _, gradient), (_, _, expected)) in gradients.tensors().zip(expected.tensors())
+        {
+            let error = error(gradient, expected, 1e-6);
+            assert!(error < tolerance, "{case}, gradient of {tensor}: {error:e}");
+            worst = worst.max(error);
+        }
+        println!("{case}: gradients within {worst:.1e} of a tensor's largest entry");
+    }
+
+    /// Compares the losses of some steps, and the weights after them, with PyTorch's.
+    fn check_training(&mut self) {
+        let (fixture, case, engine) = (self.fixture, &self.case, &mut self.engine);
+        let config = AdamWConfig {
+            beta1: 0.9,
+            beta2: 0.997,
+            eps: 1e-8,
+            weight_decay: 0.0,
+        };
+        let adamw = adamw::AdamW::new(config, fixture.layout.len);
+        let mut optimizer = AdamW::upload(&adamw, &fixture.layout, self.device).unwrap();
+        for expected in fixture.json["total_loss_each_step"].as_array().unwrap() {
+            let report = engine
+                .forward_backward(&self.student, Some(&self.reference), &self.batches.losses())
+                .unwrap();
+            let error = (report.total - expected.as_f64().unwrap()).abs();
+            assert!(error < 1e-4, "{case}, loss: {} {expected}", report.total);
+            engine
+                .update(&mut self.student, &mut optimizer, 1e-3)
+                .unwrap();
+        }
+        // For a tiny gradient, Adam's first steps depend on its sign alone.
+        let after = self.student.download().unwrap();
+        let (expected, gradients) = (fixture.params("after"), fixture.params("grad"));
+        let pairs = after.data.iter().zip(&expected.data);
+        let worst = pairs
+            .zip(&gradients.data)
+            .filter(|(_, gradient)| **gradient == 0.0 || gradient.abs() > 1e-6)
+            .fold(0f32, |worst, ((a, b), _)| worst.max((a - b).abs()));
+        assert!(worst < 1e-4, "{case}, updated weights: {worst:e}");
+    }
 }
 
 /// Else finetuning a checkpoint here would be another thing than finetuning it in PyTorch.
 #[test]
 fn a_llama_computes_and_trains_as_in_pytorch() {
-    const T: usize = 48;
     for ((name, device), tied) in devices()
         .into_iter()
         .flat_map(|d| [(d.clone(), true), (d, false)])
     {
         let fixture = Fixture::read(tied);
-        let (tokens, replay) = (fixture.ids("tokens"), fixture.ids("replay_tokens"));
-        let mask: Vec<bool> = fixture.ids("loss_mask").iter().map(|&x| x != 0).collect();
-        let (ntp, all) = (mean_weights(&mask, T), vec![true; replay.len()]);
-        let kl = mean_weights(&all, T);
-        let zeros = vec![0.0; tokens.len()];
-        let batch = |tokens, ntp_weights, kl_weights| LossBatch {
-            tokens,
-            seq_len: T,
-            ntp_weights,
-            kl_weights,
-        };
-        let batches = [batch(&tokens, &ntp, &zeros), batch(&replay, &zeros, &kl)];
         for (precision, loss_tolerance, tolerance) in
             [(Precision::F32, 1e-5, 1e-4), (Precision::Bf16, 1e-2, 8e-2)]
         {
-            let what = format!("tied {tied}, {precision:?} on {name}");
-            let upload = |prefix| Params::upload(&fixture.params(prefix), precision, &device);
-            let (mut theta, pi) = (upload("theta").unwrap(), upload("pi").unwrap().frozen());
-            let mut engine = gpu::Engine::new(&fixture.layout, &device);
-            for (prefix, params) in [("theta", &theta), ("pi", &pi)] {
-                let logits = engine.logits(params, &tokens, T).unwrap();
-                let error = error(&logits, &fixture.numbers(&format!("logits.{prefix}")), 1e-6);
-                assert!(error < tolerance, "{what}, logits of {prefix}: {error:e}");
-            }
-            let report = engine
-                .forward_backward(&theta, Some(&pi), &batches)
-                .unwrap();
-            let of_rows = |i: usize| -> [f64; 2] {
-                let rows = &report.rows[i];
-                [
-                    rows.iter().map(|r| r.ntp).sum(),
-                    rows.iter().map(|r| r.kl).sum(),
-                ]
+            let upload =
+                |prefix| Params::upload(&fixture.params(prefix), precision, &device).unwrap();
+            let mut finetuning = Finetuning {
+                fixture: &fixture,
+                device: &device,
+                engine: gpu::Engine::new(&fixture.layout, &device),
+                student: upload("theta"),
+                reference: upload("pi").frozen(),
+                batches: fixture.batches(),
+                case: format!("tied {tied}, {precision:?} on {name}"),
             };
-            let (ntp_loss, kl_loss) = (
-                of_rows(0)[0] * f64::from(ntp.iter().copied().fold(0.0, f32::max)),
-                of_rows(1)[1] * f64::from(kl[0]),
-            );
-            for (found, key) in [(ntp_loss, "ntp"), (kl_loss, "kl_replay")] {
-                let expected = fixture.json[key].as_f64().unwrap();
-                let error = (found - expected).abs();
-                assert!(
-                    error < loss_tolerance * expected.max(1.0),
-                    "{what}, {key}: {found} {expected}"
-                );
+            finetuning.check_step(tolerance, loss_tolerance);
+            if precision == Precision::F32 {
+                finetuning.check_training();
             }
-            let gradients = engine.gradients().unwrap();
-            let (expected, mut worst) = (fixture.params("grad"), 0f64);
-            for ((tensor, _, found), (_, _, expected)) in
-                gradients.tensors().zip(expected.tensors())
-            {
-                let error = error(found, expected, 1e-6);
-                assert!(error < tolerance, "{what}, gradient of {tensor}: {error:e}");
-                worst = worst.max(error);
-            }
-            println!("{what}: gradients within {worst:.1e} of a tensor's largest entry");
-            if precision == Precision::Bf16 {
-                continue;
-            }
-            let config = AdamWConfig {
-                beta1: 0.9,
-                beta2: 0.997,
-                eps: 1e-8,
-                weight_decay: 0.0,
-            };
-            let adamw = adamw::AdamW::new(config, fixture.layout.len);
-            let mut adamw = AdamW::upload(&adamw, &fixture.layout, &device).unwrap();
-            let totals = fixture.json["total_loss_each_step"].as_array().unwrap();
-            for expected in totals {
-                let report = engine
-                    .forward_backward(&theta, Some(&pi), &batches)
-                    .unwrap();
-                let error = (report.total - expected.as_f64().unwrap()).abs();
-                assert!(error < 1e-4, "{what}, loss: {} {expected}", report.total);
-                engine.update(&mut theta, &mut adamw, 1e-3).unwrap();
-            }
-            // Adam's first steps carry but the sign of a tiny gradient.
-            let after = theta.download().unwrap();
-            let expected_after = fixture.params("after");
-            let triples = after.data.iter().zip(&expected_after.data);
-            let worst = triples
-                .zip(&expected.data)
-                .filter(|(_, gradient)| **gradient == 0.0 || gradient.abs() > 1e-6)
-                .fold(0f32, |worst, ((a, b), _)| worst.max((a - b).abs()));
-            assert!(worst < 1e-4, "{what}, updated weights: {worst:e}");
         }
         // The checkpoint's own continuation.
         let pi = Params::upload(&fixture.params("pi"), Precision::F32, &device).unwrap();
-        let greedy = fixture.json["greedy_from_bos"].as_array().unwrap();
-        let greedy: Vec<u32> = greedy.iter().map(|x| x.as_u64().unwrap() as u32).collect();
+        let json = fixture.json["greedy_from_bos"].as_array().unwrap();
+        let greedy: Vec<u32> = json.iter().map(|x| x.as_u64().unwrap() as u32).collect();
         let request = Request {
             prompts: &[vec![greedy[0]]],
             length: greedy.len(),
@@ -210,10 +271,8 @@ fn a_llama_computes_and_trains_as_in_pytorch() {
             stream: &Stream::new(0, "greedy"),
             first_row: 0,
         };
-        assert_eq!(
-            Sampler::new(&device).generate(&pi, request).unwrap().tokens,
-            greedy
-        );
+        let generated = Sampler::new(&device).generate(&pi, request).unwrap();
+        assert_eq!(generated.tokens, greedy);
     }
 }
 
@@ -257,8 +316,15 @@ fn student_and_reference(student: &model::Params, device: &Device) -> (Params, P
     (upload(student), upload(&reference).frozen())
 }
 
+/// A loss and its gradient.
+#[derive(Debug, PartialEq)]
+struct Step {
+    loss: f64,
+    gradient: model::Params,
+}
+
 /// `NTP + 2 KL` of some positions, with its gradient.
-fn gradients(config: ModelConfig, device: &Device, batching: Batching) -> (f64, model::Params) {
+fn step(config: ModelConfig, device: &Device, batching: Batching) -> Step {
     let (tokens, ntp) = rows();
     let kl: Vec<f32> = ntp.iter().map(|w| 2.0 * w).collect();
     let batch = LossBatch {
@@ -271,20 +337,26 @@ fn gradients(config: ModelConfig, device: &Device, batching: Batching) -> (f64, 
     let mut engine = gpu::Engine::new(&student.layout, device);
     engine.set_batching(batching);
     let report = engine.forward_backward(&student, Some(&reference), &[batch]);
-    (report.unwrap().total, engine.gradients().unwrap())
+    Step {
+        loss: report.unwrap().total,
+        gradient: engine.gradients().unwrap(),
+    }
 }
 
-/// The same without gradient.
+/// The same loss without its gradient.
 fn loss(student: &model::Params, device: &Device) -> f64 {
     let (tokens, ntp) = rows();
     let wanted: Vec<bool> = ntp.iter().map(|&w| w != 0.0).collect();
     let (student, reference) = student_and_reference(student, device);
     let mut engine = gpu::Engine::new(&student.layout, device);
-    let losses = engine.evaluate(&student, Some(&reference), &tokens, SEQ_LEN, Some(&wanted));
-    let losses = losses.unwrap();
-    let terms = losses.iter().zip(&ntp);
-    let terms = terms.map(|(loss, &w)| f64::from(w) * f64::from(loss.ntp + 2.0 * loss.kl));
-    terms.sum()
+    let losses = engine
+        .evaluate(&student, Some(&reference), &tokens, SEQ_LEN, Some(&wanted))
+        .unwrap();
+    losses
+        .iter()
+        .zip(&ntp)
+        .map(|(loss, &w)| f64::from(w) * f64::from(loss.ntp + 2.0 * loss.kl))
+        .sum()
 }
 
 /// Every tensor's gradient along a random direction.
@@ -294,7 +366,7 @@ fn gradients_of_every_mixture_are_derivatives() {
     for (name, device) in devices() {
         for config in mixtures() {
             let student = weights(config, "student");
-            let (_, found) = gradients(config, &device, Batching::default());
+            let gradient = step(config, &device, Batching::default()).gradient;
             for (i, entry) in student.layout.entries.iter().enumerate() {
                 let mut random = Stream::new(11, "direction").at(i as u64);
                 let direction: Vec<f32> = entry.range.clone().map(|_| random.normal()).collect();
@@ -305,8 +377,11 @@ fn gradients_of_every_mixture_are_derivatives() {
                     loss(&params, &device)
                 };
                 let expected = (shifted(STEP) - shifted(-STEP)) / f64::from(2.0 * STEP);
-                let along = found.data[entry.range.clone()].iter().zip(&direction);
-                let along: f64 = along.map(|(g, d)| f64::from(*g) * f64::from(*d)).sum();
+                let along: f64 = gradient.data[entry.range.clone()]
+                    .iter()
+                    .zip(&direction)
+                    .map(|(g, d)| f64::from(*g) * f64::from(*d))
+                    .sum();
                 let error = (along - expected).abs() / expected.abs().max(0.1);
                 assert!(error < 1e-2, "{name}, {}: {along} {expected}", entry.name);
             }
@@ -324,13 +399,13 @@ fn recomputation_gives_the_same_bits_and_micro_batches_the_same_gradients() {
                     micro_batch,
                     recompute,
                 };
-                gradients(config, &device, batching)
+                step(config, &device, batching)
             };
             let (whole, cut) = (with(0, false), with(2, false));
             assert_eq!(with(0, true), whole, "{name}");
             assert_eq!(with(2, true), cut, "{name}");
-            assert!((whole.0 - cut.0).abs() < 1e-6 * whole.0);
-            let error = error(&cut.1.data, &whole.1.data, 1e-6);
+            assert!((whole.loss - cut.loss).abs() < 1e-6 * whole.loss);
+            let error = error(&cut.gradient.data, &whole.gradient.data, 1e-6);
             assert!(error < 1e-5, "{name}: {error:e}");
         }
     }
@@ -341,20 +416,23 @@ fn recomputation_gives_the_same_bits_and_micro_batches_the_same_gradients() {
 fn what_is_kept_for_the_backward_is_what_is_predicted() {
     for config in mixtures() {
         let params = weights(config, "student");
-        let heads = Heads::new(config, SEQ_LEN, &Device::Cpu).unwrap();
+        let rows_of_batch = Rows {
+            seq_len: SEQ_LEN,
+            heads: &Heads::new(config, SEQ_LEN, &Device::Cpu).unwrap(),
+        };
         let (tokens, _) = rows();
         let ids = upload_ids(&tokens, &Device::Cpu).unwrap();
         for precision in [Precision::F32, Precision::Bf16] {
             let params = Params::upload(&params, precision, &Device::Cpu).unwrap();
             for (keep, recompute) in [(Keep::Blocks, false), (Keep::Inputs, true)] {
-                let acts = forward(&params, &ids, SEQ_LEN, &heads, keep).unwrap();
+                let acts = forward(&params, &ids, rows_of_batch, keep).unwrap();
                 let widths = Widths::new(&config, params.dtype());
                 let predicted = widths.kept(tokens.len(), recompute);
-                // A number stands in for what QK-norm would keep.
-                let found = acts.kept_bytes();
+                // Without QK-norm, a block keeps one element in place of its `1/rms`.
+                let kept = acts.kept_bytes();
                 assert!(
-                    found.abs_diff(predicted) <= 4 * config.n_layers,
-                    "{found} {predicted}"
+                    kept.abs_diff(predicted) <= 4 * config.n_layers,
+                    "{kept} {predicted}"
                 );
             }
         }
@@ -367,8 +445,8 @@ fn rows_go_on_as_the_whole_model_says() {
     const LENGTH: usize = 12;
     for (name, device) in devices() {
         for config in mixtures() {
-            let params = weights(config, "student");
-            let params = Params::upload(&params, Precision::F32, &device).unwrap();
+            let weights = weights(config, "student");
+            let params = Params::upload(&weights, Precision::F32, &device).unwrap();
             for prompts in [
                 vec![vec![1, 2, 3, 4, 5], vec![7, 6, 5]],
                 vec![vec![3], vec![4]],
@@ -380,15 +458,15 @@ fn rows_go_on_as_the_whole_model_says() {
                     stream: &Stream::new(0, "greedy"),
                     first_row: 0,
                 };
-                let found = Sampler::new(&device).generate(&params, request).unwrap();
+                let generated = Sampler::new(&device).generate(&params, request).unwrap();
                 let mut engine = gpu::Engine::new(&params.layout, &device);
-                let logits = engine.logits(&params, &found.tokens, LENGTH).unwrap();
-                let logits: Vec<&[f32]> = logits.chunks_exact(config.vocab_size).collect();
+                let logits = engine.logits(&params, &generated.tokens, LENGTH).unwrap();
+                let v = config.vocab_size;
                 for (row, prompt) in prompts.iter().enumerate() {
-                    let tokens = &found.tokens[row * LENGTH..][..LENGTH];
+                    let tokens = &generated.tokens[row * LENGTH..][..LENGTH];
                     assert_eq!(&tokens[..prompt.len()], prompt);
                     for t in prompt.len()..LENGTH {
-                        let logits = logits[row * LENGTH + t - 1];
+                        let logits = &logits[(row * LENGTH + t - 1) * v..][..v];
                         let best = logits.iter().fold(f32::MIN, |a, &b| a.max(b));
                         let chosen = logits[tokens[t] as usize];
                         assert!(
@@ -402,47 +480,59 @@ fn rows_go_on_as_the_whole_model_says() {
     }
 }
 
-/// Multiple choice rests on it.
+/// Multiple choice depends on it.
 #[test]
 fn log_probs_are_those_of_the_logits() {
     for (name, device) in devices() {
         let config = mixtures()[1];
-        let params = weights(config, "student");
-        let params = Params::upload(&params, Precision::F32, &device).unwrap();
+        let weights = weights(config, "student");
+        let params = Params::upload(&weights, Precision::F32, &device).unwrap();
         let (tokens, _) = rows();
         let mut engine = gpu::Engine::new(&params.layout, &device);
         engine.batching.micro_batch = 2;
         let logits = engine.logits(&params, &tokens, SEQ_LEN).unwrap();
         // Not in order, one without candidates, last positions too.
-        let queries: [(usize, &[u32]); 4] = [(34, &[3]), (6, &[1, 22, 1]), (9, &[]), (7, &[0, 5])];
-        let found = engine
+        let queries = [
+            query(34, &[3]),
+            query(6, &[1, 22, 1]),
+            query(9, &[]),
+            query(7, &[0, 5]),
+        ];
+        let answers = engine
             .log_probs(&params, &tokens, SEQ_LEN, &queries)
             .unwrap();
-        for ((at, candidates), found) in queries.iter().zip(found) {
-            let logits = &logits[at * 23..][..23];
+        for (query, log_probs) in queries.iter().zip(answers) {
+            let logits = &logits[query.position * 23..][..23];
             let lse = logits.iter().map(|x| x.exp()).sum::<f32>().ln();
-            let expected: Vec<f32> = candidates
-                .iter()
-                .map(|&id| logits[id as usize] - lse)
-                .collect();
-            assert_eq!(found.len(), expected.len());
-            let close = found
-                .iter()
-                .zip(&expected)
-                .all(|(a, b)| (a - b).abs() < 1e-5);
-            assert!(close, "{name}: {found:?} {expected:?}");
+            let candidates = query.candidates.iter();
+            let expected: Vec<f32> = candidates.map(|&id| logits[id as usize] - lse).collect();
+            assert_eq!(log_probs.len(), expected.len());
+            let mut pairs = log_probs.iter().zip(&expected);
+            let close = pairs.all(|(a, b)| (a - b).abs() < 1e-5);
+            assert!(close, "{name}: {log_probs:?} {expected:?}");
         }
     }
+}
+
+fn query(position: usize, candidates: &[u32]) -> Query {
+    Query {
+        position,
+        candidates: candidates.to_vec(),
+    }
+}
+
+/// What an engine computes with one model.
+struct Results {
+    total: f64,
+    gradient: model::Params,
+    log_probs: Vec<f32>,
+    generated: Vec<u32>,
 }
 
 /// Else an arm would learn another thing on a GPU.
 #[test]
 fn every_mixture_computes_as_on_the_cpu() {
     let ((tokens, ntp), prompts) = (rows(), [vec![1, 2, 3], vec![4]]);
-    let query = |position, candidates: &[u32]| Query {
-        position,
-        candidates: candidates.to_vec(),
-    };
     let queries = [query(8, &[3, 4]), query(2, &[5])];
     for ((name, device), config) in devices()
         .into_iter()
@@ -467,21 +557,24 @@ fn every_mixture_computes_as_on_the_cpu() {
                 first_row: 0,
             };
             let log_probs = engine.log_probs(&student, &tokens, SEQ_LEN, &queries);
-            (
-                report.unwrap().total,
-                engine.gradients().unwrap(),
-                log_probs.unwrap().concat(),
-                engine.generate(&student, request).unwrap().tokens,
-            )
+            Results {
+                total: report.unwrap().total,
+                gradient: engine.gradients().unwrap(),
+                log_probs: log_probs.unwrap().concat(),
+                generated: engine.generate(&student, request).unwrap().tokens,
+            }
         };
         let expected = run(Engine::new(config, &Hardware::cpu(2)).unwrap());
-        let found = run(Engine::on(&layout, Precision::F32, device));
-        assert!((found.0 - expected.0).abs() < 1e-5 * expected.0, "{name}");
-        for ((tensor, _, found), (_, _, expected)) in found.1.tensors().zip(expected.1.tensors()) {
-            let error = error(found, expected, 1e-6);
+        let results = run(Engine::on(&layout, Precision::F32, device));
+        let error_of_total = (results.total - expected.total).abs();
+        assert!(error_of_total < 1e-5 * expected.total, "{name}");
+        let pairs = results.gradient.tensors().zip(expected.gradient.tensors());
+        for ((tensor, _, gradient), (_, _, expected)) in pairs {
+            let error = error(gradient, expected, 1e-6);
             assert!(error < 1e-4, "{name}, gradient of {tensor}: {error:e}");
         }
-        assert!(error(&found.2, &expected.2, 1.0) < 1e-5, "{name}");
-        assert_eq!(found.3, expected.3, "{name}");
+        let error = error(&results.log_probs, &expected.log_probs, 1.0);
+        assert!(error < 1e-5, "{name}");
+        assert_eq!(results.generated, expected.generated, "{name}");
     }
 }

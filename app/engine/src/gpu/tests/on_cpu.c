@@ -1,5 +1,5 @@
-// Lets kernels.cu run on the CPU: the threads of a block are fibers, which take turns at every SYNC,
-// forwards and backwards by turns, so that a missing one shows.
+// Runs kernels.cu on the CPU. The threads of a block are fibers that switch at every SYNC, in ascending and
+// descending order alternately, so that a missing SYNC changes results.
 
 #undef _FORTIFY_SOURCE // its longjmp refuses to leave a stack for another
 #include <math.h>

@@ -1,4 +1,4 @@
-//! The kernels compiled for the CPU by the system's C compiler.
+//! The GPU's kernels on the CPU, compiled by the system's C compiler.
 
 use std::ffi::{CString, c_void};
 use std::path::Path;
@@ -9,7 +9,7 @@ use libloading::Library;
 
 use super::{Args, SOURCE};
 
-/// Runs a kernel as a GPU would.
+/// Runs a kernel of a name with a number of blocks, as a GPU would.
 pub fn run(name: &str, blocks: usize, args: Args) {
     type RunBlocks = unsafe extern "C" fn(*mut c_void, *const Args, i64);
     static TURN: Mutex<()> = Mutex::new(());
@@ -26,6 +26,7 @@ pub fn run(name: &str, blocks: usize, args: Args) {
     }
 }
 
+/// The compiled kernels.
 fn library() -> &'static Library {
     static LIBRARY: OnceLock<Library> = OnceLock::new();
     LIBRARY.get_or_init(|| {
@@ -41,12 +42,15 @@ fn library() -> &'static Library {
             "-fPIC",
             "-o",
         ];
-        let mut cc = Command::new("cc");
-        let cc = cc.args(flags).args([&compiled, &source]).arg("-lm");
-        let done = cc.output().expect("`cc`, which the tests need");
-        let errors = String::from_utf8_lossy(&done.stderr);
-        assert!(done.status.success(), "{errors}");
+        let output = Command::new("cc")
+            .args(flags)
+            .args([&compiled, &source])
+            .arg("-lm")
+            .output()
+            .expect("`cc`, which the tests need");
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{errors}");
         // SAFETY: it has no initialisers.
-        unsafe { Library::new(compiled) }.expect("the library just made")
+        unsafe { Library::new(compiled) }.expect("the library just compiled")
     })
 }

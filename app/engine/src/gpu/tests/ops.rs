@@ -4,7 +4,7 @@ use candle_core::{CpuStorage, DType, Device, Result, Storage, Tensor};
 
 use crate::model::{Mlp, ModelConfig};
 
-use super::super::head::{self, Backward};
+use super::super::head::{self, Backward, Projection};
 use super::super::heads::{Heads, Qkv};
 use super::super::matmul::{Operand, add_matmul_tn, matmul_nn, matmul_nt};
 use super::super::{ops, sampler};
@@ -17,16 +17,16 @@ const TOLERANCE: f64 = 2e-3;
 
 /// Normal tensors of some shapes.
 fn inputs(shapes: &[&[usize]], device: &Device) -> Vec<Tensor> {
-    let each = shapes.iter().enumerate().map(|(i, shape)| {
+    let tensor = |(i, shape): (usize, &&[usize])| {
         let data = normals(&format!("input {i}"), shape.iter().product());
         Tensor::from_vec(data, *shape, device).unwrap()
-    });
-    each.collect()
+    };
+    shapes.iter().enumerate().map(tensor).collect()
 }
 
 /// Checks `gradients` of `Σ weights · f(inputs)`, where the weights are normal.
 fn check(
-    what: &str,
+    case: &str,
     inputs: &[Tensor],
     f: impl Fn(&[Tensor]) -> Result<Tensor>,
     gradients: impl Fn(&Tensor) -> Result<Vec<Tensor>>,
@@ -39,7 +39,7 @@ fn check(
         terms.map(|(a, b)| f64::from(*a) * f64::from(*b)).sum()
     };
     let dy = Tensor::from_slice(&weights, y.shape(), y.device()).unwrap();
-    for (i, found) in gradients(&dy).unwrap().iter().enumerate() {
+    for (i, gradient) in gradients(&dy).unwrap().iter().enumerate() {
         let data = download(&inputs[i]);
         let shifted = |at: usize, by: f32| {
             let mut data = data.clone();
@@ -50,9 +50,9 @@ fn check(
         };
         let slope = |at| (shifted(at, STEP) - shifted(at, -STEP)) / f64::from(2.0 * STEP);
         let expected: Vec<f32> = (0..data.len()).map(|at| slope(at) as f32).collect();
-        assert_eq!(found.dims(), inputs[i].dims(), "{what}, input {i}");
-        let error = error(&download(found), &expected, 0.1);
-        assert!(error < TOLERANCE, "{what}, input {i}: {error:e}");
+        assert_eq!(gradient.dims(), inputs[i].dims(), "{case}, input {i}");
+        let error = error(&download(gradient), &expected, 0.1);
+        assert!(error < TOLERANCE, "{case}, input {i}: {error:e}");
     }
 }
 
@@ -63,16 +63,16 @@ fn norm_backward_is_its_derivative_and_adds() {
     for (name, device) in devices() {
         for [m, d] in [[1, 1], [1, 7], [5, 33], [70, 3], [2, 300]] {
             let x = inputs(&[&[m, d], &[1, d]], &device);
-            let what = format!("norm [{m}, {d}] on {name}");
+            let case = format!("norm [{m}, {d}] on {name}");
             let normed = ops::norm(&x[0], EPS, F32).unwrap();
             check(
-                &what,
+                &case,
                 &x[..1],
                 |x| ops::norm(&x[0], EPS, F32)?.gained(None),
                 |dy| Ok(vec![normed.backward(None, dy, None)?]),
             );
             check(
-                &format!("{what}, with gain"),
+                &format!("{case}, with gain"),
                 &x,
                 |x| ops::norm(&x[0], EPS, F32)?.gained(Some(&x[1])),
                 |dy| {
@@ -116,8 +116,8 @@ fn heads(shape: [usize; 5], qk_norm: bool, device: &Device) -> Heads {
 }
 
 fn flat(x: &[Tensor]) -> Result<Tensor> {
-    let each = x.iter().map(Tensor::flatten_all);
-    Tensor::cat(&each.collect::<Result<Vec<_>>>()?, 0)
+    let flat = x.iter().map(Tensor::flatten_all);
+    Tensor::cat(&flat.collect::<Result<Vec<_>>>()?, 0)
 }
 
 /// Values pass through untouched; queries and keys turn, from whatever position on.
@@ -151,9 +151,9 @@ fn split_backward_is_its_derivative() {
             // Position t alone is row t of the whole.
             let last = x[0].narrow(0, t - 1, 1).unwrap();
             let alone = heads.split(&last, 1, t - 1, F32).unwrap();
-            let whole = qkv.q.narrow(0, 0, 1).unwrap();
-            let whole = whole.narrow(2, (t - 1) * n / k, n / k).unwrap();
-            assert_eq!(download(&alone.q), download(&whole));
+            let first = qkv.q.narrow(0, 0, 1).unwrap();
+            let row = first.narrow(2, (t - 1) * n / k, n / k).unwrap();
+            assert_eq!(download(&alone.q), download(&row));
         }
     }
 }
@@ -195,8 +195,8 @@ fn attention_backward_is_its_derivative_whatever_the_chunks() {
 #[test]
 fn grouped_queries_attend_as_with_keys_of_their_own() {
     for (_, device) in devices() {
-        let (shape, each) = ([2, 6, 2, 4, 4], [2, 6, 6, 4, 4]);
-        let (grouped, repeated) = (heads(shape, false, &device), heads(each, false, &device));
+        let grouped = heads([2, 6, 2, 4, 4], false, &device);
+        let repeated = heads([2, 6, 6, 4, 4], false, &device);
         let x = inputs(&[&[8, 6 * 4], &[8, 2 * 4], &[8, 2 * 4]], &device);
         let repeat = |x: &Tensor| {
             let x = x.reshape((8, 2, 1, 4)).unwrap();
@@ -206,17 +206,17 @@ fn grouped_queries_attend_as_with_keys_of_their_own() {
                 .unwrap()
         };
         let attend = |heads: &Heads, k: &Tensor, v: &Tensor| {
-            let qkv = Tensor::cat(&[&x[0], k, v], 1).unwrap();
-            let qkv = heads.split(&qkv, 4, 0, F32).unwrap();
+            let fused = Tensor::cat(&[&x[0], k, v], 1).unwrap();
+            let qkv = heads.split(&fused, 4, 0, F32).unwrap();
             let (out, _) = heads.attention(&qkv.q, &qkv.k, &qkv.v, 0).unwrap();
             let merged = heads.merge(&out, F32).unwrap();
             let split = heads.split_heads(&merged, 4, F32).unwrap();
             assert_eq!(download(&split), download(&out));
             download(&merged)
         };
-        let found = attend(&grouped, &x[1], &x[2]);
+        let merged = attend(&grouped, &x[1], &x[2]);
         let expected = attend(&repeated, &repeat(&x[1]), &repeat(&x[2]));
-        assert!(error(&found, &expected, 1e-6) < 1e-6);
+        assert!(error(&merged, &expected, 1e-6) < 1e-6);
     }
 }
 
@@ -270,9 +270,9 @@ fn bf16_is_rounded_to_nearest_even() {
         };
         // Values pass through but for the rounding.
         let qkv = Tensor::from_vec(x.repeat(3), (1, 3 * x.len()), &device).unwrap();
-        let found = heads.split(&qkv, 1, 0, DType::BF16).unwrap().v;
+        let v = heads.split(&qkv, 1, 0, DType::BF16).unwrap().v;
         let x = Tensor::from_slice(&x, x.len(), &device).unwrap();
-        assert_eq!(bits(found), bits(x.to_dtype(DType::BF16).unwrap()));
+        assert_eq!(bits(v), bits(x.to_dtype(DType::BF16).unwrap()));
     }
 }
 
@@ -288,8 +288,8 @@ fn embedding_gradient_adds_up_the_rows_of_each_token() {
         let expected = download(&zeros.index_add(&ids, dh, 0).unwrap());
         assert!(error(&download(grad.as_ref().unwrap()), &expected, 1e-6) < 1e-6);
         ops::embed_backward(&mut grad, 7, &tokens, dh).unwrap();
-        let expected: Vec<f32> = expected.iter().map(|x| 2.0 * x).collect();
-        assert!(error(&download(&grad.unwrap()), &expected, 1e-6) < 1e-6);
+        let twice: Vec<f32> = expected.iter().map(|x| 2.0 * x).collect();
+        assert!(error(&download(&grad.unwrap()), &twice, 1e-6) < 1e-6);
     }
 }
 
@@ -303,10 +303,10 @@ fn drawing_inverts_the_distribution_to_its_very_ends() {
                 weights[token] += (i + 1) as f32;
             }
             let total: f32 = weights.iter().sum();
-            let us = (0..1000).map(|i| (i as f32 + 0.5) / 1000.0);
-            let us: Vec<f32> = us.chain([0.0, 0.999_999_94]).collect();
-            let logits: Vec<f32> = weights.iter().map(|w| w.ln()).collect();
-            let logits = Tensor::from_vec(logits.repeat(us.len()), (us.len(), v), &device);
+            let inner = (0..1000).map(|i| (i as f32 + 0.5) / 1000.0);
+            let us: Vec<f32> = inner.chain([0.0, 0.999_999_94]).collect();
+            let row: Vec<f32> = weights.iter().map(|w| w.ln()).collect();
+            let logits = Tensor::from_vec(row.repeat(us.len()), (us.len(), v), &device);
             let uniforms = Tensor::from_slice(&us, us.len(), &device).unwrap();
             let drawn = sampler::choose(&logits.unwrap(), 1.0, Some(&uniforms)).unwrap();
             for (u, token) in us.iter().zip(drawn.to_vec1::<u32>().unwrap()) {
@@ -355,60 +355,64 @@ fn linear_layers_have_their_gradients() {
     }
 }
 
-/// What cuBLAS is told, carried out by its book: `c = op(b)ᵀ·op(a)ᵀ`, all by columns. The bf16
-/// products of a GPU rest on it.
+/// The products that cuBLAS computes from its operands by its documentation, `c = op(b)ᵀ·op(a)ᵀ` in column-major
+/// order, are the right ones. A GPU's products depend on it.
 #[test]
 fn cublas_is_told_of_the_right_matrices() {
-    let of = |shape: &[usize]| inputs(&[shape], &Device::Cpu).remove(0);
-    let seen = of(&[2, 3, 7, 4]).narrow(2, 0, 5).unwrap();
-    let first = of(&[2, 3, 7, 4]).narrow(2, 0, 1).unwrap();
+    let tensor = |shape: &[usize]| inputs(&[shape], &Device::Cpu).remove(0);
+    let seen = tensor(&[2, 3, 7, 4]).narrow(2, 0, 5).unwrap();
+    let first = tensor(&[2, 3, 7, 4]).narrow(2, 0, 1).unwrap();
     for (a, b) in [
-        (of(&[5, 3]), of(&[3, 4])),
-        (of(&[5, 3]), of(&[4, 3]).t().unwrap()),
-        (of(&[3, 5]).t().unwrap(), of(&[3, 4])),
-        (of(&[8, 3]).narrow(0, 2, 5).unwrap(), of(&[3, 1])),
-        (of(&[1, 3]), of(&[1, 3]).t().unwrap()),
-        (of(&[2, 3, 5, 5]).t().unwrap(), seen.contiguous().unwrap()),
-        (of(&[2, 3, 1, 4]), seen.t().unwrap()),
-        (of(&[2, 3, 1, 5]), seen.clone()),
-        (of(&[2, 3, 1, 4]), first.t().unwrap()),
-        (of(&[2, 3, 1, 1]), first.clone()),
+        (tensor(&[5, 3]), tensor(&[3, 4])),
+        (tensor(&[5, 3]), tensor(&[4, 3]).t().unwrap()),
+        (tensor(&[3, 5]).t().unwrap(), tensor(&[3, 4])),
+        (tensor(&[8, 3]).narrow(0, 2, 5).unwrap(), tensor(&[3, 1])),
+        (tensor(&[1, 3]), tensor(&[1, 3]).t().unwrap()),
+        (
+            tensor(&[2, 3, 5, 5]).t().unwrap(),
+            seen.contiguous().unwrap(),
+        ),
+        (tensor(&[2, 3, 1, 4]), seen.t().unwrap()),
+        (tensor(&[2, 3, 1, 5]), seen.clone()),
+        (tensor(&[2, 3, 1, 4]), first.t().unwrap()),
+        (tensor(&[2, 3, 1, 1]), first.clone()),
     ] {
         let dims = a.dims().to_vec();
         let (m, k) = (dims[dims.len() - 2], dims[dims.len() - 1]);
         let n = b.dims()[dims.len() - 1];
         let numbers = |x: &Tensor| -> Vec<f32> {
             let (storage, layout) = x.storage_and_layout();
-            let Storage::Cpu(CpuStorage::F32(all)) = &*storage else {
+            let Storage::Cpu(CpuStorage::F32(data)) = &*storage else {
                 panic!("a tensor of f32 on the CPU");
             };
-            all[layout.start_offset()..].to_vec()
+            data[layout.start_offset()..].to_vec()
         };
         let (a_numbers, b_numbers) = (numbers(&a), numbers(&b));
-        let a_told = Operand::new(a.layout()).unwrap();
-        let b_told = Operand::new(b.layout()).unwrap();
+        let a_operand = Operand::new(a.layout()).unwrap();
+        let b_operand = Operand::new(b.layout()).unwrap();
         // Row i and column j of op(x), by columns.
-        let at = |told: &Operand, batch: usize, i: usize, j: usize| {
-            let (row, column) = if told.transposed { (j, i) } else { (i, j) };
-            batch * told.distance + row + column * told.leading
+        let at = |operand: &Operand, batch: usize, i: usize, j: usize| {
+            let (row, column) = if operand.transposed { (j, i) } else { (i, j) };
+            batch * operand.distance + row + column * operand.leading
         };
-        let expected = a.contiguous().unwrap().matmul(&b.contiguous().unwrap());
-        let expected = download(&expected.unwrap());
-        let found: Vec<f32> = (0..expected.len())
+        let matmul = a.contiguous().unwrap().matmul(&b.contiguous().unwrap());
+        let expected = download(&matmul.unwrap());
+        let product: Vec<f32> = (0..expected.len())
             .map(|c| {
                 // Element (j, i) of the n × m result by columns.
                 let (batch, i, j) = (c / (m * n), c / n % m, c % n);
                 let terms = (0..k).map(|l| {
-                    b_numbers[at(&b_told, batch, j, l)] * a_numbers[at(&a_told, batch, l, i)]
+                    let a = a_numbers[at(&a_operand, batch, l, i)];
+                    b_numbers[at(&b_operand, batch, j, l)] * a
                 });
                 terms.sum()
             })
             .collect();
-        assert!(error(&found, &expected, 1e-6) < 1e-5, "{a:?} {b:?}");
+        assert!(error(&product, &expected, 1e-6) < 1e-5, "{a:?} {b:?}");
     }
-    let uneven = of(&[3, 2, 5, 4]).transpose(0, 1).unwrap();
+    let uneven = tensor(&[3, 2, 5, 4]).transpose(0, 1).unwrap();
     assert!(Operand::new(uneven.layout()).is_err());
-    let strided = of(&[5, 8]).narrow(1, 0, 4).unwrap();
+    let strided = tensor(&[5, 8]).narrow(1, 0, 4).unwrap();
     assert!(Operand::new(strided.layout()).is_err());
 }
 
@@ -418,18 +422,18 @@ fn head_gradients_are_derivatives_whatever_the_chunks() {
     for (name, device) in devices() {
         for (m, v, d) in [(1, 1, 2), (1, 5, 3), (7, 19, 4)] {
             let x = inputs(&[&[m, d], &[v, d], &[m, d], &[v, d]], &device);
-            let targets: Vec<u32> = (0..m).map(|i| (i * 7 % v) as u32).collect();
-            let targets = Tensor::from_vec(targets, m, &device).unwrap();
-            let positions = |x: &[Tensor]| -> [Tensor; 5] {
-                [&x[0], &x[1], &x[2], &x[3], &targets].map(Tensor::clone)
-            };
+            let ids: Vec<u32> = (0..m).map(|i| (i * 7 % v) as u32).collect();
+            let targets = &Tensor::from_vec(ids, m, &device).unwrap();
             for chunk_logits in [1, 3 * v, 1 << 20] {
                 let run = |x: &[Tensor], backward: Option<Backward>| {
-                    let [hidden, embed, reference, reference_embed, targets] = positions(x);
+                    let projection = |i: usize| Projection {
+                        hidden: &x[i],
+                        embed: &x[i + 1],
+                    };
                     let positions = head::Positions {
-                        student: (&hidden, &embed),
-                        reference: Some((&reference, &reference_embed)),
-                        targets: &targets,
+                        student: projection(0),
+                        reference: Some(projection(2)),
+                        targets,
                     };
                     head::run(&positions, backward, chunk_logits)
                 };
@@ -438,8 +442,8 @@ fn head_gradients_are_derivatives_whatever_the_chunks() {
                     &x,
                     |x| run(x, None)?.0.narrow(1, 0, 2),
                     |weights| {
-                        let (ntp, kl) = (weights.narrow(1, 0, 1)?, weights.narrow(1, 1, 1)?);
-                        let (ntp, kl) = (ntp.flatten_all()?, kl.flatten_all()?);
+                        let ntp = weights.narrow(1, 0, 1)?.flatten_all()?;
+                        let kl = weights.narrow(1, 1, 1)?.flatten_all()?;
                         let mut d_embed = None;
                         let backward = Backward {
                             ntp_weights: &ntp,
@@ -461,13 +465,15 @@ fn a_target_is_correct_if_it_is_the_first_of_the_largest() {
     for (_, device) in devices() {
         let nan = f32::NAN;
         let logits = [[1f32, 3., 3.], [3., 3., 1.], [nan, nan, nan], [0., 0., 0.]];
-        let targets = [1u32, 1, 0, 0];
         // With the identity as embedding, hidden states are logits.
         let hidden = Tensor::new(&logits, &device).unwrap();
         let embed = Tensor::eye(3, F32, &device).unwrap();
-        let targets = Tensor::new(&targets, &device).unwrap();
+        let targets = Tensor::new(&[1u32, 1, 0, 0], &device).unwrap();
         let positions = head::Positions {
-            student: (&hidden, &embed),
+            student: Projection {
+                hidden: &hidden,
+                embed: &embed,
+            },
             reference: None,
             targets: &targets,
         };
