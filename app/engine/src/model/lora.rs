@@ -55,8 +55,8 @@ pub struct LoraLayout {
 /// Places of a linear layer and its adapters.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct AdaptedLinear {
-    /// Block of the layer.
-    layer: usize,
+    /// Number of the block.
+    block: usize,
     /// Range of W in the model's flat buffer.
     weights: Range<usize>,
     /// Shape `[out, in]` of W.
@@ -140,7 +140,7 @@ impl LoraLayout {
             let d_b = d_a.end..d_a.end + out * rank;
             (layout.len, layout.gradient_len) = (b.end, d_b.end);
             layout.linears.push(AdaptedLinear {
-                layer: i / BlockLinear::COUNT,
+                block: i / BlockLinear::COUNT,
                 weights: entry.range.clone(),
                 shape: entry.shape,
                 parts,
@@ -296,8 +296,8 @@ impl Lora {
             let parts = linear.parts.iter().zip(&linear.rows);
             for ((part, rows), a) in parts.zip(each_a) {
                 let b = &self.data[linear.b.clone()][rows.start * rank..rows.end * rank];
-                tensors.push((name(linear.layer, part, 'a'), [rank, width], a));
-                tensors.push((name(linear.layer, part, 'b'), [rows.len(), rank], b));
+                tensors.push((name(linear.block, part, 'a'), [rank, width], a));
+                tensors.push((name(linear.block, part, 'b'), [rows.len(), rank], b));
             }
         }
         tensors.into_iter()
