@@ -140,7 +140,7 @@ macro_rules! abi_structs {
 
         /// C name and size of every struct, with name, offset and size of every field.
         #[doc(hidden)]
-        #[allow(clippy::type_complexity)]
+        #[allow(clippy::type_complexity, reason = "for the tests of the header alone")]
         pub fn layouts() -> Vec<(&'static str, usize, Vec<(&'static str, usize, usize)>)> {
             vec![ $( ($c, size_of::<$name>(), vec![
                 $( (stringify!($field), std::mem::offset_of!($name, $field), size_of::<$ty>()), )*

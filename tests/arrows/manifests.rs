@@ -26,7 +26,7 @@ const ARROWS: &[(&str, &[&str], &[&str])] = &[
         &[],
     ),
     ("forgetlab-study", &[], &[]),
-    ("forgetlab-engine", &[], &[]),
+    ("forgetlab-engine", &[], &["forgetlab-fake-hub"]),
     (
         "forgetlab-plugin-host",
         &["forgetlab-plugin-api", "forgetlab-study"],
@@ -39,7 +39,7 @@ const ARROWS: &[(&str, &[&str], &[&str])] = &[
             "forgetlab-plugin-host",
             "forgetlab-study",
         ],
-        &["forgetlab-gpu-stand-in"],
+        &["forgetlab-fake-hub", "forgetlab-gpu-stand-in"],
     ),
     ("forgetlab-tui", &["forgetlab-study"], &[]),
     (
@@ -54,11 +54,13 @@ const ARROWS: &[(&str, &[&str], &[&str])] = &[
         &[],
     ),
     ("forgetlab-hostile", &["forgetlab-plugin-api"], &[]),
+    ("forgetlab-fake-hub", &[], &[]),
     ("forgetlab-gpu-stand-in", &["forgetlab-engine"], &[]),
     (
         "forgetlab-tests",
         &[],
         &[
+            "forgetlab-fake-hub",
             "forgetlab-engine",
             "forgetlab-plugin-host",
             "forgetlab-study",

@@ -3,14 +3,9 @@
 use std::fs;
 use std::path::Path;
 
+use forgetlab_fake_hub::{COMMIT, FakeHub};
 use forgetlab_tests::{Done, Figures, Lab, events, root, wait_for};
 use rustix::process::Signal;
-
-#[path = "../../app/engine/src/pretrained/tests/fake_hub.rs"]
-#[allow(dead_code, missing_docs)]
-mod fake_hub;
-
-use fake_hub::{COMMIT, FakeHub};
 
 /// Nobody answers here.
 const NOBODY: &str = "http://127.0.0.1:9";

@@ -1,4 +1,5 @@
-//! An arm at work: its learner, its strategy, its checkpoints. The first phase is one without a strategy.
+//! An arm at work: its learner, its strategy, its checkpoints (`turn.rs` takes its steps). The first phase is one
+//! without a strategy.
 
 use std::time::Instant;
 

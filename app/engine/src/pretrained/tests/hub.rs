@@ -2,7 +2,8 @@
 
 use std::sync::{Arc, Mutex};
 
-use super::fake_hub::{COMMIT, FakeHub};
+use forgetlab_fake_hub::{COMMIT, FakeHub};
+
 use super::{
     CONFIG, DownloadProgress, Hub, Source, TempDir, fixture, fs, open, open_path, refused,
 };

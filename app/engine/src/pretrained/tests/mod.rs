@@ -2,7 +2,6 @@
 
 mod candle;
 mod export;
-mod fake_hub;
 mod folder;
 mod gguf;
 mod hub;

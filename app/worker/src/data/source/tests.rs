@@ -1,12 +1,8 @@
 //! Files as users have them, good and bad.
 
+use forgetlab_fake_hub::{COMMIT, FakeHub};
+
 use super::*;
-
-#[path = "../../../../engine/src/pretrained/tests/fake_hub.rs"]
-#[allow(dead_code)]
-mod fake_hub;
-
-use fake_hub::{COMMIT, FakeHub};
 
 fn write(text: impl AsRef<[u8]>, name: &str) -> (tempfile::TempDir, PathBuf) {
     let dir = tempfile::tempdir().unwrap();
