@@ -30,6 +30,19 @@ fn profile_dir() -> PathBuf {
         .to_owned()
 }
 
+/// Cargo without what `cargo test` tells its tests of their package: build scripts would take it for a change, and
+/// all that depends on them be compiled again, here and by the next `cargo test`.
+fn cargo() -> Command {
+    let mut cargo = Command::new(env!("CARGO"));
+    for (name, _) in std::env::vars_os() {
+        let name = name.to_string_lossy();
+        if name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_") {
+            cargo.env_remove(&*name);
+        }
+    }
+    cargo
+}
+
 /// Builds the binary, the built-in strategies and the hostile one, once a process; their folder.
 pub fn built() -> &'static Path {
     static DIR: OnceLock<PathBuf> = OnceLock::new();
@@ -37,7 +50,7 @@ pub fn built() -> &'static Path {
         let dir = profile_dir();
         // First what a user's plain `cargo build` makes, with the same features.
         for packages in [&[][..], &["-p", "forgetlab-hostile"]] {
-            let mut cargo = Command::new(env!("CARGO"));
+            let mut cargo = cargo();
             cargo.current_dir(root()).arg("build").args(packages);
             if dir.ends_with("release") {
                 cargo.arg("--release");
@@ -76,6 +89,26 @@ pub fn compile_c(source: &Path, library: &Path, variant: Option<u32>) {
     run(cc.arg("-o").args([library, source]));
 }
 
+/// Compiles the template in C into a folder, with texts of it changed and `more` behind it; the library.
+pub fn altered_template(folder: &Path, changes: &[(&str, &str)], more: &str) -> PathBuf {
+    let template = root().join("plugin-api/templates/strategy.c");
+    let mut source = std::fs::read_to_string(template).expect("template");
+    for (from, to) in changes {
+        assert!(source.contains(from), "{from:?} is in the template");
+        source = source.replace(from, to);
+    }
+    std::fs::create_dir_all(folder).expect("folder");
+    let (file, built) = (folder.join("altered.c"), folder.join(library("altered")));
+    std::fs::write(&file, source + more).expect("write");
+    compile_c(&file, &built, None);
+    built
+}
+
+/// Code that runs when a library is loaded.
+pub fn when_loaded(code: &str) -> String {
+    format!("__attribute__((constructor)) static void when_loaded(void) {{ {code} }}\n")
+}
+
 /// Builds the Rust template as a crate outside the workspace, in `folder`; its library.
 pub fn build_crate_outside(folder: &Path) -> PathBuf {
     let write = |path: &str, text: &str| {
@@ -99,7 +132,7 @@ pub fn build_crate_outside(folder: &Path) -> PathBuf {
     // The same versions as the workspace's, so that nothing need be looked up.
     std::fs::copy(root().join("Cargo.lock"), folder.join("Cargo.lock")).expect("copy");
     let target = profile_dir().join("../tmp/outside");
-    let mut cargo = Command::new(env!("CARGO"));
+    let mut cargo = cargo();
     cargo
         .current_dir(folder)
         .args(["build", "--target-dir"])
@@ -166,12 +199,14 @@ pub struct Lab {
 }
 
 /// Variables of whoever runs the tests, which would change what they find.
-const FOREIGN: [&str; 17] = [
+const FOREIGN: [&str; 19] = [
     "ALL_PROXY",
+    "FORGETLAB_ALLOW_UNSAFE_PLUGINS",
     "FORGETLAB_PLUGINS",
     "HF_ENDPOINT",
     "HF_HOME",
     "HF_HUB_CACHE",
+    "HF_HUB_DOWNLOAD_TIMEOUT",
     "HF_HUB_OFFLINE",
     "HF_TOKEN",
     "HF_TOKEN_PATH",
@@ -227,6 +262,31 @@ impl Lab {
         command
     }
 
+    /// The same, started by a shell that has run `script` before, e.g. `ulimit -n 24`.
+    pub fn command_after(&self, script: &str, args: &[&str]) -> Command {
+        let model = self.command(args);
+        let mut command = Command::new("bash");
+        for (name, value) in model.get_envs() {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
+        command
+            .args(["-c", &format!("{script}; exec \"$0\" \"$@\"")])
+            .arg(binary())
+            .args(args)
+            .current_dir(self.dir.path())
+            .stdin(Stdio::null());
+        command
+    }
+
+    /// Runs the binary to its end, started by a shell that has run `script` before.
+    pub fn after(&self, script: &str, args: &[&str]) -> Done {
+        let output = self.command_after(script, args).output();
+        output.expect("start bash").into()
+    }
+
     /// Runs the binary to its end.
     pub fn forgetlab(&self, args: &[&str]) -> Done {
         self.command(args).output().expect("start forgetlab").into()
@@ -239,9 +299,7 @@ impl Lab {
 
     /// Starts the binary; what it prints is kept for [`Live::end`].
     pub fn start(&self, args: &[&str]) -> Live {
-        let mut command = self.command(args);
-        let child = command.stdout(Stdio::piped()).stderr(Stdio::piped());
-        Live(Some(child.spawn().expect("start forgetlab")))
+        Live::start(&mut self.command(args))
     }
 
     /// Run directories under `results/runs`, oldest first.
@@ -304,6 +362,12 @@ pub const SMOKE: &[&str] = &[
 pub struct Live(Option<Child>);
 
 impl Live {
+    /// Starts a command; what it prints is kept for [`Live::end`].
+    pub fn start(command: &mut Command) -> Self {
+        let child = command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        Self(Some(child.spawn().expect("start forgetlab")))
+    }
+
     fn child(&mut self) -> &mut Child {
         self.0.as_mut().expect("not ended yet")
     }

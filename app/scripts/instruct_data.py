@@ -9,13 +9,10 @@ import hashlib
 import json
 import os
 import re
-import struct
-import subprocess
 import sys
-import tarfile
-import tempfile
 import zipfile
-import zlib
+
+import prose
 
 MOST_BYTES = 4096  # of a module's code
 
@@ -167,55 +164,12 @@ def comment_before(text):
 
 
 def english(file, brown, austen):
-    documents = brown_documents(brown) + [d for deb in austen for d in austen_documents(deb)]
+    """A document of one line a paragraph for every sample of Brown and every chapter of Jane Austen."""
+    documents = ["\n".join(paragraphs) for paragraphs in prose.brown(brown)]
+    chapters = ["\n".join(paragraphs) for deb in austen for paragraphs in prose.austen(deb)]
+    documents += [chapter for chapter in chapters if len(chapter) > 500]
     file.write("\n\n".join(documents).encode() + b"\n")
     return f"{len(documents)} documents" + ("" if austen else ", without Jane Austen")
-
-
-def brown_documents(archive):
-    """Every sample of the corpus as a document of one line a paragraph, without its tags."""
-    documents = []
-    with tarfile.open(archive) as tar:
-        members = [m for m in tar.getmembers() if re.fullmatch(r"package/c[a-r]\d\d", m.name)]
-        for member in sorted(members, key=lambda m: m.name):
-            paragraphs = []
-            for paragraph in tar.extractfile(member).read().decode("utf-8").split("\n\n\n"):
-                text = " ".join(word.rsplit("/", 1)[0] for word in paragraph.split())
-                text = re.sub(r"`` ?| ?''", '"', text)
-                text = re.sub(r" ([,.;:?!)])", r"\1", text)
-                text = re.sub(r"([.?!;])(?: ?\1)+", r"\1", text).replace("( ", "(")
-                paragraphs += [text] if text else []
-            documents.append("\n".join(paragraphs))
-    return documents
-
-
-def austen_documents(deb):
-    """Every chapter of the novels in R's janeaustenr as a document of one line a paragraph."""
-    with tempfile.TemporaryDirectory() as folder:
-        subprocess.run(["dpkg-deb", "-x", deb, folder], check=True)
-        (path,) = glob.glob(folder + "/usr/lib/R/site-library/janeaustenr/data/Rdata.rdb")
-        with open(path, "rb") as file:
-            data = file.read()
-    documents, at = [], 0
-    # A lazy-load data base: zlib streams, each behind its length, of XDR character vectors.
-    while at < len(data):
-        stream = zlib.decompressobj()
-        block = stream.decompress(data[at + 4:])
-        at = len(data) - len(stream.unused_data)
-        i = block.index(b"UTF-8") + 5
-        kind, count = struct.unpack(">iI", block[i:i + 8])
-        if kind & 255 != 16:
-            continue
-        lines, i = [], i + 8
-        for _ in range(count):
-            _, length = struct.unpack(">ii", block[i:i + 8])
-            lines.append(block[i + 8:i + 8 + max(length, 0)].decode("utf-8"))
-            i += 8 + max(length, 0)
-        for chapter in re.split(r"\n(?=CHAPTER |Chapter \w+\n)", "\n".join(lines)):
-            paragraphs = [re.sub(r"\s+", " ", p).strip() for p in re.split(r"\n\s*\n", chapter)]
-            text = "\n".join(p for p in paragraphs if p)
-            documents += [text] if len(text) > 500 else []
-    return documents
 
 
 # --- Multiple choice

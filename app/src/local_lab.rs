@@ -8,15 +8,17 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
-use forgetlab_plugin_host::{Registry, search_path};
-use forgetlab_study::experiment::{self, ArmSpec, Overrides, RunConfig};
+use forgetlab_plugin_host::{Helper, Registry, search_path};
+use forgetlab_study::experiment::{self, Overrides, RunConfig};
 use forgetlab_study::report;
 use forgetlab_study::run::{
     Follow, Results, RunDir, RunState, RunStatus, readable_utc, write_atomically,
 };
 use forgetlab_tui::lab::{
-    ArmChoice, Device, Experiment, Feed, FeedUpdate, Lab, Plugin, Preset, RunSummary, StartRequest,
+    Device, Experiment, Feed, FeedUpdate, Lab, Plugin, Preset, RunSummary, StartRequest,
 };
+
+use crate::last_words;
 
 /// How long a worker may take to tell the directory of its run.
 const START_LIMIT: Duration = Duration::from_secs(120);
@@ -52,7 +54,7 @@ impl LocalLab {
         {
             return summary.clone();
         }
-        let (state, problem) = match dir.load_state() {
+        let (state, problem) = match dir.brief_state(live) {
             Ok(state) => (state, None),
             Err(error) => (RunState::default(), Some(error.to_string())),
         };
@@ -164,7 +166,7 @@ impl Lab for LocalLab {
     }
 
     fn plugins(&mut self) -> anyhow::Result<Vec<Plugin>> {
-        let registry = Registry::discover(&search_path(&self.plugin_dirs));
+        let registry = Registry::discover(&search_path(&self.plugin_dirs), &Helper::this_program());
         let loaded = registry.plugins().iter().map(|plugin| {
             let needs = plugin.capabilities.needs();
             let mut capabilities: Vec<String> =
@@ -220,15 +222,18 @@ impl Lab for LocalLab {
                 runs.push(self.summary(&name, &dir));
             }
         }
-        // Names begin with the time.
-        runs.sort_by(|a, b| b.name.cmp(&a.name));
+        // Newest first; one that has not begun is the newest.
+        let start = |run: &RunSummary| run.started.unwrap_or(f64::INFINITY);
+        runs.sort_by(|a, b| {
+            let newest = start(b).total_cmp(&start(a));
+            newest.then_with(|| b.name.cmp(&a.name))
+        });
         Ok(runs)
     }
 
     fn open(&mut self, run: &str) -> anyhow::Result<Box<dyn Feed>> {
         let dir = self.results.find(run)?;
-        let follow = dir.follow();
-        Ok(Box::new(RunFeed { dir, follow }))
+        Ok(Box::new(RunFeed { dir, follow: None }))
     }
 
     fn start(&mut self, request: &StartRequest) -> anyhow::Result<String> {
@@ -265,7 +270,7 @@ impl Lab for LocalLab {
         let mut states = Vec::new();
         for run in runs {
             let dir = self.results.find(run)?;
-            let state = dir.load_state()?;
+            let state = dir.checked_state()?;
             let written = report::write(&dir, &state)?;
             paths.extend([written.metrics, written.summary]);
             paths.extend(written.figures);
@@ -294,16 +299,53 @@ impl Lab for LocalLab {
 
 struct RunFeed {
     dir: RunDir,
-    follow: Follow,
+    /// The run's events, once they have been read for the first time; then its state is brief.
+    follow: Option<Follow>,
+}
+
+/// Status of a run, and why it crashed where that is known.
+fn standing(dir: &RunDir, live: bool, state: &RunState) -> (RunStatus, Option<String>) {
+    let status = RunDir::status_of(live, state);
+    let crashed = status == RunStatus::Crashed;
+    let why = crashed.then(|| last_words::why(dir, state));
+    (status, why.flatten())
+}
+
+impl RunFeed {
+    /// What the events tell so far, at once.
+    fn first(&mut self, live: bool) -> anyhow::Result<FeedUpdate> {
+        let mut follow = self.dir.follow_quickly()?;
+        if !live {
+            follow.check_end()?;
+        }
+        let brief = follow.state.brief();
+        let before = std::mem::replace(&mut follow.state, brief);
+        let (status, why) = standing(&self.dir, live, &before);
+        self.follow = Some(follow);
+        Ok(FeedUpdate {
+            before: Some(Box::new(before)),
+            records: Vec::new(),
+            status,
+            why,
+        })
+    }
 }
 
 impl Feed for RunFeed {
     fn poll(&mut self) -> anyhow::Result<FeedUpdate> {
         // The lock before the events: a run that ends in between is not called crashed.
         let live = self.dir.is_live();
-        let records = self.follow.poll()?;
-        let status: RunStatus = RunDir::status_of(live, &self.follow.state);
-        Ok(FeedUpdate { records, status })
+        let Some(follow) = &mut self.follow else {
+            return self.first(live);
+        };
+        let records = follow.poll()?;
+        let (status, why) = standing(&self.dir, live, &follow.state);
+        Ok(FeedUpdate {
+            before: None,
+            records,
+            status,
+            why,
+        })
     }
 }
 
@@ -314,31 +356,15 @@ fn file_name(path: &Path) -> String {
 
 fn preset(known: &experiment::Experiment, name: &str) -> anyhow::Result<Preset> {
     let preset = known.preset(name)?;
-    let coeff = preset.replay.coeff;
-    let arms = preset.arms.iter().map(|text| {
-        let spec = ArmSpec::parse(text, coeff)?;
-        Ok(ArmChoice {
-            strategy: spec.strategy,
-            objective: spec.objective,
-            coeff: spec.coeff.filter(|given| *given != coeff),
-            settings: Default::default(),
-        })
-    });
-    let phases = preset
-        .phases
-        .iter()
-        .map(|phase| forgetlab_study::run::PhaseInfo {
-            dataset: phase.dataset.clone(),
-            steps: phase.steps,
-        });
+    let overrides = Overrides {
+        preset: Some(name.to_string()),
+        ..Overrides::default()
+    };
     Ok(Preset {
         name: name.to_string(),
         summary: preset.summary.clone(),
         expectation: preset.expectation.clone(),
-        phases: phases.collect(),
-        arms: arms.collect::<anyhow::Result<_>>()?,
-        coeff,
-        seeds: vec![0],
+        config: experiment::resolve(known.name, &overrides)?,
     })
 }
 
@@ -351,60 +377,44 @@ fn config(request: &StartRequest) -> anyhow::Result<RunConfig> {
         ..Overrides::default()
     };
     let mut config = experiment::resolve(&request.experiment, &overrides)?;
-    let default = config.replay.coeff;
-    let spec = |arm: &ArmChoice| -> anyhow::Result<ArmSpec> {
-        let settings = toml::Table::try_from(&arm.settings)
-            .with_context(|| format!("settings of {} cannot be written as TOML", arm.strategy))?;
-        Ok(ArmSpec {
-            strategy: arm.strategy.clone(),
-            objective: arm.objective,
-            coeff: arm.objective.map(|_| arm.coeff.unwrap_or(default)),
-            lr: None,
-            settings,
-        })
-    };
-    config.arms = request
-        .arms
-        .iter()
-        .map(spec)
-        .collect::<anyhow::Result<_>>()?;
-    experiment::validate(&config)?;
+    config.arms.clone_from(&request.arms);
+    experiment::settle_arms(&mut config)?;
     Ok(config)
 }
 
 #[cfg(test)]
 mod tests {
-    use forgetlab_study::experiment::{ArmInfo, Objective};
+    use forgetlab_study::experiment::{ArmInfo, ArmSpec};
     use forgetlab_study::run::{Cost, Event, PhaseInfo, Role, Score};
-    use serde_json::json;
 
     use super::*;
 
     #[test]
     fn two_arms_may_differ_in_their_settings_alone() {
-        let arm = |temperature: Option<f64>| ArmChoice {
-            strategy: "self-generated".into(),
-            objective: Some(Objective::Kl),
-            coeff: None,
-            settings: temperature
-                .map(|t| ("temperature".to_string(), json!(t)))
-                .into_iter()
-                .collect(),
+        let arm = |name: &str| ArmSpec {
+            bare: Vec::new(),
+            ..ArmSpec::parse(name, 10.0).unwrap()
         };
+        let names = [
+            "self-generated:kl:10",
+            "self-generated:kl:10+lr=1e-3+temperature=0.5",
+        ];
         let request = StartRequest {
             experiment: "toy-continual".into(),
             preset: "cpu".into(),
             device: "cpu".into(),
             seeds: vec![3, 4],
-            arms: vec![arm(None), arm(Some(0.5))],
+            arms: names.map(arm).into(),
         };
         let config = config(&request).unwrap();
         let text = toml::to_string(&config).unwrap();
         let back: RunConfig = toml::from_str(&text).unwrap();
         assert_eq!(back, config, "the worker reads what the form said");
         assert_eq!(back.seeds, [3, 4]);
-        assert_eq!(back.arms[0].coeff, Some(10.0));
-        assert_eq!(back.arms[1].settings["temperature"].as_float(), Some(0.5));
+        assert_eq!(
+            back.arms.iter().map(ArmSpec::name).collect::<Vec<_>>(),
+            names
+        );
     }
 
     #[test]
@@ -416,8 +426,30 @@ mod tests {
             .find(|e| e.name == "toy-continual")
             .unwrap();
         assert_eq!(toy.presets[0].name, "cpu");
-        assert_eq!(toy.presets[0].arms[0].strategy, "none");
+        assert_eq!(toy.presets[0].config.arms[0].strategy, "none");
         assert_eq!(lab.runs().unwrap(), [], "no results folder yet is no error");
+    }
+
+    /// One run with spoilt files must not take the list of all others with it.
+    #[test]
+    fn an_unreadable_run_is_listed_with_its_problem() {
+        let dir = tempfile::tempdir().unwrap();
+        let results = Results::new(dir.path().join("results"));
+        let config = experiment::resolve("toy-continual", &Overrides::default()).unwrap();
+        let runs: Vec<RunDir> = (0..3)
+            .map(|_| {
+                let run = results.create("toy-continual").unwrap();
+                run.write_config(&config).unwrap();
+                run
+            })
+            .collect();
+        fs::write(runs[0].events_path(), "no events\n").unwrap();
+        fs::create_dir(runs[1].events_path()).unwrap();
+        let mut lab = LocalLab::new(results, Vec::new(), Vec::new());
+        for run in lab.runs().unwrap() {
+            let spoilt = run.name != runs[2].name();
+            assert_eq!(run.problem.is_some(), spoilt, "{:?}", run.problem);
+        }
     }
 
     /// Everything of a run of one arm but its end.
@@ -436,12 +468,15 @@ mod tests {
             kl: Some(0.0),
             accuracy: Some(0.5),
             choices: None,
+            outcomes: None,
+            rows_kept: false,
         };
         vec![
             Event::RunStarted {
                 experiment: config.experiment,
                 preset: config.preset,
                 arms,
+                config: None,
                 phases: vec![PhaseInfo {
                     dataset: "reversal".into(),
                     steps: step,
@@ -472,7 +507,7 @@ mod tests {
         run.write_config(&config).unwrap();
         let rest = events_of_a_run();
         let lock = run.lock().unwrap();
-        let mut writer = run.writer(&lock).unwrap();
+        let mut writer = run.writer(&lock).unwrap().writer;
         for event in &rest {
             writer.append(event.clone()).unwrap();
         }
@@ -480,10 +515,12 @@ mod tests {
         assert_eq!(lab.runs().unwrap()[0].status, RunStatus::Live);
         let mut feed = lab.open(&run.name()).unwrap();
         let update = feed.poll().unwrap();
+        assert_eq!(update.status, RunStatus::Live);
         assert_eq!(
-            (update.records.len(), update.status),
-            (rest.len(), RunStatus::Live)
+            *update.before.expect("all so far"),
+            run.load_state().unwrap()
         );
+        assert!(update.records.is_empty());
         lab.stop(&run.name()).unwrap();
         assert!(run.stop_request().pending());
         drop(lock);
@@ -493,7 +530,7 @@ mod tests {
             assert!(started.elapsed() < Duration::from_secs(10));
         }
         let lock = run.lock().unwrap();
-        let mut writer = run.writer(&lock).unwrap();
+        let mut writer = run.writer(&lock).unwrap().writer;
         writer.append(Event::RunFinished {}).unwrap();
         drop(lock);
         while feed.poll().unwrap().status != RunStatus::Finished {

@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod cli;
+mod last_words;
 mod local_lab;
 
 fn main() -> std::process::ExitCode {

@@ -25,6 +25,12 @@
  *   the caller.
  * - All calls into one instance come one at a time. Services of fl_host may be called only inside a
  *   callback that is given the host, on its thread; draw_old, generate and score from phase_started on.
+ * - A request to draw, generate or score is for at most FL_MAX_BATCHES times max_rows rows, and for at
+ *   most FL_MAX_ELEMENTS values. A callback may ask again; once the run is being stopped, one that has
+ *   asked for more than that altogether is answered FL_CANCELLED.
+ * - Never write past a capacity: it ends the arm, or the lab. A state has at most FL_MAX_STATE bytes.
+ * - The mode of floating-point arithmetic (rounding, flush to zero) is the lab's own again after every
+ *   call, and within its services.
  * - No exception or longjmp crosses.
  *
  * Life: create; phase_started at the start of each phase; next_batch and observe once a step; save at
@@ -119,9 +125,11 @@ extern "C" {
 /* Most bytes of a settings schema or of settings. */
 #define FL_MAX_SETTINGS UINT64_C(1048576)
 /* Most bytes of a saved state. */
-#define FL_MAX_STATE UINT64_C(4294967296)
+#define FL_MAX_STATE UINT64_C(536870912)
 /* Most elements of one token or log-probability buffer. */
-#define FL_MAX_ELEMENTS UINT64_C(2147483648)
+#define FL_MAX_ELEMENTS UINT64_C(67108864)
+/* Most rows of one request to draw, generate or score, in batches of max_rows. */
+#define FL_MAX_BATCHES UINT64_C(1024)
 /* Most values of one call of the random stream. */
 #define FL_MAX_RANDOM UINT64_C(16777216)
 /* Most top-k entries a token. */

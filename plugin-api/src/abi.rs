@@ -18,7 +18,11 @@
 //!   same result, nothing is drawn twice.
 //! - Every call returns a status. With [`FAILED`] and [`UNSUPPORTED`] a text goes into the
 //!   [`Message`] of the caller.
-//! - `draw_old`, `generate` and `score` work from `phase_started` on.
+//! - `draw_old`, `generate` and `score` work from `phase_started` on. One request is for at most [`MAX_BATCHES`]
+//!   times `max_rows` rows, and for at most [`MAX_ELEMENTS`] values. A callback may ask again; once the run is being
+//!   stopped, one that has asked for more than that altogether is answered [`CANCELLED`].
+//! - The mode of floating-point arithmetic (rounding, flush to zero) is the lab's own again after every call, and
+//!   within its services.
 //! - All calls into one instance come one at a time, on one thread at a time; instances are
 //!   independent. Services of [`Host`] may be called only inside a callback, on its thread. They
 //!   never call back into the plugin.
@@ -120,9 +124,11 @@ pub const MAX_TEXT: u64 = 4096;
 /// Maximum bytes of a settings schema or of settings.
 pub const MAX_SETTINGS: u64 = 1 << 20;
 /// Maximum bytes of a saved state.
-pub const MAX_STATE: u64 = 1 << 32;
+pub const MAX_STATE: u64 = 1 << 29;
 /// Maximum elements of one token or log-probability buffer.
-pub const MAX_ELEMENTS: u64 = 1 << 31;
+pub const MAX_ELEMENTS: u64 = 1 << 26;
+/// Maximum rows of one request to draw, generate or score, in batches of `max_rows`.
+pub const MAX_BATCHES: u64 = 1024;
 /// Maximum values of one call of the random stream.
 pub const MAX_RANDOM: u64 = 1 << 24;
 /// Maximum top-k entries per token.

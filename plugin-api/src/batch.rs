@@ -19,6 +19,13 @@ pub struct Sequences {
     pub tasks: Option<Vec<usize>>,
 }
 
+/// Two lists as one, where both are there.
+fn joined<T: Clone>(first: Option<Vec<T>>, second: Option<&[T]>) -> Option<Vec<T>> {
+    let (mut all, second) = first.zip(second)?;
+    all.extend_from_slice(second);
+    Some(all)
+}
+
 impl Sequences {
     /// Makes sequences of rows of different lengths, padded with `pad`.
     pub fn from_rows<R: AsRef<[u32]>>(rows: &[R], pad: u32) -> Self {
@@ -45,6 +52,16 @@ impl Sequences {
     /// Tokens of a row, without padding.
     pub fn row(&self, row: usize) -> &[u32] {
         &self.tokens[row * self.seq_len..][..self.lengths[row] as usize]
+    }
+
+    /// These rows and then others, padded to the same length; what only one of both has is left out.
+    pub(crate) fn followed_by(mut self, others: &Self) -> Self {
+        debug_assert_eq!(self.seq_len, others.seq_len);
+        self.tokens.extend_from_slice(&others.tokens);
+        self.lengths.extend_from_slice(&others.lengths);
+        self.weights = joined(self.weights, others.weights.as_deref());
+        self.tasks = joined(self.tasks, others.tasks.as_deref());
+        self
     }
 
     /// A copy of some rows, in the order given.

@@ -26,7 +26,8 @@
 //! Equal settings, state and random stream must give equal batches, or a resumed run would not
 //! equal an uninterrupted one. So take randomness from [`Host::random`], save everything else that later
 //! batches depend on in [`Strategy::save`], and depend neither on time nor on the order of a hash map.
-//! `forgetlab plugins check` saves an instance, loads a second one and compares their batches.
+//! What was learnt from [`Strategy::observe`] is part of the state. `forgetlab plugins check` saves an instance,
+//! loads a second one and compares their batches.
 //!
 //! ## A batch
 //! [`Host::draw_old`] and [`Host::generate`] give [`Sequences`], which turn into a [`Batch`] with
@@ -46,6 +47,10 @@
 //! | [`Model::VirtualStep`] | [`Capabilities::NEEDS_VIRTUAL_STEP`] |
 //! | [`Teacher::Supplied`] | [`Capabilities::SUPPLIES_TEACHER`] |
 //! | [`Host::new_batch`], [`Host::random`], [`Host::log`], [`Host::metric`], [`Host::cancelled`] | none |
+//!
+//! One request is for at most [`abi::MAX_BATCHES`] × [`Phase::max_rows`] rows and [`abi::MAX_ELEMENTS`] values, a
+//! state has at most [`abi::MAX_STATE`] bytes. Rows drawn in a phase may be kept for the next; samples of the
+//! reference may not, nor may a strategy use what it does not declare.
 //!
 //! A run whose lab does not offer what a strategy declares is refused before it starts. This
 //! version of the lab offers all but the last three; the contract has them already, so that a

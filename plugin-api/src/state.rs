@@ -148,7 +148,7 @@ impl ReplayBuffer {
         self.sequences.select(from..self.used)
     }
 
-    /// Takes the next batch of free samples of the reference. An empty buffer is first filled for
+    /// Takes the next batch of free samples of the reference. A buffer that has too few is filled for
     /// `batches` steps (up to the end of the phase), with one sample for each of the prompts that
     /// `prompts` returns for a number of rows.
     pub fn next_samples(
@@ -158,11 +158,18 @@ impl ReplayBuffer {
         batches: u64,
         prompts: impl FnOnce(usize) -> Vec<Vec<u32>>,
     ) -> Result<Sequences, Error> {
-        if self.is_empty() {
+        let mut taken = self.take(step.rows);
+        // The rows of a batch may differ from step to step.
+        if taken.rows() < step.rows {
             let prompts = prompts(step.rows_ahead(batches));
             self.refill(host.generate(&Generate::new(prompts, step.phase.seq_len))?);
+            let rest = self.take(step.rows - taken.rows());
+            taken = match taken.rows() {
+                0 => rest,
+                _ => taken.followed_by(&rest),
+            };
         }
-        Ok(self.take(step.rows))
+        Ok(taken)
     }
 
     /// Saves the rows that are left.

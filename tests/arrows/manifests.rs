@@ -76,7 +76,7 @@ const NEVER: &[(&str, &[&str])] = &[
         &[
             "candle",
             "tokenizers",
-            "hf-hub",
+            "ureq",
             "parquet",
             "libloading",
             "ratatui",
@@ -84,7 +84,7 @@ const NEVER: &[(&str, &[&str])] = &[
     ),
     (
         "forgetlab-tui",
-        &["candle", "tokenizers", "hf-hub", "parquet", "libloading"],
+        &["candle", "tokenizers", "ureq", "parquet", "libloading"],
     ),
     ("forgetlab-engine", &["forgetlab-", "ratatui"]),
     ("forgetlab-plugin-host", &["candle", "ratatui"]),

@@ -18,9 +18,11 @@ const ARROWS: &[(&str, &[Floor])] = &[
     (
         "app/study/src",
         &[
+            ("stats", &[]),
+            ("printed", &[]),
             ("experiment", &[]),
-            ("run", &["experiment"]),
-            ("report", &["experiment", "run"]),
+            ("run", &["stats", "printed", "experiment"]),
+            ("report", &["stats", "printed", "experiment", "run"]),
         ],
     ),
     (
@@ -67,6 +69,7 @@ const ARROWS: &[(&str, &[Floor])] = &[
             ("train", &["data", "eval"]),
             ("verify", &["train"]),
             ("bench", &[]),
+            ("regression", &[]),
         ],
     ),
 ];

@@ -43,7 +43,7 @@ impl Drop for Tmpfs {
 }
 
 /// The lab's binary where no file may grow beyond `kib`: what a full disk looks like without one.
-fn limited(lab: &Lab, kib: u64, args: &[&str]) -> Done {
+pub fn limited(lab: &Lab, kib: u64, args: &[&str]) -> Done {
     let script = format!("trap '' XFSZ; ulimit -f {kib}; exec \"$0\" \"$@\"");
     let mut command = Command::new("bash");
     let model = lab.command(args);
@@ -63,6 +63,8 @@ fn fails_and_goes_on(lab: &Lab, full: Done, room: impl FnOnce(), whole: &Figures
     let begun = run.join("config.toml").exists();
     if begun {
         assert!(full.err.contains("resume"), "{why}: {full}");
+    } else {
+        assert!(!run.exists(), "{why}: a folder without a run: {full}");
     }
     room();
     let done = if begun {
@@ -230,4 +232,94 @@ fn files_that_were_removed_or_edited_are_told() {
     fs::remove_dir_all(run.join("arms")).expect("remove");
     lab.forgetlab(&["resume", "run"]).exits(0);
     Figures::of(&run).must_equal(&whole, "without its checkpoints");
+}
+
+/// Else a wrong digit, a lost line or half a file would become a wrong figure in a paper, without a word.
+#[test]
+fn damaged_events_are_named_and_the_run_goes_back_to_what_is_whole() {
+    let lab = Lab::new();
+    lab.smoke(&["--set", "phases.steps=400", "--out", "whole"])
+        .exits(0);
+    let whole = Figures::of(&lab.path("whole"));
+    let run = interrupted(&lab);
+    let file = run.join("events.jsonl");
+    let text = fs::read_to_string(&file).expect("events");
+    let lines: Vec<&str> = text.split_inclusive('\n').collect();
+    let evaluated = |line: &&str| line.contains(r#""evaluated","arm":1"#);
+    let at = lines.iter().position(evaluated).expect("one");
+    let (_, scores) = lines[at].split_once(r#""ntp":"#).expect("a score");
+    let digit = scores.chars().next().expect("a digit");
+    let other = if digit == '1' { '2' } else { '1' };
+    let wrong = lines[at].replacen(
+        &format!(r#""ntp":{digit}"#),
+        &format!(r#""ntp":{other}"#),
+        1,
+    );
+    let changed = [&lines[..at], &[wrong.as_str()], &lines[at + 1..]];
+    let lost = [&lines[..at], &lines[at + 1..]];
+    let cut = &lines[..at];
+    let line = format!("events.jsonl, line {}", at + 1);
+    for (bytes, named) in [
+        (changed.concat().concat(), line.as_str()),
+        (lost.concat().concat(), line.as_str()),
+        (cut.concat(), "events.jsonl, line 0"),
+        (String::new(), "events.jsonl, line 0"),
+    ] {
+        fs::write(&file, bytes).expect("write");
+        for command in ["resume", "compare"] {
+            let done = lab.forgetlab(&[command, "run"]).exits(1);
+            done.says(&[named, "--go-back"]);
+        }
+    }
+    fs::write(&file, changed.concat().concat()).expect("write");
+    lab.forgetlab(&["resume", "run", "--go-back"])
+        .exits(0)
+        .says(&["events.jsonl.damaged-1", "is set aside"]);
+    Figures::of(&run).must_equal(&whole, "after damaged events");
+    let kept = fs::read_to_string(run.join("events.jsonl.damaged-1")).expect("kept");
+    assert_eq!(kept, changed.concat().concat());
+}
+
+/// Else intervals would be taken over other rows than were measured.
+#[test]
+fn lost_rows_are_named_and_measured_again() {
+    let lab = Lab::new();
+    lab.smoke(&["--out", "run"]).exits(0);
+    let run = lab.path("run");
+    let whole = Figures::of(&run);
+    let file = run.join("outcomes.jsonl");
+    let text = fs::read(&file).expect("outcomes");
+    fs::write(&file, &text[..text.len() / 2]).expect("write");
+    for command in ["resume", "compare"] {
+        let done = lab.forgetlab(&[command, "run"]).exits(1);
+        done.says(&["outcomes.jsonl", "are lost"]);
+    }
+    lab.forgetlab(&["resume", "run", "--go-back"]).exits(0);
+    Figures::of(&run).must_equal(&whole, "after lost rows");
+}
+
+/// Else two hours of training would be gone with a folder that was moved away while they went on, and be told as done.
+#[test]
+fn a_run_whose_folder_is_moved_ends_with_words_and_goes_on_where_it_is() {
+    let lab = Lab::new();
+    let set = [
+        "--set",
+        "phases.steps=400",
+        "--set",
+        "training.checkpoint_seconds=0",
+    ];
+    lab.smoke(&[&set[..], &["--out", "whole"]].concat())
+        .exits(0);
+    let whole = Figures::of(&lab.path("whole"));
+    let run = lab.path("run");
+    let mut live = lab.start(&[SMOKE, &set, &["--out", "run"]].concat());
+    wait_for("the second phase", || {
+        events_say(&run, r#""phase":1,"step":4"#) || !live.runs()
+    });
+    fs::rename(&run, lab.path("moved")).expect("rename");
+    let done = live.end().exits(1);
+    done.says(&["events.jsonl", "moved"]);
+    assert!(!run.exists(), "nothing is made in its place");
+    lab.forgetlab(&["resume", "moved"]).exits(0);
+    Figures::of(&lab.path("moved")).must_equal(&whole, "after it was moved");
 }

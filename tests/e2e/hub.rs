@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use forgetlab_fake_hub::{COMMIT, FakeHub};
+use forgetlab_fake_hub::{COMMIT, Evil, FakeHub};
 use forgetlab_tests::{Done, Figures, Lab, events, root, wait_for};
 use rustix::process::Signal;
 
@@ -56,6 +56,69 @@ fn the_hub_is_asked_and_its_refusals_are_explained() {
     lab.set("HF_HUB_OFFLINE", "1");
     let says = ["`org/none`", "not in the cache", "HF_HUB_OFFLINE"];
     inspect(&lab, "org/none").exits(1).says(&says);
+}
+
+/// A night in which a run waits for a server that says nothing is a night lost.
+#[test]
+fn a_hub_that_says_nothing_or_next_to_nothing_is_given_up() {
+    let folder = root().join("tests/fixtures/llama-tiny-untied");
+    let read = |file: &str| fs::read(folder.join(file)).expect("fixture");
+    let files = ["config.json", "model.safetensors"].map(|file| (file, read(file)));
+    for (evil, says) in [
+        (Evil::Silent, "said nothing for 1 s"),
+        (Evil::Stall, "said nothing for 1 s"),
+        (Evil::Drip, "bytes came in 1 s"),
+    ] {
+        let mut fake = FakeHub::default().with("models/org/tiny", &files);
+        fake.evil = Some(evil);
+        let (endpoint, _fake) = fake.serve();
+        let mut lab = lab_with_hub(&endpoint);
+        lab.set("HF_HUB_DOWNLOAD_TIMEOUT", "1");
+        lab.forgetlab(&["model", "export", "org/tiny", "--to", "out"])
+            .exits(1)
+            .says(&["cannot reach", says]);
+        assert!(!lab.path("out").exists());
+    }
+}
+
+/// Else one half of a data set would be trained on and taken for all of it.
+#[test]
+fn half_of_a_data_set_in_the_cache_is_no_data_set() {
+    let rows = |text: &str| format!("{{\"text\":\"{text}\"}}\n").into_bytes();
+    let files = [
+        ("data/train-00000-of-00002.jsonl", rows("one")),
+        ("data/train-00001-of-00002.jsonl", rows("two")),
+    ];
+    let (endpoint, _fake) = FakeHub::default().with("datasets/org/set", &files).serve();
+    let mut lab = lab_with_hub(&endpoint);
+    lab.set("HF_HUB_CACHE", "hub");
+    let preview = |lab: &Lab, source: &str| {
+        let tokenizer = "builtin:tiny-llama";
+        lab.forgetlab(&["data", "preview", source, "--tokenizer", tokenizer])
+    };
+    preview(&lab, "hub:org/set").exits(0);
+    let repo = lab.path("hub/datasets--org--set");
+    let second = format!("snapshots/{COMMIT}/data/train-00001-of-00002.jsonl");
+    let link = fs::read_link(repo.join(&second)).expect("link");
+    fs::remove_file(repo.join(&second)).expect("remove");
+    lab.set("HF_HUB_OFFLINE", "1");
+    let says = ["`data/train-00001-of-00002.jsonl`", "is not in the cache"];
+    preview(&lab, "hub:org/set").exits(1).says(&says);
+    preview(&lab, "hub:org/set:data/train-00000").exits(0);
+
+    // A cache of older tools, without the listing: the names of the parts tell.
+    fs::remove_dir_all(repo.join("trees")).expect("remove");
+    let says = ["1 of the 2 parts of data/train"];
+    preview(&lab, "hub:org/set").exits(1).says(&says);
+    preview(&lab, "hub:org/set:data/train-00000").exits(0);
+    std::os::unix::fs::symlink(&link, repo.join(&second)).expect("link");
+    preview(&lab, "hub:org/set").exits(0);
+    fs::remove_file(repo.join("blobs").join(link.file_name().expect("blob"))).expect("remove");
+    let says = [
+        "train-00001-of-00002.jsonl`, whose link leads to",
+        "not there",
+    ];
+    preview(&lab, "hub:org/set").exits(1).says(&says);
 }
 
 /// A hub with the model and the data that are built in.

@@ -1,7 +1,14 @@
 //! The lab as its users meet it: the real binary, the real plugins, real signals and full disks.
 
+// What a test measured or left out, to be read by whoever runs it.
+#![allow(clippy::print_stderr, clippy::print_stdout)]
+
+mod arms;
 mod bad_input;
+mod bad_libraries;
 mod broken_files;
+mod closed_pipes;
+mod csv_folders;
 mod data;
 mod hub;
 mod instruct;
@@ -10,8 +17,17 @@ mod memory;
 mod misbehaving_strategies;
 mod model;
 mod pages;
+mod passing_errors;
+mod pasted_commands;
+mod phase_ends;
+mod printed;
 mod processes;
+mod pruning;
 mod run_and_compare;
+mod runs_on_disk;
 mod sample;
 mod screen;
+mod statistics;
+mod text;
+mod token_files;
 mod verify;

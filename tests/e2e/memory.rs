@@ -8,16 +8,20 @@ use forgetlab_tests::{Done, Figures, Lab, SMOKE};
 
 const MIB: f64 = 1024.0 * 1024.0;
 
-/// Runs the binary to its end; also the most bytes it held at a time.
+/// Runs the binary to its end; also the most bytes that it, or the worker it waits for, held at a time.
 fn watch(lab: &Lab, args: &[&str]) -> (Done, f64) {
     let mut live = lab.start(args);
-    let status = format!("/proc/{}/status", live.pid().as_raw_nonzero());
-    let mut peak = 0.0;
+    let pid = live.pid().as_raw_nonzero().to_string();
+    let children = format!("/proc/{pid}/task/{pid}/children");
+    let mut peak: f64 = 0.0;
     while live.runs() {
-        let status = fs::read_to_string(&status).unwrap_or_default();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-        let kib = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
-        peak = kib.map_or(peak, |kib: f64| 1024.0 * kib);
+        let children = fs::read_to_string(&children).unwrap_or_default();
+        for pid in children.split_whitespace().chain([pid.as_str()]) {
+            let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+            let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+            let kib = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
+            peak = kib.map_or(peak, |kib: f64| peak.max(1024.0 * kib));
+        }
         sleep(Duration::from_millis(2));
     }
     (live.end(), peak)

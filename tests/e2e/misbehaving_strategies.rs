@@ -1,11 +1,14 @@
 //! A strategy that misbehaves, or numbers that run away, cost their own arm and nothing else.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
-use forgetlab_tests::{Done, Figures, Lab, SMOKE, Table, built, events_say, library, wait_for};
+use forgetlab_tests::{
+    Done, Figures, Lab, SMOKE, Table, built, compile_c, events_say, library, root, wait_for,
+};
 use rustix::process::Signal;
 
 /// A lab with the hostile strategy in `plugins`, which is all the more arguments it needs.
@@ -46,7 +49,9 @@ fn others_are_whole(run: &Path) {
 
 fn status_of_hostile(run: &Path) -> String {
     let summary = Table::read(&run.join("summary.csv"));
-    let rows = summary.arm("hostile:kl:10");
+    // Its name tells its settings, too.
+    let of = |row: &&BTreeMap<String, String>| row["arm"].starts_with("hostile:kl:10");
+    let rows: Vec<_> = summary.rows.iter().filter(of).collect();
     assert_eq!(rows.len(), 3, "its rows stay");
     rows[0]["status"].clone()
 }
@@ -99,25 +104,30 @@ fn a_strategy_that_aborts_is_named_and_can_be_left_out() {
         "hostile.from_step=12",
     ];
     let run = lab.path("run");
-    let done = smoke(&lab, &abort);
-    assert_eq!(done.code, None, "it takes the process with it: {done}");
+    let inside = [
+        "ended (signal: 6 (SIGABRT))",
+        "inside strategy `hostile`",
+        "hostile-kl-10+from_step=12+mode=abort-seed0",
+        "call next_batch",
+        "--skip-arm",
+    ];
+    smoke(&lab, &abort).exits(1).says(&inside);
     assert!(
         events_say(&run, "about to abort"),
         "its last words are kept"
     );
     let resume = ["resume", "run", "--plugin-dir", "plugins"];
-    let again = lab.forgetlab(&resume);
-    assert_eq!(again.code, None, "and again: {again}");
-    again.says(&[
-        "ended inside strategy `hostile`",
-        "hostile-kl-10-seed0",
-        "call next_batch",
+    let again = lab.forgetlab(&resume).exits(1).says(&inside);
+    assert!(
+        again.out.contains("ended inside strategy `hostile`"),
+        "{again}"
+    );
+    lab.forgetlab(&["list"]).exits(0);
+    lab.forgetlab(&["attach", "run"]).exits(1).says(&[
+        "its worker ended inside strategy `hostile`",
+        "forgetlab resume",
         "--skip-arm",
     ]);
-    lab.forgetlab(&["list"]).exits(0);
-    lab.forgetlab(&["attach", "run"])
-        .exits(1)
-        .says(&["forgetlab resume"]);
     lab.forgetlab(&[&resume[..], &["--skip-arm", "hostil"]].concat())
         .exits(1)
         .says(&["no arm `hostil`", "hostile:kl:10"]);
@@ -126,6 +136,57 @@ fn a_strategy_that_aborts_is_named_and_can_be_left_out() {
         .says(&["--skip-arm"]);
     assert!(status_of_hostile(&run).starts_with("skipped"));
     others_are_whole(&run);
+}
+
+/// Else a study that a strategy has cut short would be told as one that is done, in whichever way it does that.
+#[test]
+fn a_strategy_that_ends_the_process_is_named_and_never_taken_for_success() {
+    for (place, by, code) in [
+        ("constructor", "_exit", "0"),
+        ("constructor", "exit", "0"),
+        ("create", "exit", "130"),
+        ("phase_started", "_exit", "0"),
+        ("next_batch", "exit", "0"),
+        ("next_batch", "_exit", "3"),
+        ("observe", "exit", "1"),
+        ("save", "exit", "2"),
+        ("destroy", "exit", "0"),
+    ] {
+        let mut lab = Lab::new();
+        fs::create_dir(lab.path("plugins")).expect("folder");
+        let source = root().join("tests/hostile/ends.c");
+        compile_c(&source, &lab.path("plugins").join(library("ends")), None);
+        lab.set("ENDS_IN", place);
+        lab.set("ENDS_BY", by);
+        lab.set("ENDS_WITH", code);
+        let why = format!("{place} {by} {code}");
+        let done = smoke(&lab, &[]);
+        if place == "constructor" {
+            // A process of its own looked at it: there is no such strategy, and why.
+            assert!(!lab.path("run").exists(), "{why}: {done}");
+            done.exits(2)
+                .says(&[&library("ends"), "ends the process that loads it"]);
+            continue;
+        }
+        assert_eq!(done.code, Some(1), "{why}: {done}");
+        done.says(&[
+            &format!("error: the worker ended (exit status: {code}) before the run was over"),
+            "inside strategy `hostile`, arm hostile-kl-10-seed0",
+            &format!("call {place}"),
+            "forgetlab resume run --plugin-dir plugins --skip-arm",
+        ]);
+        let run = lab.path("run");
+        let resume = ["resume", "run", "--plugin-dir", "plugins"];
+        if place == "destroy" {
+            // Its arm is over, and another time goes well.
+            lab.set("ENDS_IN", "nothing");
+            lab.forgetlab(&resume).exits(0);
+        } else {
+            let skip = ["--skip-arm", "hostile:kl:10"];
+            lab.forgetlab(&[&resume[..], &skip].concat()).exits(3);
+        }
+        others_are_whole(&run);
+    }
 }
 
 /// Else a strategy that logs in a loop would fill the disk and drown what others say.
@@ -140,39 +201,141 @@ fn a_strategy_that_raves_is_cut_short_and_goes_on() {
     assert!(events_say(&run, "wandering"));
 }
 
-/// Else a run that hangs would not say why, and could only be thrown away.
+/// Settings of a strategy that hangs from step 21 on, in the second turn of the third phase, where no checkpoint is
+/// due; and a short deadline.
+const HANGS: &[&str] = &[
+    "--set",
+    "hostile.mode=loop",
+    "--set",
+    "hostile.from_step=21",
+    "--set",
+    "training.checkpoint_seconds=1e300",
+    "--set",
+    "replay.call_deadline_seconds=0.2",
+];
+
+fn has_not_returned(run: &Path) {
+    wait_for("the report of a late call", || {
+        events_say(run, "has not returned")
+    });
+}
+
+/// Goes on without the arm whose strategy hung.
+fn others_go_on(lab: &Lab) {
+    let run = lab.path("run");
+    let resume = ["resume", "run", "--plugin-dir", "plugins"];
+    let done = lab.forgetlab(&resume).exits(3);
+    assert!(!done.err.contains("ended inside"), "it was told: {done}");
+    assert!(!events_say(&run, r#""event":"rewound""#), "no step is lost");
+    assert!(status_of_hostile(&run).starts_with("failed"));
+    others_are_whole(&run);
+}
+
+/// Else a run that hangs would not say why, could only be killed, and the steps of its other arms be lost.
 #[test]
-fn a_strategy_that_never_returns_is_reported_and_can_be_left_out() {
+fn one_request_to_stop_ends_a_run_whose_strategy_never_returns() {
+    for how in ["SIGTERM", "SIGINT", "forgetlab stop"] {
+        let lab = hostile_lab();
+        let run = lab.path("run");
+        let mut live = lab.start(&[SMOKE, HOSTILE, HANGS].concat());
+        has_not_returned(&run);
+        assert!(live.runs(), "nobody asked it to stop");
+        match how {
+            "SIGTERM" => live.signal(Signal::TERM),
+            "SIGINT" => live.signal(Signal::INT),
+            _ => drop(lab.forgetlab(&["stop", "run"]).exits(0).says(&["stopped"])),
+        }
+        live.end().exits(130).says(&[
+            "strategy `hostile` of arm",
+            "has been in next_batch",
+            &format!("interrupted ({how})"),
+            "forgetlab resume",
+        ]);
+        assert!(events_say(
+            &run,
+            "did not return from next_batch within 0.2 s"
+        ));
+        assert!(events_say(&run, r#""event":"interrupted""#));
+        // Written at its end: the arm's rows, and the last step of the one that waited for its turn.
+        assert!(status_of_hostile(&run).starts_with("failed"));
+        assert!(events_say(
+            &run,
+            r#""event":"checkpoint_saved","arm":2,"step":20"#
+        ));
+        others_go_on(&lab);
+    }
+}
+
+/// Else the end of one hanging strategy would hang in another.
+#[test]
+fn strategies_that_hang_when_they_are_to_be_saved_do_not_hold_up_the_end() {
     let lab = hostile_lab();
-    let endless = [
+    let run = lab.path("run");
+    let more = [
+        "--arms",
+        "hostile:kl,hostile:ntp,true-data:kl",
         "--set",
-        "hostile.mode=loop",
+        "hostile.mode=loop-save",
+        "--set",
+        "training.checkpoint_seconds=1e300",
         "--set",
         "replay.call_deadline_seconds=0.2",
+        "--set",
+        "phases.steps=2000",
+        "--set",
+        "training.eval_every=10",
     ];
-    let run = lab.path("run");
-    let mut live = lab.start(&[SMOKE, HOSTILE, &endless].concat());
-    wait_for("the report of a late call", || {
-        events_say(&run, "has not returned")
+    let out = ["--plugin-dir", "plugins", "--out", "run"];
+    let mut live = lab.start(&[SMOKE, &out, &more].concat());
+    wait_for("a turn of each arm", || {
+        events_say(&run, r#""event":"evaluated","arm":2,"phase":1,"step":2010"#)
     });
-    // The first signal asks it to stop at the next step, which never comes; the second insists.
+    live.signal(Signal::TERM);
+    live.end().exits(130);
+    let says = |what: &str| events_say(&run, what);
+    assert!(says(
+        "did not return from save within 0.2 s (replay.call_deadline_seconds)\","
+    ));
+    assert!(says("seconds); the arm resumes from its last checkpoint"));
+    assert!(says(r#""event":"checkpoint_saved","arm":2"#));
+    assert!(says(r#""event":"interrupted""#));
+}
+
+/// Else a strategy that takes its time but gives up when told to would lose its arm.
+#[test]
+fn a_late_strategy_that_heeds_the_stop_keeps_its_arm() {
+    let lab = hostile_lab();
+    let run = lab.path("run");
+    let waits = ["--set", "hostile.mode=waits"];
+    let mut live = lab.start(&[SMOKE, HOSTILE, HANGS, &waits].concat());
+    has_not_returned(&run);
+    live.signal(Signal::TERM);
+    live.end().exits(130).says(&["gave up the call under way"]);
+    assert!(!events_say(&run, "arm_failed"));
+    assert!(status_of_hostile(&run).starts_with("interrupted"));
+}
+
+/// Else nobody could end a run at once whose strategy takes long.
+#[test]
+fn a_second_ctrl_c_ends_a_run_at_once() {
+    let lab = hostile_lab();
+    let run = lab.path("run");
+    let mut live = lab.start(&[SMOKE, HOSTILE, &HANGS[..6]].concat());
+    wait_for("the hanging call", || {
+        let crumb = fs::read_to_string(run.join("plugin-call.json")).unwrap_or_default();
+        crumb.contains("\"next_batch\"") && events_say(&run, r#""arm":0,"step":24"#)
+    });
+    // The first asks it to stop at the next step, which never comes, nor is the call late yet.
     live.signal(Signal::INT);
     thread::sleep(Duration::from_millis(200));
     assert!(live.runs(), "the first signal waits for the step");
     live.signal(Signal::INT);
-    live.end()
-        .exits(130)
-        .says(&["strategy `hostile` of arm", "has been in next_batch"]);
-    lab.forgetlab(&[
-        "resume",
-        "run",
-        "--plugin-dir",
-        "plugins",
-        "--skip-arm",
-        "hostile:kl:10",
-    ])
-    .exits(3)
-    .says(&["ended inside strategy `hostile`", "call next_batch"]);
+    live.end().exits(130);
+    let skip = ["--skip-arm", "hostile:kl:10"];
+    let resume = ["resume", "run", "--plugin-dir", "plugins"];
+    lab.forgetlab(&[&resume[..], &skip].concat())
+        .exits(3)
+        .says(&["ended inside strategy `hostile`", "call next_batch"]);
     assert!(status_of_hostile(&run).starts_with("skipped"));
     others_are_whole(&run);
 }
@@ -191,7 +354,7 @@ fn an_arm_whose_loss_runs_away_stops_and_keeps_its_last_checkpoint() {
     let summary = Table::read(&run.join("summary.csv"));
     let status = |arm: &str| summary.arm(arm)[0]["status"].clone();
     assert!(
-        status("self-generated:kl:10").starts_with("failed"),
+        status("self-generated:kl:10+lr=1e30").starts_with("failed"),
         "{done}"
     );
     assert_eq!(status("none"), "finished");

@@ -101,7 +101,10 @@ fn what_is_wrong_with_a_model_is_said() {
     fs::remove_file(&weights).expect("remove");
     let index = r#"{"weight_map": {"a": "model-00001-of-00002.safetensors"}}"#;
     fs::write(lab.path("model/model.safetensors.index.json"), index).expect("write");
-    let says = ["cannot read model/model-00001-of-00002.safetensors"];
+    let says = [
+        "model.safetensors.index.json",
+        "model-00001-of-00002.safetensors missing",
+    ];
     inspect(&lab, "model").exits(1).says(&says);
 
     let config = fs::read_to_string(lab.path("model/config.json")).expect("config");
@@ -131,6 +134,108 @@ fn what_is_wrong_with_a_model_is_said() {
         .says(&["`nowhere` is not there", "hub id"]);
 }
 
+/// Else somebody with a good model of another kind would look for what is wrong with it.
+#[test]
+fn weights_in_formats_that_are_not_read_are_named() {
+    let lab = lab_with_model();
+    let weights = |name: &str| lab.path("model").join(name);
+    fs::rename(weights("model.safetensors"), weights("pytorch_model.bin")).expect("rename");
+    let says = [
+        "model is without model.safetensors",
+        "pytorch_model.bin",
+        "save_pretrained",
+    ];
+    inspect(&lab, "model").exits(1).says(&says);
+    fs::rename(weights("pytorch_model.bin"), weights("tiny.gguf")).expect("rename");
+    fs::remove_file(weights("config.json")).expect("remove");
+    let says = [
+        "model is without config.json",
+        "tiny.gguf",
+        "name the file itself",
+    ];
+    inspect(&lab, "model").exits(1).says(&says);
+}
+
+/// Ten million blocks take gigabytes to list.
+#[test]
+fn sizes_and_settings_that_cannot_be_are_refused() {
+    let lab = lab_with_model();
+    let path = lab.path("model/config.json");
+    let whole = fs::read_to_string(&path).expect("config");
+    let mut config: serde_json::Value = serde_json::from_str(&whole).expect("JSON");
+    for (key, value, says) in [
+        (
+            "num_hidden_layers",
+            1e7 as i64,
+            "`num_hidden_layers` is 10000000",
+        ),
+        ("rms_norm_eps", -1, "`rms_norm_eps` is -1"),
+        (
+            "intermediate_size",
+            1 << 40,
+            "`intermediate_size` is 1099511627776",
+        ),
+    ] {
+        let before = std::mem::replace(&mut config[key], value.into());
+        fs::write(&path, config.to_string()).expect("write");
+        inspect(&lab, "model").exits(1).says(&[says]);
+        config[key] = before;
+    }
+}
+
+/// Else the head that the file holds would be lost without a word.
+#[test]
+fn a_head_of_its_own_is_told_of_and_exported() {
+    let lab = lab_with_model();
+    let file = lab.path("model/model.safetensors");
+    let whole = fs::read(&file).expect("weights");
+    let tensors = safetensors::SafeTensors::deserialize(&whole).expect("safetensors");
+    let embedding = tensors
+        .tensor("model.embed_tokens.weight")
+        .expect("embedding");
+    let mut head = embedding.data().to_vec();
+    *head.last_mut().expect("bytes") ^= 0x40;
+    let shape = embedding.shape().to_vec();
+    let head = safetensors::tensor::TensorView::new(embedding.dtype(), shape, &head).expect("view");
+    let own = ("lm_head.weight", head);
+    let all = tensors.iter().chain([own]);
+    safetensors::serialize_to_file(all, None, &file).expect("write");
+    inspect(&lab, "model").exits(0).says(&[
+        "warning: model/config.json",
+        "`tie_word_embeddings`",
+        "lm_head.weight",
+        "output embedding of its own",
+    ]);
+    let export = ["model", "export", "model", "--to", "out/"];
+    lab.forgetlab(&export)
+        .exits(0)
+        .says(&["lm_head.weight", "wrote out"]);
+    let done = inspect(&lab, "out").exits(0);
+    done.says(&["output embedding of its own", "30 tensors F32"]);
+}
+
+/// Else a text would go on beyond its end, as no other program lets it.
+#[test]
+fn a_text_ends_at_every_end_that_the_config_lists() {
+    let lab = Lab::new();
+    let export = ["model", "export", "builtin:tiny-llama", "--to", "tiny"];
+    lab.forgetlab(&export).exits(0);
+    let path = lab.path("tiny/config.json");
+    let config = fs::read_to_string(&path).expect("config");
+    let mut config: serde_json::Value = serde_json::from_str(&config).expect("JSON");
+    config["eos_token_id"] = (0..512).collect();
+    config["pad_token_id"] = (-1).into();
+    fs::write(&path, config.to_string()).expect("write");
+    let sample = ["sample", "tiny", "--stop", "--rows", "1", "--length", "40"];
+    let says = ["1 text, 1 tokens", "`pad_token_id` is -1"];
+    lab.forgetlab(&sample).exits(0).says(&says);
+    config["eos_token_id"] = serde_json::json!([2, 511]);
+    fs::write(&path, config.to_string()).expect("write");
+    inspect(&lab, "tiny")
+        .exits(0)
+        .says(&["eos 2 <|im_end|> and 511 ", "pad none"]);
+}
+
 /// The lab's own small model is nothing that transformers knows.
 #[test]
 fn an_arm_of_the_small_model_is_not_exported_and_it_says_why() {
@@ -148,6 +253,56 @@ fn an_arm_of_the_small_model_is_not_exported_and_it_says_why() {
         .exits(1)
         .says(&["has no arm `other`; it has none"]);
     assert!(!lab.path("out").exists());
+}
+
+/// Else what an arm has become could be measured, but not read, beside what it began as.
+#[test]
+fn an_arm_is_taken_wherever_a_model_is() {
+    let lab = Lab::new();
+    let run = "run instruct --preset smoke --arms none --set phases.verilog.steps=4";
+    let run: Vec<&str> = run.split(' ').collect();
+    lab.forgetlab(&[&run[..], &["--out", "my runs/run"]].concat())
+        .exits(0);
+    std::fs::write(lab.path("text.txt"), "some text\n").expect("write");
+    let sample = |model: &str| {
+        let args = [
+            "sample",
+            model,
+            "--rows",
+            "2",
+            "--length",
+            "12",
+            "--temperature",
+            "0",
+        ];
+        lab.forgetlab(&args).exits(0).out
+    };
+    let trained = sample("my runs/run/none");
+    assert_ne!(trained, sample("builtin:tiny-llama"), "it has learned");
+    let slug = RunDir::open(&lab.path("my runs/run")).expect("run");
+    let slug = slug.load_state().expect("state").arms[0].info.slug.clone();
+    for name in [
+        "my runs/run/none/".to_owned(),
+        format!("my runs/run/{slug}"),
+        format!("my runs/run/{slug}/"),
+        format!("my runs/run/arms/{slug}/"),
+        format!("{}/none", text(&lab.path("my runs/run"))),
+    ] {
+        assert_eq!(sample(&name), trained, "{name}");
+        inspect(&lab, &name)
+            .exits(0)
+            .says(&["trained as", &format!("arm {slug} of run at step 4")]);
+        lab.forgetlab(&["data", "preview", "text.txt", "--tokenizer", &name])
+            .exits(0)
+            .says(&["row 1 of 1"]);
+    }
+    lab.forgetlab(&["sample", "my runs/run/other"])
+        .exits(1)
+        .says(&["has no arm `other`"]);
+    lab.smoke(&["--arms", "none", "--out", "toy"]).exits(0);
+    lab.forgetlab(&["sample", "toy/none"])
+        .exits(1)
+        .says(&["small kind", "no tokenizer"]);
 }
 
 /// Else a run would end with figures and no model to use.

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use forgetlab_study::report;
 use forgetlab_study::run::RunState;
+use forgetlab_study::stats::{Bootstrap, LEVEL};
 use forgetlab_tests::{Lab, Table, root};
 
 /// Every page of the repository.
@@ -67,7 +68,32 @@ fn every_column_is_explained() {
         ("replay.csv", report::replay_csv),
         ("choices.csv", report::choices_csv),
     ];
+    let differences = |w: &mut dyn Write| report::differences_csv(&[], "", w);
+    let verdicts = |w: &mut dyn Write| {
+        let margins = report::margins(&RunState::default());
+        report::verdicts_csv(&[], margins, w)
+    };
     let page = page("results/README.md");
+    let columns = |write: &dyn Fn(&mut dyn Write) -> io::Result<()>| {
+        let mut bytes = Vec::new();
+        write(&mut bytes).expect("write");
+        let mut columns = Table::parse(&String::from_utf8(bytes).expect("UTF-8")).columns;
+        columns.sort_unstable();
+        columns
+    };
+    let explained = |name: &str, more: &[&str]| {
+        let own = named(section(&page, &format!("### `{name}`")));
+        let mut explained: Vec<String> = own
+            .iter()
+            .chain(more)
+            .map(|name| (*name).to_owned())
+            .collect();
+        explained.sort_unstable();
+        explained
+    };
+    assert_eq!(columns(&differences), explained("differences.csv", &[]));
+    let of_arm = ["experiment", "arm", "strategy", "objective", "coeff", "lr"];
+    assert_eq!(columns(&verdicts), explained("verdicts.csv", &of_arm));
     let identity = named(section(&page, "### Identity"));
     for (name, write) in csvs {
         let mut bytes = Vec::new();
@@ -85,8 +111,25 @@ fn every_column_is_explained() {
     }
 }
 
+/// Else a methods section copied from the page would describe another bootstrap than the one that ran.
+#[test]
+fn the_bootstrap_is_as_described() {
+    let Bootstrap { resamples, seed } = Bootstrap::default();
+    let (thousands, rest) = (resamples / 1000, resamples % 1000);
+    let page = page("results/README.md");
+    // Lines may break anywhere.
+    let text = section(&page, "## Statistics").split_whitespace();
+    let text = text.collect::<Vec<_>>().join(" ");
+    for told in [
+        format!("{thousands} {rest:03} resamples, seed {seed}"),
+        format!("Intervals are {} % intervals", LEVEL * 100.0),
+    ] {
+        assert!(text.contains(&told), "{told:?} is not under Statistics");
+    }
+}
+
 /// Commands of the binary without those that are groups of others: `run`, `plugins list`, …
-fn commands(lab: &Lab, group: &[&str]) -> BTreeSet<String> {
+pub fn commands(lab: &Lab, group: &[&str]) -> BTreeSet<String> {
     let help = lab.forgetlab(&[group, &["--help"]].concat()).exits(0).out;
     let list = help.split("\nCommands:\n").nth(1).unwrap_or_default();
     let names = list.lines().take_while(|line| !line.is_empty());

@@ -5,11 +5,16 @@ use std::fs;
 use forgetlab_tests::{Figures, Lab, Table, build_crate_outside, compile_c, library, root};
 
 const METRICS: &str = "experiment,arm,strategy,objective,coeff,lr,seed,phase,step,tokens_trained,\
-    tokens_generated,seconds,dataset,role,ntp,kl,accuracy,forgetting_ntp,forgetting_accuracy";
+    tokens_generated,flops,seconds,dataset,role,ntp,kl,accuracy,forgetting_ntp,forgetting_accuracy";
 const SUMMARY: &str = "experiment,arm,strategy,objective,coeff,lr,seed,dataset,role,start_ntp,\
     final_ntp,best_ntp,start_accuracy,final_accuracy,best_accuracy,forgetting_ntp,\
-    forgetting_accuracy,learning_ntp,learning_accuracy,tokens_trained,tokens_generated,\
-    seconds_train,seconds_generate,seconds_eval,status";
+    forgetting_accuracy,learning_ntp,learning_accuracy,worst_ntp,worst_ntp_step,worst_accuracy,\
+    worst_accuracy_step,forgetting_best_ntp,forgetting_best_accuracy,retention_ntp,\
+    retention_accuracy,kl_old,kl_new,right_to_wrong,wrong_to_right,right_to_wrong_corrected,\
+    wrong_to_right_corrected,average_accuracy,backward_transfer,forward_transfer,min_accuracy,\
+    worst_case_accuracy,tokens_trained,tokens_generated,\
+    seconds_train,seconds_generate,seconds_eval,flops_train,flops_reference,\
+    flops_generate,flops_eval,replaced,phase_end,status";
 
 /// Else a script that reads the CSVs would break, or a figure be plotted twice.
 #[test]
@@ -63,6 +68,13 @@ fn a_run_leaves_its_csvs_figures_and_configuration() {
     assert_eq!(summary.rows.len(), 4 * 2 * 3);
     assert_eq!(summary.values("status"), ["finished"]);
 
+    let environment = fs::read(run.join("environment.json")).expect("environment.json");
+    let environment: serde_json::Value = serde_json::from_slice(&environment).expect("JSON");
+    let commit = environment["commit"].as_str().expect("a commit");
+    lab.forgetlab(&["--version"]).exits(0).says(&[commit]);
+    let peak = environment["peak_memory_bytes"].as_u64();
+    assert!(peak.is_some_and(|bytes| bytes > 1 << 20), "{peak:?}");
+
     // The configuration, and the folder it stands in, can be run again.
     let config = run.join("config.toml");
     for (what, out) in [(config.to_str(), "again"), (run.to_str(), "thrice")] {
@@ -70,6 +82,48 @@ fn a_run_leaves_its_csvs_figures_and_configuration() {
         lab.forgetlab(&["run", what, "--out", out]).exits(0);
         Figures::of(&lab.path(out)).must_equal(&Figures::of(run), what);
     }
+}
+
+/// Else arms would be said to cost the same that do not.
+#[test]
+fn the_flops_of_every_arm_are_counted_apart() {
+    let lab = Lab::new();
+    let arms = "none,true-data:kl,self-generated:kl,self-generated:ntp:1";
+    lab.smoke(&["--arms", arms, "--out", "run"]).exits(0);
+    let summary = Table::read(&lab.path("run/summary.csv"));
+    let metrics = Table::read(&lab.path("run/metrics.csv"));
+    let flops = |arm: &str| {
+        let last = summary.arm(arm)[0].clone();
+        let parts = ["train", "reference", "generate", "eval"];
+        let parts = parts.map(|part| -> f64 {
+            let field = &last[&format!("flops_{part}")];
+            field.parse().expect("a number")
+        });
+        let rows = metrics.arm(arm);
+        let all: Vec<f64> = rows
+            .iter()
+            .map(|r| r["flops"].parse().expect("one"))
+            .collect();
+        let without_eval = parts[..3].iter().sum();
+        assert_eq!(all.last(), Some(&without_eval), "{arm}");
+        assert!(all.is_sorted() && all[0] == 0.0, "{arm}: {all:?}");
+        parts
+    };
+    let [train, reference, generate, eval] = flops("none");
+    assert!(train > 0.0 && eval > 0.0);
+    assert_eq!((reference, generate), (0.0, 0.0), "it asks for neither");
+
+    let [with_replay, reference, generate, same] = flops("true-data:kl:10");
+    // The reference's forward is a third of training on the same rows.
+    assert_eq!(with_replay - train, 3.0 * reference);
+    assert!(reference > 0.0);
+    assert_eq!((generate, same), (0.0, eval));
+
+    let [_, reference, generate, same] = flops("self-generated:kl:10");
+    assert!(reference > 0.0 && generate > 0.0);
+    assert_eq!(same, eval);
+    let [_, reference, same, _] = flops("self-generated:ntp:1");
+    assert_eq!((reference, same), (0.0, generate), "no KL, no reference");
 }
 
 /// Else `--out` would mix a run with somebody's files, or do finished work again.
@@ -131,9 +185,13 @@ fn runs_are_listed_and_compared() {
     assert_eq!(joined.columns.join(","), format!("run,{SUMMARY}"), "{done}");
     assert_eq!(joined.values("run"), names);
     assert_eq!(joined.rows.len(), 6 * 3);
-    // In a pipe the CSV itself.
+    // In a pipe the tables, too; the CSV where it is asked for.
     let piped = lab.forgetlab(&["compare", names[0], names[1]]).exits(0);
-    assert_eq!(Table::parse(&piped.out), joined);
+    assert!(done.out.starts_with(&piped.out), "{piped}");
+    let csv = lab
+        .forgetlab(&["compare", names[0], names[1], "--csv", "-"])
+        .exits(0);
+    assert_eq!(Table::parse(&csv.out), joined);
     lab.forgetlab(&["compare", names[0], "2"]).exits(2).says(&[
         "`2` could be any of",
         names[0],

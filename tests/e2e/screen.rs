@@ -6,8 +6,10 @@ use std::process::Command;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use forgetlab_study::printed::is_harmless;
 use forgetlab_tests::{Lab, Table, binary, events, wait_for};
 
+use crate::printed::evil_lab;
 use crate::processes::Background;
 
 /// A tmux server of its own with the lab in its only window.
@@ -18,6 +20,11 @@ struct Terminal<'a> {
 impl<'a> Terminal<'a> {
     /// `None` only where tmux is missing on somebody's own machine; CI has it.
     fn open(lab: &'a Lab, width: u16, height: u16) -> Option<Self> {
+        Self::open_with(lab, width, height, "")
+    }
+
+    /// The same with arguments of the binary.
+    fn open_with(lab: &'a Lab, width: u16, height: u16, args: &str) -> Option<Self> {
         if Command::new("tmux").arg("-V").output().is_err() {
             assert!(std::env::var_os("CI").is_none(), "CI needs tmux");
             eprintln!("skipped: there is no tmux");
@@ -30,7 +37,7 @@ impl<'a> Terminal<'a> {
             new.arg(flag).arg(cells.to_string());
         }
         new.arg(format!(
-            "{}; echo left with $?; sleep 1000",
+            "{} {args}; echo left with $?; sleep 1000",
             binary().display()
         ));
         forgetlab_tests::run(&mut new);
@@ -108,7 +115,18 @@ impl<'a> Terminal<'a> {
     }
 
     fn kill(&self) {
+        let server = self.tmux(&["display-message", "-p", "#{pid}"]).output();
         let _ = self.tmux(&["kill-server"]).output();
+        // A new one on the same socket must not meet it while it ends.
+        let pid = server.map(|told| String::from_utf8_lossy(&told.stdout).trim().to_owned());
+        let Ok(pid) = pid.unwrap_or_default().parse::<u32>() else {
+            return;
+        };
+        let process = PathBuf::from(format!("/proc/{pid}"));
+        let start = Instant::now();
+        while process.exists() && start.elapsed() < Duration::from_secs(5) {
+            sleep(Duration::from_millis(10));
+        }
     }
 }
 
@@ -151,7 +169,10 @@ fn start_watch_compare_leave(width: u16, height: u16) {
     terminal.press(&["Space"]);
     terminal.shows(&["2 marked"]);
     terminal.press(&["c"]);
-    terminal.shows(&["2 runs, 8 arms"]);
+    // The same settings and seed gave the same numbers: every arm counts once, until its seeds are opened.
+    terminal.shows(&["2 runs, 4 arms"]);
+    terminal.press(&["o"]);
+    terminal.shows(&["2 runs, 8 single seeds"]);
     terminal.press(&["e"]);
     // The message comes when all is written, and has to be closed.
     terminal.shows(&["Written", "close the message"]);
@@ -163,7 +184,7 @@ fn start_watch_compare_leave(width: u16, height: u16) {
     assert_eq!(joined.values("run").len(), 2);
     terminal.press(&["Enter"]);
     terminal.until("the comparison alone", |screen| {
-        screen.contains("2 runs, 8 arms") && !screen.contains("Written")
+        screen.contains("2 runs, 8 single seeds") && !screen.contains("Written")
     });
     terminal.press(&["Escape"]);
     // Only then the next key: right behind an Escape it would be taken for Alt.
@@ -234,4 +255,54 @@ fn a_run_outlives_its_terminal_and_is_attached_to_again() {
     lab.forgetlab(&["stop", name])
         .exits(0)
         .says(&["is not running (interrupted)"]);
+}
+
+/// Else a slip of the finger would cost a run.
+#[test]
+fn pruning_asks_on_a_terminal_and_takes_a_yes_alone() {
+    for (answer, left) in [("Enter", true), ("n", true), ("y", false)] {
+        let lab = Lab::new();
+        lab.smoke(&["--arms", "none"]).exits(0);
+        let run = lab.runs().remove(0);
+        let args = format!("runs prune {}", run.display());
+        let Some(terminal) = Terminal::open_with(&lab, 120, 24, &args) else {
+            return;
+        };
+        terminal.shows(&["1 run, ", "remove these runs? [y/N]"]);
+        assert!(run.exists());
+        terminal.press(&[answer]);
+        if answer != "Enter" {
+            terminal.press(&["Enter"]);
+        }
+        terminal.shows(&["left with 0"]);
+        assert_eq!(run.exists(), left, "{answer}");
+    }
+}
+
+/// On a real terminal nothing that a run or its folder is called is obeyed, neither by commands nor in the lab.
+#[test]
+fn evil_names_leave_the_terminal_alone() {
+    let lab = evil_lab();
+    let run = "results/runs/ev*";
+    let commands =
+        ["attach", "compare", "resume"].map(|c| format!("{} {c} {run}", binary().display()));
+    let args = format!("list; {}", commands.join("; "));
+    let Some(terminal) = Terminal::open_with(&lab, 150, 50, &args) else {
+        return;
+    };
+    let title = || {
+        let title = terminal.tmux(&["display-message", "-p", "#{pane_title}"]);
+        let told = { title }.output().expect("tmux").stdout;
+        String::from_utf8_lossy(&told).into_owned()
+    };
+    terminal.shows(&["left with 3", "ev\\u{1b}]0;owned\\u{7}\\u{1b}[2J"]);
+    assert!(!title().contains("owned"), "{}", title());
+    terminal.kill();
+    let terminal = Terminal::open(&lab, 150, 50).expect("tmux");
+    terminal.press(&["3"]);
+    terminal.shows(&["1 run", "ev\\u{1b}]0;owned"]);
+    terminal.press(&["Enter"]);
+    let screen = terminal.shows(&["failed", "ev\\u{1b}]0;owned"]);
+    assert!(is_harmless(&screen), "{screen}");
+    assert!(!title().contains("owned"), "{}", title());
 }

@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use forgetlab_plugin_host::{LoadError, Origin, Plugin, Registry, SearchDir};
+use forgetlab_plugin_host::{Helper, LoadError, Origin, Plugin, Registry, SearchDir};
 
-use crate::libraries::{built, compile_c, library, root};
+use crate::libraries::{binary, built, compile_c, library, root};
 
 fn refused(path: &Path) -> LoadError {
     Plugin::load(path).expect_err("it must be refused")
@@ -87,7 +87,7 @@ fn bad_files_are_listed_with_their_reason_beside_the_good_ones() {
         origin: Origin::Flag,
     };
     let dirs = [search(dir.path()), search(Path::new("/no/such/folder"))];
-    let registry = Registry::discover(&dirs);
+    let registry = Registry::discover(&dirs, &Helper::new(binary()));
     let names: Vec<&str> = registry.plugins().iter().map(|p| p.name.as_str()).collect();
     assert_eq!(names, ["none"]);
     let reasons: Vec<String> = registry
@@ -129,7 +129,7 @@ fn the_first_of_two_libraries_of_one_name_is_used_and_the_other_named() {
         path: dir.path().join(folder),
         origin: Origin::Environment,
     });
-    let registry = Registry::discover(&dirs);
+    let registry = Registry::discover(&dirs, &Helper::new(binary()));
     assert_eq!(registry.get("my-strategy").expect("found").version, "0.1.2");
     let hidden = registry.rejected()[0].reason.to_string();
     assert!(

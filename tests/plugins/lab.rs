@@ -135,7 +135,7 @@ pub fn options() -> InstanceOptions {
 pub fn check(plugin: &std::sync::Arc<Plugin>, settings: &str) -> Result<(), DryRunError> {
     let settings: Map<String, Value> = serde_json::from_str(settings).expect("JSON");
     let on_late: OnLate = std::sync::Arc::new(|_| {});
-    dry_run(plugin, &settings, &on_late, &mut |_, _| {})
+    dry_run(plugin, &settings, &on_late, &mut |_| {})
 }
 
 /// An instance with settings given as JSON.

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use forgetlab_plugin_host::Plugin;
-pub use forgetlab_tests::{build_crate_outside, built, compile_c, library, root};
+pub use forgetlab_tests::{
+    altered_template, binary, build_crate_outside, built, compile_c, library, root, when_loaded,
+};
 
 /// The hostile strategy.
 pub fn hostile() -> Arc<Plugin> {

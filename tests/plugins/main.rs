@@ -4,5 +4,6 @@ mod handshake;
 mod lab;
 mod libraries;
 mod life;
+mod looked_at;
 mod misbehaviour;
 mod written_outside;

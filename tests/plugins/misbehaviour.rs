@@ -6,13 +6,14 @@ use std::{
 };
 
 use forgetlab_plugin_host::{
-    Capabilities, InstanceOptions, OnLate, ReplayBatch, StepMetrics, StrategyError, breadcrumb,
+    Capabilities, InstanceOptions, OnLate, Plugin, ReplayBatch, StepMetrics, StrategyError,
+    breadcrumb::{self, Breadcrumbs},
 };
 use forgetlab_study::experiment::Objective;
 
 use crate::{
-    lab::{Lab, ROWS, SEQ_LEN, STEPS, instance, options, phase},
-    libraries::hostile,
+    lab::{Lab, ROWS, SEQ_LEN, STEPS, check, instance, options, phase},
+    libraries::{altered_template, hostile},
 };
 
 /// The first batch of the second phase.
@@ -190,7 +191,7 @@ fn a_late_call_is_reported_and_the_breadcrumb_names_it_meanwhile() {
             .push((late, breadcrumb::read(&crumbs)));
     });
     let options = InstanceOptions {
-        breadcrumb: Some(path.clone()),
+        breadcrumb: Some(Breadcrumbs::open(&path).expect("open")),
         deadline: Some((Duration::from_millis(50), on_late)),
         ..options()
     };
@@ -224,4 +225,102 @@ fn a_late_call_is_reported_and_the_breadcrumb_names_it_meanwhile() {
         None,
         "nothing is under way any more"
     );
+}
+
+/// The first batch of the second phase of the template in C with its text changed, and its state after that.
+fn altered(
+    from: &str,
+    to: &str,
+) -> (
+    Result<Option<ReplayBatch>, StrategyError>,
+    Result<Vec<u8>, StrategyError>,
+) {
+    let dir = tempfile::tempdir().expect("folder");
+    let file = altered_template(dir.path(), &[(from, to)], "");
+    let plugin = Plugin::load(&file).expect("loads");
+    let mut lab = Lab::default();
+    let mut instance = instance(&plugin, "{}", &mut lab).expect("made");
+    instance.phase_started(&phase(1), &mut lab).expect("starts");
+    (instance.next_batch(STEPS, &mut lab), instance.save())
+}
+
+/// Else a slip in one strategy would end the process in the call of another, and nobody be named.
+#[test]
+fn writing_past_a_buffer_is_the_strategys_own_failure() {
+    let past = "it wrote past the end of a buffer";
+    for (what, code) in [
+        ("tokens", "batch->tokens[batch->tokens_capacity] = 1;"),
+        ("weights", "batch->weights[batch->tokens_capacity] = 1;"),
+        ("lengths", "batch->lengths[batch->rows_capacity] = 1;"),
+        (
+            "objectives",
+            "batch->row_objectives[batch->rows_capacity] = 1;",
+        ),
+        (
+            "message",
+            "memset(message->text, 'x', message->capacity + 1);",
+        ),
+    ] {
+        let counts = "self->drawn++;";
+        let (batch, _) = altered(counts, &format!("{counts} {code}"));
+        let error = batch.expect_err(what).to_string();
+        assert!(
+            error.contains("in next_batch") && error.contains(past),
+            "{what}: {error}"
+        );
+    }
+    let small = "if (capacity < *needed) return FL_RETRY;";
+    let (_, saved) = altered(
+        small,
+        &format!("{small}\n    memset(buffer, 7, capacity + 4096);"),
+    );
+    let error = saved.expect_err("save").to_string();
+    assert!(
+        error.contains("misbehaved in save") && error.contains(past),
+        "{error}"
+    );
+}
+
+/// Else a strategy could take all memory when it is saved, at the end of a run's every interval.
+#[test]
+fn a_state_beyond_all_measure_is_refused_before_it_is_made() {
+    let (size, huge) = ("sizeof self->drawn;", "FL_MAX_STATE + 1;");
+    let (_, saved) = altered(&format!("*needed = {size}"), &format!("*needed = {huge}"));
+    let error = saved.expect_err("too large").to_string();
+    assert!(error.contains("at most 536870912 are kept"), "{error}");
+}
+
+/// Else a strategy that draws without end would keep a run that is to stop.
+#[test]
+fn a_call_that_asks_without_end_hears_that_the_run_stops() {
+    let mut lab = Lab {
+        stopping: true,
+        ..Lab::default()
+    };
+    let error = batch("draws-without-end", &mut lab).expect_err("stops");
+    assert!(
+        matches!(error, StrategyError::Cancelled { .. }),
+        "{error:?}"
+    );
+}
+
+/// Else a strategy that reads memory it was lent for a call would work by luck, until it does not.
+#[test]
+fn what_was_lent_for_a_call_and_is_read_after_it_is_found_by_the_check() {
+    let dir = tempfile::tempdir().expect("folder");
+    let changes = [
+        (
+            "typedef struct {",
+            "static const fl_phase *kept;\ntypedef struct {",
+        ),
+        (
+            "(void)instance, (void)host, (void)phase, (void)message;",
+            "(void)instance, (void)host, (void)message;\n    kept = phase;",
+        ),
+        (".rows = step->rows}", ".rows = kept->replay_rows}"),
+    ];
+    let file = altered_template(dir.path(), &changes, "");
+    let plugin = Plugin::load(&file).expect("loads");
+    let error = check(&plugin, "{}").expect_err("found").to_string();
+    assert!(error.contains("rows are asked for; at most"), "{error}");
 }

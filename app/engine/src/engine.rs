@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use crate::adamw::AdamW;
+use crate::adamw::{AdamW, AdamWConfig};
 use crate::batch::{Batching, LossBatch, LossReport, Query};
 use crate::cpu;
 use crate::device::{Hardware, check_device};
@@ -174,15 +174,33 @@ impl Engine {
         }
     }
 
-    /// Returns an optimizer to its initial state, in place: there may be no memory for a second one.
+    /// Returns an optimizer of `student` to its initial state with the given settings; in place where it was one of
+    /// as many parameters, since there may be no memory for a second one.
     ///
     /// # Errors
     /// When the device's memory is full.
-    pub fn reset(&self, optimizer: &mut Optimizer) -> Result<(), EngineError> {
+    pub fn reset(
+        &self,
+        optimizer: &mut Optimizer,
+        student: &Weights,
+        config: AdamWConfig,
+    ) -> Result<(), EngineError> {
+        let len = student.trained_len();
         match optimizer {
-            Optimizer::Cpu(adamw) => adamw.reset(),
+            Optimizer::Cpu(adamw) if adamw.m.len() == len => {
+                adamw.config = config;
+                adamw.reset();
+            }
             #[cfg(gpu)]
-            Optimizer::Gpu(adamw) => adamw.reset()?,
+            Optimizer::Gpu(adamw) if adamw.trains_like(student.gpu()?) => {
+                adamw.config = config;
+                adamw.reset()?;
+            }
+            _ => {
+                // The old one goes first.
+                *optimizer = Optimizer::Cpu(AdamW::new(config, 0));
+                *optimizer = self.optimizer_of(student, AdamW::new(config, len))?;
+            }
         }
         Ok(())
     }

@@ -92,6 +92,13 @@ pub fn reset_peak_memory() {
     let _ = std::fs::write("/proc/self/clear_refs", "5");
 }
 
+/// Name of the CPU's model; `None` where the system does not tell, as on ARM.
+pub fn cpu_model() -> Option<String> {
+    let text = std::fs::read_to_string("/proc/cpuinfo").ok()?;
+    let line = text.lines().find(|line| line.starts_with("model name"))?;
+    Some(line.split_once(':')?.1.trim().to_owned())
+}
+
 /// Reads an entry in KiB of one of the kernel's tables, in bytes.
 fn entry(table: &str, name: &str) -> Option<f64> {
     let text = std::fs::read_to_string(table).ok()?;

@@ -1,5 +1,6 @@
 //! The Rust types of what strategies receive (phase, step metrics) and return (replay batches).
 
+use forgetlab_plugin_api::abi;
 use forgetlab_study::experiment::Objective;
 
 /// A task as strategies see it.
@@ -42,6 +43,13 @@ pub struct PhaseContext {
     pub objective: Option<Objective>,
     /// Coefficient of the arm.
     pub coeff: Option<f64>,
+}
+
+impl PhaseContext {
+    /// Rows of one request to the lab, at most.
+    pub(super) fn most_rows(&self) -> u64 {
+        abi::MAX_BATCHES.saturating_mul(self.max_rows as u64)
+    }
 }
 
 /// Losses and gradient norm of the last optimizer step, for [`super::StrategyInstance::observe`].

@@ -1,12 +1,13 @@
 //! A small file that names the current plugin call, to identify the culprit after a crash.
 //!
 //! One record of fixed length, overwritten in place before each call and blanked after it. It is not
-//! synced: it must outlive the process, not the machine.
+//! synced: it must outlive the process, not the machine. All instances of a run share one open file.
 
 use std::{
-    fs::{File, OpenOptions},
+    fs::{File, Metadata, OpenOptions},
     io,
     path::Path,
+    sync::Arc,
 };
 
 use serde::{Deserialize, Serialize};
@@ -33,32 +34,65 @@ pub struct Breadcrumb {
 
 /// Reads a breadcrumb; `None` where the process was in no plugin (or never had one).
 pub fn read(path: &Path) -> Option<Breadcrumb> {
-    serde_json::from_slice(&std::fs::read(path).ok()?).ok()
+    // A pipe in its place would keep whoever reads it.
+    let found = std::fs::metadata(path).ok().filter(Metadata::is_file);
+    let record = found.and_then(|_| std::fs::read(path).ok())?;
+    serde_json::from_slice(&record).ok()
+}
+
+/// The file of a run's breadcrumbs, for instances that take turns.
+#[derive(Clone, Debug)]
+pub struct Breadcrumbs(Arc<File>);
+
+impl Breadcrumbs {
+    /// Opens the file, which need not exist, and makes room for the record.
+    ///
+    /// # Errors
+    /// Where it cannot be written, or is no regular file: to open a pipe would wait for somebody who reads it.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        if std::fs::metadata(path).is_ok_and(|found| !found.is_file()) {
+            return Err(io::Error::other("it is no regular file; remove it"));
+        }
+        let mut options = OpenOptions::new();
+        let file = options
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(path)?;
+        let crumbs = Self(Arc::new(file));
+        crumbs.write(Vec::new())?;
+        Ok(crumbs)
+    }
+
+    /// Overwrites the record with a text, which it is longer than.
+    fn write(&self, mut record: Vec<u8>) -> io::Result<()> {
+        record.resize(LEN - 1, b' ');
+        record.push(b'\n');
+        #[cfg(unix)]
+        let written = std::os::unix::fs::FileExt::write_all_at(&*self.0, &record, 0);
+        #[cfg(windows)]
+        let written = std::os::windows::fs::FileExt::seek_write(&*self.0, &record, 0).map(drop);
+        written
+    }
 }
 
 /// Writer of an instance's breadcrumbs.
 #[derive(Debug)]
 pub(super) struct Trail {
-    file: Option<File>,
+    crumbs: Option<Breadcrumbs>,
     plugin: String,
     arm: String,
 }
 
 impl Trail {
-    /// Opens the file, which need not exist; without a path nothing is written.
-    pub(super) fn open(path: Option<&Path>, plugin: &str, arm: &str) -> io::Result<Self> {
-        let file = path
-            .map(|path| {
-                let mut options = OpenOptions::new();
-                options.create(true).truncate(false).write(true).open(path)
-            })
-            .transpose()?;
+    /// The trail of a plugin that serves an arm; without a file nothing is written.
+    pub(super) fn new(crumbs: Option<Breadcrumbs>, plugin: &str, arm: &str) -> Self {
         let short = |text: &str, len| text[..text.floor_char_boundary(len)].to_owned();
-        Ok(Self {
-            file,
+        Self {
+            crumbs,
             plugin: short(plugin, PLUGIN),
             arm: short(arm, ARM),
-        })
+        }
     }
 
     /// Records the call about to be made.
@@ -69,26 +103,22 @@ impl Trail {
             call: call.into(),
             pid: std::process::id(),
         };
-        if let Ok(mut record) = serde_json::to_vec(&crumb) {
-            record.resize(LEN - 1, b' ');
+        if let Ok(record) = serde_json::to_vec(&crumb) {
             self.write(record);
         }
     }
 
     /// Records that no call is in progress.
     pub(super) fn clear(&self) {
-        self.write(vec![b' '; LEN - 1]);
+        self.write(Vec::new());
     }
 
-    /// Overwrites the record. Errors are ignored: they are no reason to end a run.
-    fn write(&self, mut record: Vec<u8>) {
-        record.push(b'\n');
-        let Some(file) = &self.file else { return };
-        #[cfg(unix)]
-        let written = std::os::unix::fs::FileExt::write_all_at(file, &record, 0);
-        #[cfg(windows)]
-        let written = std::os::windows::fs::FileExt::seek_write(file, &record, 0);
-        drop(written);
+    /// Errors are ignored: there was room for the record when the file was opened, and a call that is not noted is
+    /// no reason to end a run.
+    fn write(&self, record: Vec<u8>) {
+        if let Some(crumbs) = &self.crumbs {
+            let _ = crumbs.write(record);
+        }
     }
 }
 
@@ -103,7 +133,9 @@ mod tests {
         let path = dir.path().join("plugin-call");
         assert_eq!(read(&path), None);
         let long = "arm-".repeat(400);
-        let trail = Trail::open(Some(&path), "self-generated", &long).expect("open");
+        let crumbs = Breadcrumbs::open(&path).expect("open");
+        assert_eq!(read(&path), None);
+        let trail = Trail::new(Some(crumbs), "self-generated", &long);
         trail.leave("next_batch > generate");
         let crumb = read(&path).expect("crumb");
         assert_eq!(crumb.plugin, "self-generated");
@@ -114,13 +146,50 @@ mod tests {
         trail.clear();
         assert_eq!(read(&path), None);
     }
+
+    /// Else a run of a thousand arms would meet the usual limit on open files, and its strategies be blamed for it.
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn instances_share_one_open_file() {
+        let dir = tempfile::tempdir().expect("folder");
+        let path = dir.path().join("plugin-call");
+        let crumbs = Breadcrumbs::open(&path).expect("open");
+        let trails: Vec<Trail> = (0..100)
+            .map(|i| Trail::new(Some(crumbs.clone()), "p", &format!("arm {i}")))
+            .collect();
+        let descriptors = std::fs::read_dir("/proc/self/fd").expect("descriptors");
+        let ours = descriptors
+            .filter_map(|fd| std::fs::read_link(fd.ok()?.path()).ok())
+            .filter(|target| *target == path);
+        assert_eq!(ours.count(), 1);
+        trails[1].leave("next_batch");
+        assert_eq!(read(&path).expect("crumb").arm, "arm 1");
+        trails[1].clear();
+        trails[7].leave("save");
+        assert_eq!(read(&path).expect("crumb").arm, "arm 7");
+    }
+
+    /// Else a pipe of that name would hang every command that looks at the run, and its resume.
+    #[test]
+    #[cfg(unix)]
+    fn what_is_no_regular_file_is_neither_read_nor_waited_for() {
+        let dir = tempfile::tempdir().expect("folder");
+        let path = dir.path().join("plugin-call");
+        let made = std::process::Command::new("mkfifo").arg(&path).status();
+        assert!(made.expect("mkfifo").success());
+        assert_eq!(read(&path), None);
+        let error = Breadcrumbs::open(&path).expect_err("no file").to_string();
+        assert!(error.contains("no regular file"), "{error}");
+    }
+
     /// Else the hint to go on without the arm would name none.
     #[test]
     fn a_long_arm_is_named_in_full() {
         let dir = tempfile::tempdir().expect("folder");
         let path = dir.path().join("plugin-call");
         let arm = "a".repeat(ARM);
-        let trail = Trail::open(Some(&path), &"é".repeat(400), &arm).expect("open");
+        let crumbs = Breadcrumbs::open(&path).expect("open");
+        let trail = Trail::new(Some(crumbs), &"é".repeat(400), &arm);
         trail.leave("phase_started > keep_snapshot");
         assert_eq!(read(&path).expect("crumb").arm, arm);
     }

@@ -3,32 +3,35 @@
 use forgetlab_plugin_api::abi;
 use forgetlab_study::experiment::Objective;
 
-use super::{Capabilities, PhaseContext, ReplayBatch, Teacher};
+use super::{Capabilities, PhaseContext, ReplayBatch, Teacher, lent::Lent};
 
 /// Buffers a plugin writes its batch into; reused from step to step.
 #[derive(Debug, Default)]
 pub(super) struct BatchBuffers {
-    tokens: Vec<u32>,
-    weights: Vec<f32>,
-    lengths: Vec<u32>,
-    row_objectives: Vec<u8>,
-    teacher_ids: Vec<u32>,
-    teacher_log_probs: Vec<f32>,
+    tokens: Lent<u32>,
+    weights: Lent<f32>,
+    lengths: Lent<u32>,
+    row_objectives: Lent<u8>,
+    teacher_ids: Lent<u32>,
+    teacher_log_probs: Lent<f32>,
 }
 
 impl BatchBuffers {
     /// Makes room for the largest batch of the phase. Buffers are filled with values that fail the
     /// checks, so that entries a plugin does not write are noticed.
-    pub(super) fn prepare(&mut self, phase: &PhaseContext) -> abi::ReplayBatch {
-        let cells = phase.max_rows * phase.max_seq_len;
-        fill(&mut self.tokens, cells, u32::MAX);
-        fill(&mut self.weights, cells, f32::NAN);
-        fill(&mut self.lengths, phase.max_rows, 0);
-        fill(&mut self.row_objectives, phase.max_rows, u8::MAX);
+    pub(super) fn prepare(&mut self, phase: &PhaseContext) -> Result<abi::ReplayBatch, String> {
+        let rows = phase.max_rows;
+        let cells = rows * phase.max_seq_len;
         let teacher = self.teacher_ids.len();
-        fill(&mut self.teacher_ids, teacher, u32::MAX);
-        fill(&mut self.teacher_log_probs, teacher, f32::NAN);
-        abi::ReplayBatch {
+        self.tokens
+            .fill(cells, u32::MAX)
+            .and_then(|()| self.weights.fill(cells, f32::NAN))
+            .and_then(|()| self.lengths.fill(rows, 0))
+            .and_then(|()| self.row_objectives.fill(rows, u8::MAX))
+            .and_then(|()| self.teacher_ids.fill(teacher, u32::MAX))
+            .and_then(|()| self.teacher_log_probs.fill(teacher, f32::NAN))
+            .map_err(|_| no_memory(cells))?;
+        Ok(abi::ReplayBatch {
             struct_size: size_of::<abi::ReplayBatch>() as u64,
             tokens: self.tokens.as_mut_ptr(),
             weights: self.weights.as_mut_ptr(),
@@ -50,7 +53,17 @@ impl BatchBuffers {
             has_coeff: 0,
             pad8: 0,
             reserved: [0; 8],
-        }
+        })
+    }
+
+    /// Whether the plugin wrote past the end of a buffer; see [`Lent::overrun`].
+    pub(super) fn overrun(&self) -> bool {
+        self.tokens.overrun()
+            | self.weights.overrun()
+            | self.lengths.overrun()
+            | self.row_objectives.overrun()
+            | self.teacher_ids.overrun()
+            | self.teacher_log_probs.overrun()
     }
 
     /// Makes room for a supplied teacher, if a plugin asked to be called again for that.
@@ -68,8 +81,11 @@ impl BatchBuffers {
                     abi::MAX_ELEMENTS
                 ));
             }
-            self.teacher_ids.resize(needed as usize, 0);
-            self.teacher_log_probs.resize(needed as usize, 0.0);
+            let needed = needed as usize;
+            self.teacher_ids
+                .fill(needed, u32::MAX)
+                .and_then(|()| self.teacher_log_probs.fill(needed, f32::NAN))
+                .map_err(|_| no_memory(needed))?;
         }
         Ok(())
     }
@@ -262,9 +278,8 @@ fn check_shape(raw: &abi::ReplayBatch, phase: &PhaseContext) -> Result<(), Strin
     Ok(())
 }
 
-fn fill<T: Copy>(buffer: &mut Vec<T>, len: usize, value: T) {
-    buffer.clear();
-    buffer.resize(len, value);
+fn no_memory(cells: usize) -> String {
+    format!("no memory for a batch of {cells} tokens or teacher entries")
 }
 
 /// The first wrong value, with its index.

@@ -2,10 +2,12 @@
 
 use std::path::PathBuf;
 
+use forgetlab_plugin_api::abi;
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 /// Why a file is not a usable strategy.
-#[derive(Clone, Debug, PartialEq, Error)]
+#[derive(Clone, Debug, PartialEq, Error, Serialize, Deserialize)]
 pub enum LoadError {
     /// The file or folder cannot be read.
     #[error("cannot be read: {0}")]
@@ -27,8 +29,11 @@ pub enum LoadError {
     #[error("cannot be loaded: {0}")]
     Refused(String),
     /// The library does not export the entry point of strategies.
-    #[error("is a shared library but no strategy plugin: it does not export `{0}`")]
-    NotAPlugin(&'static str),
+    #[error(
+        "is a shared library but no strategy plugin: it does not export `{}`",
+        abi::SYMBOL
+    )]
+    NotAPlugin,
     /// The descriptor is invalid.
     #[error("is no strategy plugin: {0}")]
     BadDescriptor(String),
@@ -53,6 +58,38 @@ pub enum LoadError {
         /// The library that is used.
         path: PathBuf,
     },
+    /// The name is that of a strategy beside the program.
+    #[error("is not used: `{name}` comes with this program ({path}); give it another name", path = path.display())]
+    NameTaken {
+        /// Name of the strategy.
+        name: String,
+        /// The library that is used.
+        path: PathBuf,
+    },
+    /// Loading it ended the process that looked at it.
+    #[error(
+        "ends the process that loads it ({0}); build it again for this system, or take it away"
+    )]
+    Crashed(String),
+    /// Loading it did not come to an end.
+    #[error("does not come to an end when it is loaded ({0} s); build it again, or take it away")]
+    Hung(u64),
+    /// There was no process to look at it in.
+    #[error("could not be looked at: {0}")]
+    NotLookedAt(String),
+    /// Others than this user could have put code there.
+    #[error("is not loaded: {0}")]
+    Untrusted(String),
+    /// It is not what it was when it was looked at.
+    #[error("has changed since it was looked at, or describes itself differently each time")]
+    Changed,
+}
+
+impl LoadError {
+    /// Whether a user should hear of it who does not use the library: it harms, or somebody else put it there.
+    pub fn is_alarming(&self) -> bool {
+        matches!(self, Self::Crashed(_) | Self::Hung(_) | Self::Untrusted(_))
+    }
 }
 
 /// Why settings of a strategy are invalid.

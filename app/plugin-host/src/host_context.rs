@@ -11,7 +11,8 @@ use forgetlab_plugin_api::abi;
 
 use super::{
     DrawRequest, GenerateRequest, PhaseContext, ScoreRequest, Scores, Sequences, ServiceError,
-    Services, breadcrumb::Trail, raw::write_message, services::failed, watchdog::Watchdog,
+    Services, breadcrumb::Trail, float::FloatMode, raw::write_message, services::failed,
+    watchdog::Watchdog,
 };
 
 /// The table's `context`: says which thread may use the host state. It is never freed, for a plugin's
@@ -56,10 +57,14 @@ pub(super) struct HostState {
     services: Option<*mut (dyn Services + 'static)>,
     /// Current callback.
     call: &'static str,
+    /// The lab's own arithmetic, for its services: the plugin may have set another for itself.
+    float: FloatMode,
     /// Current phase; `None` before the first.
     pub(super) phase: Option<PhaseContext>,
     pub(super) trail: Trail,
     pub(super) watchdog: Option<Watchdog>,
+    /// Rows asked for in the current callback.
+    rows: u64,
     /// Responses that did not fit, each with its request, for a call with larger buffers.
     pub(super) draw: Option<(DrawRequest, Sequences)>,
     pub(super) generate: Option<(GenerateRequest, Sequences)>,
@@ -73,9 +78,11 @@ impl HostState {
         Self {
             services: None,
             call: "",
+            float: FloatMode::now(),
             phase: None,
             trail,
             watchdog,
+            rows: 0,
             draw: None,
             generate: None,
             score: None,
@@ -86,6 +93,8 @@ impl HostState {
     /// Begins a callback, which may use `services`.
     pub(super) fn begin(&mut self, call: &'static str, services: Option<&mut dyn Services>) {
         self.call = call;
+        self.float = FloatMode::now();
+        self.rows = 0;
         self.services = services.map(|services| {
             let services: *mut (dyn Services + '_) = services;
             // SAFETY: only the lifetime is erased; `end` forgets the pointer before it ends.
@@ -109,6 +118,14 @@ impl HostState {
         self.trail.clear();
         self.services = None;
         (self.draw, self.generate, self.score, self.new_batch) = (None, None, None, None);
+    }
+
+    /// Counts rows that are asked for; whether the current callback has asked for more than a single request may.
+    pub(super) fn is_much(&mut self, rows: u64) -> bool {
+        self.rows = self.rows.saturating_add(rows);
+        self.phase
+            .as_ref()
+            .is_some_and(|phase| self.rows > phase.most_rows())
     }
 
     /// The current phase.
@@ -162,8 +179,11 @@ pub(super) unsafe fn serve(
     if let Some(watchdog) = &state.watchdog {
         watchdog.pause();
     }
+    let theirs = FloatMode::now();
+    state.float.restore();
     let result = catch_unwind(AssertUnwindSafe(|| body(state, services)))
         .unwrap_or_else(|_| Err(failed("the lab's own service panicked; please report it")));
+    theirs.restore();
     if let Some(watchdog) = &state.watchdog {
         watchdog.go_on();
     }

@@ -192,7 +192,7 @@ unsafe extern "C" fn log(
             abi::LOG_WARN => LogLevel::Warn,
             _ => LogLevel::Info,
         };
-        services.log(level, &one_line(bytes));
+        services.log(level, &one_line(bytes.trim_ascii_end()));
         Ok(abi::OK)
     };
     // SAFETY: context and message are the plugin's copies of what we gave it.

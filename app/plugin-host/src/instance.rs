@@ -1,18 +1,20 @@
 //! A strategy's instance, which serves one arm.
 
-use std::{path::PathBuf, ptr::NonNull, sync::Arc, time::Duration};
+use std::{ptr::NonNull, sync::Arc, time::Duration};
 
 use forgetlab_plugin_api::abi;
 use serde_json::{Map, Value};
 
 use super::{
     Capabilities, OnLate, PhaseContext, Plugin, ReplayBatch, Services, StepMetrics, StrategyError,
-    breadcrumb::Trail,
+    breadcrumb::{Breadcrumbs, Trail},
     check::BatchBuffers,
+    float::FloatMode,
     host_context::{Context, HostState},
     host_services,
-    library::Handle,
-    phase::with_phase,
+    lent::Lent,
+    library::{Calls, Handle},
+    phase::LentPhase,
     raw::MessageBuffer,
     state::{self, Saved},
     watchdog::Watchdog,
@@ -21,6 +23,9 @@ use super::{
 /// How often in a row a plugin may answer [`abi::RETRY`].
 const MAX_RETRIES: u32 = 16;
 
+/// What is said of a plugin that does not heed the length of a buffer.
+const OVERRUN: &str = "it wrote past the end of a buffer that it was given";
+
 /// The arm that an instance serves, and the conditions it runs under.
 #[derive(Clone)]
 pub struct InstanceOptions {
@@ -28,10 +33,9 @@ pub struct InstanceOptions {
     pub arm: String,
     /// Capabilities the run offers; a plugin that needs others is refused.
     pub offered: Capabilities,
-    /// File that names the current call, see [`super::breadcrumb`]; instances that take turns may
-    /// share it.
-    pub breadcrumb: Option<PathBuf>,
-    /// Time in the plugin after which a call is reported as late, and the function that is told.
+    /// File that names the current call; instances that take turns share it.
+    pub breadcrumb: Option<Breadcrumbs>,
+    /// Time in the plugin after which a call is late, and the function that is told.
     pub deadline: Option<(Duration, OnLate)>,
 }
 
@@ -40,12 +44,16 @@ pub struct InstanceOptions {
 /// Any error ends the arm: the instance is not used after a failed call.
 pub struct StrategyInstance {
     plugin: Arc<Plugin>,
+    calls: Calls,
     handle: Handle,
     /// Behind a pointer because `context` leads to it too; freed on drop.
     state: NonNull<HostState>,
     context: &'static Context,
     table: Box<abi::Host>,
     buffers: BatchBuffers,
+    message: MessageBuffer,
+    /// Whether what is lent for a call is never used again, so that a plugin that kept it is found out.
+    on_trial: bool,
 }
 
 // SAFETY: the ABI allows calls from any one thread at a time, and `&mut self` makes them so.
@@ -65,31 +73,57 @@ impl Plugin {
                 missing,
             });
         }
-        let arm = &options.arm;
-        let trail =
-            Trail::open(options.breadcrumb.as_deref(), &self.name, arm).map_err(|error| {
-                let path = options.breadcrumb.unwrap_or_default();
-                StrategyError::Failed {
-                    strategy: self.name.clone(),
-                    call: "create",
-                    message: format!("{} cannot be written: {error}", path.display()),
-                }
-            })?;
-        let watchdog = options
-            .deadline
-            .map(|(deadline, on_late)| Watchdog::start(&self.name, arm, deadline, on_late));
-        let state = NonNull::from(Box::leak(Box::new(HostState::new(trail, watchdog))));
+        let arm = options.arm.clone();
+        let mut state = Box::new(self.host_state(options)?);
+        let calls = self.load_code(&mut state)?;
+        let state = NonNull::from(Box::leak(state));
         let context = Context::leak(state);
         let mut instance = StrategyInstance {
             plugin: Arc::clone(self),
+            calls,
             handle: std::ptr::null_mut(),
             state,
             context,
             table: Box::new(host_services::table(context)),
             buffers: BatchBuffers::default(),
+            message: MessageBuffer::default(),
+            on_trial: false,
         };
-        instance.create(settings, arm, services)?;
+        instance.create(settings, &arm, services)?;
         Ok(instance)
+    }
+
+    /// Loads the library for an arm to come, so that nothing depends on what becomes of the file. If that fails, the
+    /// arm's instance will.
+    pub fn load_ahead(&self, options: InstanceOptions) {
+        if !self.was_asked_for()
+            && let Ok(mut state) = self.host_state(options)
+        {
+            let _ = self.load_code(&mut state);
+        }
+    }
+
+    /// What an instance's calls are watched by.
+    fn host_state(&self, options: InstanceOptions) -> Result<HostState, StrategyError> {
+        let arm = &options.arm;
+        let trail = Trail::new(options.breadcrumb, &self.name, arm);
+        let watchdog = options
+            .deadline
+            .map(|(deadline, on_late)| Watchdog::start(&self.name, arm, deadline, on_late));
+        Ok(HostState::new(trail, watchdog))
+    }
+
+    /// The functions of the library, which is loaded for its first instance; watched as a call is.
+    fn load_code(&self, state: &mut HostState) -> Result<Calls, StrategyError> {
+        const CALL: &str = "dlopen";
+        state.begin(CALL, None);
+        let calls = self.calls();
+        state.end();
+        calls.map_err(|error| StrategyError::Failed {
+            strategy: self.name.clone(),
+            call: CALL,
+            message: format!("{} {error}", self.path.display()),
+        })
     }
 }
 
@@ -109,7 +143,7 @@ impl StrategyInstance {
             arm_len: arm.len() as u64,
             reserved: [0; 4],
         };
-        let create = self.plugin.calls.create;
+        let create = self.calls.create;
         let mut handle = std::ptr::null_mut();
         let out = &raw mut handle;
         self.must("create", services, |_, host, message| {
@@ -125,6 +159,11 @@ impl StrategyInstance {
         &self.plugin
     }
 
+    /// Has whatever is lent for a call overwritten for good after it, at the price of its memory.
+    pub(super) fn put_on_trial(&mut self) {
+        self.on_trial = true;
+    }
+
     /// Announces a phase.
     pub fn phase_started(
         &mut self,
@@ -132,58 +171,76 @@ impl StrategyInstance {
         services: &mut dyn Services,
     ) -> Result<(), StrategyError> {
         self.state().phase = Some(phase.clone());
-        let call = self.plugin.calls.phase_started;
-        with_phase(Some(phase), |raw| {
-            self.must("phase_started", services, |handle, host, message| {
-                // SAFETY: all pointers are valid for the call.
-                unsafe { call(handle, host, raw, message) }
-            })
+        let call = self.calls.phase_started;
+        let lent = self.lend(phase);
+        let raw = LentPhase::pointer(Some(&lent));
+        self.must("phase_started", services, |handle, host, message| {
+            // SAFETY: all pointers are valid for the call.
+            unsafe { call(handle, host, raw, message) }
         })
     }
 
-    /// The replay batch of a step; `step` counts the arm's steps so far. `None`: no replay this step.
+    /// The replay batch of a step, with the usual rows of the phase, as [`Self::next_batch_of`].
     pub fn next_batch(
         &mut self,
         step: u64,
         services: &mut dyn Services,
     ) -> Result<Option<ReplayBatch>, StrategyError> {
+        let rows = self.phase("next_batch")?.replay_rows;
+        self.next_batch_of(step, rows, services)
+    }
+
+    /// The replay batch of a step, of `rows` rows if the strategy has no other number in mind; `step` counts the
+    /// arm's steps so far. `None`: no replay this step.
+    pub fn next_batch_of(
+        &mut self,
+        step: u64,
+        rows: usize,
+        services: &mut dyn Services,
+    ) -> Result<Option<ReplayBatch>, StrategyError> {
         const CALL: &str = "next_batch";
         let phase = self.phase(CALL)?;
-        let call = self.plugin.calls.next_batch;
-        with_phase(Some(&phase), |raw_phase| {
-            let raw_step = abi::Step {
-                struct_size: size_of::<abi::Step>() as u64,
-                step,
-                phase_step: step.saturating_sub(phase.first_step),
-                rows: phase.replay_rows as u64,
-                phase: raw_phase,
-                reserved: [0; 4],
-            };
-            for retry in 0..=MAX_RETRIES {
-                let mut batch = self.buffers.prepare(&phase);
-                let (status, message) = self.call(CALL, Some(services), |handle, host, message| {
-                    // SAFETY: all pointers are valid for the call, buffers as long as they say.
-                    unsafe { call(handle, host, &raw_step, &mut batch, message) }
-                });
-                match status {
-                    abi::OK => {
-                        let checked = self.buffers.take(&batch, &phase, self.plugin.capabilities);
-                        return checked
-                            .map(Some)
-                            .map_err(|what| self.misbehaved(CALL, what));
-                    }
-                    abi::NOTHING => return Ok(None),
-                    abi::RETRY if !services.cancelled() => {
-                        let grown = self.buffers.grow(&batch, &phase);
-                        grown.map_err(|what| self.misbehaved(CALL, what))?;
-                        pause_before(retry);
-                    }
-                    abi::RETRY => return Err(self.cancelled(CALL)),
-                    status => return Err(self.error(CALL, status, message, services.cancelled())),
+        let call = self.calls.next_batch;
+        let lent = self.lend(&phase);
+        let raw_step = abi::Step {
+            struct_size: size_of::<abi::Step>() as u64,
+            step,
+            phase_step: step.saturating_sub(phase.first_step),
+            rows: rows as u64,
+            phase: LentPhase::pointer(Some(&lent)),
+            reserved: [0; 4],
+        };
+        for retry in 0..=MAX_RETRIES {
+            let batch = self.buffers.prepare(&phase);
+            let mut batch = batch.map_err(|what| self.misbehaved(CALL, what))?;
+            let buffers = std::mem::take(&mut self.buffers);
+            let mut overrun = false;
+            let (status, message) = self.call(CALL, Some(services), |handle, host, message| {
+                // SAFETY: all pointers are valid for the call, buffers as long as they say.
+                let status = unsafe { call(handle, host, &raw_step, &mut batch, message) };
+                overrun = buffers.overrun();
+                status
+            });
+            self.buffers = buffers;
+            match status {
+                _ if overrun => return Err(self.misbehaved(CALL, OVERRUN.into())),
+                abi::OK => {
+                    let checked = self.buffers.take(&batch, &phase, self.plugin.capabilities);
+                    return checked
+                        .map(Some)
+                        .map_err(|what| self.misbehaved(CALL, what));
                 }
+                abi::NOTHING => return Ok(None),
+                abi::RETRY if !services.cancelled() => {
+                    let grown = self.buffers.grow(&batch, &phase);
+                    grown.map_err(|what| self.misbehaved(CALL, what))?;
+                    pause_before(retry);
+                }
+                abi::RETRY => return Err(self.cancelled(CALL)),
+                status => return Err(self.error(CALL, status, message, services.cancelled())),
             }
-            Err(self.retried_too_often(CALL))
-        })
+        }
+        Err(self.retried_too_often(CALL))
     }
 
     /// Reports the metrics of the last step.
@@ -193,65 +250,62 @@ impl StrategyInstance {
         services: &mut dyn Services,
     ) -> Result<(), StrategyError> {
         let phase = self.phase("observe")?;
-        let call = self.plugin.calls.observe;
-        with_phase(Some(&phase), |raw_phase| {
-            let observation = abi::Observation {
-                struct_size: size_of::<abi::Observation>() as u64,
-                step: metrics.step,
-                phase_step: metrics.step.saturating_sub(phase.first_step),
-                new_loss: metrics.new_loss,
-                replay_loss: metrics.replay_loss.unwrap_or_default(),
-                grad_norm: metrics.grad_norm,
-                learning_rate: metrics.learning_rate,
-                new_row_losses: metrics.new_row_losses.as_ptr(),
-                new_row_losses_len: metrics.new_row_losses.len() as u64,
-                replay_row_losses: metrics.replay_row_losses.as_ptr(),
-                replay_row_losses_len: metrics.replay_row_losses.len() as u64,
-                phase: raw_phase,
-                has_replay: u8::from(metrics.replay_loss.is_some()),
-                pad8: [0; 7],
-                reserved: [0; 4],
-            };
-            self.must("observe", services, |handle, host, message| {
-                // SAFETY: all pointers are valid for the call.
-                unsafe { call(handle, host, &observation, message) }
-            })
+        let call = self.calls.observe;
+        let lent = self.lend(&phase);
+        let observation = abi::Observation {
+            struct_size: size_of::<abi::Observation>() as u64,
+            step: metrics.step,
+            phase_step: metrics.step.saturating_sub(phase.first_step),
+            new_loss: metrics.new_loss,
+            replay_loss: metrics.replay_loss.unwrap_or_default(),
+            grad_norm: metrics.grad_norm,
+            learning_rate: metrics.learning_rate,
+            new_row_losses: metrics.new_row_losses.as_ptr(),
+            new_row_losses_len: metrics.new_row_losses.len() as u64,
+            replay_row_losses: metrics.replay_row_losses.as_ptr(),
+            replay_row_losses_len: metrics.replay_row_losses.len() as u64,
+            phase: LentPhase::pointer(Some(&lent)),
+            has_replay: u8::from(metrics.replay_loss.is_some()),
+            pad8: [0; 7],
+            reserved: [0; 4],
+        };
+        self.must("observe", services, |handle, host, message| {
+            // SAFETY: all pointers are valid for the call.
+            unsafe { call(handle, host, &observation, message) }
         })
     }
 
     /// Saves the instance's state, with the name of the plugin and the version of the state.
     pub fn save(&mut self) -> Result<Vec<u8>, StrategyError> {
         const CALL: &str = "save";
-        let call = self.plugin.calls.save;
-        let mut buffer: Vec<u8> = Vec::new();
+        let call = self.calls.save;
+        let mut buffer = Lent::<u8>::default();
+        let mut capacity = 0;
         for _ in 0..=MAX_RETRIES {
-            let mut needed = 0;
-            let (pointer, capacity) = (buffer.as_mut_ptr(), buffer.len() as u64);
+            if buffer.fill(capacity as usize, 0).is_err() {
+                let what = format!("no memory for its state of {capacity} bytes");
+                return Err(self.misbehaved(CALL, what));
+            }
+            let (pointer, mut needed) = (buffer.as_mut_ptr(), 0);
+            let mut overrun = false;
             let (status, message) = self.call(CALL, None, |handle, _, message| {
                 // SAFETY: the buffer has room for `capacity` bytes.
-                unsafe { call(handle, pointer, capacity, &mut needed, message) }
+                let status = unsafe { call(handle, pointer, capacity, &mut needed, message) };
+                overrun = buffer.overrun();
+                status
             });
             match status {
+                _ if overrun => return Err(self.misbehaved(CALL, OVERRUN.into())),
+                abi::OK if needed <= capacity => {
+                    let (name, version) = (&self.plugin.name, self.calls.state_version);
+                    return Ok(state::pack(name, version, buffer.take(needed as usize)));
+                }
                 abi::OK | abi::RETRY if needed > abi::MAX_STATE => {
-                    let what = format!(
-                        "its state has {needed} bytes; at most {} are kept",
-                        abi::MAX_STATE
-                    );
+                    let most = abi::MAX_STATE;
+                    let what = format!("its state has {needed} bytes; at most {most} are kept");
                     return Err(self.misbehaved(CALL, what));
                 }
-                abi::OK | abi::RETRY if needed > capacity => {
-                    let more = (needed - capacity) as usize;
-                    if buffer.try_reserve_exact(more).is_err() {
-                        let what = format!("no memory for its state of {needed} bytes");
-                        return Err(self.misbehaved(CALL, what));
-                    }
-                    buffer.resize(needed as usize, 0);
-                }
-                abi::OK => {
-                    buffer.truncate(needed as usize);
-                    return Ok(state::pack(&self.plugin, &buffer));
-                }
-                abi::RETRY => {}
+                abi::OK | abi::RETRY => capacity = capacity.max(needed),
                 status => return Err(self.error(CALL, status, message, false)),
             }
         }
@@ -274,13 +328,13 @@ impl StrategyInstance {
             what,
         })?;
         self.state().phase = phase.cloned();
-        let call = self.plugin.calls.load;
+        let call = self.calls.load;
         let (pointer, len) = (state.as_ptr(), state.len() as u64);
-        with_phase(phase, |phase| {
-            self.must("load", services, |handle, host, message| {
-                // SAFETY: all pointers are valid for the call.
-                unsafe { call(handle, host, state_version, pointer, len, phase, message) }
-            })
+        let lent = phase.map(|phase| self.lend(phase));
+        let phase = LentPhase::pointer(lent.as_ref());
+        self.must("load", services, |handle, host, message| {
+            // SAFETY: all pointers are valid for the call.
+            unsafe { call(handle, host, state_version, pointer, len, phase, message) }
         })
     }
 
@@ -288,6 +342,10 @@ impl StrategyInstance {
         // SAFETY: ours until drop; no callback is running while `&mut self` is free to use, and
         // services touch it only inside one.
         unsafe { self.state.as_mut() }
+    }
+
+    fn lend(&self, phase: &PhaseContext) -> LentPhase {
+        LentPhase::new(phase.clone(), self.on_trial)
     }
 
     fn phase(&mut self, call: &'static str) -> Result<PhaseContext, StrategyError> {
@@ -303,13 +361,22 @@ impl StrategyInstance {
         services: Option<&mut dyn Services>,
         call: impl FnOnce(Handle, *const abi::Host, *mut abi::Message) -> i32,
     ) -> (i32, String) {
-        let mut message = MessageBuffer::new();
+        let mut message = std::mem::take(&mut self.message);
+        message.clear();
+        let float = FloatMode::now();
         self.state().begin(name, services);
         self.context.enter();
         let status = call(self.handle, &*self.table, message.as_mut_ptr());
         self.context.leave();
+        float.restore();
+        let overrun = message.overrun();
         self.state().end();
-        (status, message.text())
+        let text = message.text();
+        self.message = message;
+        if overrun {
+            return (abi::FAILED, OVERRUN.into());
+        }
+        (status, text)
     }
 
     /// Makes a call that must answer [`abi::OK`], after retries.
@@ -388,7 +455,7 @@ fn pause_before(retry: u32) {
 
 impl Drop for StrategyInstance {
     fn drop(&mut self) {
-        let destroy = self.plugin.calls.destroy;
+        let destroy = self.calls.destroy;
         if !self.handle.is_null() {
             self.call("destroy", None, |handle, _, _| {
                 // SAFETY: the handle is given back once, here.

@@ -3,22 +3,55 @@
 use std::{ffi::c_void, path::Path};
 
 use forgetlab_plugin_api::abi::{self, Descriptor};
+use serde::{Deserialize, Serialize};
 
-use super::{Capabilities, LoadError, Schema};
+use super::{LoadError, Schema, float::FloatMode};
 
 /// Minor ABI versions that this host accepts.
 const ACCEPTED_MINORS: std::ops::RangeInclusive<u32> = 0..=abi::ABI_MINOR;
 
-/// The contents of a descriptor that passed the handshake.
-#[derive(Debug)]
-pub(super) struct Library {
+/// The largest library file that is read.
+const MAX_FILE: u64 = 1 << 30;
+
+/// What a library says of itself, in plain values: it may come from another process.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Description {
     pub(super) name: String,
     pub(super) version: String,
     pub(super) summary: String,
     pub(super) schema_json: String,
-    pub(super) schema: Schema,
-    pub(super) capabilities: Capabilities,
+    /// Capability bits.
+    pub(super) capabilities: u64,
+    /// BLAKE3 of the file, hexadecimal.
     pub(super) hash: String,
+}
+
+impl Description {
+    /// Checks what the library says of itself; the schema of its settings.
+    pub(super) fn check(&self) -> Result<Schema, LoadError> {
+        let name = &self.name;
+        let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+        if name.is_empty() || name.len() > 64 || !name.chars().all(allowed) {
+            return bad(format!(
+                "its name {name:?} must be 1 to 64 lower-case letters, digits and `-`"
+            ));
+        }
+        let unknown = self.capabilities & !abi::ALL_CAPABILITIES;
+        if unknown != 0 {
+            return bad(format!(
+                "it declares capabilities unknown to ABI {}.{} (bits {unknown:#x})",
+                abi::ABI_MAJOR,
+                abi::ABI_MINOR
+            ));
+        }
+        Schema::parse(&self.schema_json)
+    }
+}
+
+/// A library that passed the handshake.
+#[derive(Debug)]
+pub(super) struct Library {
+    pub(super) description: Description,
     pub(super) calls: Calls,
 }
 
@@ -35,9 +68,9 @@ pub(super) struct Calls {
     pub(super) destroy: abi::DestroyFn,
 }
 
-/// Loads a library and checks its descriptor. The library stays loaded until the process ends.
+/// Loads a library into this process and checks its descriptor. It stays loaded until the process ends.
 pub(super) fn load(path: &Path) -> Result<Library, LoadError> {
-    let file = std::fs::read(path).map_err(|error| LoadError::Unreadable(error.to_string()))?;
+    let file = read(path)?;
     if cfg!(target_os = "linux") {
         super::elf::check(&file)?;
     }
@@ -46,25 +79,50 @@ pub(super) fn load(path: &Path) -> Result<Library, LoadError> {
     // A bare file name would be looked up in the system's library path.
     let path =
         std::path::absolute(path).map_err(|error| LoadError::Unreadable(error.to_string()))?;
+    // Initialisers may set the mode of this thread's arithmetic, and go to another folder.
+    let (float, here) = (FloatMode::now(), std::env::current_dir());
+    let descriptor = entry(&path);
+    float.restore();
+    if let Ok(here) = here {
+        // Where that folder is gone, nobody was in it.
+        let _ = std::env::set_current_dir(here);
+    }
+    // SAFETY: it comes from the library's own symbol.
+    unsafe { handshake(descriptor?, hash) }
+}
+
+/// Loads a library and calls its entry point.
+fn entry(path: &Path) -> Result<*const Descriptor, LoadError> {
     // SAFETY: loading runs the library's initialisers, which is what the user asked for by placing it
-    // in the search path.
-    let library = unsafe { libloading::Library::new(&path) }.map_err(|error| {
+    // in the search path and naming its strategy.
+    let library = unsafe { libloading::Library::new(path) }.map_err(|error| {
         let reason = std::error::Error::source(&error).map_or(error.to_string(), |s| s.to_string());
         LoadError::Refused(reason)
     })?;
     // SAFETY: the symbol's type is fixed for every version of the ABI.
     let entry = unsafe { library.get::<abi::Entry>(abi::SYMBOL) };
-    let Ok(entry) = entry.map(|symbol| *symbol) else {
-        // Not a plugin, so nothing of it is in use; but its initialisers may have started threads.
-        std::mem::forget(library);
-        return Err(LoadError::NotAPlugin(abi::SYMBOL));
-    };
-    // Descriptor, functions and threads of the plugin live in the library.
+    let entry = entry.map(|symbol| *symbol);
+    // Descriptor, functions and threads of the plugin live in the library; if it is no plugin, its initialisers
+    // may have started threads all the same.
     std::mem::forget(library);
+    let entry = entry.map_err(|_| LoadError::NotAPlugin)?;
     // SAFETY: the function takes nothing and returns a pointer in every version.
-    let descriptor = unsafe { entry() };
-    // SAFETY: it comes from the symbol just called.
-    unsafe { handshake(descriptor, hash) }
+    Ok(unsafe { entry() })
+}
+
+/// The bytes of a library file. Pipes, devices and files beyond all measure are refused unread.
+fn read(path: &Path) -> Result<Vec<u8>, LoadError> {
+    let unreadable = |error: std::io::Error| LoadError::Unreadable(error.to_string());
+    let data = std::fs::metadata(path).map_err(unreadable)?;
+    let not = |why: String| Err(LoadError::NotALibrary(why));
+    if !data.is_file() {
+        return not("it is no regular file".into());
+    }
+    if data.len() > MAX_FILE {
+        let len = data.len();
+        return not(format!("it has {len} bytes; at most {MAX_FILE} are read"));
+    }
+    std::fs::read(path).map_err(unreadable)
 }
 
 /// Checks a descriptor field by field, without calling any of its functions.
@@ -79,40 +137,20 @@ pub(super) unsafe fn handshake(raw: *const Descriptor, hash: String) -> Result<L
         unsafe { static_text(ptr, len, cap) }
             .map_err(|why| LoadError::BadDescriptor(format!("its {what} {why}")))
     };
-    let name = read("name", raw.name, raw.name_len, abi::MAX_TEXT)?;
-    let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-    if name.is_empty() || name.len() > 64 || !name.chars().all(allowed) {
-        return bad(format!(
-            "its name {name:?} must be 1 to 64 lower-case letters, digits and `-`"
-        ));
-    }
-    let schema_json = read(
-        "settings schema",
-        raw.settings_schema,
-        raw.settings_schema_len,
-        abi::MAX_SETTINGS,
-    )?;
-    if raw.capabilities & !abi::ALL_CAPABILITIES != 0 {
-        return bad(format!(
-            "it declares capabilities unknown to ABI {}.{} (bits {:#x})",
-            raw.abi_major,
-            raw.abi_minor,
-            raw.capabilities & !abi::ALL_CAPABILITIES
-        ));
-    }
+    let schema = (raw.settings_schema, raw.settings_schema_len);
+    let description = Description {
+        name: read("name", raw.name, raw.name_len, abi::MAX_TEXT)?,
+        version: read("version", raw.version, raw.version_len, abi::MAX_TEXT)?,
+        summary: read("summary", raw.summary, raw.summary_len, abi::MAX_TEXT)?.replace('\n', " "),
+        schema_json: read("settings schema", schema.0, schema.1, abi::MAX_SETTINGS)?,
+        capabilities: raw.capabilities,
+        hash,
+    };
+    description.check()?;
     let Some(calls) = calls(raw) else {
         return bad("one of its functions is null; all seven are mandatory");
     };
-    Ok(Library {
-        version: read("version", raw.version, raw.version_len, abi::MAX_TEXT)?,
-        summary: read("summary", raw.summary, raw.summary_len, abi::MAX_TEXT)?.replace('\n', " "),
-        schema: Schema::parse(&schema_json)?,
-        capabilities: Capabilities::from_bits(raw.capabilities),
-        name,
-        schema_json,
-        hash,
-        calls,
-    })
+    Ok(Library { description, calls })
 }
 
 fn bad<T>(why: impl Into<String>) -> Result<T, LoadError> {

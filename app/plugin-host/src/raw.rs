@@ -2,7 +2,7 @@
 
 use forgetlab_plugin_api::abi;
 
-use super::{ServiceError, services::failed};
+use super::{ServiceError, lent::Lent, services::failed};
 
 /// A borrowed array.
 ///
@@ -124,41 +124,60 @@ pub(super) unsafe fn write_message(message: *mut abi::Message, text: &str) {
     unsafe { copy(&text.as_bytes()[..fits], message.text) };
 }
 
-/// A message buffer of the host, for a plugin to write into.
+/// A message buffer of the host, for a plugin to write into; used again for each call.
 pub(super) struct MessageBuffer {
-    bytes: Vec<u8>,
+    bytes: Lent<u8>,
     raw: abi::Message,
 }
 
-impl MessageBuffer {
-    pub(super) fn new() -> Self {
-        let mut bytes = vec![0; abi::MAX_TEXT as usize];
+impl Default for MessageBuffer {
+    /// A buffer without room, which [`MessageBuffer::clear`] makes.
+    fn default() -> Self {
         let raw = abi::Message {
             struct_size: size_of::<abi::Message>() as u64,
-            text: bytes.as_mut_ptr(),
-            capacity: abi::MAX_TEXT,
+            text: std::ptr::null_mut(),
+            capacity: 0,
             len: 0,
             reserved: [0; 2],
         };
-        Self { bytes, raw }
+        Self {
+            bytes: Lent::default(),
+            raw,
+        }
+    }
+}
+
+impl MessageBuffer {
+    /// Makes it empty. Without memory it has no room: a message is cut, as any that is too long.
+    pub(super) fn clear(&mut self) {
+        let room = self.bytes.fill(abi::MAX_TEXT as usize, 0).is_ok();
+        self.raw = abi::Message {
+            text: self.bytes.as_mut_ptr(),
+            capacity: if room { abi::MAX_TEXT } else { 0 },
+            ..Self::default().raw
+        };
     }
 
     pub(super) fn as_mut_ptr(&mut self) -> *mut abi::Message {
         &mut self.raw
     }
 
+    /// Whether the plugin wrote past its end; see [`Lent::overrun`].
+    pub(super) fn overrun(&self) -> bool {
+        self.bytes.overrun()
+    }
+
     /// The text written, on one line. The plugin may have changed `raw`, but not our buffer's length.
     pub(super) fn text(&self) -> String {
         let len = (self.raw.len as usize).min(self.bytes.len());
-        match one_line(&self.bytes[..len]).trim() {
-            "" => "it gave no reason".into(),
-            text => text.into(),
+        match self.bytes[..len].trim_ascii() {
+            b"" => "it gave no reason".into(),
+            text => one_line(text),
         }
     }
 }
 
 /// A text of a plugin, on one line and without terminal controls.
 pub(super) fn one_line(bytes: &[u8]) -> String {
-    let text = String::from_utf8_lossy(bytes);
-    text.replace(|c: char| c.is_control(), " ")
+    forgetlab_study::printed::one_line(&String::from_utf8_lossy(bytes)).into_owned()
 }

@@ -2,70 +2,19 @@
 
 use std::{
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread,
 };
 
-use serde_json::{Map, Value};
 use thiserror::Error;
 
-use super::{
-    Capabilities, LoadError, Schema, SettingsError,
-    library::{self, Calls, Library},
-};
+use super::{Helper, LoadError, Plugin, trust::Trust};
 
 /// Environment variable that lists further folders to search, separated as in `PATH`.
 pub const SEARCH_VARIABLE: &str = "FORGETLAB_PLUGINS";
-
-/// A strategy library that passed the handshake.
-#[derive(Debug)]
-pub struct Plugin {
-    /// Name used in arms.
-    pub name: String,
-    /// Version the library states.
-    pub version: String,
-    /// One line on what it replays.
-    pub summary: String,
-    /// Settings it takes.
-    pub schema: Schema,
-    /// The same as the JSON Schema in its descriptor.
-    pub schema_json: String,
-    /// Capabilities it declares.
-    pub capabilities: Capabilities,
-    /// The library file.
-    pub path: PathBuf,
-    /// BLAKE3 of the file, hexadecimal.
-    pub hash: String,
-    pub(super) calls: Calls,
-}
-
-impl Plugin {
-    /// Loads one library and checks its descriptor.
-    pub fn load(path: &Path) -> Result<Arc<Self>, LoadError> {
-        Ok(Self::new(path, library::load(path)?))
-    }
-
-    pub(super) fn new(path: &Path, library: Library) -> Arc<Self> {
-        Arc::new(Self {
-            name: library.name,
-            version: library.version,
-            summary: library.summary,
-            schema: library.schema,
-            schema_json: library.schema_json,
-            capabilities: library.capabilities,
-            path: path.to_owned(),
-            hash: library.hash,
-            calls: library.calls,
-        })
-    }
-
-    /// Checks settings against the schema and fills in defaults.
-    pub fn resolve_settings(
-        &self,
-        given: &Map<String, Value>,
-    ) -> Result<Map<String, Value>, SettingsError> {
-        self.schema.resolve(&self.name, given)
-    }
-}
 
 /// A folder of the search path.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,7 +33,8 @@ pub enum Origin {
     /// Listed in [`SEARCH_VARIABLE`]; it must exist.
     Environment,
     /// The folder of the binary. It is not for plugins alone, so only files named
-    /// `libforgetlab_strategy_*` count.
+    /// `libforgetlab_strategy_*` count. They keep their names wherever it comes in the search path, so that
+    /// figures of a built-in strategy are its own.
     Binary,
     /// The folder in the user's home.
     User,
@@ -111,13 +61,17 @@ pub fn search_path(extra: &[PathBuf]) -> Vec<SearchDir> {
     if let Some(dir) = binary.ok().as_deref().and_then(Path::parent) {
         add(dir.to_owned(), Origin::Binary);
     }
-    if let Some(home) = std::env::var_os("HOME") {
-        add(
-            Path::new(&home).join(".local/share/forgetlab/strategies"),
-            Origin::User,
-        );
+    if let Some(dir) = std::env::var_os("HOME").and_then(|home| of_home(Path::new(&home))) {
+        add(dir, Origin::User);
     }
     dirs
+}
+
+/// The folder of strategies in a home. One that is empty or relative is none: it would lead to wherever the
+/// program is started.
+fn of_home(home: &Path) -> Option<PathBuf> {
+    let dir = ".local/share/forgetlab/strategies";
+    home.is_absolute().then(|| home.join(dir))
 }
 
 /// A file or folder that could not be used, and why.
@@ -127,6 +81,35 @@ pub struct Rejected {
     pub path: PathBuf,
     /// The reason.
     pub reason: LoadError,
+}
+
+/// Processes that look at libraries at the same time.
+const AT_ONCE: usize = 5;
+
+/// Looks at libraries, some at a time; a result each, in their order.
+fn look_at_all(paths: &[PathBuf], helper: &Helper) -> Vec<Result<Arc<Plugin>, LoadError>> {
+    let (next, found) = (AtomicUsize::new(0), vec![OnceLock::new(); paths.len()]);
+    let look = || {
+        while let at = next.fetch_add(1, Ordering::Relaxed)
+            && let (Some(path), Some(place)) = (paths.get(at), found.get(at))
+        {
+            let _ = place.set(Plugin::look_trusted(path, helper));
+        }
+    };
+    thread::scope(|scope| {
+        for _ in 0..AT_ONCE.min(paths.len()) {
+            let _ = thread::Builder::new().spawn_scoped(scope, look);
+        }
+    });
+    // Where there are too few descriptors, threads or processes for several at once, there may be enough for one.
+    let alone = |path: &PathBuf| Plugin::look_trusted(path, helper);
+    let found = paths.iter().zip(found);
+    found
+        .map(|(path, place)| match place.into_inner() {
+            None | Some(Err(LoadError::NotLookedAt(_))) => alone(path),
+            Some(found) => found,
+        })
+        .collect()
 }
 
 /// The strategies found on a search path.
@@ -148,17 +131,44 @@ pub struct UnknownStrategy {
 }
 
 impl Registry {
-    /// Loads every library of the folders. A bad file is listed as rejected; the others are loaded.
-    pub fn discover(dirs: &[SearchDir]) -> Self {
+    /// Looks at every library of the folders, each in a process of its own: none is loaded into this one. What
+    /// cannot be used is listed as rejected, and costs nothing else.
+    pub fn discover(dirs: &[SearchDir], helper: &Helper) -> Self {
         let mut registry = Self::default();
+        let trust = Trust::from_env();
+        let (mut own, mut paths) = (Vec::new(), Vec::new());
         for dir in dirs {
             registry.searched.push(dir.path.clone());
-            for path in registry.libraries(dir) {
-                registry.add(path);
+            let libraries = registry.trusted_libraries(dir, &trust);
+            match dir.origin {
+                Origin::Binary => own = libraries,
+                _ => paths.extend(libraries),
             }
+        }
+        paths.splice(0..0, own.iter().cloned());
+        for (path, found) in paths.iter().zip(look_at_all(&paths, helper)) {
+            registry.add(path, found, &own);
         }
         registry.plugins.sort_by(|a, b| a.name.cmp(&b.name));
         registry
+    }
+
+    /// Library files of a folder that nobody else could have put there, sorted by name.
+    fn trusted_libraries(&mut self, dir: &SearchDir, trust: &Trust) -> Vec<PathBuf> {
+        let libraries = self.libraries(dir);
+        let mut trusted = |path: &Path| match trust.check(path) {
+            Ok(()) => true,
+            Err(reason) => {
+                let path = path.to_owned();
+                self.rejected.push(Rejected { path, reason });
+                false
+            }
+        };
+        // A folder without libraries is nobody's concern.
+        if libraries.is_empty() || !trusted(&dir.path) {
+            return Vec::new();
+        }
+        libraries.into_iter().filter(|path| trusted(path)).collect()
     }
 
     /// Library files of a folder, sorted by name.
@@ -193,19 +203,24 @@ impl Registry {
         paths
     }
 
-    fn add(&mut self, path: PathBuf) {
-        let reason = match Plugin::load(&path) {
+    /// Adds what was found at a path, unless it has the name of one before it, which may be of the program's `own`.
+    fn add(&mut self, path: &Path, found: Result<Arc<Plugin>, LoadError>, own: &[PathBuf]) {
+        let reason = match found {
             Err(reason) => reason,
             Ok(plugin) => match self.plugins.iter().find(|other| other.name == plugin.name) {
                 None => return self.plugins.push(plugin),
                 // The same file found twice is not worth reporting.
                 Some(other) if other.hash == plugin.hash => return,
-                Some(other) => LoadError::Hidden {
-                    name: plugin.name.clone(),
-                    path: other.path.clone(),
-                },
+                Some(other) => {
+                    let (name, path) = (plugin.name.clone(), other.path.clone());
+                    match own.contains(&path) {
+                        true => LoadError::NameTaken { name, path },
+                        false => LoadError::Hidden { name, path },
+                    }
+                }
             },
         };
+        let path = path.to_owned();
         self.rejected.push(Rejected { path, reason });
     }
 
@@ -244,6 +259,18 @@ impl Registry {
             return format!("{} {reason}", path.display());
         }
         let names: Vec<&str> = self.plugins.iter().map(|p| p.name.as_str()).collect();
+        // One that could not even be looked at may be it, whatever its file's name.
+        let unseen = self
+            .rejected
+            .iter()
+            .find(|rejected| rejected.reason.is_alarming());
+        if let Some(Rejected { path, reason }) = unseen {
+            return format!(
+                "{} {reason}; there are {}",
+                path.display(),
+                names.join(", ")
+            );
+        }
         if let Some(near) = super::nearest(name, names.iter().copied()) {
             return format!("did you mean `{near}`?");
         }
@@ -262,5 +289,20 @@ impl Registry {
             "no strategy was found in {}; build the workspace or name a folder with `--plugin-dir DIR`",
             searched.join(", ")
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Else a program started in a stranger's folder would run the stranger's code.
+    #[test]
+    fn a_home_that_is_no_whole_path_names_no_folder() {
+        for home in ["", ".", "home", "./me"] {
+            assert_eq!(of_home(Path::new(home)), None, "{home:?}");
+        }
+        let dir = "/home/me/.local/share/forgetlab/strategies";
+        assert_eq!(of_home(Path::new("/home/me")), Some(dir.into()));
     }
 }

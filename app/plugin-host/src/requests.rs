@@ -41,6 +41,9 @@ pub(super) trait Request: PartialEq + Sized {
         out: &mut Self::Out,
     ) -> Result<bool, ServiceError>;
 
+    /// Rows asked for.
+    fn rows(&self) -> u64;
+
     /// Where a response that did not fit is kept with its request.
     fn kept(state: &mut HostState) -> &mut Option<(Self, Self::Response)>;
 }
@@ -68,7 +71,12 @@ pub(super) unsafe fn answer<R: Request>(
         let request = unsafe { R::read(raw, state.phase()?)? };
         let response = match R::kept(state).take() {
             Some((of, response)) if of == request => response,
-            _ => request.ask(services)?,
+            _ => {
+                if state.is_much(request.rows()) && services.cancelled() {
+                    return Err(ServiceError::Cancelled);
+                }
+                request.ask(services)?
+            }
         };
         // SAFETY: the caller vouches for the buffers of a valid struct.
         if unsafe { request.give(&response, out)? } {
@@ -97,9 +105,10 @@ impl Request for DrawRequest {
                 raw.task
             )));
         }
-        if raw.rows == 0 || raw.rows > abi::MAX_ELEMENTS {
-            return Err(failed(format!("{} rows cannot be drawn", raw.rows)));
+        if raw.rows == 0 {
+            return Err(failed("0 rows cannot be drawn"));
         }
+        check_size(raw.rows, phase.max_seq_len as u64, phase)?;
         Ok(Self {
             task: (raw.task != abi::TASK_ALL).then_some(raw.task as usize),
             rows: raw.rows as usize,
@@ -115,6 +124,10 @@ impl Request for DrawRequest {
         unsafe { give_sequences(drawn, out) }
     }
 
+    fn rows(&self) -> u64 {
+        self.rows as u64
+    }
+
     fn kept(state: &mut HostState) -> &mut Option<(Self, Sequences)> {
         &mut state.draw
     }
@@ -127,6 +140,7 @@ impl Request for GenerateRequest {
 
     unsafe fn read(raw: &Self::Raw, phase: &PhaseContext) -> Result<Self, ServiceError> {
         let cells = raw.prompts_len.saturating_mul(raw.prompt_stride);
+        check_size(raw.prompts_len, raw.length.max(raw.prompt_stride), phase)?;
         // SAFETY: the caller vouches for the arrays.
         let (prompts, lengths, stops) = unsafe {
             (
@@ -194,6 +208,10 @@ impl Request for GenerateRequest {
         unsafe { give_sequences(generated, out) }
     }
 
+    fn rows(&self) -> u64 {
+        self.prompts.len() as u64
+    }
+
     fn kept(state: &mut HostState) -> &mut Option<(Self, Sequences)> {
         &mut state.generate
     }
@@ -206,6 +224,11 @@ impl Request for ScoreRequest {
 
     unsafe fn read(raw: &Self::Raw, phase: &PhaseContext) -> Result<Self, ServiceError> {
         let cells = raw.rows.saturating_mul(raw.seq_len);
+        check_size(
+            raw.rows,
+            raw.seq_len.saturating_mul(raw.top_k.max(1).into()),
+            phase,
+        )?;
         // SAFETY: the caller vouches for the arrays.
         let (tokens, lengths) = unsafe {
             (
@@ -260,6 +283,10 @@ impl Request for ScoreRequest {
         Ok(true)
     }
 
+    fn rows(&self) -> u64 {
+        self.rows as u64
+    }
+
     fn kept(state: &mut HostState) -> &mut Option<(Self, Scores)> {
         &mut state.score
     }
@@ -274,6 +301,25 @@ pub(super) fn model(kind: u32, snapshot: u64) -> Result<WhichModel, ServiceError
         abi::MODEL_VIRTUAL_STEP => Ok(WhichModel::VirtualStep),
         other => Err(failed(format!("there is no model kind {other}"))),
     }
+}
+
+/// Checks how much is asked for: a request must not take all memory, nor time in which nothing else is heard.
+fn check_size(rows: u64, cells: u64, phase: &PhaseContext) -> Result<(), ServiceError> {
+    let most = phase.most_rows();
+    if rows > most {
+        return Err(failed(format!(
+            "{rows} rows are asked for; at most {most} are given at once, {} batches of max_rows",
+            abi::MAX_BATCHES
+        )));
+    }
+    let elements = rows.saturating_mul(cells);
+    if elements > abi::MAX_ELEMENTS {
+        return Err(failed(format!(
+            "{rows} rows of {cells} values are asked for; at most {} values are given at once",
+            abi::MAX_ELEMENTS
+        )));
+    }
+    Ok(())
 }
 
 /// Checks rows of token ids that a plugin hands in.

@@ -1,7 +1,5 @@
 //! The envelope around a plugin's saved state: the strategy's name and the version of the state.
 
-use super::Plugin;
-
 const MAGIC: &[u8; 8] = b"FLSTATE1";
 
 /// A saved state taken out of its envelope.
@@ -11,18 +9,15 @@ pub(super) struct Saved<'a> {
     pub(super) state: &'a [u8],
 }
 
-/// Puts a state into its envelope: magic, state version, length of the name, name, state.
-pub(super) fn pack(plugin: &Plugin, state: &[u8]) -> Vec<u8> {
-    pack_parts(&plugin.name, plugin.calls.state_version, state)
-}
-
-fn pack_parts(name: &str, state_version: u32, state: &[u8]) -> Vec<u8> {
-    let mut packed = MAGIC.to_vec();
-    packed.extend(state_version.to_le_bytes());
-    packed.extend((name.len() as u32).to_le_bytes());
-    packed.extend(name.as_bytes());
-    packed.extend(state);
-    packed
+/// Puts a state into its envelope: magic, state version, length of the name, name, state. A state can be large:
+/// it is moved, not copied.
+pub(super) fn pack(name: &str, state_version: u32, mut state: Vec<u8>) -> Vec<u8> {
+    let mut envelope = MAGIC.to_vec();
+    envelope.extend(state_version.to_le_bytes());
+    envelope.extend((name.len() as u32).to_le_bytes());
+    envelope.extend(name.as_bytes());
+    state.splice(0..0, envelope);
+    state
 }
 
 /// Takes a state of the strategy `name` out of its envelope.
@@ -53,7 +48,7 @@ mod tests {
     /// Else an arm could go on from another strategy's state, or from half of its own.
     #[test]
     fn only_the_owner_of_a_whole_state_gets_it_back() {
-        let packed = pack_parts("true-data", 3, b"state");
+        let packed = pack("true-data", 3, b"state".to_vec());
         let expected = Saved {
             state_version: 3,
             state: b"state",

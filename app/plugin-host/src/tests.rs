@@ -10,11 +10,12 @@ use std::{
 use forgetlab_plugin_api::{self as api, Batch, Error, Host, Phase, Settings, Step, Strategy, abi};
 
 use super::{
-    Capabilities, InstanceOptions, OnLate, Plugin, dry_run, library::handshake, raw::MessageBuffer,
+    Capabilities, InstanceOptions, OnLate, Plugin, Told, dry_run, library::handshake,
+    raw::MessageBuffer,
 };
 
 /// A plugin inside this process.
-fn plugin<T: Strategy>() -> Arc<Plugin> {
+pub(super) fn plugin<T: Strategy>() -> Arc<Plugin> {
     from_descriptor(api::shim::descriptor::<T>("1.2.3"))
 }
 
@@ -22,13 +23,19 @@ fn from_descriptor(descriptor: abi::Descriptor) -> Arc<Plugin> {
     let descriptor: &abi::Descriptor = Box::leak(Box::new(descriptor));
     // SAFETY: it is a descriptor, and it is never freed.
     let library = unsafe { handshake(descriptor, String::new()) }.expect("shakes hands");
-    Plugin::new(Path::new("in-process"), library)
+    let path = Path::new("in-process");
+    let plugin = Plugin::of(path, library).expect("described well");
+    Arc::new(plugin)
 }
 
 /// The report of a dry run, which must succeed.
-fn report_of<T: Strategy>() -> String {
+pub(super) fn report_of<T: Strategy>() -> String {
     let mut lines: Vec<String> = Vec::new();
-    let mut report = |what, text| lines.push(format!("{what}: {text}"));
+    let mut report = |told| {
+        if let Told::Line(what, text) = told {
+            lines.push(format!("{what}: {text}"));
+        }
+    };
     let on_late: OnLate = Arc::new(|_| {});
     let result = dry_run(&plugin::<T>(), &Default::default(), &on_late, &mut report);
     assert!(result.is_ok(), "{result:?} after {lines:?}");
@@ -197,7 +204,7 @@ fn a_state_of_another_strategy_is_refused() {
         breadcrumb: None,
         deadline: None,
     };
-    let mut lab = super::dry_run::MadeUpLab::default();
+    let mut lab = super::made_up::MadeUpLab::default();
     let settings = Default::default();
     let mut dark = plugin::<Dark>()
         .instantiate(&settings, options.clone(), &mut lab)
@@ -228,7 +235,8 @@ impl Table {
     /// Status and message of a service.
     fn random(&self) -> (i32, String) {
         let random = self.0.random.expect("there");
-        let (mut value, mut message) = (0, MessageBuffer::new());
+        let (mut value, mut message) = (0, MessageBuffer::default());
+        message.clear();
         // SAFETY: there is room for one value, and the context is the table's.
         let status = unsafe { random(self.0.context, &mut value, 1, message.as_mut_ptr()) };
         (status, message.text())
@@ -272,7 +280,7 @@ fn services_are_refused_outside_callbacks_and_on_other_threads() {
         breadcrumb: None,
         deadline: None,
     };
-    let mut lab = super::dry_run::MadeUpLab::default();
+    let mut lab = super::made_up::MadeUpLab::default();
     let instance = plugin
         .instantiate(&Default::default(), options, &mut lab)
         .expect("made");

@@ -1,17 +1,19 @@
 //! `forgetlab attach`.
 
-use std::io::{self, Write};
+use std::io::Write;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use anyhow::Context;
+use forgetlab_study::printed::path_in_line;
 use forgetlab_study::report;
-use forgetlab_study::run::{Results, RunDir, RunStatus};
+use forgetlab_study::run::{Results, RunDir, RunState, RunStatus};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 use super::progress::{LOOK_EVERY, ProgressView};
+use super::{advice, out, unless_gone};
 
 /// Arguments of `attach`.
 #[derive(clap::Args)]
@@ -41,37 +43,42 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         if !live {
             view.finish();
             let status = RunDir::status_of(live, &follow.state);
-            let mut out = io::stdout().lock();
+            let mut out = out::stdout();
             let name = dir.name();
             let table = report::table(&[(name.as_str(), &follow.state)], super::glyphs());
-            write!(out, "\n{table}\n{}\n", farewell(&dir, status))?;
-            return Ok(super::code_of(status));
+            unless_gone(write!(
+                out,
+                "\n{table}\n{}\n",
+                farewell(&dir, &follow.state, status)
+            ))?;
+            return Ok(ExitCode::from(super::code_of(status)));
         }
         if leave.load(Ordering::Relaxed) {
             view.finish();
-            writeln!(
-                io::stdout(),
-                "the run goes on; `forgetlab attach {0}` shows it again, `forgetlab stop {0}` \
-                 stops it",
-                args.run
-            )?;
+            unless_gone(writeln!(
+                out::stdout(),
+                "the run goes on; `{}` shows it again, `{}` stops it",
+                advice::attach(&dir),
+                advice::stop(&dir)
+            ))?;
             return Ok(ExitCode::SUCCESS);
         }
         thread::sleep(LOOK_EVERY);
     }
 }
 
-fn farewell(dir: &RunDir, status: RunStatus) -> String {
-    let path = dir.path().display();
+fn farewell(dir: &RunDir, state: &RunState, status: RunStatus) -> String {
     match status {
         RunStatus::Finished | RunStatus::Failed | RunStatus::Live => {
-            format!("{}: {}", status.word(), dir.join("summary.csv").display())
+            format!(
+                "{}: {}",
+                status.word(),
+                path_in_line(&dir.join("summary.csv"))
+            )
         }
         RunStatus::Interrupted => {
-            format!("interrupted; go on with `forgetlab resume {path}`")
+            format!("interrupted; go on with `{}`", advice::resume(dir, &[]))
         }
-        RunStatus::Crashed => {
-            format!("its worker is gone without a word; go on with `forgetlab resume {path}`")
-        }
+        RunStatus::Crashed => advice::after_crash(dir, state),
     }
 }

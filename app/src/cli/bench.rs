@@ -11,6 +11,8 @@ use forgetlab_engine::ops::Precision;
 use forgetlab_engine::{Batching, Hardware, check_device, human_bytes};
 use forgetlab_worker::bench::{Bench, Measured, SHAPES, Shape, Work, gemm_peak};
 
+use super::out;
+
 /// Arguments of `bench`.
 #[derive(clap::Args)]
 pub struct Args {
@@ -133,10 +135,11 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         measure(shape, work, &args)?;
     }
     if !args.json {
-        println!(
+        writeln!(
+            out::stdout(),
             "FLOPs of a token's forward: 2 a weight of a linear layer, 2 L N H (T + 1) for attention; \
              training: 3 forwards, KL: 1 more for the reference"
-        );
+        )?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -175,9 +178,9 @@ fn measure(shape: Shape, work: Work, args: &Args) -> anyhow::Result<()> {
         predicted: Some(predicted).filter(|_| on_cpu),
         resident,
     };
-    let mut out = io::stdout().lock();
+    let mut out = out::stdout();
     if args.json {
-        writeln!(out, "{}", report.json())?;
+        out.json(&report.json())?;
     } else {
         report.show(&mut out)?;
     }

@@ -1,18 +1,19 @@
 //! `forgetlab doctor`.
 
 use std::fs;
-use std::io::{self, IsTerminal, Write};
+use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
 
 use forgetlab_engine::ops::simd::InstructionSet;
 use forgetlab_engine::{Engine, Hardware, probe_cuda};
+use forgetlab_study::printed::one_line;
 use forgetlab_study::report::Glyphs;
 use forgetlab_study::run::Results;
 use forgetlab_worker::verify::verify_mini;
 
-use super::exit;
 use super::worker::{WorkerArgs, registry};
+use super::{WhileRead, exit, out};
 
 /// Arguments of `doctor`.
 #[derive(clap::Args)]
@@ -38,7 +39,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     lines.extend(plugins(&args));
     lines.push(results());
     lines.extend(terminal());
-    let mut out = io::stdout().lock();
+    let mut out = WhileRead(out::stdout());
     writeln!(out, "forgetlab {}", env!("CARGO_PKG_VERSION"))?;
     for (what, standing, text) in &lines {
         let mark = match standing {
@@ -46,7 +47,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
             Standing::Note => "--",
             Standing::Bad => "NO",
         };
-        writeln!(out, "  {mark}  {what:9} {text}")?;
+        writeln!(out, "  {mark}  {what:9} {}", one_line(text))?;
     }
     let bad = lines
         .iter()
@@ -155,6 +156,11 @@ fn plugins(args: &Args) -> Vec<Line> {
     } else {
         ("plugins", Standing::Good, names.join(", "))
     }];
+    lines.extend(registry.plugins().iter().filter_map(|plugin| {
+        let (path, printed) = (plugin.path.display(), &plugin.printed);
+        let text = format!("{path} prints when it is loaded: {printed}");
+        (!printed.is_empty()).then_some(("plugins", Standing::Note, text))
+    }));
     lines.extend(registry.rejected().iter().map(|rejected| {
         let text = format!("{} {}", rejected.path.display(), rejected.reason);
         ("plugins", Standing::Note, text)
@@ -195,7 +201,7 @@ fn results() -> Line {
 }
 
 fn terminal() -> Vec<Line> {
-    if !io::stdout().is_terminal() {
+    if !out::is_terminal() {
         return vec![("terminal", Standing::Note, "standard output is none".into())];
     }
     let glyphs = match super::glyphs() {
@@ -207,19 +213,16 @@ fn terminal() -> Vec<Line> {
     } else {
         "colour"
     };
-    vec![match rustix::termios::tcgetwinsize(io::stdout()) {
-        Ok(size) if size.ws_col < 80 || size.ws_row < 24 => (
+    vec![match crossterm::terminal::size() {
+        Ok((columns, rows)) if columns < 80 || rows < 24 => (
             "terminal",
             Standing::Note,
-            format!(
-                "{}x{} is small, the lab wants 80x24; {glyphs}, {colour}",
-                size.ws_col, size.ws_row
-            ),
+            format!("{columns}x{rows} is small, the lab wants 80x24; {glyphs}, {colour}"),
         ),
-        Ok(size) => (
+        Ok((columns, rows)) => (
             "terminal",
             Standing::Good,
-            format!("{}x{}, {glyphs}, {colour}", size.ws_col, size.ws_row),
+            format!("{columns}x{rows}, {glyphs}, {colour}"),
         ),
         Err(_) => (
             "terminal",

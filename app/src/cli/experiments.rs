@@ -7,6 +7,8 @@ use forgetlab_study::experiment::{
     Experiment, MiniSpec, ModelSpec, Preset, experiment, experiments,
 };
 
+use super::out;
+
 /// Arguments of `experiments`.
 #[derive(clap::Args)]
 pub struct Args {
@@ -16,16 +18,16 @@ pub struct Args {
 
 /// Lists experiments, or shows one.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let mut out = io::stdout().lock();
+    let mut out = out::stdout();
     match &args.name {
         Some(name) => show(experiment(name)?, &mut out)?,
         None => {
             for experiment in experiments() {
-                writeln!(out, "{:<16}  {}", experiment.name, experiment.summary)?;
+                writeln!(out, "{:<18}  {}", experiment.name, experiment.summary)?;
                 let presets: Vec<&str> = experiment.presets().collect();
                 writeln!(
                     out,
-                    "{:<16}  presets: {} (default: {})",
+                    "{:<18}  presets: {} (default: {})",
                     "",
                     presets.join(", "),
                     experiment.default_preset
@@ -59,9 +61,9 @@ fn show(experiment: &Experiment, out: &mut dyn Write) -> anyhow::Result<()> {
         wrap(out, &expectation)?;
         let phases: Vec<String> = phases
             .iter()
-            .map(|phase| format!("{} ({})", phase.dataset, phase.steps))
+            .map(|phase| format!("{} ({})", phase.dataset, phase.length()))
             .collect();
-        writeln!(out, "  phases (steps): {}", phases.join(", "))?;
+        writeln!(out, "  phases: {}", phases.join(", "))?;
         writeln!(out, "  arms: {}", arms.join(", "))?;
         writeln!(
             out,
@@ -85,6 +87,7 @@ fn sizes(model: &ModelSpec) -> String {
             d_model,
             n_layers,
             head_dim,
+            ..
         }) => format!("width {d_model}, {n_layers} layers, heads of {head_dim}"),
         ModelSpec::Pretrained(model) => model.pretrained.clone(),
     }

@@ -1,11 +1,14 @@
 //! `forgetlab` without a command: the terminal lab.
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use forgetlab_engine::check_device;
 use forgetlab_engine::ops::simd::InstructionSet;
-use forgetlab_study::run::Results;
+use forgetlab_study::printed::one_line;
+use forgetlab_study::run::{Results, shell_word};
 
+use super::out;
 use crate::local_lab::LocalLab;
 
 /// Opens the lab on this terminal until it is left.
@@ -24,6 +27,14 @@ pub fn run() -> anyhow::Result<ExitCode> {
         device("cuda", "the first GPU".into()),
     ];
     let lab = LocalLab::new(Results::from_env(), Vec::new(), devices);
-    forgetlab_tui::run(Box::new(lab), None)?;
+    let mut out = out::stdout();
+    for run in forgetlab_tui::run(Box::new(lab), None)? {
+        let (name, quoted) = (one_line(&run), shell_word(&run));
+        // The terminal may be gone by now: that is no reason to fail.
+        let _ = writeln!(
+            out,
+            "{name} goes on; `forgetlab attach {quoted}` follows it"
+        );
+    }
     Ok(ExitCode::SUCCESS)
 }

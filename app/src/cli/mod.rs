@@ -1,39 +1,65 @@
 //! The command line: one file a subcommand, each an `Args` for clap and a `run` that does it.
 
+mod advice;
 mod attach;
 mod bench;
+mod child;
 mod compare;
 mod data;
+mod detach;
+mod differing;
 mod doctor;
 mod experiments;
+mod figure;
 mod lab;
 mod list;
+mod load;
 mod model;
+mod neighbours;
+mod new_run;
+mod out;
 mod plugins;
 mod progress;
 mod resume;
 mod run;
+mod runs;
 mod sample;
+mod signals;
 mod stop;
+mod supervise;
+mod tokens;
 mod trained_arm;
 mod verify;
+mod work;
 mod worker;
 
+use std::fmt::{self, Display};
 use std::io;
 use std::panic;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use forgetlab_plugin_host::CHILD_COMMAND;
 use forgetlab_study::experiment::SpecError;
 use forgetlab_study::report::Glyphs;
 use forgetlab_study::run::{RunError, RunStatus};
 use forgetlab_worker::train::PrepareError;
+use signal_hook::consts::SIGXFSZ;
+
+use out::{WhileRead, nobody_reads, unless_gone, warn};
+
+/// Version of the binary and the commit it was built from.
+const VERSION: &str = concat!(
+    env!("CARGO_PKG_VERSION"),
+    ", commit ",
+    env!("FORGETLAB_COMMIT")
+);
 
 /// Measures how much a language model forgets when finetuned, and which replay stops it.
 ///
 /// Without a command it opens the lab on this terminal.
 #[derive(Parser)]
-#[command(version, max_term_width = 100)]
+#[command(version = VERSION, max_term_width = 100)]
 struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
@@ -41,7 +67,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Run an experiment in this process, or in the background with --detach
+    /// Run an experiment, in the background with --detach
     Run(run::Args),
     /// Go on with a run that was interrupted or crashed
     Resume(resume::Args),
@@ -49,10 +75,14 @@ enum Command {
     Attach(attach::Args),
     /// Stop a live run at its next step, with a checkpoint
     Stop(stop::Args),
-    /// List all runs, newest last
+    /// List all runs, newest last, and what tells them apart
     List(list::Args),
+    /// Remove runs that nobody needs
+    Runs(runs::RunsArgs),
     /// Compare the arms of one or more runs
     Compare(compare::Args),
+    /// Draw the figures of one or more runs again
+    Figure(figure::Args),
     /// List experiments, or show the presets of one
     Experiments(experiments::Args),
     /// List, check or start writing replay strategies
@@ -70,17 +100,23 @@ enum Command {
     /// Measure training, generation and evaluation on this machine
     Bench(bench::Args),
     #[command(hide = true)]
-    Worker(worker::Args),
+    Worker(child::Args),
+    #[command(hide = true, name = CHILD_COMMAND)]
+    PluginChild(plugins::ChildArgs),
 }
 
 /// The exit codes scripts may rely on.
 pub mod exit {
+    /// Done.
+    pub const DONE: u8 = 0;
     /// Failed.
     pub const FAILED: u8 = 1;
     /// The command line asks for something that does not exist or makes no sense.
     pub const USAGE: u8 = 2;
     /// The run finished, but at least one arm failed.
     pub const ARM_FAILED: u8 = 3;
+    /// A limit of `compare --fail-if` does not hold.
+    pub const GATE_FAILED: u8 = 4;
     /// Interrupted; the run can be resumed.
     pub const INTERRUPTED: u8 = 130;
 }
@@ -88,24 +124,42 @@ pub mod exit {
 /// Runs the command line of this process. Errors become one message and an exit code, panics too.
 pub fn main() -> ExitCode {
     panic::set_hook(Box::new(|info| {
-        eprintln!("error: {info}\n  this is a bug in forgetlab; a run in progress can be resumed");
+        if forgetlab_worker::data::panics_are_caught() {
+            return;
+        }
+        warn(format_args!(
+            "error: {info}\n  this is a bug in forgetlab; a run in progress can be resumed"
+        ));
     }));
-    let result = panic::catch_unwind(|| dispatch(Cli::parse()));
+    // A limit on the size of files is told as an error of the file that has met it.
+    let _ = signals::let_pass(SIGXFSZ);
+    let result = panic::catch_unwind(|| match Cli::try_parse() {
+        Ok(cli) => dispatch(cli),
+        Err(error) => {
+            let code = error.exit_code();
+            out::usage(error);
+            Ok(ExitCode::from(u8::try_from(code).unwrap_or(exit::USAGE)))
+        }
+    });
     match result {
         Ok(Ok(code)) => code,
-        Ok(Err(error)) => report(&error),
+        // Somebody who has seen enough, e.g. `head`.
+        Ok(Err(error)) if error.chain().any(is_broken_pipe) && nobody_reads() => ExitCode::SUCCESS,
+        Ok(Err(error)) => ExitCode::from(report(&error)),
         Err(_) => ExitCode::from(exit::FAILED),
     }
 }
 
 fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.command {
-        Some(Command::Run(args)) => run::run(args),
-        Some(Command::Resume(args)) => resume::run(args),
+        Some(Command::Run(args)) => supervise::run(&args.worker),
+        Some(Command::Resume(args)) => supervise::run(&args.worker),
         Some(Command::Attach(args)) => attach::run(args),
         Some(Command::Stop(args)) => stop::run(args),
         Some(Command::List(args)) => list::run(args),
+        Some(Command::Runs(args)) => runs::run(args),
         Some(Command::Compare(args)) => compare::run(args),
+        Some(Command::Figure(args)) => figure::run(args),
         Some(Command::Experiments(args)) => experiments::run(args),
         Some(Command::Plugins(args)) => plugins::run(args),
         Some(Command::Data(args)) => data::run(args),
@@ -114,35 +168,33 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Some(Command::Doctor(args)) => doctor::run(args),
         Some(Command::Verify(args)) => verify::run(args),
         Some(Command::Bench(args)) => bench::run(args),
-        Some(Command::Worker(args)) => worker::run(args),
+        Some(Command::PluginChild(args)) => plugins::child(&args),
+        Some(Command::Worker(args)) => child::run(args),
         None => lab::run(),
     }
 }
 
 /// Prints an error with its causes; the exit code it calls for.
-fn report(error: &anyhow::Error) -> ExitCode {
-    if error.chain().any(is_broken_pipe) {
-        // Somebody who has seen enough, e.g. `head`.
-        return ExitCode::SUCCESS;
-    }
+fn report(error: &anyhow::Error) -> u8 {
     let mut told = error.to_string();
-    eprintln!("error: {told}");
+    warn(format_args!("error: {told}"));
     for cause in error.chain().skip(1).map(ToString::to_string) {
         // Many errors quote their cause; nobody needs it twice.
         if !told.contains(&cause) {
-            eprintln!("  because: {cause}");
+            warn(format_args!("  because: {cause}"));
         }
         told = cause;
     }
     let usage = error.chain().any(|cause| {
         cause.is::<SpecError>()
+            || cause.is::<Usage>()
             || cause.downcast_ref().is_some_and(PrepareError::is_usage)
             || matches!(
                 cause.downcast_ref(),
                 Some(RunError::NotFound { .. } | RunError::Ambiguous { .. })
             )
     });
-    ExitCode::from(if usage { exit::USAGE } else { exit::FAILED })
+    if usage { exit::USAGE } else { exit::FAILED }
 }
 
 fn is_broken_pipe(cause: &(dyn std::error::Error + 'static)) -> bool {
@@ -151,13 +203,25 @@ fn is_broken_pipe(cause: &(dyn std::error::Error + 'static)) -> bool {
         .is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe)
 }
 
+/// The command line asks for something that makes no sense; in words.
+#[derive(Debug)]
+pub struct Usage(pub String);
+
+impl Display for Usage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Usage {}
+
 /// The exit code that tells how a run stands.
-pub fn code_of(status: RunStatus) -> ExitCode {
+pub fn code_of(status: RunStatus) -> u8 {
     match status {
-        RunStatus::Live | RunStatus::Finished => ExitCode::SUCCESS,
-        RunStatus::Failed => ExitCode::from(exit::ARM_FAILED),
-        RunStatus::Interrupted => ExitCode::from(exit::INTERRUPTED),
-        RunStatus::Crashed => ExitCode::from(exit::FAILED),
+        RunStatus::Live | RunStatus::Finished => exit::DONE,
+        RunStatus::Failed => exit::ARM_FAILED,
+        RunStatus::Interrupted => exit::INTERRUPTED,
+        RunStatus::Crashed => exit::FAILED,
     }
 }
 

@@ -1,7 +1,7 @@
 //! `forgetlab model`: what a pretrained model is, and a model for others to load.
 
 use std::cell::RefCell;
-use std::io::{self, IsTerminal, Write};
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -10,15 +10,16 @@ use clap::ValueEnum;
 use forgetlab_engine::memory::available_memory;
 use forgetlab_engine::model::{Layout, ModelConfig};
 use forgetlab_engine::pretrained::{
-    self, Export, Hub, Pretrained, PretrainedError, Source, Storage, builtin,
+    self, Export, Pretrained, PretrainedError, Source, Storage, builtin,
 };
 use forgetlab_engine::{Batching, Demand, human_bytes};
-use forgetlab_study::experiment::ModelSpec;
+use forgetlab_study::printed::{one_line, path_in_line};
 use forgetlab_worker::data::Tokenizer;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::Value;
 
-use super::trained_arm;
+use super::trained_arm::{self, Model};
+use super::{out, warn};
 
 /// Pretrained models.
 #[derive(clap::Args)]
@@ -37,7 +38,8 @@ enum Command {
 
 #[derive(clap::Args)]
 struct Inspect {
-    /// Folder, .gguf file, hub id (ORG/NAME, ORG/NAME@REVISION), or builtin:tiny-llama
+    /// Folder, .gguf file, hub id (ORG/NAME, ORG/NAME@REVISION), builtin:tiny-llama, or an arm of a run
+    /// (RUN/ARM)
     model: String,
     /// Rows of a batch, for the prediction of memory
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=65536))]
@@ -79,16 +81,24 @@ pub fn run(args: ModelArgs) -> anyhow::Result<ExitCode> {
 }
 
 fn inspect(args: &Inspect) -> anyhow::Result<()> {
-    let model = pretrained::open(&args.model, &Hub::from_env(), &Downloads::default())?;
+    let given = Model::open(&args.model, &Downloads::default())?;
+    let model = &given.pretrained;
     let storage = model.storage()?;
     let c = &model.config;
-    let mut out = io::stdout().lock();
-    writeln!(out, "{}", model.name)?;
-    let mut line = |what: &str, text: String| writeln!(out, "  {what:14} {text}");
+    let mut out = out::stdout();
+    writeln!(out, "{}", one_line(&model.name))?;
+    let mut line = |what: &str, text: String| writeln!(out, "  {what:14} {}", one_line(&text));
 
+    if let Some(arm) = &given.arm {
+        line("trained as", arm.in_words()?)?;
+    }
     line("source", source_in_words(&model.source))?;
     line("weights", weights_in_words(&model.source, &storage))?;
-    line("architecture", "llama".into())?;
+    let architecture = match c.norm_gains {
+        true => "llama",
+        false => "the paper's small model (QK-norm, GELU)",
+    };
+    line("architecture", architecture.into())?;
     let sizes = format!(
         "width {}, {} blocks, {} query heads on {} key/value heads of {}, MLP {}",
         c.d_model, c.n_layers, c.n_heads, c.n_kv_heads, c.head_dim, c.d_ff
@@ -112,12 +122,18 @@ fn inspect(args: &Inspect) -> anyhow::Result<()> {
         .max_positions
         .map_or(String::new(), |n| format!(", up to {n} positions"));
     line("rope", format!("base {}{scaling}{longest}", c.rope.base))?;
-    line("norm", format!("RMSNorm with gains, eps {}", c.norm_eps))?;
+    let gains = if c.norm_gains { "with" } else { "without" };
+    line("norm", format!("RMSNorm {gains} gains, eps {}", c.norm_eps))?;
     line("vocabulary", format!("{} tokens", c.vocab_size))?;
-    line("special tokens", special_tokens(&model))?;
+    if let Ok(tokenizer) = Tokenizer::of(model)
+        && let Err(error) = tokenizer.fits()
+    {
+        line("tokenizer", error.to_string())?;
+    }
+    line("special tokens", special_tokens(model))?;
     line(
         "chat template",
-        if has_chat_template(&model) {
+        if has_chat_template(model) {
             "yes"
         } else {
             "no"
@@ -150,6 +166,7 @@ fn source_in_words(source: &Source) -> String {
         Source::Folder(_) => "Hugging Face folder".into(),
         Source::Gguf(_) => "GGUF file".into(),
         Source::Builtin => "built in".into(),
+        Source::Reference(_) => "folder of the paper's reference implementation".into(),
         Source::Hub(snapshot) => {
             let (revision, commit) = (&snapshot.revision, &snapshot.commit);
             format!("hub, revision {revision}, commit {commit}")
@@ -204,32 +221,38 @@ fn demand(
     demand.memory().total() + if training { 0.0 } else { weights as f64 }
 }
 
-/// Ids with their texts, where these are known.
+/// The most ends of a text that are listed.
+const MOST_ENDS: usize = 16;
+
+/// Ids with their texts, where these are known; all at which a text ends.
 fn special_tokens(model: &Pretrained) -> String {
-    let text = |name: &str, id: u32| match &model.source {
+    let tokenizer = Tokenizer::of(model).ok();
+    let text = |id: u32| match &model.source {
         Source::Gguf(gguf) => gguf.token(id).map(str::to_owned),
-        _ => match &tokenizer_config(model)?[format!("{name}_token")] {
-            Value::String(text) => Some(text.clone()),
-            // As transformers 4 wrote it.
-            token => token["content"].as_str().map(str::to_owned),
-        },
+        _ => tokenizer.as_ref()?.token_name(id),
     };
     let describe = |name: &str, ids: &[u32]| {
-        let mut ids = ids.iter().enumerate().map(|(i, &id)| {
-            // A folder tells the text of one token a purpose.
-            let known = i == 0 || matches!(model.source, Source::Gguf(_));
-            let text = known.then(|| text(name, id)).flatten();
-            text.map_or(id.to_string(), |text| format!("{id} {text}"))
+        let ids = ids.iter().map(|&id| match text(id) {
+            Some(text) => format!("{id} {text}"),
+            None => id.to_string(),
         });
-        let first = ids.next().unwrap_or("none".into());
-        ids.fold(format!("{name} {first}"), |all, id| {
-            format!("{all} and {id}")
-        })
+        let mut ids: Vec<String> = ids.collect();
+        if ids.len() > MOST_ENDS {
+            let more = ids.split_off(MOST_ENDS).len();
+            ids.push(format!("{more} more"));
+        }
+        match &ids[..] {
+            [] => format!("{name} none"),
+            ids => format!("{name} {}", ids.join(" and ")),
+        }
     };
     let ids = &model.ids;
+    let mut ends = ids.eos.clone();
+    let stops = tokenizer.as_ref().map_or(&[][..], Tokenizer::stop_tokens);
+    ends.extend(stops.iter().filter(|id| !ids.eos.contains(id)));
     [
         describe("bos", ids.bos.as_slice()),
-        describe("eos", &ids.eos),
+        describe("eos", &ends),
         describe("pad", ids.pad.as_slice()),
     ]
     .join(", ")
@@ -261,23 +284,13 @@ fn grouped(n: usize) -> String {
 
 fn export(args: &ExportArgs) -> anyhow::Result<()> {
     let progress = Downloads::default();
-    let hub = Hub::from_env();
-    let (model, params) = match trained_arm::find(&args.model)? {
-        None => {
-            let model = pretrained::open(&args.model, &hub, &progress)?;
-            let params = model.load(&progress)?;
-            (model, params)
-        }
-        Some(arm) => {
-            let ModelSpec::Pretrained(started) = &arm.config.model else {
-                return Err(PretrainedError::NotLlama)
-                    .with_context(|| format!("cannot export {}", args.model));
-            };
-            let model = pretrained::open(&started.pretrained, &hub, &progress)?;
-            let params = arm.student(&model)?;
-            (model, params)
-        }
-    };
+    if trained_arm::find(&args.model)?.is_some_and(|arm| arm.began_as().is_none()) {
+        return Err(PretrainedError::NotLlama)
+            .with_context(|| format!("cannot export {}", args.model));
+    }
+    let given = Model::open_whole(&args.model, &progress)?;
+    let params = given.params(&progress)?;
+    let model = given.pretrained;
     // Other kinds of models have the file, and it is copied.
     let tokenizer = match model.source {
         Source::Gguf(_) => Some(Tokenizer::of(&model)?.to_json()?),
@@ -292,11 +305,15 @@ fn export(args: &ExportArgs) -> anyhow::Result<()> {
         ..Export::of(Some(&model))
     };
     let exported = pretrained::export(&params, &what, &args.to)?;
-    let mut out = io::stdout().lock();
-    let (dir, size) = (args.to.display(), human_bytes(exported.bytes as f64));
+    let mut out = out::stdout();
+    let (dir, size) = (path_in_line(&args.to), human_bytes(exported.bytes as f64));
     writeln!(out, "wrote {dir}, {size}: {}", exported.files.join(", "))?;
     if !exported.files.iter().any(|file| file == "tokenizer.json") {
-        writeln!(out, "no tokenizer.json: {} has none to give on", model.name)?;
+        writeln!(
+            out,
+            "no tokenizer.json: {} has none to give on",
+            one_line(&model.name)
+        )?;
     }
     Ok(())
 }
@@ -310,21 +327,22 @@ pub(super) struct Downloads {
 impl pretrained::DownloadProgress for Downloads {
     fn started(&self, file: &str, bytes: u64) {
         let mut bar = self.bar.borrow_mut();
-        if !io::stderr().is_terminal() {
+        if !out::errors_on_terminal() {
             if bar.is_none() {
-                eprintln!("fetching {file}, {}", human_bytes(bytes as f64));
+                warn(format_args!(
+                    "fetching {file}, {}",
+                    human_bytes(bytes as f64)
+                ));
                 *bar = Some(ProgressBar::hidden());
             }
             return;
         }
-        let bar = bar.get_or_insert_with(|| {
-            ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(5))
-        });
+        let bar = bar.get_or_insert_with(|| ProgressBar::with_draw_target(None, out::bars()));
         let template = "{msg} [{bar:30}] {bytes}/{total_bytes} {bytes_per_sec} {eta}";
         if let Ok(style) = ProgressStyle::with_template(template) {
             bar.set_style(style);
         }
-        bar.set_message(file.to_owned());
+        out::set_message(bar, file);
         bar.set_length(bytes);
         bar.set_position(0);
     }

@@ -1,15 +1,23 @@
 //! `forgetlab plugins`: what strategies there are, whether one works, a new one to begin with.
 
 use std::{
+    ffi::OsString,
+    io::{self, Write},
     path::{Path, PathBuf},
     process::ExitCode,
-    sync::Arc,
 };
 
 use anyhow::{Context, bail, ensure};
 use clap::{Args, Subcommand};
-use forgetlab_plugin_host::{OnLate, Plugin, Registry, dry_run, search_path};
+use forgetlab_plugin_host::{CheckReport, Helper, Plugin, Registry, check, search_path, serve};
+use forgetlab_study::printed::{one_line, path_in_line};
 use serde_json::{Map, Value};
+
+use super::worker::{folder, helper};
+use super::{Usage, out, unless_gone, warn};
+
+/// Names of the strategies that come with the lab.
+const BUILT_IN: [&str; 4] = ["none", "true-data", "self-generated", "bos-prompted"];
 
 /// Strategy plugins.
 #[derive(Args, Debug)]
@@ -23,7 +31,7 @@ enum Command {
     /// Strategies that were found, and libraries that were refused and why
     List {
         /// Folder to search first; may be given several times
-        #[arg(long = "plugin-dir", value_name = "DIR")]
+        #[arg(long = "plugin-dir", value_name = "DIR", value_parser = folder())]
         plugin_dirs: Vec<PathBuf>,
     },
     /// Try a library out: handshake, settings, and a short life against a made-up lab
@@ -50,8 +58,11 @@ enum Command {
 /// Runs `forgetlab plugins`.
 pub fn run(args: PluginsArgs) -> anyhow::Result<ExitCode> {
     match args.command {
-        Command::List { plugin_dirs } => Ok(list(&plugin_dirs)),
-        Command::Check { file, settings } => check(&file, &settings),
+        Command::List { plugin_dirs } => {
+            list(&plugin_dirs)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Check { file, settings } => try_out(&file, &settings),
         Command::New {
             name,
             c,
@@ -60,11 +71,18 @@ pub fn run(args: PluginsArgs) -> anyhow::Result<ExitCode> {
     }
 }
 
-fn list(plugin_dirs: &[PathBuf]) -> ExitCode {
-    let registry = Registry::discover(&search_path(plugin_dirs));
+fn list(plugin_dirs: &[PathBuf]) -> io::Result<()> {
+    let registry = Registry::discover(&search_path(plugin_dirs), &helper());
+    let mut out = out::stdout();
     for plugin in registry.plugins() {
-        println!("{} {}: {}", plugin.name, plugin.version, plugin.summary);
-        println!("    {}", plugin.path.display());
+        writeln!(
+            out,
+            "{} {}: {}",
+            one_line(&plugin.name),
+            one_line(&plugin.version),
+            one_line(&plugin.summary)
+        )?;
+        writeln!(out, "    {}", path_in_line(&plugin.path))?;
         for setting in &plugin.schema.settings {
             let default = match &setting.default {
                 Some(default) => format!(", default {default}"),
@@ -73,57 +91,81 @@ fn list(plugin_dirs: &[PathBuf]) -> ExitCode {
             };
             let text = Some(&setting.description).filter(|text| !text.is_empty());
             let text = text.map_or(String::new(), |text| format!(": {text}"));
-            println!(
-                "    {} ({}{default}){text}",
-                setting.name,
-                setting.expected()
-            );
+            let (name, expected) = (&setting.name, setting.expected());
+            let line = format!("{name} ({expected}{default}){text}");
+            writeln!(out, "    {}", one_line(&line))?;
         }
         let needs = plugin.capabilities.needs();
         if !needs.is_empty() {
-            println!("    needs {}", needs.join(", "));
+            writeln!(out, "    needs {}", needs.join(", "))?;
+        }
+        if !plugin.printed.is_empty() {
+            writeln!(out, "    prints when it is loaded: {}", plugin.printed)?;
         }
     }
     if registry.plugins().is_empty() {
-        println!("no strategies in:");
+        writeln!(out, "no strategies in:")?;
         for dir in registry.searched() {
-            println!("    {}", dir.display());
+            writeln!(out, "    {}", one_line(&dir.display().to_string()))?;
         }
     }
     for rejected in registry.rejected() {
-        println!("refused: {} {}", rejected.path.display(), rejected.reason);
+        let line = format!("{} {}", rejected.path.display(), rejected.reason);
+        writeln!(out, "refused: {}", one_line(&line))?;
     }
-    ExitCode::SUCCESS
+    Ok(())
 }
 
-fn check(file: &Path, settings: &[String]) -> anyhow::Result<ExitCode> {
-    let say = |what: &str, text: &str| println!("{what:>13}  {text}");
-    let plugin = match Plugin::load(file) {
+/// Shows a check as it goes. The exit code tells whether a library works, whether or not somebody reads.
+struct Shown;
+
+impl CheckReport for Shown {
+    fn tried(&mut self, what: &str, how: &str) {
+        let _ = writeln!(out::stdout(), "{what:>13}  {}", one_line(how));
+    }
+
+    fn late(&mut self, call: &str) {
+        warn(format_args!("warning: {call}"));
+    }
+}
+
+fn try_out(file: &Path, settings: &[String]) -> anyhow::Result<ExitCode> {
+    let settings = parse_settings(settings)?;
+    let helper = Helper::this_program();
+    let plugin = match Plugin::look(file, &helper) {
         Ok(plugin) => plugin,
         Err(error) => bail!("{} {error}", file.display()),
     };
-    say("file", &plugin.path.display().to_string());
-    say("blake3", &plugin.hash);
-    say("strategy", &format!("{} {}", plugin.name, plugin.version));
-    say("summary", &plugin.summary);
+    let mut shown = Shown;
+    shown.tried("file", &plugin.path.display().to_string());
+    shown.tried("blake3", &plugin.hash);
+    shown.tried("strategy", &format!("{} {}", plugin.name, plugin.version));
+    shown.tried("summary", &plugin.summary);
     let needs = match plugin.capabilities.needs() {
         needs if needs.is_empty() => "nothing".into(),
         needs => needs.join(", "),
     };
-    say("needs", &needs);
+    shown.tried("needs", &needs);
     if plugin.capabilities.independent_of_student() {
-        say(
-            "promises",
-            "batches depend neither on the student nor on observe",
-        );
+        let promise = "batches depend neither on the student nor on observe";
+        shown.tried("promises", promise);
     }
-    let settings = parse_settings(settings)?;
-    let on_late: OnLate = Arc::new(|late| eprintln!("warning: {late}"));
-    let result = dry_run(&plugin, &settings, &on_late, &mut |what, text| {
-        say(what, &text)
-    });
-    result.with_context(|| format!("{} does not work", file.display()))?;
-    println!("{} works", plugin.name);
+    check(file, &settings, &helper, &mut shown)
+        .with_context(|| format!("{} does not work", file.display()))?;
+    unless_gone(writeln!(out::stdout(), "{} works", plugin.name))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Arguments of the hidden command that looks at libraries for this program.
+#[derive(Args)]
+pub struct ChildArgs {
+    #[arg(allow_hyphen_values = true, trailing_var_arg = true)]
+    task: Vec<OsString>,
+}
+
+/// The child's side of looking at a library, or of checking one.
+pub fn child(args: &ChildArgs) -> anyhow::Result<ExitCode> {
+    serve(&args.task)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -142,6 +184,13 @@ fn parse_settings(pairs: &[String]) -> anyhow::Result<Map<String, Value>> {
 fn new(name: &str, c: bool, plugin_api: &Path) -> anyhow::Result<ExitCode> {
     let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
     let first = name.chars().next();
+    if BUILT_IN.contains(&name) {
+        let why = format!(
+            "`{name}` is the name of a built-in strategy: an arm of that name could mean either; \
+             choose another name"
+        );
+        return Err(Usage(why).into());
+    }
     ensure!(
         first.is_some_and(|c| c.is_ascii_lowercase())
             && name.len() <= 64
@@ -156,27 +205,34 @@ fn new(name: &str, c: bool, plugin_api: &Path) -> anyhow::Result<ExitCode> {
     };
     std::fs::create_dir(&dir)
         .with_context(|| format!("{} cannot be made; choose another name", dir.display()))?;
+    let mut told = String::new();
     for (path, text) in files {
         let path = dir.join(path);
         if let Some(parent) = path.parent() {
             std::fs::create_dir_all(parent)?;
         }
         std::fs::write(&path, text).with_context(|| format!("writing {}", path.display()))?;
-        println!("wrote {}", path.display());
+        told += &format!("wrote {}\n", path.display());
     }
     let file = library_name(name);
     let source = if c { "strategy.c" } else { "src/lib.rs" };
-    println!("\nIts code is in {name}/{source}. Build it and try it:");
+    told += &format!("\nIts code is in {name}/{source}. Build it and try it:\n");
     // From this folder, so that its runs stand with the others in the list.
-    let folder = if c {
-        println!("    cc -std=c11 -O2 -shared -fPIC -o {name}/{file} {name}/strategy.c");
-        name.to_owned()
+    let (build, folder) = if c {
+        let build = format!("cc -std=c11 -O2 -shared -fPIC -o {name}/{file} {name}/strategy.c");
+        (build, name.to_owned())
     } else {
-        println!("    cargo build --release --manifest-path {name}/Cargo.toml");
-        format!("{name}/target/release")
+        let build = format!("cargo build --release --manifest-path {name}/Cargo.toml");
+        (build, format!("{name}/target/release"))
     };
-    println!("    forgetlab plugins check {folder}/{file}");
-    println!("    forgetlab run toy-continual --plugin-dir {folder} --arms none,{name}:kl");
+    for command in [
+        build,
+        format!("forgetlab plugins check {folder}/{file}"),
+        format!("forgetlab run toy-continual --plugin-dir {folder} --arms none,{name}:kl"),
+    ] {
+        told += &format!("    {command}\n");
+    }
+    out::stdout().write_all(told.as_bytes())?;
     Ok(ExitCode::SUCCESS)
 }
 

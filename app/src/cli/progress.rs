@@ -3,12 +3,15 @@
 //! Everything comes from events, so a run in this process and one watched from afar look alike.
 //! Showing never fails: a terminal that went away must not end a run.
 
-use std::io::{self, IsTerminal, Write};
+use std::io::Write;
 use std::time::Duration;
 
+use forgetlab_study::printed::one_line;
 use forgetlab_study::report::human_seconds;
 use forgetlab_study::run::{ArmState, ArmStatus, Evaluation, Event, Level, Record, RunState};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use super::out;
 
 /// Shows a run as its events come in.
 pub struct ProgressView {
@@ -23,10 +26,9 @@ struct Bars {
 impl ProgressView {
     /// Bars if standard output and error are terminals, else lines on standard output.
     pub fn new() -> Self {
-        let terminal = io::stdout().is_terminal() && io::stderr().is_terminal();
+        let terminal = out::is_terminal() && out::errors_on_terminal();
         let bars = terminal.then(|| Bars {
-            // Slow links: five frames a second are plenty.
-            all: MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(5)),
+            all: MultiProgress::with_draw_target(out::bars()),
             arms: Vec::new(),
         });
         Self { bars }
@@ -66,7 +68,7 @@ impl ProgressView {
                         | Event::ArmFinished { .. }
                 );
                 if let Some(text) = text.filter(|_| lasting) {
-                    let _ = bars.all.println(text);
+                    out::line_above(&bars.all, &text);
                 }
             }
             None => {
@@ -101,17 +103,18 @@ impl Bars {
                 .arms
                 .iter()
                 .map(|arm| {
-                    let bar = self
-                        .all
-                        .add(ProgressBar::new(total).with_style(style.clone()));
-                    bar.set_prefix(state.arm_label(arm));
+                    let bar = self.all.add(
+                        ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::hidden())
+                            .with_style(style.clone()),
+                    );
+                    out::set_prefix(&bar, &state.arm_label(arm));
                     bar
                 })
                 .collect();
         }
         for (bar, arm) in self.arms.iter().zip(&state.arms) {
             bar.set_position(arm.step);
-            bar.set_message(standing(state, arm, true));
+            out::set_message(bar, &standing(state, arm, true));
         }
     }
 }
@@ -149,6 +152,16 @@ fn words(state: &RunState, record: &Record) -> Option<String> {
             let dataset = &state.phases.get(*phase)?.dataset;
             format!("{name}: phase {phase} ({dataset}) begins at step {step}")
         }
+        Event::PhaseEnded {
+            arm,
+            phase,
+            step,
+            by,
+        } => {
+            let (name, _) = about(arm)?;
+            let why = by.early()?;
+            format!("{name}: phase {phase} ends at step {step}: {why}")
+        }
         Event::Evaluated { arm, step, .. } => {
             let (name, arm) = about(arm)?;
             // Later ones may have been taken in already.
@@ -160,13 +173,8 @@ fn words(state: &RunState, record: &Record) -> Option<String> {
             arm,
             message,
         } => {
-            let level = match level {
-                Level::Info => "",
-                Level::Warn => "warning: ",
-                Level::Error => "error: ",
-            };
             let name = arm.as_ref().and_then(about).map(|(name, _)| name + ": ");
-            format!("{}{level}{message}", name.unwrap_or_default())
+            format!("{}{}{message}", name.unwrap_or_default(), prefix(*level))
         }
         Event::Rewound { arm, step, reason } => {
             format!("{}: back to step {step} ({reason})", about(arm)?.0)
@@ -192,6 +200,14 @@ fn words(state: &RunState, record: &Record) -> Option<String> {
         | Event::ReplaySeen { .. }
         | Event::Unknown => return None,
     })
+}
+
+fn prefix(level: Level) -> &'static str {
+    match level {
+        Level::Info => "",
+        Level::Warn => "warning: ",
+        Level::Error => "error: ",
+    }
 }
 
 /// Where an arm stands, e.g. `step 160, sort 95.0 % 0.231 nats, forgot 2.0 %`.
@@ -237,8 +253,8 @@ fn figures(state: &RunState, arm: &ArmState, now: &Evaluation, brief: bool) -> S
 }
 
 fn line(text: &str) {
-    let mut out = io::stdout().lock();
-    let _ = writeln!(out, "{text}").and_then(|()| out.flush());
+    let mut out = out::stdout();
+    let _ = writeln!(out, "{}", one_line(text)).and_then(|()| out.flush());
 }
 
 /// How often a run that is watched from afar is looked at.
@@ -272,6 +288,7 @@ mod tests {
             coeff: None,
             lr: 1e-3,
             seed: 0,
+            steps: Vec::new(),
         };
         let phases = ["reversal", "sort"].map(|d| PhaseInfo {
             dataset: d.into(),
@@ -282,6 +299,7 @@ mod tests {
             preset: "cpu".into(),
             arms: vec![info],
             phases: phases.into(),
+            config: None,
         };
         assert_eq!(tell(started).unwrap(), "toy-continual (cpu): 1 arm");
         let mut evaluated = |phase: usize, step, accuracy: [f64; 2]| {
@@ -297,6 +315,8 @@ mod tests {
                     kl: None,
                     accuracy: Some(accuracy),
                     choices: None,
+                    outcomes: None,
+                    rows_kept: false,
                 })
                 .collect();
             tell(Event::Evaluated {

@@ -1,13 +1,15 @@
 //! `forgetlab run`.
 
 use std::path::PathBuf;
-use std::process::ExitCode;
 
-use forgetlab_study::experiment::{Overrides, resolve};
+use forgetlab_study::experiment::{Overrides, resolve, split_outside_quotes};
 use forgetlab_study::run::RunStatus;
 
+use super::new_run::NewRun;
 use super::resume;
-use super::worker::{self, WorkerArgs};
+use super::supervise::Parent;
+use super::work::{self, Work};
+use super::worker::WorkerArgs;
 
 /// Arguments of `run`.
 #[derive(clap::Args)]
@@ -17,8 +19,9 @@ pub struct Args {
     /// Preset to start from
     #[arg(long)]
     pub preset: Option<String>,
-    /// Arms to compare, each `STRATEGY[:OBJECTIVE[:COEFF]]`
-    #[arg(long, value_delimiter = ',', value_name = "ARM,...")]
+    /// Arms to compare, each `STRATEGY[:OBJECTIVE[:COEFF]][+KEY=VALUE]...`, e.g.
+    /// self-generated:kl:10+lr=1e-3+buffer_batches=4
+    #[arg(long, value_name = "ARM,...")]
     pub arms: Vec<String>,
     /// Change a setting, e.g. optimizer.lr=1e-3 or bos-prompted.prompt=text
     #[arg(long, value_name = "KEY=VALUE", value_parser = key_value)]
@@ -45,13 +48,21 @@ impl Args {
     pub fn overrides(&self) -> Overrides {
         Overrides {
             preset: self.preset.clone(),
-            arms: self.arms.clone(),
+            arms: self.arms.iter().flat_map(|list| arms(list)).collect(),
             set: self.set.clone(),
             seeds: self.seeds.clone(),
             device: self.device.clone(),
             threads: self.threads,
         }
     }
+}
+
+/// Splits a list of arms at its commas, those in quotes or brackets apart.
+pub fn arms(list: &str) -> impl Iterator<Item = String> {
+    let arms = split_outside_quotes(list, ',').into_iter();
+    arms.map(|arm| arm.trim().to_owned())
+        .collect::<Vec<_>>()
+        .into_iter()
 }
 
 /// Splits `key=value`.
@@ -64,17 +75,25 @@ pub fn key_value(text: &str) -> Result<(String, String), String> {
     }
 }
 
-/// Runs the experiment.
-pub fn run(args: Args) -> anyhow::Result<ExitCode> {
+/// Runs the experiment, in this process or in one that it leaves in the background.
+pub fn work(args: &Args, parent: &Parent) -> anyhow::Result<u8> {
     let config = resolve(&args.experiment, &args.overrides())?;
-    let prepared = worker::prepare(config, &args.worker)?;
-    let dir = worker::create(&prepared.config, args.out.as_deref())?;
-    if dir.status()? == RunStatus::Live {
-        // Says who has it.
-        dir.lock()?;
+    let prepared = work::prepare(config, &args.worker)?;
+    let mut run = NewRun::create(&prepared.config, args.out.as_deref())?;
+    let lock = run.lock.take();
+    if lock.is_none() {
+        match run.dir.status()? {
+            RunStatus::Finished | RunStatus::Failed => return resume::already_over(&run.dir),
+            // Says who has it.
+            RunStatus::Live => drop(run.dir.lock()?),
+            RunStatus::Interrupted | RunStatus::Crashed => {}
+        }
     }
-    if matches!(dir.status()?, RunStatus::Finished | RunStatus::Failed) {
-        return resume::already_over(&dir);
-    }
-    worker::start(&dir, prepared, &args.worker)
+    let work = Work {
+        dir: &run.dir,
+        skip_arms: &[],
+        args: &args.worker,
+        parent,
+    };
+    work.start(lock, prepared).inspect_err(|_| run.undo())
 }

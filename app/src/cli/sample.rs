@@ -1,11 +1,10 @@
 //! `forgetlab sample`: what a pretrained model writes, to see what replay would be made of.
 
-use std::io::{self, Write};
+use std::io::Write;
 use std::process::ExitCode;
 
 use anyhow::{Context, ensure};
 use forgetlab_engine::ops::Precision;
-use forgetlab_engine::pretrained::{self, Hub};
 use forgetlab_engine::{Engine, Hardware, Sampling, Stream, check_device};
 use forgetlab_study::experiment::ChatSettings;
 use forgetlab_worker::data::{Chat, Message, Tokenizer};
@@ -14,11 +13,14 @@ use serde_json::json;
 
 use super::bench::Dtype;
 use super::model::Downloads;
+use super::out;
+use super::trained_arm::Model;
 
 /// Arguments of `sample`.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Folder, .gguf file, hub id (ORG/NAME, ORG/NAME@REVISION), or builtin:tiny-llama
+    /// Folder, .gguf file, hub id (ORG/NAME, ORG/NAME@REVISION), builtin:tiny-llama, or an arm of a run
+    /// (RUN/ARM)
     model: String,
     /// Text to go on with, after the first token
     #[arg(long, value_name = "TEXT")]
@@ -81,8 +83,10 @@ fn share(text: &str) -> Result<f32, String> {
 /// Writes texts, and says how likely and how varied they are.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     check_device(&args.device)?;
-    let model = pretrained::open(&args.model, &Hub::from_env(), &Downloads::default())?;
-    let tokenizer = Tokenizer::of(&model)?;
+    let progress = Downloads::default();
+    let given = Model::open_whole(&args.model, &progress)?;
+    let model = &given.pretrained;
+    let tokenizer = Tokenizer::of(model)?;
     let prompt = prompt(&args, &tokenizer)?;
     let (length, rows) = (args.length as usize, usize::from(args.rows));
     ensure!(
@@ -102,7 +106,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         precision: Precision::from(args.dtype),
     };
     let mut engine = Engine::new(model.config, &hardware)?;
-    let weights = engine.weights(model.load(&Downloads::default())?)?;
+    let weights = engine.weights(given.params(&progress)?)?;
     let stops = args.stop || args.chat.is_some();
     let sampling = Sampling {
         temperature: args.temperature,
@@ -138,7 +142,7 @@ fn prompt(args: &Args, tokenizer: &Tokenizer) -> anyhow::Result<Vec<u32>> {
 }
 
 fn show(samples: &[Sample], tokenizer: &Tokenizer, as_json: bool) -> anyhow::Result<()> {
-    let mut out = io::stdout().lock();
+    let mut out = out::stdout();
     for (i, sample) in samples.iter().enumerate() {
         let (prompt, written) = sample.tokens.split_at(sample.prompt_len);
         let [prompt, text] = [tokenizer.decode(prompt)?, tokenizer.decode(written)?];
@@ -146,7 +150,7 @@ fn show(samples: &[Sample], tokenizer: &Tokenizer, as_json: bool) -> anyhow::Res
             let tokens = &sample.tokens;
             let row =
                 json!({ "prompt": prompt, "text": text, "nll": sample.nll, "tokens": tokens });
-            writeln!(out, "{row}")?;
+            out.json(&row)?;
             continue;
         }
         let nll = sample.nll.unwrap_or(f64::NAN);
@@ -160,7 +164,7 @@ fn show(samples: &[Sample], tokenizer: &Tokenizer, as_json: bool) -> anyhow::Res
     }
     let (nll, quality) = summarise(samples);
     if as_json {
-        writeln!(out, "{}", json!({ "nll": nll, "quality": quality }))?;
+        out.json(&json!({ "nll": nll, "quality": quality }))?;
         return Ok(());
     }
     let s = |n: usize| if n == 1 { "" } else { "s" };

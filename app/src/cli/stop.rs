@@ -1,13 +1,15 @@
 //! `forgetlab stop`.
 
-use std::io::{self, Write};
+use std::io::Write;
 use std::process::ExitCode;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use forgetlab_study::printed::one_line;
 use forgetlab_study::run::{Results, RunStatus};
 
 use super::progress::LOOK_EVERY;
+use super::{advice, out, unless_gone};
 
 /// Arguments of `stop`.
 #[derive(clap::Args)]
@@ -22,8 +24,8 @@ const REMIND_EVERY: Duration = Duration::from_secs(30);
 /// Asks the worker to stop and waits until it has.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let dir = Results::from_env().find(&args.run)?;
-    let name = dir.name();
-    let mut out = io::stdout().lock();
+    let name = one_line(&dir.name()).into_owned();
+    let mut out = out::stdout();
     if !dir.is_live() {
         let status = dir.status()?;
         writeln!(out, "{name} is not running ({})", status.word())?;
@@ -31,8 +33,9 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     }
     let request = dir.stop_request();
     request.make()?;
-    writeln!(out, "asked {name} to stop at its next step ...")?;
-    out.flush()?;
+    let asked = writeln!(out, "asked {name} to stop at its next step ...");
+    // Whoever does not read still waits for the run to end.
+    unless_gone(asked.and_then(|()| out.flush()))?;
     let mut told = Instant::now();
     while dir.is_live() {
         thread::sleep(LOOK_EVERY);
@@ -42,23 +45,21 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         }
         if told.elapsed() >= REMIND_EVERY {
             told = Instant::now();
-            writeln!(
+            unless_gone(writeln!(
                 out,
                 "still waiting for the step to end; Ctrl-C stops only the waiting"
-            )?;
+            ))?;
         }
     }
     // A worker that ended of its own did not see it.
     request.clear()?;
     match dir.status()? {
         RunStatus::Interrupted => {
-            writeln!(out, "stopped; go on with `forgetlab resume {}`", args.run)?;
+            writeln!(out, "stopped; go on with `{}`", advice::resume(&dir, &[]))?;
         }
-        RunStatus::Crashed => writeln!(
-            out,
-            "its worker ended without a word; go on with `forgetlab resume {}`",
-            args.run
-        )?,
+        RunStatus::Crashed => {
+            writeln!(out, "{}", advice::after_crash(&dir, &dir.load_state()?))?;
+        }
         status => writeln!(out, "it had come to its end: {}", status.word())?,
     }
     Ok(ExitCode::SUCCESS)

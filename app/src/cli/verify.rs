@@ -1,7 +1,7 @@
 //! `forgetlab verify`.
 
 use std::fs;
-use std::io::{self, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -10,9 +10,10 @@ use forgetlab_engine::model::Params;
 use forgetlab_engine::ops::Precision;
 use forgetlab_engine::pretrained::{self, Hub};
 use forgetlab_engine::{Engine, Hardware, check_device};
+use forgetlab_study::printed::one_line;
 use forgetlab_worker::verify::{Check, ParityError, verify_llama, verify_mini};
 
-use super::exit;
+use super::{WhileRead, exit, out};
 
 /// The fixture that comes with the program.
 pub(super) const FIXTURE: &[u8] = include_bytes!("../../../tests/fixtures/mini-parity.safetensors");
@@ -123,7 +124,7 @@ fn read(file: &Path) -> anyhow::Result<Vec<u8>> {
 
 /// Prints the largest error of every kind, and tensor by tensor what is past its tolerance.
 fn show(name: &str, checks: &[Check]) -> anyhow::Result<bool> {
-    let mut out = io::stdout().lock();
+    let mut out = WhileRead(out::stdout());
     writeln!(out, "{name}")?;
     let kinds = [
         ("logits", "logits."),
@@ -156,7 +157,7 @@ fn show(name: &str, checks: &[Check]) -> anyhow::Result<bool> {
             worst.error,
             worst.unit,
             worst.tolerance,
-            worst.name,
+            one_line(&worst.name),
         )?;
         match excepted {
             0 => writeln!(out)?,
@@ -166,7 +167,11 @@ fn show(name: &str, checks: &[Check]) -> anyhow::Result<bool> {
             writeln!(
                 out,
                 "    {}: error {:.1e} {} at entry {}, tolerance {:.0e}",
-                check.name, check.error, check.unit, check.worst, check.tolerance
+                one_line(&check.name),
+                check.error,
+                check.unit,
+                check.worst,
+                check.tolerance
             )?;
         }
     }
@@ -181,7 +186,7 @@ fn show(name: &str, checks: &[Check]) -> anyhow::Result<bool> {
             out,
             "{n} of {} checks failed: {}",
             checks.len(),
-            failed.join(", ")
+            one_line(&failed.join(", "))
         )?,
     }
     Ok(failed.is_empty())

@@ -1,13 +1,15 @@
-//! The thread that calls the [`Lab`], so that a slow disk or plugin does not freeze the screen.
+//! The thread that calls the [`Lab`], so that a slow disk or plugin does not freeze the screen, and the one that
+//! computes verdicts.
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use forgetlab_study::run::{RunState, RunStatus};
 
+use super::arms::Question;
 use super::event::{Command, Event, Reply};
 use super::lab::{Feed, Lab, RunSummary};
 
@@ -16,16 +18,27 @@ const FEED_EVERY: Duration = Duration::from_millis(250);
 /// How often the list of runs is read while it is shown.
 const RUNS_EVERY: Duration = Duration::from_secs(2);
 
-/// Starts the thread; it ends when `commands` is closed.
+/// Starts the threads; they end when `commands` is closed.
 pub fn spawn(
     lab: Box<dyn Lab>,
     commands: Receiver<Command>,
     events: Sender<Event>,
 ) -> std::io::Result<()> {
+    let (questions, asked) = mpsc::channel();
+    let judged = events.clone();
+    thread::Builder::new()
+        .name("verdicts".into())
+        .spawn(move || {
+            if catch_unwind(AssertUnwindSafe(|| judge(&asked, &judged))).is_err() {
+                let fault = "the thread that computes verdicts panicked; runs go on".to_string();
+                let _ = judged.send(Event::Reply(Reply::Fault(fault)));
+            }
+        })?;
     thread::Builder::new().name("lab".into()).spawn(move || {
         let mut backend = Backend {
             lab,
             events: events.clone(),
+            questions,
             watched: None,
             follow_runs: None,
             last_runs: None,
@@ -38,10 +51,40 @@ pub fn spawn(
     Ok(())
 }
 
+/// A question about an arm, and the names of the runs that it is of.
+type Asked = (Vec<String>, Question);
+
+/// Answers questions in order. Of several about one arm the last one counts.
+fn judge(asked: &Receiver<Asked>, events: &Sender<Event>) {
+    let mut queue: VecDeque<Asked> = VecDeque::new();
+    loop {
+        if queue.is_empty() {
+            let Ok(first) = asked.recv() else { return };
+            queue.push_back(first);
+        }
+        for newer in asked.try_iter() {
+            let same = |old: &&mut Asked| old.0 == newer.0 && old.1.members == newer.1.members;
+            match queue.iter_mut().find(same) {
+                Some(old) => *old = newer,
+                None => queue.push_back(newer),
+            }
+        }
+        if let Some((runs, question)) = queue.pop_front() {
+            let judgement = Box::new(question.judge());
+            let reply = Reply::Judged(runs, question.members, judgement);
+            if events.send(Event::Reply(reply)).is_err() {
+                return;
+            }
+        }
+    }
+}
+
 /// State of the thread: the lab, and the runs it follows.
 struct Backend {
     lab: Box<dyn Lab>,
     events: Sender<Event>,
+    /// To the thread that computes verdicts.
+    questions: Sender<Asked>,
     watched: Option<Watched>,
     /// When the list of runs is to be read next, while it is followed.
     follow_runs: Option<Instant>,
@@ -122,13 +165,18 @@ impl Backend {
                 let paths = text(self.lab.export(&runs));
                 self.reply(Reply::Exported(paths));
             }
+            Command::Judge(runs, question) => {
+                // If that thread has ended, it has sent an event that says so.
+                let _ = self.questions.send((runs, question));
+            }
         }
     }
 
     fn read_whole(&mut self, run: &str) -> anyhow::Result<RunState> {
-        let mut state = RunState::default();
-        for record in self.lab.open(run)?.poll()?.records {
-            state.apply(&record);
+        let update = self.lab.open(run)?.poll()?;
+        let mut state = update.before.map(|before| *before).unwrap_or_default();
+        for record in &update.records {
+            state.apply(record);
         }
         Ok(state)
     }

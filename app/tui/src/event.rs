@@ -3,9 +3,11 @@
 use std::path::PathBuf;
 
 use crossterm::event::KeyEvent;
+use forgetlab_study::report::Judgement;
 use forgetlab_study::run::RunState;
 use ratatui::layout::Size;
 
+use super::arms::{Member, Question};
 use super::lab::{Device, Experiment, FeedUpdate, Plugin, RunSummary, StartRequest};
 
 /// Everything that reaches `App::update`.
@@ -46,6 +48,8 @@ pub enum Command {
     Compare(Vec<String>),
     /// Write CSVs and figures of these runs.
     Export(Vec<String>),
+    /// Compute the verdict on an arm of the runs of these names.
+    Judge(Vec<String>, Question),
 }
 
 /// A reply of the lab's thread; errors are messages for the user.
@@ -78,6 +82,8 @@ pub enum Reply {
     Compared(Vec<(String, Result<RunState, String>)>),
     /// Paths of the files written.
     Exported(Result<Vec<PathBuf>, String>),
-    /// The lab's thread panicked.
+    /// The verdict on an arm, given by its seeds, of the runs of these names.
+    Judged(Vec<String>, Vec<Member>, Box<Judgement>),
+    /// A thread of the lab panicked.
     Fault(String),
 }

@@ -1,11 +1,13 @@
-//! Forgetting and learning of an arm in the metric on the screen.
+//! The figures of an arm over its seeds, in the metric on the screen.
 
-use forgetlab_study::run::{ArmState, Change, Evaluation, PhaseInfo, Role, Score};
+use forgetlab_study::report::{self, ArmSeeds, Transfer};
+use forgetlab_study::run::{ArmState, Change, Evaluation, PhaseInfo, Role, RunState, Score};
+use forgetlab_study::stats::{self, Flips};
 
 /// The metric of curves and tables.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Metric {
-    /// Share of held-out rows answered exactly.
+    /// Share of held-out rows answered exactly, of targets predicted, or of questions answered rightly.
     #[default]
     Accuracy,
     /// Next-token loss, nats per token.
@@ -43,6 +45,14 @@ impl Metric {
         value.filter(|value| value.is_finite())
     }
 
+    /// The metric in reports; that of forgetting beside curves of KL is NTP.
+    pub fn reported(self) -> report::Metric {
+        match self {
+            Self::Accuracy => report::Metric::Accuracy,
+            Self::Ntp | Self::Kl => report::Metric::Ntp,
+        }
+    }
+
     /// The metric of forgetting and learning beside curves of this one; KL measures neither, so NTP is
     /// shown.
     pub fn of_change(self) -> Self {
@@ -73,6 +83,12 @@ pub fn learning(arm: &ArmState, phases: &[PhaseInfo], metric: Metric) -> Option<
     value_of(arm.new_learning(phases, arm.evaluations.last()?), metric)
 }
 
+/// The last evaluation that has a dataset: questions are not asked at every one.
+pub fn last_of<'a>(arm: &'a ArmState, dataset: &str) -> Option<(&'a Evaluation, &'a Score)> {
+    let mut latest = arm.evaluations.iter().rev();
+    latest.find_map(|e| Some((e, e.score(dataset)?)))
+}
+
 /// Forgetting of an old or learning of the new dataset at the evaluation `now`.
 pub fn change(
     arm: &ArmState,
@@ -87,4 +103,90 @@ pub fn change(
         Role::Future => return None,
     };
     value_of(change, metric)
+}
+
+/// Mean over the seeds that count of a figure that all of them must have.
+fn over_seeds(arm: &ArmSeeds, figure: impl Fn(&RunState, &ArmState) -> Option<f64>) -> Option<f64> {
+    let seeds = arm.counted().into_iter();
+    let values = seeds.map(|(run, own)| figure(run, own));
+    stats::mean(&values.collect::<Option<Vec<f64>>>()?)
+}
+
+/// The largest loss of an old dataset since it was last trained, mean over the seeds, and the step of it in the seed
+/// that lost most.
+pub fn worst_of(arm: &ArmSeeds, dataset: &str, metric: Metric) -> Option<(f64, u64)> {
+    let metric = metric.reported();
+    let of_seed = |(run, own): &(&RunState, &ArmState)| {
+        let worst = report::kept(run, own, dataset, metric).worst?;
+        let start = own.start(&run.phases, dataset, last_of(own, dataset)?.0)?;
+        let then = metric.of(start.score(dataset)?)?;
+        Some((metric.loss(then, worst.score), worst.step))
+    };
+    let seeds = arm.counted();
+    let all: Vec<(f64, u64)> = seeds.iter().map(of_seed).collect::<Option<_>>()?;
+    let losses: Vec<f64> = all.iter().map(|(loss, _)| *loss).collect();
+    let most = all.iter().max_by(|a, b| a.0.total_cmp(&b.0))?;
+    Some((stats::mean(&losses)?, most.1))
+}
+
+/// The largest of these losses over all old datasets.
+pub fn worst(arm: &ArmSeeds, metric: Metric) -> Option<(f64, u64)> {
+    let old = report::old_datasets(arm).into_iter();
+    let losses = old.filter_map(|dataset| worst_of(arm, dataset, metric));
+    losses.max_by(|a, b| a.0.total_cmp(&b.0))
+}
+
+/// Forgetting of an old dataset against its best score so far at the end of a phase.
+pub fn from_best(arm: &ArmSeeds, dataset: &str, metric: Metric) -> Option<f64> {
+    let metric = metric.reported();
+    over_seeds(arm, |run, own| {
+        report::kept(run, own, dataset, metric).forgetting_from_best
+    })
+}
+
+/// Mean share of an old dataset's score that is kept over the steps since it was last trained.
+pub fn retention(arm: &ArmSeeds, dataset: &str, metric: Metric) -> Option<f64> {
+    let metric = metric.reported();
+    over_seeds(arm, |run, own| {
+        report::kept(run, own, dataset, metric).retention
+    })
+}
+
+/// Accuracies over the tasks of a run, each the mean over the seeds.
+pub fn transfer(arm: &ArmSeeds) -> Transfer {
+    let of = |figure: fn(&Transfer) -> Option<f64>| {
+        over_seeds(arm, |run, own| figure(&report::transfer(run, own)))
+    };
+    Transfer {
+        average_accuracy: of(|all| all.average_accuracy),
+        backward: of(|all| all.backward),
+        forward: of(|all| all.forward),
+        min_accuracy: of(|all| all.min_accuracy),
+        worst_case_accuracy: of(|all| all.worst_case_accuracy),
+    }
+}
+
+/// Questions that are answered otherwise than at the start, as counted and corrected for guessing.
+pub fn flips(arm: &ArmSeeds, dataset: &str) -> Option<(Flips, Option<Flips>)> {
+    let of = |flips: fn(&report::Answers) -> Option<Flips>| {
+        let share = |side: fn(&Flips) -> f64| {
+            over_seeds(arm, |run, own| {
+                let answers = report::answers(run, own, dataset);
+                flips(&answers).as_ref().map(side)
+            })
+        };
+        Some(Flips {
+            right_to_wrong: share(|flips| flips.right_to_wrong)?,
+            wrong_to_right: share(|flips| flips.wrong_to_right)?,
+        })
+    };
+    Some((of(|all| all.flips)?, of(|all| all.corrected)))
+}
+
+/// Mean KL at the last evaluation of the datasets with a role.
+pub fn kl(arm: &ArmState, role: Role) -> Option<f64> {
+    let scores = arm.evaluations.last()?.scores.iter();
+    let kls = scores.filter(|score| score.role == role);
+    let kls: Vec<f64> = kls.filter_map(|score| Metric::Kl.of(score)).collect();
+    stats::mean(&kls)
 }

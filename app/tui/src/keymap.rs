@@ -59,6 +59,8 @@ pub enum Action {
     Sort,
     /// Show or hide tasks that are still to come.
     Future,
+    /// Show single seeds apart, or arms over their seeds.
+    Seeds,
     /// Show the run's log.
     Log,
     /// Show what the arm replays.
@@ -274,9 +276,10 @@ pub static KEYMAP: &[Binding] = {
         bind(P::ArmForm, &[BACKSPACE], A::Erase, "", "erase a character; other keys type"),
         bind(P::ArmForm, &[Key::Ctrl('u')], A::EraseAll, "clear", "erase the field: back to its default"),
 
-        bind(P::Live, &[ENTER], A::Enter, "open arm", "the arm under the cursor, full screen"),
+        bind(P::Live, &[ENTER], A::Enter, "open", "the arm under the cursor, full screen"),
         bind(P::Live, &[Key::Char('m')], A::Metric, "metric", "curves of accuracy, NTP or KL"),
         bind(P::Live, &[Key::Char('s')], A::Sort, "sort", "sort the table by forgetting or as the run has it"),
+        bind(P::Live, &[Key::Char('o')], A::Seeds, "seeds", "open the single seeds of every arm, or close them again"),
         bind(P::Live, &[Key::Char('l')], A::Log, "log", "the run's log"),
         bind(P::Live, &[Key::Char('e')], A::Export, "export", "write CSVs and figures"),
         bind(P::Live, &[Key::Char('x')], A::Stop, "stop", "stop the run, with a checkpoint"),
@@ -292,7 +295,8 @@ pub static KEYMAP: &[Binding] = {
         bind(P::Arm, &[LEFT], A::Left, "other arm", "arm before"),
         bind(P::Arm, &[RIGHT], A::Right, "", "next arm"),
         bind(P::Arm, &[Key::Char('m')], A::Metric, "metric", "curves of accuracy, NTP or KL"),
-        bind(P::Arm, &[Key::Char('f')], A::Future, "future", "show or hide tasks still to come"),
+        bind(P::Arm, &[Key::Char('o')], A::Seeds, "seeds", "open the single seeds of every arm, or close them again"),
+        bind(P::Arm, &[Key::Char('f')], A::Future, "", "show or hide tasks still to come"),
         bind(P::Arm, &[Key::Char('r')], A::Replay, "replay", "what the arm replays: the latest texts, how likely and how varied"),
         bind(P::Arm, &[Key::Char('l')], A::Log, "log", "the run's log"),
         bind(P::Arm, &[UP, K, PAGE_UP], A::Up, "", "older log lines"),
@@ -315,6 +319,7 @@ pub static KEYMAP: &[Binding] = {
         bind(P::Compare, &[ENTER], A::Enter, "open run", "open the run under the cursor"),
         bind(P::Compare, &[Key::Char('s')], A::Sort, "sort", "sort by forgetting or by run"),
         bind(P::Compare, &[Key::Char('m')], A::Metric, "metric", "figures in accuracy or NTP"),
+        bind(P::Compare, &[Key::Char('o')], A::Seeds, "seeds", "open the single seeds of every arm, or close them again"),
         bind(P::Compare, &[Key::Char('e')], A::Export, "export", "write the comparison as CSV"),
         bind(P::Compare, &[UP, K], A::Up, "", "row above"),
         bind(P::Compare, &[DOWN, J], A::Down, "", "row below"),

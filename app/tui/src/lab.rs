@@ -5,8 +5,8 @@
 
 use std::path::PathBuf;
 
-use forgetlab_study::experiment::Objective;
-use forgetlab_study::run::{PhaseInfo, Record, RunStatus};
+use forgetlab_study::experiment::{ArmSpec, RunConfig};
+use forgetlab_study::run::{Record, RunState, RunStatus};
 
 /// Everything the screens need of the program. Error texts are shown to the user as they are.
 pub trait Lab: Send {
@@ -39,10 +39,14 @@ pub trait Feed: Send {
 /// Result of [`Feed::poll`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct FeedUpdate {
+    /// What the records before these tell; with the first update alone, empty where `records` are all there are.
+    pub before: Option<Box<RunState>>,
     /// New records in order; empty when nothing happened.
     pub records: Vec<Record>,
     /// Status of the run.
     pub status: RunStatus,
+    /// Why the worker of a crashed run ended, where that is known.
+    pub why: Option<String>,
 }
 
 /// An experiment that can be run.
@@ -65,27 +69,8 @@ pub struct Preset {
     pub summary: String,
     /// What the run should show.
     pub expectation: String,
-    /// Phases in order; their steps are those of one arm.
-    pub phases: Vec<PhaseInfo>,
-    /// Arms of the preset.
-    pub arms: Vec<ArmChoice>,
-    /// Coefficient of arms that do not give one.
-    pub coeff: f64,
-    /// Seeds of the preset.
-    pub seeds: Vec<u64>,
-}
-
-/// An arm as chosen in the form.
-#[derive(Clone, Debug, PartialEq)]
-pub struct ArmChoice {
-    /// Name of the strategy plugin.
-    pub strategy: String,
-    /// Objective; `None` for plain finetuning.
-    pub objective: Option<Objective>,
-    /// Coefficient; `None` for the preset's.
-    pub coeff: Option<f64>,
-    /// Settings that differ from the defaults in the strategy's schema.
-    pub settings: serde_json::Map<String, serde_json::Value>,
+    /// Everything that a run of it does, its arms and seeds included.
+    pub config: RunConfig,
 }
 
 /// A strategy plugin, loaded or rejected.
@@ -152,6 +137,6 @@ pub struct StartRequest {
     pub device: String,
     /// Seeds, at least one.
     pub seeds: Vec<u64>,
-    /// Arms in order, at least one. Two arms of one strategy may differ in their settings alone.
-    pub arms: Vec<ArmChoice>,
+    /// Arms in order, at least one; no two have the same name.
+    pub arms: Vec<ArmSpec>,
 }

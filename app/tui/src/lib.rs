@@ -7,8 +7,9 @@
 //!
 //! In reading order:
 //! - [`lab`]: what the screens ask of the rest of the program;
+//! - `arms`: arms over their seeds, and what verdicts on them are computed from;
 //! - `event`: what can happen, and what can be asked for;
-//! - `backend`: the thread that calls the lab;
+//! - `backend`: the thread that calls the lab, and the one that computes verdicts;
 //! - `terminal`: keys, signals, the terminal's end and its restoration;
 //! - `theme`: colours, markers, and what stands in for them;
 //! - `keymap`: every key, as data;
@@ -20,6 +21,7 @@
 #![forbid(unsafe_code)]
 
 mod app;
+mod arms;
 mod backend;
 mod event;
 #[cfg(test)]
@@ -34,7 +36,7 @@ mod tests;
 mod theme;
 mod widgets;
 
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::sync::mpsc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -49,12 +51,13 @@ const FRAME: Duration = Duration::from_millis(50);
 /// Time between two clock events while a run is live.
 const CLOCK: Duration = Duration::from_secs(1);
 
-/// Opens the lab on this terminal and returns when the user leaves it. With `watch`, opens on that run.
+/// Opens the lab on this terminal and returns when the user leaves it, with the runs that go on. With `watch`, opens
+/// on that run.
 ///
 /// # Errors
 /// When standard input or output is not a terminal, or the terminal cannot be set up.
-pub fn run(lab: Box<dyn Lab>, watch: Option<String>) -> anyhow::Result<()> {
-    if !std::io::stdin().is_terminal() || !std::io::stdout().is_terminal() {
+pub fn run(lab: Box<dyn Lab>, watch: Option<String>) -> anyhow::Result<Vec<String>> {
+    if !has_terminal() {
         anyhow::bail!(
             "the lab needs a terminal on standard input and output; \
              without one, use `forgetlab run EXPERIMENT` and `forgetlab list`"
@@ -77,18 +80,16 @@ pub fn run(lab: Box<dyn Lab>, watch: Option<String>) -> anyhow::Result<()> {
         Exit::TerminalGone => {
             // Dropped, it would write an error about the cursor to the terminal that is gone.
             std::mem::forget(screen);
-            Ok(())
+            Ok(Vec::new())
         }
         Exit::Fault(fault) => anyhow::bail!("the lab stopped: {fault}"),
-        Exit::Quit => {
-            let mut out = std::io::stdout();
-            for run in app.runs_left_going() {
-                // The terminal may be gone by now: that is no reason to fail.
-                let _ = writeln!(out, "{run} goes on; `forgetlab attach {run}` follows it");
-            }
-            Ok(())
-        }
+        Exit::Quit => Ok(app.runs_left_going().to_vec()),
     }
+}
+
+#[expect(clippy::disallowed_methods, reason = "nothing is printed")]
+fn has_terminal() -> bool {
+    std::io::stdin().is_terminal() && std::io::stdout().is_terminal()
 }
 
 fn main_loop(

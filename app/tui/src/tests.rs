@@ -2,7 +2,7 @@
 
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use forgetlab_study::experiment::ArmInfo;
-use forgetlab_study::run::{Event as RunEvent, Level, Record, RunStatus, Score};
+use forgetlab_study::run::{Event as RunEvent, Level, PhaseEnd, Record, RunStatus, Score};
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 use ratatui::layout::Size;
@@ -58,12 +58,35 @@ fn keys(app: &mut App, text: &str) {
 }
 
 fn feed(app: &mut App, records: Vec<Record>, status: RunStatus) {
-    let update = Ok(FeedUpdate { records, status });
+    let update = Ok(FeedUpdate {
+        records,
+        status,
+        before: None,
+        why: None,
+    });
     app.update(Event::Reply(Reply::Feed {
         run: RUN.into(),
         first: true,
         update,
     }));
+    judge(app);
+}
+
+/// Computes the verdicts that were asked for, as the lab's thread does; returns their number.
+fn judge(app: &mut App) -> usize {
+    let mut judged = 0;
+    for command in app.take_commands() {
+        if let Command::Judge(runs, question) = command {
+            let judgement = Box::new(question.judge());
+            app.update(Event::Reply(Reply::Judged(
+                runs,
+                question.members,
+                judgement,
+            )));
+            judged += 1;
+        }
+    }
+    judged
 }
 
 /// A lab that watches a test run.
@@ -150,7 +173,64 @@ fn an_arm_is_edited_with_the_fields_of_its_schema() {
     let [Command::Start(request)] = &commands[..] else {
         panic!("{commands:?}");
     };
-    assert_eq!(request.arms[2].settings["buffer"], 32);
+    assert_eq!(request.arms[2].settings["buffer"].as_integer(), Some(32));
+}
+
+/// Arms that differ in a learning rate alone could not be started from the lab, or would look alike.
+#[test]
+fn an_arm_may_have_settings_of_the_finetuning_phases_for_itself() {
+    let mut app = app(UNICODE, SMALL);
+    keys(&mut app, "jjjjjjc");
+    key(&mut app, KeyCode::Enter);
+    // Objective, coefficient, three settings of the strategy, then those of the phases.
+    for _ in 0..6 {
+        key(&mut app, KeyCode::Down);
+    }
+    keys(&mut app, "1e-3x");
+    insta::assert_snapshot!("arm_form_phases_80", screen(&app, SMALL));
+    key(&mut app, KeyCode::Enter);
+    assert!(
+        screen(&app, SMALL).contains("! wrong"),
+        "it is not accepted"
+    );
+    key(&mut app, KeyCode::Backspace);
+    key(&mut app, KeyCode::Down);
+    keys(&mut app, "20");
+    key(&mut app, KeyCode::Enter);
+    insta::assert_snapshot!("new_run_settings_80", screen(&app, SMALL));
+    app.take_commands();
+    keys(&mut app, "s");
+    let commands = app.take_commands();
+    let [Command::Start(request)] = &commands[..] else {
+        panic!("{commands:?}");
+    };
+    let names: Vec<String> = request.arms.iter().map(|arm| arm.name()).collect();
+    // 20 steps of warm-up are the run's own.
+    assert_eq!(
+        names[2..4],
+        ["self-generated:kl:10", "self-generated:kl:10+lr=1e-3"]
+    );
+}
+
+/// Two arms whose names are cut to the same text would be taken for one another.
+#[test]
+fn long_names_are_told_apart_everywhere() {
+    let head = "self-generated:kl:10+lr=1e-3+buffer_batches=";
+    let names = ["none".to_owned(), format!("{head}4"), format!("{head}8")];
+    let arms: Vec<ArmInfo> = names.iter().map(|name| fake::arm_info(name, 0)).collect();
+    let mut app = watching(UNICODE, SMALL, &arms, 450);
+    let shown = screen(&app, SMALL);
+    insta::assert_snapshot!("live_long_names_80", shown);
+    for end in ["batches=4", "batches=8"] {
+        assert!(shown.matches(end).count() >= 2, "panel and row: {shown}");
+    }
+    key(&mut app, KeyCode::Up);
+    key(&mut app, KeyCode::Enter);
+    let shown = screen(&app, SMALL);
+    assert!(
+        shown.contains("batches=4") || shown.contains("batches=8"),
+        "{shown}"
+    );
 }
 
 #[test]
@@ -202,9 +282,76 @@ fn twelve_arms_are_paged_and_a_failed_one_says_why() {
     ];
     records.extend(fake::stamp(events.into()));
     feed(&mut app, records, RunStatus::Live);
+    insta::assert_snapshot!("live_seeds_80", screen(&app, SMALL));
+    keys(&mut app, "o");
+    assert_eq!(judge(&mut app), 12, "every seed has a verdict of its own");
     insta::assert_snapshot!("live_twelve_80", screen(&app, SMALL));
     key(&mut app, KeyCode::PageDown);
     assert!(screen(&app, SMALL).contains("page 2 of 3"));
+    keys(&mut app, "o");
+    assert_eq!(judge(&mut app), 0, "the verdicts over seeds are known");
+    assert!(screen(&app, SMALL).contains("none ×3"));
+}
+
+/// The lab would stand still for seconds at every key if drawing or each update computed intervals.
+#[test]
+fn a_verdict_is_computed_once_an_evaluation_and_never_while_drawing() {
+    let mut app = app(UNICODE, SMALL);
+    app.update(Event::Reply(Reply::Started(Ok(RUN.into()))));
+    let records = fake::records(&many_arms(), 300);
+    let give = |app: &mut App, first: bool, records: Vec<Record>| {
+        let status = RunStatus::Live;
+        app.update(Event::Reply(Reply::Feed {
+            run: RUN.into(),
+            first,
+            update: Ok(FeedUpdate {
+                records,
+                status,
+                before: None,
+                why: None,
+            }),
+        }));
+    };
+    give(&mut app, true, records.clone());
+    let shown = screen(&app, SMALL);
+    assert!(shown.contains("…"), "not known yet:\n{shown}");
+    assert_eq!(judge(&mut app), 4, "one an arm, over its three seeds");
+    assert!(screen(&app, SMALL).contains("FORGETS"));
+    let log = RunEvent::Log {
+        level: Level::Info,
+        arm: Some(0),
+        message: "nothing new".into(),
+    };
+    give(&mut app, false, fake::stamp(vec![log]));
+    keys(&mut app, "msf");
+    screen(&app, SMALL);
+    assert_eq!(judge(&mut app), 0, "no new evaluation");
+    let newer = fake::records(&many_arms(), 310);
+    let of_first_arm = newer.into_iter().rev();
+    let of_first_arm = of_first_arm.filter(|record| record.event.arm() == Some(0));
+    let last = of_first_arm.filter(|r| matches!(r.event, RunEvent::Evaluated { .. }));
+    give(&mut app, false, last.take(1).collect());
+    assert_eq!(judge(&mut app), 1, "one arm has a new evaluation");
+    let shown = screen(&app, SMALL);
+    assert!(shown.contains("3 seeds"), "{shown}");
+}
+
+/// Else nobody could tell what the words on the screen rest on.
+#[test]
+fn the_help_tells_verdicts_with_the_margins_of_the_run() {
+    let mut records = fake::records(&fake::four_arms(), 450);
+    if let RunEvent::RunStarted { config, .. } = &mut records[0].event {
+        let margins = serde_json::json!({"margin_accuracy": 0.03, "margin_ntp": 0.25});
+        *config = Some(serde_json::json!({ "verdict": margins }));
+    }
+    let mut app = watching(UNICODE, SMALL, &fake::four_arms(), 450);
+    feed(&mut app, records, RunStatus::Live);
+    keys(&mut app, "?");
+    key(&mut app, KeyCode::PageDown);
+    keys(&mut app, "jjjjjjjjjj");
+    insta::assert_snapshot!("help_verdicts_80", screen(&app, SMALL));
+    let shown = screen(&app, SMALL);
+    assert!(shown.contains("3 points of accuracy, or 0.25"), "{shown}");
 }
 
 #[test]
@@ -217,6 +364,32 @@ fn one_arm_fills_the_screen() {
     key(&mut app, KeyCode::Enter);
     keys(&mut app, "m");
     insta::assert_snapshot!("arm_160", screen(&app, LARGE));
+}
+
+/// Else a curve that stops early looks like an arm that stopped working.
+#[test]
+fn an_arm_tells_which_phases_ended_early_and_why() {
+    let arms = [0, 1, 2].map(|seed| fake::arm_info("none", seed));
+    let mut records = fake::records(&arms, 450);
+    let end = |(arm, step, by)| RunEvent::PhaseEnded {
+        arm,
+        phase: 1,
+        step,
+        by,
+    };
+    let ends = [
+        (0, 240, PhaseEnd::TargetLoss),
+        (1, 270, PhaseEnd::TargetLoss),
+        (2, 300, PhaseEnd::Steps),
+    ];
+    records.extend(fake::stamp(ends.map(end).into()));
+    let mut app = app(UNICODE, LARGE);
+    app.update(Event::Reply(Reply::Started(Ok(RUN.into()))));
+    feed(&mut app, records, RunStatus::Live);
+    key(&mut app, KeyCode::Enter);
+    let shown = screen(&app, LARGE);
+    let words = "sort ended at step 240 to 270 in 2 of 3 seeds: its data have the loss that was";
+    assert!(shown.contains(words), "{shown}");
 }
 
 /// Replay that is nonsense would go unseen behind a loss.
@@ -266,9 +439,45 @@ fn runs_are_listed_marked_and_compared() {
         (chosen[1].clone(), Err("events.jsonl cannot be read".into())),
     ];
     app.update(Event::Reply(Reply::Compared(runs)));
+    judge(&mut app);
     insta::assert_snapshot!("compare_80", screen(&app, SMALL));
     keys(&mut app, "e");
     assert_eq!(app.take_commands().last(), Some(&Command::Export(chosen)));
+}
+
+/// Seeds that were run apart would stand as arms of their own, and no interval would be over them.
+#[test]
+fn seeds_of_several_runs_are_compared_as_one_arm() {
+    let mut app = app(UNICODE, SMALL);
+    let run = |seed: u64| {
+        let arms = ["none", "true-data:kl:10"].map(|name| fake::arm_info(name, seed));
+        let state = fake::state(&fake::records(&arms, 600));
+        (
+            format!("2026112{seed}T120600Z-toy-continual-ab1{seed}"),
+            Ok(state),
+        )
+    };
+    app.update(Event::Reply(Reply::Compared(vec![run(0), run(1)])));
+    assert_eq!(judge(&mut app), 2);
+    let shown = screen(&app, SMALL);
+    for text in ["2 runs, 2 arms", "2 runs none ×2", "2 seeds"] {
+        assert!(shown.contains(text), "{text}: {shown}");
+    }
+    keys(&mut app, "o");
+    assert_eq!(judge(&mut app), 4);
+    let shown = screen(&app, SMALL);
+    assert!(
+        shown.contains("2 runs, 4 single seeds") && shown.contains("1 seed"),
+        "{shown}"
+    );
+    key(&mut app, KeyCode::Enter);
+    let opened = app.take_commands();
+    assert!(
+        opened
+            .iter()
+            .any(|command| matches!(command, Command::Watch(_))),
+        "{opened:?}"
+    );
 }
 
 #[test]
@@ -530,6 +739,8 @@ fn random_feed(dice: &mut Dice, feeds: &Feeds) -> Reply {
         update: records.map(|records| FeedUpdate {
             records,
             status: RunStatus::Live,
+            before: None,
+            why: None,
         }),
     }
 }

@@ -2,6 +2,7 @@
 
 use std::env;
 
+use forgetlab_study::printed::is_harmless;
 use ratatui::buffer::Buffer;
 use ratatui::style::{Color, Modifier, Style};
 
@@ -134,8 +135,16 @@ impl Theme {
             .add_modifier(Modifier::BOLD)
     }
 
-    /// Replaces every character that is not ASCII in a drawn frame, on an ASCII terminal.
+    /// Takes out of a drawn frame what a terminal would obey, and on an ASCII terminal replaces every character
+    /// that is not ASCII.
     pub fn finish(self, buffer: &mut Buffer) {
+        for cell in &mut buffer.content {
+            if !is_harmless(cell.symbol()) {
+                let seen = |c: &char| is_harmless(c.encode_utf8(&mut [0; 4]));
+                let kept: String = cell.symbol().chars().filter(seen).collect();
+                cell.set_symbol(if kept.is_empty() { " " } else { &kept });
+            }
+        }
         if !self.ascii {
             return;
         }

@@ -5,7 +5,8 @@
 //! - [`eval`]: measures a model on them, and has it write;
 //! - [`train`]: takes a run to its end;
 //! - [`verify`]: holds this machine's numerics against independent ones;
-//! - [`bench`](mod@bench): measures their speed.
+//! - [`bench`](mod@bench): measures their speed;
+//! - [`regression`]: the study on a line, with a network and a training of its own.
 
 #![forbid(unsafe_code)]
 
@@ -18,3 +19,5 @@ pub mod train;
 pub mod verify;
 
 pub mod bench;
+
+pub mod regression;

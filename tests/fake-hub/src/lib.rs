@@ -5,9 +5,35 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::Duration;
+
+use ring::digest::{SHA1_FOR_LEGACY_USE_ONLY, SHA256, digest};
 
 /// The commit that every repository's `main` stands for.
 pub const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
+
+/// What a hub may do to those who ask it.
+#[derive(Clone, Debug)]
+pub enum Evil {
+    /// Weights are redirected to another address.
+    Elsewhere(String),
+    /// The commit that descriptions name.
+    Commit(String),
+    /// The tag of every file.
+    Tag(String),
+    /// A redirect of weights names no place.
+    NoPlace,
+    /// A redirect of weights leads back to them.
+    Circle,
+    /// Descriptions are never answered.
+    Silent,
+    /// Weights stop after some bytes, and the connection stays open.
+    Stall,
+    /// Weights come byte by byte.
+    Drip,
+    /// One bit of the weights is another.
+    OtherBit,
+}
 
 /// Repositories, and the requests for them.
 #[derive(Default)]
@@ -20,6 +46,10 @@ pub struct FakeHub {
     pub breaks: Mutex<BTreeMap<String, usize>>,
     /// Requests, `PATH RANGE`.
     pub requests: Mutex<Vec<String>>,
+    /// Paths of the requests that came with a token.
+    pub with_token: Mutex<Vec<String>>,
+    /// What it does that no hub should.
+    pub evil: Option<Evil>,
 }
 
 impl FakeHub {
@@ -63,13 +93,31 @@ impl FakeHub {
         let request = Request::read(&mut stream)?;
         let asked = format!("{} {}", request.path, request.header("range"));
         self.requests.lock().ok()?.push(asked.trim_end().into());
+        if !request.header("authorization").is_empty() {
+            self.with_token.lock().ok()?.push(request.path.clone());
+        }
         let path = request.path.split('?').next()?;
         let reply = match path.strip_prefix("/api/") {
             Some(path) => self.description(path)?,
             None => self.file(&request, path, own)?,
         };
         stream.write_all(&reply.head()).ok()?;
-        stream.write_all(&reply.body[..reply.sent]).ok()
+        if request.is_head {
+            return Some(());
+        }
+        let body = &reply.body[..reply.sent];
+        let is_weights = path.contains("/elsewhere/") && path.ends_with(".safetensors");
+        match &self.evil {
+            Some(Evil::Stall) if is_weights => {
+                stream.write_all(&body[..body.len().min(500)]).ok()?;
+                wait()
+            }
+            Some(Evil::Drip) if is_weights => body.iter().try_for_each(|byte| {
+                thread::sleep(Duration::from_millis(50));
+                stream.write_all(&[*byte]).ok()
+            }),
+            _ => stream.write_all(body).ok(),
+        }
     }
 
     /// The description of a repository: `models/ORG/NAME/revision/main`.
@@ -82,12 +130,25 @@ impl FakeHub {
         if ![COMMIT, "main"].contains(&revision) {
             return Some(Reply::error("404 Not Found", "RevisionNotFound"));
         }
-        let siblings: Vec<String> = files
-            .iter()
-            .map(|(name, b)| format!("{{\"rfilename\":{name:?},\"size\":{}}}", b.len()))
-            .collect();
+        let commit = match &self.evil {
+            Some(Evil::Silent) => wait()?,
+            Some(Evil::Commit(commit)) => commit,
+            _ => COMMIT,
+        };
+        let sibling = |(name, bytes): (&String, &Vec<u8>)| {
+            let (len, git) = (bytes.len(), git_hash(bytes));
+            let lfs = match is_large(name) {
+                true => format!(
+                    ",\"lfs\":{{\"sha256\":\"{}\",\"size\":{len}}}",
+                    sha256(bytes)
+                ),
+                false => String::new(),
+            };
+            format!("{{\"rfilename\":{name:?},\"size\":{len},\"blobId\":\"{git}\"{lfs}}}")
+        };
+        let siblings: Vec<String> = files.iter().map(sibling).collect();
         let body = format!(
-            "{{\"sha\":\"{COMMIT}\",\"siblings\":[{}]}}",
+            "{{\"sha\":{commit:?},\"siblings\":[{}]}}",
             siblings.join(",")
         );
         Some(Reply::new("200 OK", "", body.as_bytes()))
@@ -106,7 +167,7 @@ impl FakeHub {
             format!("models/{repo}")
         };
         let (_, name) = file.split_once('/')?;
-        if self.gated.contains(&repo) {
+        if self.gated.contains(&repo) && !redirected {
             match request.header("authorization") {
                 "Bearer good" => {}
                 "" => return Some(Reply::error("401 Unauthorized", "GatedRepo")),
@@ -116,35 +177,88 @@ impl FakeHub {
         let Some(bytes) = self.repos.get(&repo).and_then(|files| files.get(name)) else {
             return Some(Reply::error("404 Not Found", "EntryNotFound"));
         };
-        let etag = format!("{}-{}", bytes.len(), name.replace(['/', '.'], "-"));
-        let tags = format!("x-repo-commit: {COMMIT}\r\netag: \"{etag}\"\r\n");
-        if name.ends_with(".safetensors") && !redirected {
-            let location = format!("location: {own}/elsewhere{path}\r\n");
-            let headers = format!("{tags}x-linked-etag: \"{etag}\"\r\n{location}");
+        let tag = match &self.evil {
+            Some(Evil::Tag(tag)) => tag.clone(),
+            _ if is_large(name) => sha256(bytes),
+            _ => git_hash(bytes),
+        };
+        if is_large(name) && !redirected {
+            let location = match &self.evil {
+                Some(Evil::NoPlace) => String::new(),
+                Some(Evil::Circle) => format!("location: {path}\r\n"),
+                Some(Evil::Elsewhere(other)) => format!("location: {other}/elsewhere{path}\r\n"),
+                _ => format!("location: {own}/elsewhere{path}\r\n"),
+            };
+            let headers = format!(
+                "x-repo-commit: {COMMIT}\r\nx-linked-etag: \"{tag}\"\r\nx-linked-size: {}\r\n{location}",
+                bytes.len()
+            );
             return Some(Reply::new("302 Found", &headers, b""));
         }
-        let range = request.header("range").strip_prefix("bytes=")?;
-        let (from, to) = range.split_once('-')?;
-        let from: usize = from.parse().ok()?;
-        let to = to.parse().unwrap_or(bytes.len() - 1).min(bytes.len() - 1);
-        if from > to {
+        let tags = format!("x-repo-commit: {COMMIT}\r\netag: \"{tag}\"\r\n");
+        let mut bytes = bytes.clone();
+        if let (Some(Evil::OtherBit), true, Some(last)) =
+            (&self.evil, is_large(name), bytes.last_mut())
+        {
+            *last ^= 1;
+        }
+        let Some(from) = request.header("range").strip_prefix("bytes=") else {
+            let reply = Reply::new("200 OK", &tags, &bytes);
+            return Some(match request.is_head {
+                true => reply,
+                false => self.cut(name, reply),
+            });
+        };
+        let from: usize = from.trim_end_matches('-').parse().ok()?;
+        if from >= bytes.len() {
             return Some(Reply::new("416 Range Not Satisfiable", "", b""));
         }
-        let headers = format!("{tags}content-range: bytes {from}-{to}/{}\r\n", bytes.len());
-        let mut reply = Reply::new("206 Partial Content", &headers, &bytes[from..=to]);
-        if reply.body.len() > 1
-            && let Some(sent) = self.breaks.lock().ok()?.remove(name)
-        {
+        let (last, len) = (bytes.len() - 1, bytes.len());
+        let headers = format!("{tags}content-range: bytes {from}-{last}/{len}\r\n");
+        let reply = Reply::new("206 Partial Content", &headers, &bytes[from..]);
+        Some(self.cut(name, reply))
+    }
+
+    /// A reply that breaks off where it should.
+    fn cut(&self, name: &str, mut reply: Reply) -> Reply {
+        if let Some(sent) = self.breaks.lock().ok().and_then(|mut b| b.remove(name)) {
             reply.sent = sent;
         }
-        Some(reply)
+        reply
     }
+}
+
+/// Whether a file is in large file storage.
+fn is_large(name: &str) -> bool {
+    name.ends_with(".safetensors")
+}
+
+/// SHA-256 in hexadecimal digits.
+pub fn sha256(bytes: &[u8]) -> String {
+    hex(digest(&SHA256, bytes).as_ref())
+}
+
+/// Git's hash of a blob.
+pub fn git_hash(bytes: &[u8]) -> String {
+    let blob = [format!("blob {}\0", bytes.len()).as_bytes(), bytes].concat();
+    hex(digest(&SHA1_FOR_LEGACY_USE_ONLY, &blob).as_ref())
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Says nothing for as long as tests may take.
+fn wait<T>() -> Option<T> {
+    thread::sleep(Duration::from_secs(120));
+    None
 }
 
 /// The head of an HTTP request.
 struct Request {
     head: String,
     path: String,
+    is_head: bool,
 }
 
 impl Request {
@@ -157,7 +271,12 @@ impl Request {
         }
         let head = String::from_utf8(bytes).ok()?;
         let path = head.split(' ').nth(1)?.to_owned();
-        Some(Self { head, path })
+        let is_head = head.starts_with("HEAD ");
+        Some(Self {
+            head,
+            path,
+            is_head,
+        })
     }
 
     /// The value of a header; empty if it is missing.

@@ -24,10 +24,12 @@ impl Strategy for Hostile {
                 "enum": [
                     "none", "panic-create", "fail-create", "panic-phase", "panic", "panic-observe",
                     "panic-save", "fail", "retry", "cancel", "abort", "loop", "slow",
+                    "loop-save", "waits",
                     "ids", "padding-ids", "zero-length", "long-length", "nan-weight",
                     "negative-weight", "padding-weight", "many-rows", "long-rows", "no-rows",
                     "lengths-differ", "nan-coeff", "undeclared-teacher", "own-objectives",
-                    "bad-prompt", "unsupported", "forgets-state", "huge-text", "raves"
+                    "bad-prompt", "unsupported", "forgets-state", "huge-text", "raves",
+                    "draws-without-end"
                 ],
                 "description": "how it misbehaves"
             },
@@ -94,6 +96,7 @@ impl Strategy for Hostile {
             "loop" => loop {
                 thread::sleep(Duration::from_millis(50));
             },
+            "waits" => return wait_until_cancelled(host),
             "slow" => thread::sleep(Duration::from_millis(300)),
             "ids" => rows.tokens[seq_len + 1] = vocab,
             "padding-ids" => {
@@ -126,6 +129,9 @@ impl Strategy for Hostile {
                 batch.row_objectives = Some(vec![RowObjective::Ntp; rows.rows()]);
             }
             "bad-prompt" => drop(host.generate(&Generate::new(vec![vec![vocab]], 4))?),
+            "draws-without-end" => loop {
+                host.draw_old(step.phase.max_rows * 100)?;
+            },
             "unsupported" => drop(host.keep_snapshot(Model::Student)?),
             _ => {}
         }
@@ -143,6 +149,9 @@ impl Strategy for Hostile {
     fn save(&self) -> Result<Vec<u8>, Error> {
         assert_ne!(self.mode, "panic-save", "told to panic in save");
         match self.mode.as_str() {
+            "loop-save" => loop {
+                thread::sleep(Duration::from_millis(50));
+            },
             "forgets-state" => Ok(Vec::new()),
             _ => Ok(self.batches.to_le_bytes().to_vec()),
         }
@@ -154,6 +163,13 @@ impl Strategy for Hostile {
         }
         Ok(())
     }
+}
+
+fn wait_until_cancelled(host: &Host) -> Result<Option<Batch>, Error> {
+    while !host.cancelled() {
+        thread::sleep(Duration::from_millis(10));
+    }
+    Err(Error::Cancelled)
 }
 
 export_strategy!(Hostile);

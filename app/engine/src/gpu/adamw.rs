@@ -81,6 +81,15 @@ impl AdamW {
         Ok(())
     }
 
+    /// Whether it trains what these weights train: all of them, or adapters of the same sizes.
+    pub fn trains_like(&self, params: &super::Params) -> bool {
+        match (&self.lora, params.lora()) {
+            (None, None) => true,
+            (Some(own), Some(lora)) => own.len == lora.len,
+            _ => false,
+        }
+    }
+
     /// Copies the optimizer to the host.
     ///
     /// # Errors

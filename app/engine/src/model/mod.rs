@@ -8,6 +8,7 @@
 mod activations;
 mod backward;
 mod config;
+mod flops;
 mod forward;
 mod layer;
 mod lora;

@@ -14,13 +14,9 @@ use serde::Deserialize;
 use crate::model::ModelConfig;
 
 use super::error::{Mismatch, PretrainedError};
-use super::hugging_face::hugging_face_tensors;
+use super::hugging_face::{INDEX, SINGLE, hugging_face_tensors};
 use super::json::read_json;
-
-/// The file of weights that are not sharded.
-pub(super) const SINGLE: &str = "model.safetensors";
-/// The file that lists the shard of each tensor.
-pub(super) const INDEX: &str = "model.safetensors.index.json";
+use super::other_formats;
 
 /// Weights on disk: what their headers say.
 #[derive(Clone, Debug)]
@@ -40,25 +36,65 @@ struct Stored {
     start: u64,
 }
 
-/// Names of the files of a folder's weights: the shards of its index, or the one file.
-pub(super) fn weight_files(folder: &Path) -> Result<Vec<String>, PretrainedError> {
+/// The most bytes of a header, as the safetensors library has it.
+const MOST_HEADER: u64 = 100_000_000;
+/// Names in Hugging Face's layout of the input's and the output's embedding.
+const EMBED: &str = "model.embed_tokens.weight";
+const HEAD: &str = "lm_head.weight";
+
+/// Names of the files in a folder; empty where it cannot be read.
+pub(super) fn names_in(folder: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
+    names.collect()
+}
+
+/// Names of the files of weights among those of a model: the one file, or the shards of the index in `folder`.
+pub(super) fn weight_files(
+    folder: &Path,
+    names: &[String],
+) -> Result<Vec<String>, PretrainedError> {
     #[derive(Deserialize)]
     struct Index {
         weight_map: BTreeMap<String, String>,
     }
-    let index = folder.join(INDEX);
-    if folder.join(SINGLE).exists() || !index.exists() {
+    let has = |file: &str| names.iter().any(|name| name == file);
+    if has(SINGLE) {
         return Ok(vec![SINGLE.into()]);
     }
+    if !has(INDEX) {
+        return Err(PretrainedError::Incomplete {
+            path: folder.into(),
+            lacks: SINGLE,
+            found: other_formats::found(names.iter().map(String::as_str)),
+        });
+    }
+    let index = folder.join(INDEX);
     let weight_map = read_json::<Index>(&index)?.weight_map;
     let files: BTreeSet<String> = weight_map.into_values().collect();
-    match files.iter().find(|file| file.contains(['/', '\\'])) {
-        Some(file) => Err(PretrainedError::Format {
-            path: index,
-            expected: "an index of shards",
-            why: format!("it names `{file}`, which is not beside it"),
-        }),
-        None => Ok(files.into_iter().collect()),
+    let wrong = |why: String| {
+        Err(PretrainedError::Format {
+            path: index.clone(),
+            expected: "an index of the shards beside it",
+            why,
+        })
+    };
+    if let Some(file) = files.iter().find(|file| file.contains(['/', '\\'])) {
+        return wrong(format!("it names `{file}`, which is not beside it"));
+    }
+    let missing: Vec<&str> = files
+        .iter()
+        .map(String::as_str)
+        .filter(|f| !has(f))
+        .collect();
+    match missing[..] {
+        [] if files.is_empty() => wrong("it names no files".into()),
+        [] => Ok(files.into_iter().collect()),
+        _ => wrong(format!(
+            "not all of its {} files are there: {} missing; fetch what is missing",
+            files.len(),
+            missing.join(", ")
+        )),
     }
 }
 
@@ -73,7 +109,7 @@ impl Checkpoint {
             tensors: BTreeMap::new(),
             bytes: 0,
         };
-        for file in weight_files(folder)? {
+        for file in weight_files(folder, &names_in(folder))? {
             checkpoint.add(&folder.join(file))?;
         }
         Ok(checkpoint)
@@ -101,11 +137,14 @@ impl Checkpoint {
             return Err(broken(why.into()));
         }
         let header_len = u64::from_le_bytes(first);
-        if header_len > len - 8 {
+        if header_len > len.saturating_sub(8) {
             let why = format!(
                 "its first 8 bytes announce a header of {header_len} bytes, {len} are there in all"
             );
             return Err(broken(why));
+        }
+        if header_len > MOST_HEADER {
+            return Err(broken(format!("its header has {header_len} bytes")));
         }
         let mut header = vec![0; header_len as usize];
         file.read_exact(&mut header).map_err(unreadable)?;
@@ -151,8 +190,9 @@ impl Checkpoint {
     pub fn check(&self, model: &ModelConfig) -> Result<(), PretrainedError> {
         let expected: BTreeMap<_, _> = hugging_face_tensors(model).into_iter().collect();
         let mut mismatch = Mismatch::default();
+        let tied = model.tied_embeddings;
         for (name, shape) in &expected {
-            match self.tensors.get(name) {
+            match self.stored(name, tied) {
                 None => mismatch.missing.push(name.clone()),
                 Some(stored) if stored.shape != *shape => {
                     let shapes = (name.clone(), stored.shape.clone(), shape.clone());
@@ -164,7 +204,7 @@ impl Checkpoint {
         // Buffers that older versions stored, and the copy of a tied embedding.
         let known = |name: &str| {
             name.ends_with("rotary_emb.inv_freq")
-                || (model.tied_embeddings && name == "lm_head.weight")
+                || (tied && name == HEAD)
                 || expected.contains_key(name)
         };
         let unexpected = self.tensors.keys().filter(|name| !known(name)).cloned();
@@ -172,12 +212,45 @@ impl Checkpoint {
         mismatch.check(&self.folder)
     }
 
-    /// Reads a tensor's elements.
+    /// The tensor of a name; of tied embeddings the one that is there.
+    fn stored(&self, name: &str, tied: bool) -> Option<&Stored> {
+        let twin = || self.tensors.get(HEAD).filter(|_| tied && name == EMBED);
+        self.tensors.get(name).or_else(twin)
+    }
+
+    /// Whether there is an output embedding that is not the input's.
+    ///
+    /// # Errors
+    /// A tensor that cannot be read.
+    pub fn has_own_head(&self) -> Result<bool, PretrainedError> {
+        let (Some(embed), Some(head)) = (self.tensors.get(EMBED), self.tensors.get(HEAD)) else {
+            return Ok(false);
+        };
+        if embed.shape != head.shape {
+            return Ok(true);
+        }
+        let mut embeds = Pieces::of(embed, EMBED)?;
+        let mut heads = Pieces::of(head, HEAD)?;
+        loop {
+            match (embeds.next()?, heads.next()?) {
+                (None, _) | (_, None) => return Ok(false),
+                (Some(a), Some(b)) if a != b => return Ok(true),
+                _ => {}
+            }
+        }
+    }
+
+    /// Reads a tensor's elements; of tied embeddings those of the tensor that is there.
     ///
     /// # Errors
     /// A tensor that is not there, of another shape, or that cannot be read.
-    pub fn read(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>, PretrainedError> {
-        let Some(stored) = self.tensors.get(name).filter(|s| s.shape == shape) else {
+    pub fn read(
+        &self,
+        name: &str,
+        shape: &[usize],
+        tied: bool,
+    ) -> Result<Vec<f32>, PretrainedError> {
+        let Some(stored) = self.stored(name, tied).filter(|s| s.shape == shape) else {
             let mismatch = Mismatch {
                 missing: vec![name.into()],
                 ..Mismatch::default()
@@ -185,31 +258,68 @@ impl Checkpoint {
             let path = self.folder.clone();
             return Err(PretrainedError::Tensors { path, mismatch });
         };
+        let mut pieces = Pieces::of(stored, name)?;
+        let mut elements = Vec::with_capacity(pieces.left);
+        while let Some(piece) = pieces.next()? {
+            elements.extend_from_slice(piece);
+        }
+        Ok(elements)
+    }
+}
+
+/// Elements of a piece.
+const PIECE: usize = 1 << 18;
+
+/// A tensor's elements, read piece by piece.
+struct Pieces<'a> {
+    stored: &'a Stored,
+    file: File,
+    left: usize,
+    convert: Convert,
+    bytes: Vec<u8>,
+    elements: Vec<f32>,
+}
+
+impl<'a> Pieces<'a> {
+    fn of(stored: &'a Stored, name: &str) -> Result<Self, PretrainedError> {
         let convert = converter(stored, name)?;
-        stored
-            .read(convert)
-            .map_err(|source| PretrainedError::Read {
-                path: stored.file.clone(),
-                source,
-            })
+        let open = || {
+            let mut file = File::open(&stored.file)?;
+            file.seek(SeekFrom::Start(stored.start))?;
+            Ok(file)
+        };
+        Ok(Self {
+            stored,
+            file: open().map_err(|error| stored.unreadable(error))?,
+            left: stored.shape.iter().product(),
+            convert,
+            bytes: vec![0; stored.dtype.bitsize() / 8 * PIECE],
+            elements: Vec::with_capacity(PIECE),
+        })
+    }
+
+    /// The next piece; `None` after the last.
+    fn next(&mut self) -> Result<Option<&[f32]>, PretrainedError> {
+        let n = self.left.min(PIECE);
+        if n == 0 {
+            return Ok(None);
+        }
+        let bytes = &mut self.bytes[..self.stored.dtype.bitsize() / 8 * n];
+        let read = self.file.read_exact(bytes);
+        read.map_err(|error| self.stored.unreadable(error))?;
+        self.elements.clear();
+        (self.convert)(bytes, &mut self.elements);
+        self.left -= n;
+        Ok(Some(&self.elements))
     }
 }
 
 impl Stored {
-    /// Reads all elements, in pieces.
-    fn read(&self, convert: Convert) -> io::Result<Vec<f32>> {
-        let mut file = File::open(&self.file)?;
-        file.seek(SeekFrom::Start(self.start))?;
-        let size = self.dtype.bitsize() / 8;
-        let mut bytes = vec![0; size << 18];
-        let len = self.shape.iter().product();
-        let mut elements = Vec::with_capacity(len);
-        while elements.len() < len {
-            let n = (len - elements.len()).min(1 << 18);
-            file.read_exact(&mut bytes[..n * size])?;
-            convert(&bytes[..n * size], &mut elements);
+    fn unreadable(&self, source: io::Error) -> PretrainedError {
+        PretrainedError::Read {
+            path: self.file.clone(),
+            source,
         }
-        Ok(elements)
     }
 }
 

@@ -46,6 +46,25 @@ pub enum PretrainedError {
         /// What is wrong.
         why: String,
     },
+    /// A folder or repository without the files of a model.
+    #[error("{path} is without {lacks}{found}")]
+    Incomplete {
+        /// Folder or repository.
+        path: PathBuf,
+        /// The file that should be there.
+        lacks: &'static str,
+        /// What is there instead, and what to do.
+        found: String,
+    },
+    /// An output embedding that was not known of before the weights were fetched.
+    #[error(
+        "the weights of {name}, which were fetched just now, have an output embedding of their own, though \
+         config.json ties it to the input's; give the command again"
+    )]
+    Untied {
+        /// Name of the model.
+        name: String,
+    },
     /// The model is not of the Llama family.
     #[error("{path} describes a model of architecture `{found}`; only `llama` can be loaded")]
     Architecture {

@@ -12,10 +12,9 @@ use serde_json::{Value, json};
 use crate::model::Params;
 
 use super::builtin;
-use super::checkpoint::{INDEX, SINGLE};
 use super::config::{Description, SpecialIds, to_json};
 use super::error::PretrainedError;
-use super::hugging_face::{hugging_face_views, is_llama};
+use super::hugging_face::{INDEX, SINGLE, hugging_face_views, is_llama};
 use super::json::read_json;
 use super::model::{CONFIG, Pretrained, Source};
 
@@ -75,16 +74,11 @@ pub fn export(params: &Params, options: &Export, dir: &Path) -> Result<Exported,
         path: dir.into(),
         source,
     };
-    if fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_some()) {
-        return Err(PretrainedError::Occupied { path: dir.into() });
-    }
-    let parent = match dir.parent() {
-        Some(parent) if parent != Path::new("") => parent,
-        _ => Path::new("."),
-    };
-    fs::create_dir_all(parent).map_err(write_error)?;
-    let partial = Partial::new(dir).map_err(write_error)?;
-    let folder = &partial.0;
+    let partial = Partial::new(dir).map_err(|error| match error.kind() {
+        io::ErrorKind::DirectoryNotEmpty => PretrainedError::Occupied { path: dir.into() },
+        _ => write_error(error),
+    })?;
+    let folder = &partial.folder;
 
     write_weights(params, options, folder)?;
     let description = Description {
@@ -93,6 +87,7 @@ pub fn export(params: &Params, options: &Export, dir: &Path) -> Result<Exported,
             .source
             .map_or(SpecialIds::default(), |source| source.ids.clone()),
         max_positions: options.source.and_then(|source| source.max_positions),
+        warnings: Vec::new(),
     };
     let source_config = options
         .source
@@ -101,16 +96,15 @@ pub fn export(params: &Params, options: &Export, dir: &Path) -> Result<Exported,
         .transpose()?;
     let config = to_json(&description, source_config, options.dtype.name());
     write_json(&folder.join(CONFIG), &Value::Object(config))?;
-    let tokenizer_files = options.source.map(Pretrained::tokenizer_files);
-    for file in tokenizer_files.unwrap_or_default() {
-        let Some(name) = file.file_name() else {
-            continue;
-        };
-        let bytes = builtin::read(&file).map_err(|source| PretrainedError::Read {
-            path: file.clone(),
-            source,
-        })?;
-        fs::write(folder.join(name), bytes).map_err(write_error)?;
+    if let Some((source, from)) = options.source.and_then(|s| Some((s, s.folder()?))) {
+        for name in source.companions() {
+            let (from, to) = (from.join(&name), folder.join(&name));
+            let bytes = builtin::read(&from)
+                .map_err(|source| PretrainedError::Read { path: from, source })?;
+            let parent = to.parent().unwrap_or(folder);
+            fs::create_dir_all(parent).map_err(write_error)?;
+            fs::write(to, bytes).map_err(write_error)?;
+        }
     }
     if let Some(Source::Gguf(gguf)) = options.source.map(|source| &source.source) {
         write_json(
@@ -122,7 +116,7 @@ pub fn export(params: &Params, options: &Export, dir: &Path) -> Result<Exported,
         fs::write(folder.join("tokenizer.json"), text).map_err(write_error)?;
     }
     let exported = contents(folder).map_err(write_error)?;
-    partial.finish(dir).map_err(write_error)?;
+    partial.finish().map_err(write_error)?;
     Ok(exported)
 }
 
@@ -227,26 +221,67 @@ impl View for Tensor<'_> {
 }
 
 /// A folder under a temporary name, removed unless it is finished.
-struct Partial(PathBuf);
+struct Partial {
+    folder: PathBuf,
+    /// What it is to become.
+    dir: PathBuf,
+    /// Whether `dir` is there already, and empty.
+    is_there: bool,
+}
 
 impl Partial {
-    /// Makes a folder beside `dir`.
+    /// Makes a folder beside `dir`, or in it where it is there.
     fn new(dir: &Path) -> io::Result<Self> {
-        let mut name = dir.as_os_str().to_owned();
-        name.push(format!(".partial-{}", std::process::id()));
-        fs::create_dir(&name)?;
-        Ok(Self(name.into()))
+        // Without a slash at its end, as shells complete it.
+        let dir: PathBuf = dir.components().collect();
+        let is_there = match fs::metadata(&dir) {
+            Ok(data) if data.is_dir() => true,
+            Ok(_) => return Err(io::ErrorKind::NotADirectory.into()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => false,
+            Err(error) => return Err(error),
+        };
+        if is_there && fs::read_dir(&dir)?.next().is_some() {
+            return Err(io::ErrorKind::DirectoryNotEmpty.into());
+        }
+        let name = format!(".partial-{}", std::process::id());
+        let folder = match dir.file_name() {
+            Some(own) if !is_there => {
+                let mut own = own.to_owned();
+                own.push(name);
+                dir.with_file_name(own)
+            }
+            _ => dir.join(name),
+        };
+        if let Some(parent) = folder.parent() {
+            fs::create_dir_all(parent)?;
+        }
+        fs::create_dir(&folder)?;
+        let is_there = is_there || folder.starts_with(&dir);
+        Ok(Self {
+            folder,
+            dir,
+            is_there,
+        })
     }
 
-    /// Renames the folder to `dir`, which is empty or does not exist.
-    fn finish(self, dir: &Path) -> io::Result<()> {
-        fs::rename(&self.0, dir)
+    /// Gives the folder its name; where that is there, its files move in, `config.json` last.
+    fn finish(self) -> io::Result<()> {
+        if !self.is_there {
+            return fs::rename(&self.folder, &self.dir);
+        }
+        let entries = fs::read_dir(&self.folder)?.map(|entry| Ok(entry?.file_name()));
+        let mut names = entries.collect::<io::Result<Vec<_>>>()?;
+        names.sort_by_key(|name| name == CONFIG);
+        for name in names {
+            fs::rename(self.folder.join(&name), self.dir.join(&name))?;
+        }
+        Ok(())
     }
 }
 
 impl Drop for Partial {
     fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
+        let _ = fs::remove_dir_all(&self.folder);
     }
 }
 

@@ -9,6 +9,11 @@ use std::sync::Arc;
 
 use crate::model::{Layout, Mlp, ModelConfig, Params};
 
+/// The file of weights that are not sharded.
+pub(super) const SINGLE: &str = "model.safetensors";
+/// The file that lists the shard of each tensor.
+pub(super) const INDEX: &str = "model.safetensors.index.json";
+
 /// Whether Hugging Face's `LlamaForCausalLM` computes the same as a model with these parts.
 pub fn is_llama(config: &ModelConfig) -> bool {
     config.mlp == Mlp::SwiGlu && config.norm_gains && !config.qk_norm

@@ -1,5 +1,5 @@
 //! Pretrained models of the Llama family: a Hugging Face folder, a GGUF file, a model on the hub, or the
-//! tiny random one that is built in.
+//! tiny random one that is built in; and small models of the paper's reference implementation.
 //!
 //! [`open`] reads what describes a model; [`Pretrained::load`] reads its weights tensor by tensor, so that the
 //! peak of memory is the weights and one tensor. [`export`](fn@export) writes a folder that transformers loads.
@@ -13,7 +13,10 @@ mod gguf;
 mod hub;
 mod hugging_face;
 mod json;
+mod keys;
 mod model;
+mod other_formats;
+mod reference_folder;
 mod reference_layout;
 #[cfg(test)]
 mod tests;
@@ -28,4 +31,5 @@ pub use hugging_face::{
     from_hugging_face, hugging_face_tensors, hugging_face_views, is_llama, to_hugging_face,
 };
 pub use model::{Pretrained, Source, Storage, open};
+pub use reference_folder::ReferenceFolder;
 pub use reference_layout::{LayoutError, from_reference_layout, to_reference_layout};

@@ -8,16 +8,19 @@ use crate::model::{Layout, ModelConfig, Params};
 use crate::random::Stream;
 
 use super::builtin;
-use super::checkpoint::{Checkpoint, INDEX, weight_files};
+use super::checkpoint::{Checkpoint, names_in, weight_files};
 use super::config::{self, Description, SpecialIds};
 use super::error::PretrainedError;
 use super::gguf::Gguf;
 use super::hub::{DownloadProgress, Hub, Snapshot, is_hub_id};
-use super::hugging_face::from_hugging_face;
-use super::json::read_json;
+use super::hugging_face::{INDEX, from_hugging_face};
+use super::other_formats;
+use super::reference_folder::ReferenceFolder;
 
 /// The file that describes a model.
 pub(super) const CONFIG: &str = "config.json";
+/// The file that describes how texts are written with a model.
+const GENERATION: &str = "generation_config.json";
 /// The files of a tokenizer, and others that belong to a model but not to its weights.
 const TOKENIZER_FILES: [&str; 7] = [
     "tokenizer.json",
@@ -25,9 +28,14 @@ const TOKENIZER_FILES: [&str; 7] = [
     "special_tokens_map.json",
     "added_tokens.json",
     "chat_template.jinja",
-    "generation_config.json",
+    GENERATION,
     "tokenizer.model",
 ];
+/// Those of them that are given on, but not read.
+const NOT_READ: [&str; 2] = ["added_tokens.json", "tokenizer.model"];
+/// Files of a tokenizer that says the same in `tokenizer.json`, and the folder of its further templates.
+const GIVEN_ON: [&str; 2] = ["vocab.json", "merges.txt"];
+const TEMPLATES: &str = "additional_chat_templates";
 
 /// A pretrained model: its description, and where its weights are.
 #[derive(Clone, Debug)]
@@ -42,6 +50,8 @@ pub struct Pretrained {
     pub max_positions: Option<usize>,
     /// Where the model's files are.
     pub source: Source,
+    /// What is odd about it, in words, and what is made of it.
+    pub warnings: Vec<String>,
 }
 
 /// Where the files of a pretrained model are.
@@ -51,6 +61,8 @@ pub enum Source {
     Folder(PathBuf),
     /// A GGUF file.
     Gguf(Gguf),
+    /// A folder of the paper's reference implementation, of a small model.
+    Reference(ReferenceFolder),
     /// A repository on the hub, at the commit that the revision asked for named.
     Hub(Snapshot),
     /// The program itself: the weights are random, drawn when they are loaded, the same every time.
@@ -85,6 +97,10 @@ pub fn open(
     let is_gguf = path
         .extension()
         .is_some_and(|e| e.eq_ignore_ascii_case("gguf"));
+    if path.is_dir() && !path.join(CONFIG).exists() && ReferenceFolder::is_one(path) {
+        let reference = ReferenceFolder::open(path)?;
+        return Ok(Pretrained::of_reference(name, reference));
+    }
     if path.is_dir() {
         return describe(name, path, Source::Folder(path.into()));
     }
@@ -110,47 +126,75 @@ pub fn open(
     if !is_hub_id(id) || revision == Some("") {
         return Err(wrong("is not there, and no hub id either"));
     }
-    let complete = |snapshot: &Snapshot| {
-        let has = |name: &str| snapshot.file(name).is_some();
-        let weights = weight_files(&snapshot.folder()).unwrap_or_default();
-        [CONFIG, TOKENIZER_FILES[0], TOKENIZER_FILES[1]]
-            .into_iter()
-            .all(has)
-            && !weights.is_empty()
-            && weights.iter().all(|file| has(file))
-    };
-    let snapshot = match hub.cached_model(id, revision).filter(complete) {
+    let snapshot = match hub.cached_model(id, revision).filter(is_complete) {
         Some(snapshot) => snapshot,
         None => hub.model(id, revision)?,
     };
     if snapshot.file(CONFIG).is_none() {
-        return Err(wrong("is a repository without config.json"));
+        let names = snapshot.files.iter().map(|file| &*file.name);
+        return Err(PretrainedError::Incomplete {
+            path: name.into(),
+            lacks: CONFIG,
+            found: other_formats::found(names),
+        });
     }
-    let small = [CONFIG, INDEX].into_iter().chain(TOKENIZER_FILES);
-    for file in small.filter(|file| snapshot.file(file).is_some()) {
-        snapshot.fetch(file, progress)?;
+    for file in small_files(&snapshot) {
+        // Who fetched the model may have left out what is not needed.
+        if !(NOT_READ.contains(&file) && hub.offline && !snapshot.has(file)) {
+            snapshot.fetch(file, progress)?;
+        }
     }
     describe(name, &snapshot.folder(), Source::Hub(snapshot))
 }
 
+/// The files of a repository that are fetched when it is looked at.
+fn small_files(snapshot: &Snapshot) -> impl Iterator<Item = &'static str> {
+    let small = [CONFIG, INDEX].into_iter().chain(TOKENIZER_FILES);
+    small.filter(|file| snapshot.file(file).is_some())
+}
+
+/// Whether all that a model needs is in the cache. Where its listing is not, a tokenizer must be there, too.
+fn is_complete(snapshot: &Snapshot) -> bool {
+    let tokenizer = [CONFIG, TOKENIZER_FILES[0], TOKENIZER_FILES[1]];
+    let needed = |file: &str| snapshot.is_listed || snapshot.file(file).is_some();
+    tokenizer.iter().all(|file| needed(file))
+        && snapshot.file(CONFIG).is_some()
+        && small_files(snapshot).all(|file| NOT_READ.contains(&file) || snapshot.has(file))
+        && weights_of(snapshot).is_ok_and(|files| files.iter().all(|file| snapshot.has(file)))
+}
+
+/// Names of the files of a repository's weights; its index is in the cache.
+fn weights_of(snapshot: &Snapshot) -> Result<Vec<String>, PretrainedError> {
+    let names: Vec<String> = snapshot
+        .files
+        .iter()
+        .map(|file| file.name.clone())
+        .collect();
+    weight_files(&snapshot.folder(), &names)
+}
+
 /// Opens a model whose files other than the weights are in a folder.
 fn describe(name: &str, folder: &Path, source: Source) -> Result<Pretrained, PretrainedError> {
-    let mut description = config::read(&folder.join(CONFIG))?;
-    // The tokens that end a turn are often listed in this file alone.
-    let path = folder.join("generation_config.json");
-    if builtin::exists(&path) {
-        #[derive(serde::Deserialize)]
-        struct Generation {
-            eos_token_id: Option<config::Ids>,
-        }
-        let generation: Generation = read_json(&path)?;
-        for id in config::Ids::all(generation.eos_token_id) {
-            if !description.ids.eos.contains(&id) {
-                description.ids.eos.push(id);
-            }
+    let path = folder.join(CONFIG);
+    if !builtin::exists(&path) {
+        let names = names_in(folder);
+        let found = other_formats::found(names.iter().map(String::as_str));
+        if !found.is_empty() {
+            return Err(PretrainedError::Incomplete {
+                path: folder.into(),
+                lacks: CONFIG,
+                found,
+            });
         }
     }
-    Ok(Pretrained::new(name, description, source))
+    let mut description = config::read(&path)?;
+    let generation = folder.join(GENERATION);
+    if builtin::exists(&generation) {
+        config::add_generation(&generation, &mut description)?;
+    }
+    let mut model = Pretrained::new(name, description, source);
+    model.look_at_head();
+    Ok(model)
 }
 
 impl Pretrained {
@@ -161,6 +205,38 @@ impl Pretrained {
             ids: description.ids,
             max_positions: description.max_positions,
             source,
+            warnings: description.warnings,
+        }
+    }
+
+    /// A small model of the paper, which says nothing of special tokens.
+    fn of_reference(name: &str, reference: ReferenceFolder) -> Self {
+        Self {
+            name: name.into(),
+            config: reference.config,
+            ids: SpecialIds::default(),
+            max_positions: None,
+            source: Source::Reference(reference),
+            warnings: Vec::new(),
+        }
+    }
+
+    /// Unties the output embedding where the weights, as far as they are at hand, have one of their own that the
+    /// description does not know of. What is wrong with weights is said when they are read.
+    fn look_at_head(&mut self) {
+        let folder = match &self.source {
+            Source::Folder(folder) => folder.clone(),
+            Source::Hub(snapshot) => snapshot.folder(),
+            Source::Gguf(_) | Source::Builtin | Source::Reference(_) => return,
+        };
+        let has_own_head = || Checkpoint::open(&folder)?.has_own_head();
+        if self.config.tied_embeddings && matches!(has_own_head(), Ok(true)) {
+            self.config.tied_embeddings = false;
+            self.warnings.push(format!(
+                "{}: `tie_word_embeddings` is true, but the weights have an lm_head.weight that differs from the \
+                 input's embedding; it is used, and exported, as transformers does",
+                folder.join(CONFIG).display()
+            ));
         }
     }
 
@@ -168,6 +244,7 @@ impl Pretrained {
     pub fn folder(&self) -> Option<PathBuf> {
         match &self.source {
             Source::Folder(folder) => Some(folder.clone()),
+            Source::Reference(reference) => Some(reference.folder().into()),
             Source::Gguf(_) => None,
             Source::Hub(snapshot) => Some(snapshot.folder()),
             Source::Builtin => Some(builtin::MODEL.into()),
@@ -183,6 +260,24 @@ impl Pretrained {
             .iter()
             .map(|file| folder.join(file))
             .filter(|file| builtin::exists(file))
+            .collect()
+    }
+
+    /// Paths, relative to the folder, of the files that are given on with a model besides its weights and its
+    /// `config.json`.
+    pub(super) fn companions(&self) -> Vec<PathBuf> {
+        let Some(folder) = self.folder() else {
+            return Vec::new();
+        };
+        let names = TOKENIZER_FILES
+            .into_iter()
+            .chain(GIVEN_ON)
+            .map(PathBuf::from);
+        let templates = names_in(&folder.join(TEMPLATES)).into_iter();
+        let templates = templates.map(|name| Path::new(TEMPLATES).join(name));
+        names
+            .chain(templates)
+            .filter(|file| builtin::exists(&folder.join(file)))
             .collect()
     }
 
@@ -203,9 +298,11 @@ impl Pretrained {
         let files = match &self.source {
             Source::Builtin | Source::Hub(_) => return Ok(None),
             Source::Gguf(_) => vec![PathBuf::from(&self.name)],
+            Source::Reference(reference) => reference.files().into(),
             Source::Folder(folder) => {
                 let mut files = vec![folder.join(CONFIG)];
-                files.extend(weight_files(folder)?.iter().map(|file| folder.join(file)));
+                let weights = weight_files(folder, &names_in(folder))?;
+                files.extend(weights.iter().map(|file| folder.join(file)));
                 files.extend(self.tokenizer_files());
                 files
             }
@@ -222,15 +319,15 @@ impl Pretrained {
         Ok(Some(hasher.finalize().to_hex().to_string()))
     }
 
-    /// Fetches the weights of a model on the hub that are not in the cache.
+    /// Fetches the weights of a model on the hub that are not in the cache; only they tell whether its embeddings
+    /// are tied.
     ///
     /// # Errors
     /// [`PretrainedError`]
-    pub fn fetch(&self, progress: &dyn DownloadProgress) -> Result<(), PretrainedError> {
+    pub fn fetch(&mut self, progress: &dyn DownloadProgress) -> Result<(), PretrainedError> {
         if let Source::Hub(snapshot) = &self.source {
-            for file in weight_files(&snapshot.folder())? {
-                snapshot.fetch(&file, progress)?;
-            }
+            fetch_weights(snapshot, progress)?;
+            self.look_at_head();
         }
         Ok(())
     }
@@ -250,6 +347,10 @@ impl Pretrained {
         };
         match &self.source {
             Source::Folder(folder) => in_folder(folder),
+            Source::Reference(reference) => {
+                let (bytes, dtypes) = reference.storage()?;
+                Ok(Storage { bytes, dtypes })
+            }
             Source::Gguf(gguf) => {
                 gguf.check(&self.config)?;
                 Ok(Storage {
@@ -259,7 +360,7 @@ impl Pretrained {
             }
             Source::Hub(snapshot) => {
                 let folder = snapshot.folder();
-                let files = weight_files(&folder)?;
+                let files = weights_of(snapshot)?;
                 if files.iter().all(|file| folder.join(file).exists()) {
                     return in_folder(&folder);
                 }
@@ -288,14 +389,31 @@ impl Pretrained {
                 gguf.check(&self.config)?;
                 return from_hugging_face(&layout, |name, _| gguf.read(name, self.config.head_dim));
             }
+            Source::Reference(reference) => return reference.load(),
             Source::Folder(folder) => folder.clone(),
             Source::Hub(snapshot) => {
-                self.fetch(progress)?;
+                fetch_weights(snapshot, progress)?;
                 snapshot.folder()
             }
         };
         let checkpoint = Checkpoint::open(&folder)?;
+        let tied = self.config.tied_embeddings;
         checkpoint.check(&self.config)?;
-        from_hugging_face(&layout, |name, shape| checkpoint.read(name, shape))
+        if tied && checkpoint.has_own_head()? {
+            let name = self.name.clone();
+            return Err(PretrainedError::Untied { name });
+        }
+        from_hugging_face(&layout, |name, shape| checkpoint.read(name, shape, tied))
     }
+}
+
+/// Fetches the weights of a repository that are not in the cache, and checks those that are.
+fn fetch_weights(
+    snapshot: &Snapshot,
+    progress: &dyn DownloadProgress,
+) -> Result<(), PretrainedError> {
+    for file in weights_of(snapshot)? {
+        snapshot.fetch(&file, progress)?;
+    }
+    Ok(())
 }

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::model::{Layout, Params};
+use crate::model::{Layout, ModelConfig, Params};
 
 /// Why weights in the reference layout cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -28,6 +28,22 @@ pub enum LayoutError {
 
 /// Names of the tensors of the reference layout.
 const NAMES: [&str; 6] = ["embed_in", "embed_out", "qkv", "out", "up", "down"];
+
+/// Names and shapes of the tensors of the reference layout.
+pub(super) fn reference_tensors(model: &ModelConfig) -> [(&'static str, Vec<usize>); 6] {
+    let (v, d, l) = (model.vocab_size, model.d_model, model.n_layers);
+    let (n, h, f) = (model.n_heads, model.head_dim, model.d_ff);
+    let shapes = [
+        vec![v, d],
+        vec![v, d],
+        vec![l, 3, n, d, h],
+        vec![l, n, h, d],
+        vec![l, d, f],
+        vec![l, f, d],
+    ];
+    let mut shapes = shapes.into_iter();
+    NAMES.map(|name| (name, shapes.next().unwrap_or_default()))
+}
 
 /// Calls `f(tensor, index in the tensor, index in our flat buffer)` for every element.
 fn for_each(layout: &Layout, mut f: impl FnMut(usize, usize, usize)) {

@@ -62,6 +62,27 @@ const EXPERIMENTS: &[Experiment] = &[
             ("smoke", include_str!("presets/instruct/smoke.toml")),
         ],
     },
+    Experiment {
+        name: "method-comparison",
+        summary: "pretrain a small model on English, finetune it on Spanish; every way of replay beside none",
+        default_preset: "cpu",
+        presets: &[
+            ("cpu", include_str!("presets/method-comparison/cpu.toml")),
+            (
+                "smoke",
+                include_str!("presets/method-comparison/smoke.toml"),
+            ),
+        ],
+    },
+    Experiment {
+        name: "lr-vs-replay",
+        summary: "forget less by a low finetuning rate, or by a share of replay: which is faster at equal forgetting",
+        default_preset: "cpu",
+        presets: &[
+            ("cpu", include_str!("presets/lr-vs-replay/cpu.toml")),
+            ("smoke", include_str!("presets/lr-vs-replay/smoke.toml")),
+        ],
+    },
 ];
 
 /// Every experiment.

@@ -25,7 +25,7 @@ pub fn first_phase_hash(config: &RunConfig, seed: u64, numerics: &str) -> String
         .iter()
         .map(|PhaseSpec { dataset, .. }| &**dataset)
         .collect();
-    let inputs = json!({
+    let mut inputs = json!({
         "model": model,
         "data": data,
         "optimizer": optimizer,
@@ -40,7 +40,16 @@ pub fn first_phase_hash(config: &RunConfig, seed: u64, numerics: &str) -> String
         "threads": threads,
         "precision": precision,
         "numerics": numerics,
+        // What the cost of an evaluation counts: phases of versions that counted less are trained again.
+        "costs": ["tokens", "seconds", "flops"],
     });
+    if training.eval_growth != 0.0 {
+        inputs["eval_growth"] = json!(training.eval_growth);
+    }
+    // Says which of its rows are of the dataset that is mixed in.
+    if phases.first().is_some_and(|first| first.mix.is_some()) {
+        inputs["fractions"] = json!(config.replay.fractions);
+    }
     blake3::hash(inputs.to_string().as_bytes())
         .to_hex()
         .to_string()
@@ -48,7 +57,7 @@ pub fn first_phase_hash(config: &RunConfig, seed: u64, numerics: &str) -> String
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Overrides, Precision, resolve};
+    use super::super::{Fractions, MixSpec, Overrides, Precision, resolve};
     use super::*;
 
     /// A stale cache hit would be a wrong result that nobody notices.
@@ -68,8 +77,22 @@ mod tests {
         assert!(changed(|c| c.precision = Precision::Bf16));
         assert!(changed(|c| c.training.eval_rows += 1));
         assert!(changed(|c| c.training.micro_batch = 1));
+        assert!(changed(|c| c.training.eval_growth = 0.1));
+        assert!(changed(|c| c.phases[0].target_loss = Some(1.0)));
         assert_ne!(first_phase_hash(&config, 1, "1"), hash);
         assert_ne!(first_phase_hash(&config, 0, "2"), hash);
+        let mixed = |fractions| {
+            let mut config = config.clone();
+            let dataset = config.phases[1].dataset.clone();
+            config.phases[0].mix = Some(MixSpec {
+                dataset,
+                share: 0.1,
+            });
+            config.replay.fractions = fractions;
+            first_phase_hash(&config, 0, "1")
+        };
+        assert_ne!(mixed(Fractions::Drop), mixed(Fractions::Carry));
+        assert!(!changed(|c| c.replay.fractions = Fractions::Drop));
         assert!(!changed(|c| c.phases[3].steps += 1));
         assert!(!changed(|c| c.arms.truncate(1)));
         assert!(!changed(|c| c.replay.coeff = 1.0));

@@ -5,23 +5,29 @@
 
 mod arm;
 mod catalog;
+mod difference;
 mod error;
 mod hash;
+mod in_phase;
+mod phase;
 mod resolve;
 mod spec;
 mod text;
 mod validate;
 
-pub use arm::{Arm, ArmInfo, expand};
+pub use arm::{Arm, ArmInfo, PHASE_SETTINGS, PhaseSetting, expand, shortest, split_outside_quotes};
 pub use catalog::{Experiment, Preset, experiment, experiments};
+pub use difference::{Difference, differences};
 pub(crate) use error::position;
 pub use error::{SpecError, nearest};
 pub use hash::first_phase_hash;
-pub use resolve::{Overrides, resolve};
+pub use in_phase::PhaseSettings;
+pub use phase::{MixSpec, OptimizerSpec, PhaseOptimizer, PhaseSpec, Schedule};
+pub use resolve::{Overrides, resolve, settle_arms};
 pub use spec::{
-    ArmSpec, DIGIT_TASKS, DataSpec, DatasetSpec, LoraSpec, MiniSpec, ModelSpec, Objective,
-    OptimizerSpec, PhaseSpec, Precision, PretrainedSpec, QuestionStyle, QuestionsSpec, ReplaySpec,
-    RunConfig, Schedule, TextSpec, TrainingSpec, When,
+    ArmSpec, CorpusSpec, DIGIT_TASKS, DataSpec, DatasetSpec, Fractions, LoraSpec, MiniSpec,
+    ModelSpec, Objective, Precision, PretrainedSpec, QuestionStyle, QuestionsSpec, ReplaySpec,
+    RunConfig, TextSpec, TokensSpec, TrainingSpec, VerdictSpec, When,
 };
 pub use text::{ChatSettings, NaiveDate, Separator, TextRows, TokenSetSettings, TooLong};
 pub use validate::validate;

@@ -4,16 +4,21 @@ use std::path::Path;
 use std::thread;
 
 use serde::Deserialize;
-use toml::{Table, Value};
+use toml::Value;
 
-use super::{ArmSpec, Precision, Preset, RunConfig, SpecError, experiment, nearest, validate};
+use super::arm::{insert, parse_value};
+use super::phase::{LENGTHS, PHASE_KEYS};
+use super::{
+    ArmSpec, PHASE_SETTINGS, Precision, Preset, RunConfig, SpecError, VerdictSpec, experiment,
+    nearest, validate,
+};
 
 /// Changes to an experiment from the command line or the lab's form.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Overrides {
     /// Preset; `None` for the experiment's default.
     pub preset: Option<String>,
-    /// Arms as `STRATEGY[:OBJECTIVE[:COEFF]]`; empty for the preset's.
+    /// Arms as `STRATEGY[:OBJECTIVE[:COEFF]][+KEY=VALUE]…`; empty for the preset's.
     pub arms: Vec<String>,
     /// Settings as (dotted key, TOML value), in order.
     pub set: Vec<(String, String)>,
@@ -67,8 +72,19 @@ pub fn resolve(experiment: &str, overrides: &Overrides) -> Result<RunConfig, Spe
     if from_preset && !overrides.set.iter().any(|(key, _)| key == "precision") {
         config.precision = default_precision(&config.device);
     }
-    validate(&config)?;
+    settle_arms(&mut config)?;
     Ok(config)
+}
+
+/// Gives every arm its one name, and checks the configuration.
+///
+/// # Errors
+/// Where an arm has a setting that it cannot have, two are the same, or a value is none.
+pub fn settle_arms(config: &mut RunConfig) -> Result<(), SpecError> {
+    config
+        .normalise_arms()
+        .map_err(|(arm, problem)| SpecError::Arm { arm, problem })?;
+    validate(config)
 }
 
 /// bf16 on GPUs, which multiply it an order of magnitude faster than f32; f32 on CPUs, which mostly
@@ -80,8 +96,12 @@ fn default_precision(device: &str) -> Precision {
     }
 }
 
-fn looks_like_path(experiment: &str) -> bool {
-    experiment.ends_with(".toml") || experiment.contains(['/', '\\'])
+/// Whether a text names a file or folder: by its looks, or because no experiment bears the name and the
+/// folder of a run does.
+fn looks_like_path(text: &str) -> bool {
+    text.ends_with(".toml")
+        || text.contains(['/', '\\'])
+        || (experiment(text).is_err() && Path::new(text).join("config.toml").is_file())
 }
 
 fn from_file(path: &str, overrides: &Overrides) -> Result<RunConfig, SpecError> {
@@ -100,7 +120,45 @@ fn from_file(path: &str, overrides: &Overrides) -> Result<RunConfig, SpecError> 
         path: path.clone(),
         source,
     })?;
-    toml::from_str(&text).map_err(|error| SpecError::toml(path, &text, &error))
+    read(&text).map_err(|error| match error {
+        ReadError::Toml(error) => SpecError::toml(path, &text, &error),
+        ReadError::Arm(error) => error,
+    })
+}
+
+enum ReadError {
+    Toml(toml::de::Error),
+    Arm(SpecError),
+}
+
+/// Reads a configuration; its arms may be written as on the command line.
+fn read(text: &str) -> Result<RunConfig, ReadError> {
+    let mut table: toml::Table = toml::from_str(text).map_err(ReadError::Toml)?;
+    let coeff = table
+        .get("replay")
+        .and_then(|replay| number(replay.get("coeff")?));
+    let Some(Value::Array(arms)) = table.get_mut("arms") else {
+        return toml::from_str(text).map_err(ReadError::Toml);
+    };
+    if !arms.iter().any(Value::is_str) {
+        // From the text, so that an error has its line.
+        return toml::from_str(text).map_err(ReadError::Toml);
+    }
+    for arm in arms {
+        if let Value::String(name) = arm {
+            let spec = ArmSpec::parse(name, coeff.unwrap_or(1.0)).map_err(ReadError::Arm)?;
+            *arm = Value::try_from(spec).map_err(|error| {
+                let (arm, problem) = (name.clone(), error.to_string());
+                ReadError::Arm(SpecError::Arm { arm, problem })
+            })?;
+        }
+    }
+    RunConfig::deserialize(Value::Table(table)).map_err(ReadError::Toml)
+}
+
+/// A number written with or without a decimal point.
+fn number(value: &Value) -> Option<f64> {
+    value.as_float().or(value.as_integer().map(|i| i as f64))
 }
 
 /// The preset without its arms, and the arms as text, since their default coefficient may still change.
@@ -133,6 +191,7 @@ fn from_preset(name: &str, overrides: &Overrides) -> Result<(RunConfig, Vec<Stri
         optimizer,
         training,
         replay,
+        verdict: VerdictSpec::default(),
         phases,
         arms: Vec::new(),
     };
@@ -140,24 +199,22 @@ fn from_preset(name: &str, overrides: &Overrides) -> Result<(RunConfig, Vec<Stri
 }
 
 fn arms(texts: &[String], coeff: f64) -> Result<Vec<ArmSpec>, SpecError> {
-    let arms = texts
+    texts
         .iter()
         .map(|text| ArmSpec::parse(text, coeff))
-        .collect::<Result<Vec<_>, _>>()?;
-    for (i, arm) in arms.iter().enumerate() {
-        if arms[..i].contains(arm) {
-            let problem = "is given twice".to_owned();
-            return Err(SpecError::Arm {
-                arm: texts[i].clone(),
-                problem,
-            });
-        }
-    }
-    Ok(arms)
+        .collect()
 }
 
 /// Sections of a configuration; other first parts of a `--set` key are strategy names.
-const SECTIONS: [&str; 6] = ["model", "data", "optimizer", "training", "replay", "phases"];
+const SECTIONS: [&str; 7] = [
+    "model",
+    "data",
+    "optimizer",
+    "training",
+    "replay",
+    "verdict",
+    "phases",
+];
 
 fn is_about_arms(key: &str) -> bool {
     let first = key.split('.').next().unwrap_or_default();
@@ -179,14 +236,65 @@ fn set(config: RunConfig, key: &str, text: &str) -> Result<RunConfig, SpecError>
     let value = parse_value(text).map_err(bad)?;
     let mut root = Value::try_from(&config).map_err(|error| bad(error.to_string()))?;
     let path: Vec<&str> = key.split('.').collect();
-    let targets = targets(&mut root, &path).ok_or_else(|| {
+    let unknown = || {
         let known = known_keys(&config);
         SpecError::unknown("setting", key, known.iter().map(String::as_str))
-    })?;
-    for target in targets {
-        *target = value.clone();
+    };
+    if !add_to_phases(&mut root, key, &value) && !add_not_written(&mut root, key, &value) {
+        for target in targets(&mut root, &path).ok_or_else(unknown)? {
+            *target = value.clone();
+        }
     }
     RunConfig::deserialize(root).map_err(|error| bad(error.message().trim_end().to_owned()))
+}
+
+/// Applies a key of the phases that they need not have; `false` where it is none, or names no phase.
+fn add_to_phases(root: &mut Value, key: &str, value: &Value) -> bool {
+    let Some(rest) = key.strip_prefix("phases.") else {
+        return false;
+    };
+    let ends = |name: &&&str| rest == **name || rest.ends_with(&format!(".{name}"));
+    // The longest: `optimizer.lr` and not `lr`.
+    let Some(name) = PHASE_KEYS.iter().find(ends) else {
+        return false;
+    };
+    let of = rest[..rest.len() - name.len()].trim_end_matches('.');
+    let phases = root.get_mut("phases").and_then(Value::as_array_mut);
+    let mut any = false;
+    for (i, phase) in phases.into_iter().flatten().enumerate() {
+        let named = of.is_empty() || of.parse() == Ok(i) || name_of(phase) == Some(of);
+        if let Some(table) = phase.as_table_mut().filter(|_| named) {
+            let path: Vec<&str> = name.split('.').collect();
+            if LENGTHS.contains(name) {
+                // A phase has one length.
+                LENGTHS
+                    .iter()
+                    .for_each(|length| drop(table.remove(*length)));
+            }
+            any |= insert(table, &path, value.clone()).is_ok();
+        }
+    }
+    any
+}
+
+/// Keys that are not written where they have their default.
+const NOT_WRITTEN: [&str; 3] = [
+    "training.eval_growth",
+    "replay.fractions",
+    "optimizer.warmup_tokens",
+];
+
+/// Applies one of them; `false` where it is another.
+fn add_not_written(root: &mut Value, key: &str, value: &Value) -> bool {
+    let known = NOT_WRITTEN.contains(&key).then(|| key.split_once('.'));
+    let Some((section, name)) = known.flatten() else {
+        return false;
+    };
+    let table = root.get_mut(section).and_then(Value::as_table_mut);
+    table.is_some_and(|table| {
+        table.insert(name.into(), value.clone());
+        true
+    })
 }
 
 /// The values that a dotted key refers to. In an array of tables, the next part is an index or a
@@ -248,11 +356,25 @@ fn known_keys(config: &RunConfig) -> Vec<String> {
         walk("", &root, &mut keys);
     }
     keys.retain(|k| !k.starts_with("arms") && k != "experiment" && k != "preset");
+    keys.extend(NOT_WRITTEN.map(String::from));
+    for name in PHASE_KEYS {
+        let names = config
+            .phases
+            .iter()
+            .map(|phase| format!(".{}", phase.dataset));
+        keys.extend(
+            names
+                .chain([String::new()])
+                .map(|of| format!("phases{of}.{name}")),
+        );
+    }
+    keys.sort();
+    keys.dedup();
     keys
 }
 
 /// Applies `--set STRATEGY.key=value` to the settings of every arm of that strategy, or
-/// `arms[.STRATEGY].lr=value` to the learning rate.
+/// `arms[.STRATEGY].KEY=value` to a setting of the phases after the first, `lr` or another short name.
 fn set_of_arms(config: &mut RunConfig, key: &str, text: &str) -> Result<(), SpecError> {
     let bad = |problem: String| SpecError::Set {
         key: key.to_owned(),
@@ -267,21 +389,18 @@ fn set_of_arms(config: &mut RunConfig, key: &str, text: &str) -> Result<(), Spec
             [_, strategy, name] => (Some(strategy), name),
             _ => (None, ""),
         };
-        if name != "lr" {
-            return Err(SpecError::unknown(
-                "setting",
-                key,
-                ["arms.lr", "arms.STRATEGY.lr"],
-            ));
-        }
-        let lr = value
-            .as_float()
-            .or(value.as_integer().map(|i| i as f64))
-            .ok_or_else(|| bad("must be a number".into()))?;
+        let Some(setting) = PHASE_SETTINGS.iter().find(|setting| setting.short == name) else {
+            let known = PHASE_SETTINGS.iter().flat_map(|setting| {
+                ["arms", "arms.STRATEGY"].map(|of| format!("{of}.{}", setting.short))
+            });
+            let known: Vec<String> = known.collect();
+            let known = known.iter().map(String::as_str);
+            return Err(SpecError::unknown("setting", key, known));
+        };
         let mut any_set = false;
         for arm in &mut config.arms {
             if strategy.is_none_or(|s| s == arm.strategy) {
-                arm.lr = Some(lr);
+                arm.phases.insert(setting.key.to_owned(), value.clone());
                 any_set = true;
             }
         }
@@ -300,15 +419,7 @@ fn set_of_arms(config: &mut RunConfig, key: &str, text: &str) -> Result<(), Spec
         });
     }
     for arm in config.arms.iter_mut().filter(|arm| arm.strategy == path[0]) {
-        let mut table = &mut arm.settings;
-        for part in &path[1..path.len() - 1] {
-            table = table
-                .entry(*part)
-                .or_insert_with(|| Value::Table(Table::new()))
-                .as_table_mut()
-                .ok_or_else(|| bad(format!("`{part}` has a value already, it is no table")))?;
-        }
-        table.insert(path[path.len() - 1].to_owned(), value.clone());
+        insert(&mut arm.settings, &path[1..], value.clone()).map_err(bad)?;
     }
     Ok(())
 }
@@ -320,22 +431,6 @@ fn unknown_strategy(config: &RunConfig, name: &str) -> SpecError {
         name,
         arms.chain(SECTIONS),
     )
-}
-
-/// Parses a TOML value; a bare word is a string.
-fn parse_value(text: &str) -> Result<Value, String> {
-    match text.parse::<Value>() {
-        Ok(value) => Ok(value),
-        Err(_)
-            if !text.is_empty() && !text.contains(['"', '\'', '[', ']', '{', '}', '\n', '#']) =>
-        {
-            Ok(Value::String(text.to_owned()))
-        }
-        Err(error) => Err(format!(
-            "the value is not TOML ({}); quote a text that has brackets or quotes in it",
-            error.message().trim_end()
-        )),
-    }
 }
 
 #[cfg(test)]
@@ -364,8 +459,10 @@ mod tests {
                     preset: Some(preset.to_owned()),
                     ..Overrides::default()
                 };
-                let config = resolve(experiment.name, &overrides).unwrap();
-                assert_eq!(config.arms.len(), 4);
+                let mut config = resolve(experiment.name, &overrides).unwrap();
+                // How a setting was written is no setting.
+                config.arms.iter_mut().for_each(|arm| arm.bare.clear());
+                assert!(config.arms.len() >= 4);
                 let dir = tempfile::tempdir().unwrap();
                 let path = dir.path().join("config.toml");
                 std::fs::write(&path, toml::to_string(&config).unwrap()).unwrap();
@@ -403,8 +500,11 @@ mod tests {
         assert_eq!(config.seeds, [3, 4]);
         let arm = |name: &str| config.arms.iter().find(|a| a.strategy == name).unwrap();
         assert_eq!(arm("true-data").coeff, Some(0.5));
-        assert_eq!(arm("true-data").lr, Some(1e-5));
-        assert_eq!(arm("none").lr, None);
+        assert_eq!(
+            arm("true-data").phases["optimizer.lr"].as_float(),
+            Some(1e-5)
+        );
+        assert!(arm("none").phases.is_empty());
         let settings = &arm("bos-prompted").settings;
         assert_eq!(settings["prompt"].as_str(), Some("hello world"));
         assert_eq!(settings["sampling"]["top_k"].as_integer(), Some(40));

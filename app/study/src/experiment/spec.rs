@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::TokenSetSettings;
+use super::{OptimizerSpec, PhaseSpec, TokenSetSettings};
 
 /// The configuration in a run's `config.toml`: everything that decides its numbers, nothing else.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -27,16 +27,38 @@ pub struct RunConfig {
     pub model: ModelSpec,
     /// Where the datasets come from.
     pub data: DataSpec,
-    /// Optimizer and schedule, the same in every phase.
+    /// Optimizer and schedule, of phases that have none of their own.
     pub optimizer: OptimizerSpec,
     /// Batches and intervals.
     pub training: TrainingSpec,
     /// Replay settings that all arms share.
     pub replay: ReplaySpec,
+    /// What counts as forgetting in verdicts; decides no numbers.
+    #[serde(default)]
+    pub verdict: VerdictSpec,
     /// Phases in order. The first is trained once and shared by the arms of a seed.
     pub phases: Vec<PhaseSpec>,
     /// Arms to compare, without the seeds.
     pub arms: Vec<ArmSpec>,
+}
+
+/// Forgetting above which a verdict counts old data as lost.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VerdictSpec {
+    /// As a share of accuracy.
+    pub margin_accuracy: f64,
+    /// Nats per token.
+    pub margin_ntp: f64,
+}
+
+impl Default for VerdictSpec {
+    fn default() -> Self {
+        Self {
+            margin_accuracy: 0.05,
+            margin_ntp: 0.05,
+        }
+    }
 }
 
 /// Format of the matrix products' inputs. Sums, weights, moments and losses are f32 in both.
@@ -71,7 +93,7 @@ pub enum ModelSpec {
 }
 
 /// Sizes of the small transformer of arXiv 2605.26097.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct MiniSpec {
     /// Width D of the residual stream.
     pub d_model: usize,
@@ -79,6 +101,8 @@ pub struct MiniSpec {
     pub n_layers: usize,
     /// Head size H; there are `d_model / head_dim` heads.
     pub head_dim: usize,
+    /// Adapters that an arm trains instead of the weights, in the phases after the first.
+    pub lora: LoraSpec,
 }
 
 /// A pretrained model.
@@ -100,6 +124,15 @@ pub struct LoraSpec {
     pub rank: usize,
     /// `B·A` is multiplied by `alpha / rank`.
     pub alpha: f64,
+}
+
+impl LoraSpec {
+    fn new(rank: Option<usize>, alpha: Option<f64>) -> Self {
+        Self {
+            rank: rank.unwrap_or(0),
+            alpha: alpha.unwrap_or(LORA_ALPHA),
+        }
+    }
 }
 
 /// Default of `lora_alpha`: twice the usual rank of 16.
@@ -149,18 +182,12 @@ impl TryFrom<ModelTable> for ModelSpec {
                 None => Ok(Self::Pretrained(PretrainedSpec {
                     pretrained,
                     hash,
-                    lora: LoraSpec {
-                        rank: lora_rank.unwrap_or(0),
-                        alpha: lora_alpha.unwrap_or(LORA_ALPHA),
-                    },
+                    lora: LoraSpec::new(lora_rank, lora_alpha),
                 })),
             };
         }
         if hash.is_some() {
             return Err("model.hash goes with model.pretrained".into());
-        }
-        if lora_rank.is_some() || lora_alpha.is_some() {
-            return Err("adapters (lora_rank, lora_alpha) go with model.pretrained".into());
         }
         let required = |key: &str, size: Option<usize>| {
             size.ok_or_else(|| format!("missing field `{key}` (or `pretrained` alone)"))
@@ -169,6 +196,7 @@ impl TryFrom<ModelTable> for ModelSpec {
             d_model: required("d_model", d_model)?,
             n_layers: required("n_layers", n_layers)?,
             head_dim: required("head_dim", head_dim)?,
+            lora: LoraSpec::new(lora_rank, lora_alpha),
         }))
     }
 }
@@ -189,7 +217,12 @@ impl From<ModelSpec> for ModelTable {
                 d_model,
                 n_layers,
                 head_dim,
+                lora,
             }) => {
+                // Only an arm has some.
+                let own = Some(lora).filter(|lora| *lora != LoraSpec::new(None, None));
+                table.lora_rank = own.map(|lora| lora.rank);
+                table.lora_alpha = own.map(|lora| lora.alpha);
                 table.d_model = Some(d_model);
                 table.n_layers = Some(n_layers);
                 table.head_dim = Some(head_dim);
@@ -225,6 +258,50 @@ pub enum DataSpec {
     },
     /// Texts, conversations and multiple-choice questions from files, for a pretrained model.
     Text(TextSpec),
+    /// Corpora as tokens of a tokenizer of one's own, for a small model that learns language from nothing.
+    Tokens(TokensSpec),
+}
+
+/// Corpora for a small model.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TokensSpec {
+    /// Tokens of a row, T.
+    pub seq_len: usize,
+    /// Rows of each corpus that are held out.
+    pub held_out_rows: u64,
+    /// Decides which rows are held out, and in which order the others are trained on.
+    #[serde(default)]
+    pub split_seed: u64,
+    /// Tokenizer: a `tokenizer.json` or a folder with one. Without it, files of tokens alone are read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokenizer: Option<String>,
+    /// Content hash of the tokenizer, set when the run is created.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokenizer_hash: Option<String>,
+    /// Size of the vocabulary V; set when the run is created, unless files of tokens alone do not tell it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vocab_size: Option<usize>,
+    /// The corpora.
+    pub datasets: Vec<CorpusSpec>,
+}
+
+/// A corpus.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CorpusSpec {
+    /// Name in the CSVs.
+    pub name: String,
+    /// A file of tokens, or files, folders or data sets of text, which are tokenized once.
+    pub files: Vec<PathBuf>,
+    /// Number of the tokenizer's marker token that begins its rows.
+    pub marker: usize,
+    /// Content hash of its tokens, set when the run is created.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hash: Option<String>,
+    /// Its rows, those held out included, set when the run is created.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rows: Option<u64>,
 }
 
 /// Texts, conversations and multiple-choice questions.
@@ -293,36 +370,6 @@ pub enum When {
     PhaseEnds,
 }
 
-/// AdamW and its schedule.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct OptimizerSpec {
-    /// Peak learning rate; an arm may override it for the phases after the first.
-    pub lr: f64,
-    /// Steps of linear warm-up from 0 at the start of each phase.
-    pub warmup_steps: u64,
-    /// What follows the warm-up.
-    pub schedule: Schedule,
-    /// Decay of the first moment.
-    pub beta1: f64,
-    /// Decay of the second moment.
-    pub beta2: f64,
-    /// Epsilon, added to the square root of the second moment.
-    pub eps: f64,
-    /// Decoupled weight decay, multiplied by the learning rate.
-    pub weight_decay: f64,
-}
-
-/// Course of the learning rate after the warm-up.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Schedule {
-    /// Stays at the peak.
-    Constant,
-    /// Half a cosine down to 0 at the end of the phase.
-    Cosine,
-}
-
 /// Batches and intervals of training.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -331,6 +378,9 @@ pub struct TrainingSpec {
     pub batch_size: usize,
     /// Optimizer steps between evaluations; arms take turns at the same interval.
     pub eval_every: u64,
+    /// The interval is at least this share of the phase's steps so far: evaluations become rarer as less happens.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub eval_growth: f64,
     /// Held-out rows per dataset and evaluation, at most.
     pub eval_rows: usize,
     /// Wall-clock seconds between checkpoints, rounded up to an evaluation. Phases always end with one.
@@ -347,6 +397,11 @@ pub struct TrainingSpec {
     pub concurrent_arms: usize,
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde wants it so")]
+fn is_zero(value: &f64) -> bool {
+    *value == 0.0
+}
+
 /// Replay settings that all arms share.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -357,16 +412,46 @@ pub struct ReplaySpec {
     pub coeff: f64,
     /// Seconds after which a plugin call is reported as late.
     pub call_deadline_seconds: f64,
+    /// What becomes of the fraction of a row that a share of a batch comes to.
+    #[serde(default, skip_serializing_if = "Fractions::is_carried")]
+    pub fractions: Fractions,
 }
 
-/// One phase: training on one dataset.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct PhaseSpec {
-    /// Dataset trained on; its name in the CSVs.
-    pub dataset: String,
-    /// Optimizer steps.
-    pub steps: u64,
+/// What becomes of the fraction of a row, where a share of a batch is no whole number of rows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Fractions {
+    /// Carried over to the next steps, until they are a row.
+    #[default]
+    Carry,
+    /// Left out at every step, as in the reference implementation of arXiv 2605.26097.
+    Drop,
+}
+
+impl Fractions {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde wants it so")]
+    fn is_carried(&self) -> bool {
+        *self == Self::Carry
+    }
+
+    /// Rows that a share of batches of so many rows comes to in a step, counted from 0 from where the share began.
+    pub fn rows(self, share: f64, batch: usize, step: u64) -> usize {
+        // A share such as 0.29 of 100 rows is a little less than 29.
+        const ROUNDING: f64 = 1e-9;
+        let until = |steps: u64| (share * batch as f64 * steps as f64 + ROUNDING).floor();
+        match self {
+            Self::Carry => (until(step + 1) - until(step)) as usize,
+            Self::Drop => until(1) as usize,
+        }
+    }
+
+    /// The most rows that a share comes to in any step.
+    pub fn most_rows(self, share: f64, batch: usize) -> usize {
+        match self {
+            Self::Carry => ((share * batch as f64 - 1e-9).ceil().max(0.0) as usize).min(batch),
+            Self::Drop => self.rows(share, batch, 0),
+        }
+    }
 }
 
 /// How the engine uses replayed tokens (arXiv 2605.26097).
@@ -383,22 +468,108 @@ pub enum Objective {
     Replace,
 }
 
-/// One arm: a strategy with its settings, objective, coefficient and learning rate.
+/// One arm: a strategy with its settings, objective, coefficient, and settings of the finetuning phases.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(from = "ArmTable", into = "ArmTable")]
 pub struct ArmSpec {
     /// Name of the strategy plugin.
     pub strategy: String,
     /// How replayed tokens are used; `None` only for plain finetuning (`none`).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub objective: Option<Objective>,
     /// Weight of the replay loss (a share for `replace`); set exactly when `objective` is.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub coeff: Option<f64>,
-    /// Peak learning rate of the phases after the first; `None` for the optimizer's.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub lr: Option<f64>,
-    /// Settings of the strategy by its schema, defaults filled in.
-    #[serde(default, skip_serializing_if = "toml::Table::is_empty")]
+    /// Settings of the phases after the first that are not the run's, by their key in the configuration, e.g.
+    /// `optimizer.lr` ([`PHASE_SETTINGS`](super::PHASE_SETTINGS)).
+    pub phases: toml::Table,
+    /// Settings of the strategy that are not its defaults.
     pub settings: toml::Table,
+    /// The strategy's other settings at their defaults, filled in when a run is prepared.
+    pub defaults: toml::Table,
+    /// Settings of the phases that were given by their short names; they must not be settings of the strategy, too.
+    pub bare: Vec<String>,
+}
+
+/// The table of an arm in a file.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ArmTable {
+    strategy: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    objective: Option<Objective>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    coeff: Option<f64>,
+    /// Files of older versions have the learning rate apart.
+    #[serde(default, skip_serializing)]
+    lr: Option<f64>,
+    #[serde(default, skip_serializing_if = "toml::Table::is_empty")]
+    phases: toml::Table,
+    #[serde(default, skip_serializing_if = "toml::Table::is_empty")]
+    settings: toml::Table,
+    #[serde(default, skip_serializing_if = "toml::Table::is_empty")]
+    defaults: toml::Table,
+}
+
+impl From<ArmTable> for ArmSpec {
+    fn from(table: ArmTable) -> Self {
+        let mut phases = table.phases;
+        if let Some(lr) = table.lr {
+            phases.insert("optimizer.lr".into(), lr.into());
+        }
+        Self {
+            strategy: table.strategy,
+            objective: table.objective,
+            coeff: table.coeff,
+            phases,
+            settings: table.settings,
+            defaults: table.defaults,
+            bare: Vec::new(),
+        }
+    }
+}
+
+impl From<ArmSpec> for ArmTable {
+    fn from(arm: ArmSpec) -> Self {
+        Self {
+            strategy: arm.strategy,
+            objective: arm.objective,
+            coeff: arm.coeff,
+            lr: None,
+            phases: arm.phases,
+            settings: arm.settings,
+            defaults: arm.defaults,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A share that is rounded at every step is another share: 1/64 of 32 rows would be one row, 1/128 none.
+    #[test]
+    fn fractions_of_rows_are_carried_over_or_dropped() {
+        let rows = |how: Fractions, share, batch, steps: u64| -> Vec<usize> {
+            (0..steps)
+                .map(|step| how.rows(share, batch, step))
+                .collect()
+        };
+        assert_eq!(
+            rows(Fractions::Carry, 1.0 / 64.0, 32, 6),
+            [0, 1, 0, 1, 0, 1]
+        );
+        assert_eq!(rows(Fractions::Carry, 0.29, 100, 4), [29; 4]);
+        assert_eq!(rows(Fractions::Drop, 0.29, 100, 4), [29; 4]);
+        assert_eq!(rows(Fractions::Drop, 1.0 / 64.0, 32, 3), [0; 3]);
+        for (share, batch) in [(0.1, 16), (1.0 / 3.0, 7), (1e-4, 32), (0.999, 5), (1.0, 4)] {
+            let all = rows(Fractions::Carry, share, batch, 100_000);
+            let sum = all.iter().sum::<usize>() as f64;
+            assert!(
+                (sum - share * batch as f64 * 1e5).abs() < 1.0,
+                "{share} of {batch}: {sum}"
+            );
+            let most = Fractions::Carry.most_rows(share, batch);
+            assert_eq!(all.iter().max(), Some(&most), "{share} of {batch}");
+        }
+        assert_eq!(Fractions::Carry.most_rows(0.0, 8), 0);
+    }
 }

@@ -21,6 +21,9 @@ pub struct TokenSetSettings {
     pub bos: Option<String>,
     /// Settings of the chat template.
     pub chat: ChatSettings,
+    /// Fields of records that are not to be used: others that may carry meaning and have no place are refused.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub ignore: Vec<String>,
 }
 
 impl Default for TokenSetSettings {
@@ -33,6 +36,7 @@ impl Default for TokenSetSettings {
             too_long: TooLong::Drop,
             bos: None,
             chat: ChatSettings::default(),
+            ignore: Vec::new(),
         }
     }
 }

@@ -1,8 +1,8 @@
 //! Checks of a configuration's values, alone and against each other.
 
 use super::{
-    DIGIT_TASKS, DataSpec, MiniSpec, ModelSpec, Objective, OptimizerSpec, ReplaySpec, RunConfig,
-    SpecError, TextSpec, TrainingSpec,
+    DIGIT_TASKS, DataSpec, Fractions, MiniSpec, ModelSpec, Objective, OptimizerSpec, PhaseSettings,
+    ReplaySpec, RunConfig, SpecError, TextSpec, TokensSpec, TrainingSpec,
 };
 
 /// Maximum number of parameters of a student.
@@ -13,14 +13,27 @@ pub fn validate(config: &RunConfig) -> Result<(), SpecError> {
     seeds(&config.seeds)?;
     device(&config.device)?;
     at_least_one("threads", config.threads)?;
+    settings(config)?;
+    let of_all = matches!(&config.model, ModelSpec::Mini(model) if model.lora.rank > 0);
+    demand("model.lora_rank", !of_all, || {
+        "adapters are for the phases after the first: give them to arms, e.g. none+lora_rank=4"
+            .into()
+    })?;
+    not_negative("verdict.margin_accuracy", config.verdict.margin_accuracy)?;
+    not_negative("verdict.margin_ntp", config.verdict.margin_ntp)?;
+    arms(config)?;
+    of_arms(config)
+}
+
+/// Checks what decides the numbers of an arm.
+fn settings(config: &RunConfig) -> Result<(), SpecError> {
     sizes(config)?;
     model(&config.model)?;
     data(&config.data, &config.model)?;
-    optimizer(&config.optimizer)?;
+    optimizer("optimizer", &config.optimizer)?;
     training(&config.training)?;
     replay(&config.replay)?;
-    phases(config)?;
-    arms(config)
+    phases(config)
 }
 
 fn seeds(seeds: &[u64]) -> Result<(), SpecError> {
@@ -55,7 +68,11 @@ fn sizes(config: &RunConfig) -> Result<(), SpecError> {
 
 fn model(model: &ModelSpec) -> Result<(), SpecError> {
     match model {
-        ModelSpec::Mini(model) => mini(model),
+        ModelSpec::Mini(model) => {
+            at_most("model.lora_rank", model.lora.rank, 1 << 12)?;
+            positive("model.lora_alpha", model.lora.alpha)?;
+            mini(model)
+        }
         ModelSpec::Pretrained(model) => {
             demand("model.pretrained", !model.pretrained.is_empty(), || {
                 "must name a folder, a .gguf file or a hub id".into()
@@ -81,23 +98,26 @@ fn data(data: &DataSpec, model: &ModelSpec) -> Result<(), SpecError> {
         )),
         (DataSpec::Text(_), ModelSpec::Mini(_)) => Err(SpecError::value(
             "data.kind",
-            "text needs model.pretrained, whose tokenizer makes tokens of it",
+            "text needs model.pretrained, whose tokenizer makes tokens of it; for a small model it is tokens",
+        )),
+        (DataSpec::Tokens(tokens), ModelSpec::Mini(_)) => corpora(tokens),
+        (DataSpec::Tokens(_), ModelSpec::Pretrained(_)) => Err(SpecError::value(
+            "model.pretrained",
+            "goes with data.kind = text: the tokens of corpora are not those of its tokenizer",
         )),
     }
 }
 
-fn optimizer(optimizer: &OptimizerSpec) -> Result<(), SpecError> {
-    positive("optimizer.lr", optimizer.lr)?;
-    for (key, beta) in [
-        ("optimizer.beta1", optimizer.beta1),
-        ("optimizer.beta2", optimizer.beta2),
-    ] {
-        demand(key, (0.0..1.0).contains(&beta), || {
+fn optimizer(section: &str, optimizer: &OptimizerSpec) -> Result<(), SpecError> {
+    let key = |name: &str| format!("{section}.{name}");
+    positive(&key("lr"), optimizer.lr)?;
+    for (name, beta) in [("beta1", optimizer.beta1), ("beta2", optimizer.beta2)] {
+        demand(&key(name), (0.0..1.0).contains(&beta), || {
             format!("{beta} must be 0 or more, below 1")
         })?;
     }
-    positive("optimizer.eps", optimizer.eps)?;
-    not_negative("optimizer.weight_decay", optimizer.weight_decay)
+    positive(&key("eps"), optimizer.eps)?;
+    not_negative(&key("weight_decay"), optimizer.weight_decay)
 }
 
 fn training(training: &TrainingSpec) -> Result<(), SpecError> {
@@ -106,6 +126,7 @@ fn training(training: &TrainingSpec) -> Result<(), SpecError> {
         "must be at least 1".into()
     })?;
     at_least_one("training.eval_rows", training.eval_rows)?;
+    not_negative("training.eval_growth", training.eval_growth)?;
     not_negative("training.checkpoint_seconds", training.checkpoint_seconds)
 }
 
@@ -120,18 +141,155 @@ fn phases(config: &RunConfig) -> Result<(), SpecError> {
     let datasets: Vec<&str> = match &config.data {
         DataSpec::Digits { .. } => DIGIT_TASKS.to_vec(),
         DataSpec::Text(text) => text.datasets.iter().map(|d| d.name.as_str()).collect(),
+        DataSpec::Tokens(tokens) => tokens.datasets.iter().map(|d| d.name.as_str()).collect(),
     };
     let pretrained = matches!(config.model, ModelSpec::Pretrained(_));
     for (i, phase) in config.phases.iter().enumerate() {
         if !datasets.contains(&phase.dataset.as_str()) {
             return Err(SpecError::unknown("dataset", &phase.dataset, datasets));
         }
+        if let Some(mix) = &phase.mix
+            && !datasets.contains(&mix.dataset.as_str())
+        {
+            return Err(SpecError::unknown("dataset", &mix.dataset, datasets));
+        }
         // The first phase of a pretrained model may leave it untouched.
-        let may_be_empty = i == 0 && pretrained;
+        length(config, i, i == 0 && pretrained)?;
+        phase_settings(config, i)?;
+    }
+    Ok(())
+}
+
+/// Checks how long a phase is.
+fn length(config: &RunConfig, i: usize, may_be_empty: bool) -> Result<(), SpecError> {
+    let phase = &config.phases[i];
+    let key = |name: &str| format!("phases.{i}.{name}");
+    let given = [
+        ("steps", phase.steps as f64),
+        ("tokens", phase.tokens.map_or(0.0, |tokens| tokens as f64)),
+        (
+            "tokens_per_parameter",
+            phase.tokens_per_parameter.unwrap_or(0.0),
+        ),
+        ("epochs", phase.epochs.unwrap_or(0.0)),
+    ];
+    let is_given = [
+        phase.steps > 0,
+        phase.tokens.is_some(),
+        phase.tokens_per_parameter.is_some(),
+        phase.epochs.is_some(),
+    ];
+    let all: Vec<_> = given
+        .iter()
+        .zip(is_given)
+        .filter(|(_, given)| *given)
+        .collect();
+    match &all[..] {
+        [] => demand(&key("steps"), may_be_empty, || "must be at least 1".into()),
+        [((name, value), _)] => {
+            let of_tokens = matches!(config.data, DataSpec::Tokens(_));
+            demand(&key(name), *name == "steps" || of_tokens, || {
+                "goes with data.kind = tokens; rows of other data are not all of one length".into()
+            })?;
+            positive(&key(name), *value)
+        }
+        [((first, _), _), ((second, _), _), ..] => Err(SpecError::value(
+            &key(second),
+            format!("a phase has one length, and `{first}` says it, too"),
+        )),
+    }
+}
+
+/// Checks what a phase has for itself.
+fn phase_settings(config: &RunConfig, i: usize) -> Result<(), SpecError> {
+    let phase = &config.phases[i];
+    let key = |name: &str| format!("phases.{i}.{name}");
+    if let Some(rows) = phase.batch_size {
+        at_least_one(&key("batch_size"), rows)?;
+        at_most(&key("batch_size"), rows, 1 << 20)?;
+    }
+    demand(&key("eval_every"), phase.eval_every != Some(0), || {
+        "must be at least 1".into()
+    })?;
+    for (name, value) in [
+        ("target_loss", phase.target_loss),
+        ("seconds", phase.seconds),
+    ] {
+        value.map_or(Ok(()), |value| positive(&key(name), value))?;
+    }
+    if let Some(mix) = &phase.mix {
+        demand(&key("mix.share"), (0.0..1.0).contains(&mix.share), || {
+            format!("{} must be a share, 0 or more and below 1", mix.share)
+        })?;
+        let of_tokens = matches!(config.data, DataSpec::Tokens(_));
         demand(
-            &format!("phases.{i}.steps"),
-            phase.steps > 0 || may_be_empty,
-            || "must be at least 1".into(),
+            &key("mix.dataset"),
+            of_tokens && mix.dataset != phase.dataset,
+            || "must be another dataset than the phase's, of data.kind = tokens".into(),
+        )?;
+    }
+    let own = &phase.optimizer;
+    for (key, steps, tokens) in [
+        (
+            key("optimizer"),
+            own.warmup_steps.unwrap_or(0),
+            own.warmup_tokens,
+        ),
+        (
+            "optimizer".into(),
+            config.optimizer.warmup_steps,
+            config.optimizer.warmup_tokens,
+        ),
+    ] {
+        demand(
+            &format!("{key}.warmup_tokens"),
+            tokens.is_none() || steps == 0,
+            || "a warm-up has one length, and warmup_steps says it, too".into(),
+        )?;
+        let of_tokens = matches!(config.data, DataSpec::Tokens(_));
+        demand(
+            &format!("{key}.warmup_tokens"),
+            tokens.is_none() || of_tokens,
+            || "goes with data.kind = tokens".into(),
+        )?;
+    }
+    optimizer(&key("optimizer"), &config.in_phase(i).optimizer)
+}
+
+fn corpora(tokens: &TokensSpec) -> Result<(), SpecError> {
+    demand(
+        "data.seq_len",
+        (2..=1 << 20).contains(&tokens.seq_len),
+        || format!("{} must be 2 to 1048576", tokens.seq_len),
+    )?;
+    demand("data.held_out_rows", tokens.held_out_rows > 0, || {
+        "must be at least 1".into()
+    })?;
+    let size = tokens.vocab_size;
+    demand(
+        "data.vocab_size",
+        size.is_none_or(|size| (2..=1 << 24).contains(&size)),
+        || "must be 2 to 16777216".into(),
+    )?;
+    demand(
+        "data.tokenizer",
+        tokens.tokenizer.is_some() || size.is_some(),
+        || "must name a tokenizer.json; files of tokens alone need data.vocab_size".into(),
+    )?;
+    at_least_one("data.datasets", tokens.datasets.len())?;
+    for (i, corpus) in tokens.datasets.iter().enumerate() {
+        let twice = tokens.datasets[..i]
+            .iter()
+            .any(|other| other.name == corpus.name);
+        demand("data.datasets", !corpus.name.trim().is_empty(), || {
+            "needs a name".into()
+        })?;
+        demand("data.datasets", !twice, || {
+            format!("`{}` is the name of two", corpus.name)
+        })?;
+        at_least_one(
+            &format!("data.datasets.{}.files", corpus.name),
+            corpus.files.len(),
         )?;
     }
     Ok(())
@@ -139,30 +297,62 @@ fn phases(config: &RunConfig) -> Result<(), SpecError> {
 
 fn arms(config: &RunConfig) -> Result<(), SpecError> {
     at_least_one("arms", config.arms.len())?;
-    let rows = config.training.batch_size;
-    for (i, arm) in config.arms.iter().enumerate() {
+    let mut names: Vec<String> = Vec::new();
+    for arm in &config.arms {
+        let name = arm.name();
+        let problem = match names.contains(&name) {
+            true => Err("is given twice; arms may differ in settings, not in nothing".into()),
+            false => arm.check(),
+        };
+        problem.map_err(|problem| SpecError::Arm {
+            arm: name.clone(),
+            problem,
+        })?;
+        names.push(name);
+    }
+    Ok(())
+}
+
+/// Checks what the settings of each arm make of the configuration.
+fn of_arms(config: &RunConfig) -> Result<(), SpecError> {
+    for arm in &config.arms {
         let bad = |problem| SpecError::Arm {
             arm: arm.name(),
             problem,
         };
-        arm.check().map_err(bad)?;
-        if let (Some(Objective::Replace), Some(share)) = (arm.objective, arm.coeff)
-            && share > 0.0
-            && share * (rows as f64) < 0.5
-        {
-            return Err(bad(format!(
-                "{share} of {rows} rows is less than one; a share of {:.3} replaces one of them, \
-                 0 none",
-                1.0 / rows as f64,
-            )));
+        let own = config.of_arm(arm).map_err(bad)?;
+        if own != *config {
+            settings(&own).map_err(|error| bad(error.to_string()))?;
         }
-        if config.arms[..i].contains(arm) {
-            return Err(bad(
-                "is given twice; arms may differ in settings, not in nothing".into(),
-            ));
+        if let (Some(Objective::Replace), Some(share)) = (arm.objective, arm.coeff) {
+            let never = (1..own.phases.len()).find(|&phase| never_a_row(&own, share, phase));
+            if let Some(phase) = never.filter(|_| share > 0.0) {
+                let rows = own.in_phase(phase).batch_size;
+                return Err(bad(format!(
+                    "{share} of {rows} rows is less than one{}; a share of {} replaces one at every step, 0 none",
+                    match own.replay.fractions {
+                        Fractions::Carry => " in all steps of a phase",
+                        Fractions::Drop => "",
+                    },
+                    1.0 / rows as f64,
+                )));
+            }
         }
     }
     Ok(())
+}
+
+/// Whether a share of the batches of a phase comes to no row at all.
+fn never_a_row(config: &RunConfig, share: f64, phase: usize) -> bool {
+    let PhaseSettings {
+        steps, batch_size, ..
+    } = config.in_phase(phase);
+    let rows = |step| config.replay.fractions.rows(share, batch_size, step);
+    match config.replay.fractions {
+        Fractions::Drop => rows(0) == 0,
+        // 0 steps are not known yet.
+        Fractions::Carry => steps > 0 && share * batch_size as f64 * (steps as f64) < 1.0 - 1e-9,
+    }
 }
 
 fn mini(model: &MiniSpec) -> Result<(), SpecError> {
@@ -170,6 +360,7 @@ fn mini(model: &MiniSpec) -> Result<(), SpecError> {
         d_model,
         n_layers,
         head_dim,
+        ..
     } = *model;
     at_least_one("model.d_model", d_model)?;
     at_least_one("model.n_layers", n_layers)?;

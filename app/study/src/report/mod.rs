@@ -1,26 +1,62 @@
-//! Reports of runs: CSVs, the comparison table, figures. All derive from the events alone (through
-//! [`RunState`]), so they can be made again from any run.
+//! Reports of runs: CSVs, tables, figures, verdicts. All derive from the events and the scores of single rows alone
+//! (through [`RunState`]), so they can be made again from any run.
+//!
+//! In reading order:
+//! - `measures`: what one arm with one seed kept and learned;
+//! - `settings`, `arms`: which seeds, of which runs, are one arm's;
+//! - `verdict`: forgetting over the seeds of an arm, with its interval, noise floor and verdict;
+//! - `differences`, `equal_terms`: arms against a baseline, and where they have learned or paid the same;
+//! - `sheet`, `numbers`, `table`, `measures_table`, `gate`: what is printed of all that;
+//! - `rows`, `statistics_rows`: the CSVs;
+//! - `join`, `figure`: the pictures.
 
+mod arms;
+mod differences;
+mod equal_terms;
+#[cfg(test)]
+mod example;
+mod faster;
 mod figure;
-mod retention;
+mod gate;
+mod join;
+mod measures;
+mod measures_table;
+mod numbers;
 mod rows;
+mod series;
+mod settings;
+mod sheet;
+mod statistics_rows;
 mod table;
 mod verdict;
 
-use std::fs;
-use std::path::PathBuf;
-
-use figure::{Accuracy, Picture, png, svg};
-use retention::Retention;
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
 
 use crate::run::{RunDir, RunError, RunState, Score, write_atomically};
 
-pub use figure::FigureError;
+pub use arms::{ArmSeeds, arms};
+pub use differences::{Difference, Quantity, differences, differences_sheet};
+pub use equal_terms::{at_equal_compute, at_equal_loss, level};
+pub use faster::at_equal_forgetting;
+pub use figure::{FigureError, FigureKind, figures_memory, write_figures};
+pub use gate::{Gate, failures};
+pub use join::{JoinError, join};
+pub use measures::{Answers, Kept, Metric, Transfer, Worst, answers, kept, transfer};
+pub use measures_table::{measures_sheet, questions_sheet};
+pub use numbers::{human_count, human_seconds};
 pub use rows::{
     choices_csv, compare_csv, metrics_csv, plugin_metrics_csv, replay_csv, summary_csv,
 };
-pub use table::{Glyphs, human_count, human_seconds, table};
-pub use verdict::{FORGETS, KEEPS, Verdict, verdict};
+pub use settings::settings_sheet;
+pub use sheet::{Format, Glyphs, Sheet};
+pub use statistics_rows::{differences_csv, verdicts_csv};
+pub use table::{Comparison, table};
+pub use verdict::{
+    Forgetting, Judgement, Margins, Over, Verdict, WorstLoss, forgetting, forgetting_judged, judge,
+    margins, old_datasets,
+};
 
 /// Failure to write a report.
 #[derive(Debug, thiserror::Error)]
@@ -48,45 +84,51 @@ pub struct Written {
     pub summary: PathBuf,
     /// `plugin_metrics.csv`.
     pub plugin_metrics: PathBuf,
-    /// `figures/accuracy` and, where there were questions, `figures/retention`, each as `.svg` and
-    /// `.png`; empty where no dataset has an accuracy.
+    /// Those of `figures/` that apply to the run ([`FigureKind`]), each as `.svg` and `.png`.
     pub figures: Vec<PathBuf>,
+    /// What was there before and is kept under another name, in words.
+    pub notes: Vec<String>,
 }
 
-/// Writes the CSVs and figures of a run; each file is replaced atomically.
+/// Writes the CSVs and figures of a run; each file is replaced atomically. `verdicts.csv` and `differences.csv`, which
+/// resample rows, are written here alone.
 pub fn write(dir: &RunDir, state: &RunState) -> Result<Written, ReportError> {
-    let (metrics, summary, plugin_metrics) = write_csvs(dir, state)?;
-    let mut figures = Vec::new();
-    if scores(state).any(|score| score.accuracy.is_some()) {
-        figures.extend(draw(dir, "accuracy", &Accuracy(state))?);
+    let mut notes = Vec::new();
+    for csv in csvs(state) {
+        let path = dir.join(csv.name);
+        let (now, before) = (csv.lines()?, lines_of(&path));
+        if now < before {
+            let kept = path.with_extension("csv.longer");
+            fs::rename(&path, &kept).map_err(RunError::io("rename", &path))?;
+            notes.push(format!(
+                "{} has {now} lines and had {before}: what it was is kept as {}",
+                path.display(),
+                kept.display()
+            ));
+        }
+        csv.write(&path)?;
     }
-    if has_questions(state)
-        && let Some(retention) = Retention::of(state)
-    {
-        figures.extend(draw(dir, "retention", &retention)?);
+    let [metrics, summary, plugin_metrics] =
+        ["metrics.csv", "summary.csv", "plugin_metrics.csv"].map(|name| dir.join(name));
+    let arms = arms(&[("", state)]);
+    let margins = margins(state);
+    write_atomically(&dir.join("verdicts.csv"), |w| {
+        verdicts_csv(&arms, margins, w)
+    })?;
+    if let Some(baseline) = arms.first().filter(|_| arms.len() > 1) {
+        let differences = differences(&arms, baseline);
+        write_atomically(&dir.join("differences.csv"), |w| {
+            differences_csv(&differences, &baseline.name, w)
+        })?;
     }
+    let figures = write_figures(&dir.join("figures"), state, &FigureKind::ALL, false)?;
     Ok(Written {
         metrics,
         summary,
         plugin_metrics,
         figures,
+        notes,
     })
-}
-
-/// Writes a picture as `figures/NAME.svg` and `.png`.
-fn draw(dir: &RunDir, name: &str, picture: &impl Picture) -> Result<[PathBuf; 2], ReportError> {
-    let folder = dir.join("figures");
-    fs::create_dir_all(&folder).map_err(RunError::io("create", &folder))?;
-    let paths = ["svg", "png"].map(|kind| folder.join(format!("{name}.{kind}")));
-    let bytes = [svg(picture).map(String::into_bytes), png(picture)];
-    for (path, bytes) in paths.iter().zip(bytes) {
-        let bytes = bytes.map_err(|source| ReportError::Figure {
-            path: path.clone(),
-            source,
-        })?;
-        write_atomically(path, |w| w.write_all(&bytes))?;
-    }
-    Ok(paths)
 }
 
 /// Every score of a run.
@@ -100,24 +142,86 @@ fn has_questions(state: &RunState) -> bool {
     scores(state).any(|score| score.choices.is_some())
 }
 
-/// Writes `metrics.csv`, `summary.csv` and `plugin_metrics.csv`, and returns their paths in this order.
-/// `replay.csv` and `choices.csv` are written beside them where the run has replay samples or questions.
-pub fn write_csvs(
-    dir: &RunDir,
-    state: &RunState,
-) -> Result<(PathBuf, PathBuf, PathBuf), ReportError> {
-    let [metrics, summary, plugin] =
-        ["metrics.csv", "summary.csv", "plugin_metrics.csv"].map(|name| dir.join(name));
-    write_atomically(&metrics, |w| metrics_csv(state, w))?;
-    write_atomically(&summary, |w| summary_csv(state, w))?;
-    write_atomically(&plugin, |w| plugin_metrics_csv(state, w))?;
+/// Writes the CSVs of a run that goes on. One that holds more rows already, from before the run went back to a
+/// checkpoint, is left until there are as many again.
+///
+/// # Errors
+/// Where the disk fails.
+pub fn write_csvs(dir: &RunDir, state: &RunState) -> Result<(), ReportError> {
+    for csv in csvs(state) {
+        let path = dir.join(csv.name);
+        if csv.lines()? >= lines_of(&path) {
+            csv.write(&path)?;
+        }
+    }
+    Ok(())
+}
+
+/// A CSV of a run.
+struct Csv<'a> {
+    name: &'static str,
+    state: &'a RunState,
+    fill: fn(&RunState, &mut dyn Write) -> io::Result<()>,
+}
+
+impl Csv<'_> {
+    fn write(&self, path: &Path) -> Result<(), RunError> {
+        write_atomically(path, |w| (self.fill)(self.state, w))
+    }
+
+    /// Its lines.
+    fn lines(&self) -> Result<u64, RunError> {
+        let mut lines = Lines(0);
+        let counted = (self.fill)(self.state, &mut lines);
+        counted.map_err(RunError::io("write", Path::new(self.name)))?;
+        Ok(lines.0)
+    }
+}
+
+/// The CSVs that apply to a run.
+fn csvs(state: &RunState) -> Vec<Csv<'_>> {
+    let csv = |name, fill| Csv { name, state, fill };
+    let mut csvs = vec![
+        csv("metrics.csv", |state, w| metrics_csv(state, w)),
+        csv("summary.csv", |state, w| summary_csv(state, w)),
+        csv("plugin_metrics.csv", |state, w| {
+            plugin_metrics_csv(state, w)
+        }),
+    ];
     if state.arms.iter().any(|arm| !arm.replay.is_empty()) {
-        write_atomically(&dir.join("replay.csv"), |w| replay_csv(state, w))?;
+        csvs.push(csv("replay.csv", |state, w| replay_csv(state, w)));
     }
     if has_questions(state) {
-        write_atomically(&dir.join("choices.csv"), |w| choices_csv(state, w))?;
+        csvs.push(csv("choices.csv", |state, w| choices_csv(state, w)));
     }
-    Ok((metrics, summary, plugin))
+    csvs
+}
+
+/// Counts the lines written to it.
+struct Lines(u64);
+
+impl Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0 += bytes.iter().filter(|&&byte| byte == b'\n').count() as u64;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Lines of a file, none where it cannot be read.
+fn lines_of(path: &Path) -> u64 {
+    let mut lines = Lines(0);
+    let regular = fs::metadata(path).is_ok_and(|data| data.is_file());
+    match regular.then(|| File::open(path)) {
+        Some(Ok(mut file)) => {
+            let _ = io::copy(&mut file, &mut lines);
+            lines.0
+        }
+        _ => 0,
+    }
 }
 
 #[cfg(test)]
@@ -133,12 +237,36 @@ mod tests {
             panic!()
         };
         let written = write(&run, &fixture::state()).unwrap();
-        assert_eq!(written.figures.len(), 2);
+        // Accuracy, NTP and forgetting, as SVG and PNG.
+        assert_eq!(written.figures.len(), 6);
         for file in [&written.metrics, &written.summary, &written.plugin_metrics]
             .into_iter()
             .chain(&written.figures)
         {
             assert!(fs::metadata(file).unwrap().len() > 20, "{}", file.display());
         }
+    }
+
+    /// Rows that were measured would be gone from the only file that somebody plots.
+    #[test]
+    fn a_csv_with_more_rows_is_kept_and_told_of() {
+        let dir = tempfile::tempdir().unwrap();
+        let OutFolder::Fresh(run) = RunDir::out(dir.path()).unwrap() else {
+            panic!()
+        };
+        let whole = fixture::state();
+        assert!(write(&run, &whole).unwrap().notes.is_empty());
+        let metrics = run.join("metrics.csv");
+        let before = fs::read(&metrics).unwrap();
+        let mut less = whole.clone();
+        less.arms[0].evaluations.pop();
+        // While the run goes on it waits for as many rows again.
+        write_csvs(&run, &less).unwrap();
+        assert_eq!(fs::read(&metrics).unwrap(), before);
+        let written = write(&run, &less).unwrap();
+        assert_eq!(written.notes.len(), 1, "{:?}", written.notes);
+        assert!(written.notes[0].contains("metrics.csv.longer"));
+        assert_eq!(fs::read(run.join("metrics.csv.longer")).unwrap(), before);
+        assert!(fs::read(&metrics).unwrap().len() < before.len());
     }
 }

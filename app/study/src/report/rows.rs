@@ -7,7 +7,9 @@
 use std::io::{self, Write};
 
 use crate::experiment::ArmInfo;
-use crate::run::{ArmState, ArmStatus, Change, Evaluation, Role, RunState, Score};
+use crate::run::{ArmState, ArmStatus, Change, Cost, Evaluation, PhaseEnd, Role, RunState, Score};
+
+use super::measures::{Metric, Worst, answers, kept, transfer};
 
 const IDENTITY: [&str; 7] = [
     "experiment",
@@ -19,11 +21,12 @@ const IDENTITY: [&str; 7] = [
     "seed",
 ];
 
-const METRICS: [&str; 12] = [
+const METRICS: [&str; 13] = [
     "phase",
     "step",
     "tokens_trained",
     "tokens_generated",
+    "flops",
     "seconds",
     "dataset",
     "role",
@@ -34,7 +37,7 @@ const METRICS: [&str; 12] = [
     "forgetting_accuracy",
 ];
 
-const SUMMARY: [&str; 18] = [
+const SUMMARY: [&str; 43] = [
     "dataset",
     "role",
     "start_ntp",
@@ -47,11 +50,36 @@ const SUMMARY: [&str; 18] = [
     "forgetting_accuracy",
     "learning_ntp",
     "learning_accuracy",
+    "worst_ntp",
+    "worst_ntp_step",
+    "worst_accuracy",
+    "worst_accuracy_step",
+    "forgetting_best_ntp",
+    "forgetting_best_accuracy",
+    "retention_ntp",
+    "retention_accuracy",
+    "kl_old",
+    "kl_new",
+    "right_to_wrong",
+    "wrong_to_right",
+    "right_to_wrong_corrected",
+    "wrong_to_right_corrected",
+    "average_accuracy",
+    "backward_transfer",
+    "forward_transfer",
+    "min_accuracy",
+    "worst_case_accuracy",
     "tokens_trained",
     "tokens_generated",
     "seconds_train",
     "seconds_generate",
     "seconds_eval",
+    "flops_train",
+    "flops_reference",
+    "flops_generate",
+    "flops_eval",
+    "replaced",
+    "phase_end",
     "status",
 ];
 
@@ -91,6 +119,7 @@ pub fn metrics_csv(state: &RunState, out: &mut dyn Write) -> io::Result<()> {
                     evaluation.step.to_string(),
                     evaluation.cost.tokens_trained.to_string(),
                     evaluation.cost.tokens_generated.to_string(),
+                    optional(evaluation.cost.flops_without_evaluation()),
                     number(evaluation.cost.seconds()),
                     score.dataset.clone(),
                     role(score.role).to_owned(),
@@ -210,7 +239,7 @@ fn summary_rows(state: &RunState) -> Vec<Vec<String>> {
     rows
 }
 
-fn summary_row(state: &RunState, arm: &ArmState, dataset: &str) -> [String; 18] {
+fn summary_row(state: &RunState, arm: &ArmState, dataset: &str) -> Vec<String> {
     let empty = Score {
         dataset: dataset.to_owned(),
         role: state.role(dataset, arm.phase),
@@ -218,6 +247,8 @@ fn summary_row(state: &RunState, arm: &ArmState, dataset: &str) -> [String; 18] 
         kl: None,
         accuracy: None,
         choices: None,
+        outcomes: None,
+        rows_kept: false,
     };
     let last = arm.evaluations.last();
     let now = last.and_then(|e| e.score(dataset)).unwrap_or(&empty);
@@ -236,8 +267,7 @@ fn summary_row(state: &RunState, arm: &ArmState, dataset: &str) -> [String; 18] 
     };
     let forgetting = change(ArmState::forgetting);
     let learning = change(ArmState::learning);
-    let cost = arm.cost();
-    [
+    let mut row = vec![
         dataset.to_owned(),
         role(now.role).to_owned(),
         optional(then.ntp),
@@ -250,12 +280,59 @@ fn summary_row(state: &RunState, arm: &ArmState, dataset: &str) -> [String; 18] 
         optional(forgetting.accuracy),
         optional(learning.ntp),
         optional(learning.accuracy),
+    ];
+    row.extend(measure_fields(state, arm, now));
+    row.extend(cost_fields(arm.cost()));
+    row.push(optional(arm.cost().replaced));
+    let end = state.phase_end(arm, dataset);
+    row.push(end.map_or("", PhaseEnd::name).to_owned());
+    row.push(status(state, arm).to_owned());
+    row
+}
+
+/// What the arm kept of a dataset, and over its tasks.
+fn measure_fields(state: &RunState, arm: &ArmState, now: &Score) -> [String; 19] {
+    let dataset = now.dataset.as_str();
+    let [accuracy, ntp] = Metric::ALL.map(|metric| kept(state, arm, dataset, metric));
+    let answers = answers(state, arm, dataset);
+    let tasks = transfer(state, arm);
+    let step = |worst: Option<Worst>| worst.map_or_else(String::new, |w| w.step.to_string());
+    let kl = |role: Role| optional(now.kl.filter(|_| now.role == role));
+    [
+        optional(ntp.worst.map(|worst| worst.score)),
+        step(ntp.worst),
+        optional(accuracy.worst.map(|worst| worst.score)),
+        step(accuracy.worst),
+        optional(ntp.forgetting_from_best),
+        optional(accuracy.forgetting_from_best),
+        optional(ntp.retention),
+        optional(accuracy.retention),
+        kl(Role::Old),
+        kl(Role::New),
+        optional(answers.flips.map(|flips| flips.right_to_wrong)),
+        optional(answers.flips.map(|flips| flips.wrong_to_right)),
+        optional(answers.corrected.map(|flips| flips.right_to_wrong)),
+        optional(answers.corrected.map(|flips| flips.wrong_to_right)),
+        optional(tasks.average_accuracy),
+        optional(tasks.backward),
+        optional(tasks.forward),
+        optional(tasks.min_accuracy),
+        optional(tasks.worst_case_accuracy),
+    ]
+}
+
+/// What the arm paid.
+fn cost_fields(cost: Cost) -> [String; 9] {
+    [
         cost.tokens_trained.to_string(),
         cost.tokens_generated.to_string(),
         number(cost.seconds_new + cost.seconds_replay),
         number(cost.seconds_generate),
         number(cost.seconds_eval),
-        status(state, arm).to_owned(),
+        number(cost.flops_train),
+        number(cost.flops_reference),
+        number(cost.flops_generate),
+        number(cost.flops_eval),
     ]
 }
 
@@ -267,7 +344,7 @@ pub(super) fn status(state: &RunState, arm: &ArmState) -> &'static str {
     }
 }
 
-fn identity(state: &RunState, arm: &ArmInfo) -> [String; 7] {
+pub(super) fn identity(state: &RunState, arm: &ArmInfo) -> [String; 7] {
     [
         state.experiment.clone(),
         arm.name.clone(),
@@ -287,11 +364,11 @@ fn role(role: Role) -> &'static str {
     }
 }
 
-fn optional(value: Option<f64>) -> String {
+pub(super) fn optional(value: Option<f64>) -> String {
     value.map_or_else(String::new, number)
 }
 
-fn number(value: f64) -> String {
+pub(super) fn number(value: f64) -> String {
     if value.is_finite() {
         value.to_string()
     } else {
@@ -322,6 +399,9 @@ mod tests {
             text(|w| compare_csv([("run-a", &state)], w)),
         ]
         .join("\n");
+        if std::env::var_os("FORGETLAB_BLESS").is_some() {
+            std::fs::write("src/report/golden.csv", &written).unwrap();
+        }
         assert_eq!(written, golden, "\n{written}");
     }
 
@@ -391,7 +471,7 @@ mod tests {
         let row = summary.lines().nth(1).unwrap();
         assert_eq!(
             row,
-            "toy-continual,none,none,,,0.003,0,reversal,new,,,,,,,,,,,0,0,0,0,0,failed"
+            "toy-continual,none,none,,,0.003,0,reversal,new,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,0,0,0,0,0,0,0,0,0,,,failed"
         );
     }
 }

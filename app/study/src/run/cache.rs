@@ -1,13 +1,13 @@
 //! Cache of trained phases, shared between runs and keyed by a content hash.
 
-use std::fs;
+use std::fs::{self, File};
 use std::path::PathBuf;
 
 use serde_json::Value;
 
 use super::RunError;
-use super::checkpoint::{Checkpoint, NamedTensor, read_checkpoint, write_checkpoint};
-use super::file::{TEMPORARY, create_folder, random_hex, sync_folder};
+use super::checkpoint::{Checkpoint, Content, NamedTensor, read_checkpoint, write_checkpoint};
+use super::file::{TEMPORARY, create_folder, random_hex, remove_leftovers, sync_folder};
 
 /// Checkpoints under `results/cache/<hash>/`.
 #[derive(Clone, Debug)]
@@ -56,15 +56,18 @@ impl PhaseCache {
     ) -> Result<(), RunError> {
         let entry = self.entry(hash);
         let temporary = self.folder.join(format!("{TEMPORARY}{}", random_hex(8)));
+        remove_leftovers(&self.folder);
         create_folder(&temporary)?;
-        let result = write_checkpoint(
-            &temporary.join("checkpoint.json"),
+        let busy = File::open(&temporary).map_err(RunError::io("open", &temporary))?;
+        let _ = busy.try_lock();
+        let content = Content {
             step,
             phase,
             tensors,
             state,
-        )
-        .and_then(|_| {
+            events: None,
+        };
+        let result = write_checkpoint(&temporary.join("checkpoint.json"), content).and_then(|_| {
             if entry.exists() && !matches!(self.get(hash), Cached::Hit(_)) {
                 fs::remove_dir_all(&entry).map_err(RunError::io("remove", &entry))?;
             }

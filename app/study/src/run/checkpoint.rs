@@ -1,9 +1,9 @@
 //! Checkpoints: tensors in a safetensors file, everything else in a JSON file beside it.
 //!
-//! The JSON file holds the hash of the safetensors file and is renamed into place last, so a
-//! checkpoint exists exactly when its JSON does and is whole exactly when the hash agrees.
+//! The JSON file holds the hash of the safetensors file and a checksum of its own, and is renamed into place last, so
+//! a checkpoint exists exactly when its JSON does and is whole exactly when both agree.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
@@ -11,11 +11,16 @@ use safetensors::tensor::{Dtype, Metadata, SafeTensors, TensorInfo};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::file::{TEMPORARY, create_folder};
-use super::{RunError, write_atomically};
+use super::event_log::{Chain, sealed};
+use super::file::{TEMPORARY, open_regular, read_small, remove_if_there};
+use super::{Mark, RunError, write_atomically};
 
-/// Version of the checkpoint format.
-const FORMAT: u32 = 1;
+/// Version of the checkpoint format. From version 2 on the JSON carries a checksum.
+const FORMAT: u32 = 2;
+/// The first version that this program reads.
+const OLDEST: u32 = 1;
+/// A JSON file with more bytes is none of ours.
+const LONGEST_JSON: u64 = 1 << 30;
 
 /// A tensor to be saved, with borrowed values.
 #[derive(Clone, Debug)]
@@ -97,6 +102,12 @@ pub struct CheckpointInfo {
     pub phase: usize,
     /// blake3 of the safetensors file, in hex.
     pub blake3: String,
+    /// Length of the safetensors file; older versions do not tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<u64>,
+    /// How far the run's events went when it was written, where it goes on from them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub events: Option<Mark>,
     /// State of the trainer beside the tensors (finite numbers only: JSON has no NaN).
     pub state: Value,
 }
@@ -180,6 +191,9 @@ pub struct Latest {
     pub problems: Vec<String>,
 }
 
+/// Folders of a run that lead to an arm's checkpoints: `arms/SLUG/checkpoints`.
+const BELOW_RUN: usize = 3;
+
 /// The checkpoints of one arm.
 #[derive(Clone, Debug)]
 pub struct CheckpointStore {
@@ -197,6 +211,12 @@ impl CheckpointStore {
         &self.folder
     }
 
+    /// Whether it is that of this arm.
+    pub(super) fn is_of(&self, slug: &str) -> bool {
+        let arm = self.folder.parent().and_then(Path::file_name);
+        arm.is_some_and(|name| name == slug)
+    }
+
     /// Writes a checkpoint durably, streaming the tensors to disk, and returns the path of its JSON file.
     pub fn save(
         &self,
@@ -204,9 +224,31 @@ impl CheckpointStore {
         phase: usize,
         tensors: &[NamedTensor],
         state: Value,
+        events: Option<Mark>,
     ) -> Result<PathBuf, RunError> {
-        create_folder(&self.folder)?;
-        write_checkpoint(&self.step_path(step), step, phase, tensors, state)
+        self.create()?;
+        let content = Content {
+            step,
+            phase,
+            tensors,
+            state,
+            events,
+        };
+        write_checkpoint(&self.step_path(step), content)
+    }
+
+    /// Creates the folder inside the run's, which is there or is gone for good.
+    fn create(&self) -> Result<(), RunError> {
+        let within: Vec<&Path> = self.folder.ancestors().take(BELOW_RUN).collect();
+        for folder in within.into_iter().rev() {
+            match fs::create_dir(folder) {
+                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                    return Err(RunError::io("create", folder)(error));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
     }
 
     /// The newest whole checkpoint; torn and corrupt ones are reported and set aside.
@@ -252,6 +294,18 @@ impl CheckpointStore {
         Ok(steps)
     }
 
+    /// Where the events stood at each checkpoint whose JSON is whole and tells, with its step, ascending.
+    pub fn marks(&self) -> Result<Vec<(u64, Option<Mark>)>, RunError> {
+        let mut marks = Vec::new();
+        for step in self.steps()? {
+            // What is wrong with it is told where it is to be used.
+            if let Ok(info) = read_info(&self.step_path(step)) {
+                marks.push((step, info.events));
+            }
+        }
+        Ok(marks)
+    }
+
     /// Removes all but the last `keep` checkpoints, and files left behind by crashes.
     pub fn prune(&self, keep: usize) -> Result<(), RunError> {
         let steps = self.steps()?;
@@ -293,14 +347,15 @@ impl CheckpointStore {
         step: u64,
         tensors: &[NamedTensor],
     ) -> Result<PathBuf, RunError> {
-        create_folder(&self.folder)?;
-        write_checkpoint(
-            &self.reference_path(phase),
+        self.create()?;
+        let content = Content {
             step,
             phase,
             tensors,
-            Value::Null,
-        )
+            state: Value::Null,
+            events: None,
+        };
+        write_checkpoint(&self.reference_path(phase), content)
     }
 
     /// The reference model of a phase, if one was saved.
@@ -331,14 +386,24 @@ impl CheckpointStore {
     }
 }
 
+/// What is written into a checkpoint.
+pub(super) struct Content<'a> {
+    pub step: u64,
+    pub phase: usize,
+    pub tensors: &'a [NamedTensor<'a>],
+    pub state: Value,
+    pub events: Option<Mark>,
+}
+
 /// Writes `json` and the safetensors file beside it.
-pub(super) fn write_checkpoint(
-    json: &Path,
-    step: u64,
-    phase: usize,
-    tensors: &[NamedTensor],
-    state: Value,
-) -> Result<PathBuf, RunError> {
+pub(super) fn write_checkpoint(json: &Path, content: Content) -> Result<PathBuf, RunError> {
+    let Content {
+        step,
+        phase,
+        tensors,
+        state,
+        events,
+    } = content;
     let bad = |problem| RunError::BadCheckpoint {
         path: json.to_owned(),
         problem,
@@ -382,10 +447,45 @@ pub(super) fn write_checkpoint(
         step,
         phase,
         blake3,
+        bytes: Some((8 + header.len() + end) as u64),
+        events,
         state,
     };
-    write_atomically(json, |writer| Ok(serde_json::to_writer(writer, &info)?))?;
+    let mut text = serde_json::to_vec(&info).map_err(|error| bad(error.to_string()))?;
+    Chain::default().seal(&mut text);
+    write_atomically(json, |writer| writer.write_all(&text))?;
     Ok(json.to_owned())
+}
+
+/// Reads a checkpoint's JSON and verifies it.
+fn read_info(json: &Path) -> Result<CheckpointInfo, RunError> {
+    let bad = |problem: String| RunError::BadCheckpoint {
+        path: json.to_owned(),
+        problem,
+    };
+    let text = read_small(json, LONGEST_JSON)?;
+    let Some(text) = text else {
+        let gone = io::ErrorKind::NotFound.into();
+        return Err(RunError::io("read", json)(gone));
+    };
+    let found = sealed(&text);
+    if found.is_some_and(|(content, found)| Chain::default().after(content) != found) {
+        return Err(bad(
+            "its JSON was changed (its checksum does not fit)".into()
+        ));
+    }
+    let info: CheckpointInfo = serde_json::from_slice(&text)
+        .map_err(|error| bad(format!("its JSON is torn or corrupt ({error})")))?;
+    if !(OLDEST..=FORMAT).contains(&info.format) {
+        return Err(bad(format!(
+            "is of format {}, this program reads {OLDEST} to {FORMAT}",
+            info.format
+        )));
+    }
+    if info.format > OLDEST && found.is_none() {
+        return Err(bad("its JSON was changed (it has no checksum)".into()));
+    }
+    Ok(info)
 }
 
 /// Reads `json` and the safetensors file beside it, and verifies them.
@@ -394,23 +494,18 @@ pub(super) fn read_checkpoint(json: &Path) -> Result<Checkpoint, RunError> {
         path: json.to_owned(),
         problem,
     };
-    let text = fs::read(json).map_err(RunError::io("read", json))?;
-    let info: CheckpointInfo = serde_json::from_slice(&text)
-        .map_err(|error| bad(format!("its JSON is torn or corrupt ({error})")))?;
-    if info.format != FORMAT {
+    let info = read_info(json)?;
+    let path = json.with_extension("safetensors");
+    let Some(mut file) = open_regular(&path)? else {
+        return Err(bad("its safetensors file is gone".to_owned()));
+    };
+    let length = file.metadata().map_err(RunError::io("read", &path))?.len();
+    if info.bytes.is_some_and(|bytes| bytes != length) {
         return Err(bad(format!(
-            "is of format {}, this program reads {FORMAT}",
-            info.format
+            "its safetensors file is torn or corrupt ({length} bytes, expected {})",
+            info.bytes.unwrap_or_default()
         )));
     }
-    let path = json.with_extension("safetensors");
-    let mut file = match File::open(&path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            return Err(bad("its safetensors file is gone".to_owned()));
-        }
-        Err(error) => return Err(RunError::io("read", &path)(error)),
-    };
     let mut bytes = Vec::new();
     file.read_to_end(&mut bytes)
         .map_err(RunError::io("read", &path))?;
@@ -434,15 +529,6 @@ pub(super) fn read_checkpoint(json: &Path) -> Result<Checkpoint, RunError> {
 fn remove_pair(json: &Path) -> Result<(), RunError> {
     remove_if_there(json)?;
     remove_if_there(&json.with_extension("safetensors"))
-}
-
-fn remove_if_there(path: &Path) -> Result<(), RunError> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            Err(RunError::io("remove", path)(error))
-        }
-        _ => Ok(()),
-    }
 }
 
 fn file_names(folder: &Path) -> Result<Vec<String>, RunError> {
@@ -476,7 +562,7 @@ mod tests {
             NamedTensor::u32("ids", &[1, 2], &[7, u32::MAX]),
         ];
         store
-            .save(step, 1, &tensors, json!({ "loss": 0.1 }))
+            .save(step, 1, &tensors, json!({ "loss": 0.1 }), None)
             .unwrap()
     }
 
@@ -529,6 +615,46 @@ mod tests {
         assert!(problems.contains("step-0000000020.json: its safetensors file is torn"));
     }
 
+    /// A digit of what a phase started with would be a wrong figure of every run that takes it from the cache.
+    #[test]
+    fn no_bit_of_the_json_changes_unnoticed() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = store(dir.path());
+        let json = save(&store, 10, 1.0);
+        let text = fs::read(&json).unwrap();
+        for at in 0..text.len() {
+            let mut changed = text.clone();
+            changed[at] ^= 1;
+            fs::write(&json, changed).unwrap();
+            assert!(read_checkpoint(&json).is_err(), "byte {at}");
+        }
+        // One of an older version has no checksum, and neither length nor mark.
+        let Value::Object(mut old) = serde_json::from_slice(&text).unwrap() else {
+            panic!()
+        };
+        old.insert("format".into(), json!(1));
+        for new in ["c", "bytes"] {
+            assert!(old.remove(new).is_some());
+        }
+        fs::write(&json, Value::Object(old).to_string()).unwrap();
+        let checkpoint = read_checkpoint(&json).unwrap();
+        assert_eq!(checkpoint.bytes("plugin").unwrap(), [1, 2, 3]);
+        assert_eq!(store.marks().unwrap(), [(10, None)]);
+    }
+
+    /// A run whose folder was moved away would be continued in an empty one.
+    #[test]
+    fn the_folder_of_the_run_is_not_created_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let run = dir.path().join("run");
+        let store = CheckpointStore::new(run.join("arms/none/checkpoints"));
+        let tensors = [NamedTensor::f32("w", &[1], &[1.0])];
+        assert!(store.save(1, 0, &tensors, Value::Null, None).is_err());
+        assert!(!run.exists());
+        fs::create_dir(&run).unwrap();
+        store.save(1, 0, &tensors, Value::Null, None).unwrap();
+    }
+
     /// A long run would fill the disk, or lose the checkpoint a phase depends on.
     #[test]
     fn pruning_keeps_the_last_two_and_the_references() {
@@ -569,7 +695,7 @@ mod tests {
             let name = format!(".tmp-{}-step-0000000020.{part}", std::process::id());
             std::os::unix::fs::symlink("/dev/full", store.folder().join(name)).unwrap();
             let tensors = [NamedTensor::f32("w", &[1], &[2.0])];
-            let error = store.save(20, 0, &tensors, Value::Null).unwrap_err();
+            let error = store.save(20, 0, &tensors, Value::Null, None).unwrap_err();
             assert!(error.is_disk_full(), "{error}");
             let latest = store.latest_valid().unwrap();
             assert_eq!(latest.checkpoint.unwrap().info.step, 10);
@@ -585,7 +711,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let store = store(dir.path());
         let tensors = [NamedTensor::f32("w", &[3], &[1.0])];
-        assert!(store.save(1, 0, &tensors, Value::Null).is_err());
+        assert!(store.save(1, 0, &tensors, Value::Null, None).is_err());
         assert!(store.latest_valid().unwrap().checkpoint.is_none());
     }
 }

@@ -1,20 +1,22 @@
 //! The directory of one run.
 
 use std::fs;
-use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+
+use serde::de::DeserializeOwned;
 
 use crate::experiment::{RunConfig, position};
 
 use super::checkpoint::CheckpointStore;
-use super::file::create_folder;
+use super::file::{create_folder, read_small, remove_leftovers};
 use super::lock::{self, RunLock};
-use super::{
-    ArmStatus, Environment, EventWriter, Follow, RunError, RunState, StopRequest, write_atomically,
-};
+use super::{ArmStatus, Environment, RunError, RunState, StopRequest, write_atomically};
 
 const CONFIG: &str = "config.toml";
 const EVENTS: &str = "events.jsonl";
+/// A configuration or environment with more bytes is none of ours.
+const LONGEST_SETTINGS: u64 = 16 << 20;
 
 /// The directory of a run.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -114,7 +116,12 @@ impl RunDir {
 
     /// The folder's name.
     pub fn name(&self) -> String {
-        let full = fs::canonicalize(&self.path).unwrap_or_else(|_| self.path.clone());
+        Self::name_of(&self.path)
+    }
+
+    /// Name of a folder, which may be given as `.`.
+    pub fn name_of(path: &Path) -> String {
+        let full = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
         full.file_name()
             .unwrap_or(full.as_os_str())
             .to_string_lossy()
@@ -134,6 +141,31 @@ impl RunDir {
     /// Path of `events.jsonl`.
     pub fn events_path(&self) -> PathBuf {
         self.join(EVENTS)
+    }
+
+    /// Which file its events are: device and inode, which tell whether the folder was moved or exchanged meanwhile.
+    ///
+    /// # Errors
+    /// [`RunError::Moved`] where there is none.
+    pub fn place(&self) -> Result<(u64, u64), RunError> {
+        let path = self.events_path();
+        match fs::metadata(&path) {
+            Ok(found) => Ok((found.dev(), found.ino())),
+            Err(_) => Err(RunError::Moved { path }),
+        }
+    }
+
+    /// Refuses to go on where its events are another file than they were.
+    ///
+    /// # Errors
+    /// [`RunError::Moved`]
+    pub fn must_be_at(&self, place: (u64, u64)) -> Result<(), RunError> {
+        match self.place()? == place {
+            true => Ok(()),
+            false => Err(RunError::Moved {
+                path: self.events_path(),
+            }),
+        }
     }
 
     /// Takes the run's lock, the right to write to it.
@@ -164,8 +196,18 @@ impl RunDir {
 
     /// Reads the configuration the run was started with.
     pub fn read_config(&self) -> Result<RunConfig, RunError> {
+        self.read_toml()
+    }
+
+    /// Reads `config.toml` as what the caller wants to see in it.
+    pub(super) fn read_toml<T: DeserializeOwned>(&self) -> Result<T, RunError> {
         let path = self.config_path();
-        let text = fs::read_to_string(&path).map_err(RunError::io("read", &path))?;
+        let malformed = |problem: &str| RunError::Malformed {
+            path: path.clone(),
+            problem: problem.into(),
+        };
+        let text = read_small(&path, LONGEST_SETTINGS)?.ok_or_else(|| malformed("is gone"))?;
+        let text = String::from_utf8(text).map_err(|_| malformed("is not UTF-8"))?;
         toml::from_str(&text).map_err(|error| {
             let (line, column) = position(&text, error.span());
             let problem = format!("line {line}, column {column}: {}", error.message());
@@ -184,10 +226,8 @@ impl RunDir {
     /// Reads `environment.json`; `None` if the run was killed before it was written.
     pub fn read_environment(&self) -> Result<Option<Environment>, RunError> {
         let path = self.join("environment.json");
-        let text = match fs::read(&path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(RunError::io("read", &path)(error)),
+        let Some(text) = read_small(&path, LONGEST_SETTINGS)? else {
+            return Ok(None);
         };
         serde_json::from_slice(&text)
             .map(Some)
@@ -197,27 +237,11 @@ impl RunDir {
             })
     }
 
-    /// Opens the events for appending; hold the lock first.
-    pub fn writer(&self, _lock: &RunLock) -> Result<EventWriter, RunError> {
-        EventWriter::open(&self.events_path())
-    }
-
-    /// Follows the events from the beginning.
-    pub fn follow(&self) -> Follow {
-        Follow::new(&self.events_path())
-    }
-
-    /// The state derived from all events so far.
-    pub fn load_state(&self) -> Result<RunState, RunError> {
-        let mut follow = self.follow();
-        follow.poll()?;
-        Ok(follow.state)
-    }
-
-    /// Status of the run.
-    pub fn status(&self) -> Result<RunStatus, RunError> {
-        let live = self.is_live();
-        Ok(Self::status_of(live, &self.load_state()?))
+    /// Removes what workers that were killed had begun to write.
+    pub fn remove_leftovers(&self, _lock: &RunLock) {
+        for folder in [self.path.clone(), self.join("figures")] {
+            remove_leftovers(&folder);
+        }
     }
 
     /// Status of a run with this state, given whether its lock is held.
@@ -254,7 +278,7 @@ impl RunDir {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Event, EventWriter};
+    use super::super::Event;
     use super::*;
     use crate::experiment::{Overrides, resolve};
 
@@ -299,7 +323,7 @@ mod tests {
             panic!()
         };
         let lock = run.lock().unwrap();
-        let mut writer: EventWriter = run.writer(&lock).unwrap();
+        let mut writer = run.writer(&lock).unwrap().writer;
         let start = Event::WorkerStarted {
             pid: 1,
             version: String::new(),

@@ -24,6 +24,16 @@ pub struct Environment {
     pub precision: Precision,
     /// Strategy libraries of the arms.
     pub plugins: Vec<PluginRecord>,
+    /// Commit the binary was built from, `-dirty` behind it where the sources were changed, or words where it is
+    /// not known; `None` in runs of older versions.
+    #[serde(default)]
+    pub commit: Option<String>,
+    /// Model of the CPU, where the system tells.
+    #[serde(default)]
+    pub cpu: Option<String>,
+    /// Most bytes of the machine's memory that a worker of the run has used so far, where the system tells.
+    #[serde(default)]
+    pub peak_memory_bytes: Option<u64>,
 }
 
 /// A strategy library as it was when the run used it.
@@ -41,7 +51,8 @@ pub struct PluginRecord {
 
 impl Environment {
     /// The differences between the environment a run was started in (`self`) and the one it resumes in
-    /// that may change its numbers, in words. Libraries are compared by their hash, not their path.
+    /// that may change its numbers, in words. Libraries are compared by their hash, not their path; CPU models
+    /// are told where their instruction sets differ. Commits and memory are not compared.
     pub fn differences(&self, now: &Self) -> Vec<String> {
         let mut differences = Vec::new();
         let mut compare = |what: &str, then: &str, now: &str| {
@@ -58,6 +69,11 @@ impl Environment {
             &self.instruction_set,
             &now.instruction_set,
         );
+        if let (Some(then), Some(now_cpu)) = (&self.cpu, &now.cpu)
+            && self.instruction_set != now.instruction_set
+        {
+            compare("CPU", then, now_cpu);
+        }
         compare(
             "threads",
             &self.threads.to_string(),
@@ -95,11 +111,18 @@ mod tests {
         };
         let then = Environment {
             instruction_set: "avx512f".into(),
+            cpu: Some("one".into()),
+            commit: Some("a1".into()),
             plugins: vec![plugin("aa", "/a")],
             ..Environment::default()
         };
         let mut now = then.clone();
         now.plugins[0].path = "/elsewhere".into();
+        assert!(then.differences(&now).is_empty());
+        // What is only to be known, not to be warned of.
+        now.commit = Some("b2-dirty".into());
+        now.peak_memory_bytes = Some(1 << 30);
+        now.cpu = Some("another of the same kind".into());
         assert!(then.differences(&now).is_empty());
         now.instruction_set = "avx2".into();
         now.plugins[0].hash = "bb".into();
@@ -108,5 +131,24 @@ mod tests {
             differences.contains("avx512f") && differences.contains("another library"),
             "{differences}"
         );
+        assert!(differences.contains("CPU was `one`"), "{differences}");
+    }
+
+    /// Else no run from before could be resumed.
+    #[test]
+    fn environments_of_older_runs_are_read() {
+        let now = Environment {
+            commit: Some("a1".into()),
+            cpu: Some("one".into()),
+            peak_memory_bytes: Some(5),
+            ..Environment::default()
+        };
+        let mut older = serde_json::to_value(&now).unwrap();
+        for key in ["commit", "cpu", "peak_memory_bytes"] {
+            assert!(older.as_object_mut().unwrap().remove(key).is_some());
+        }
+        let older: Environment = serde_json::from_value(older).unwrap();
+        assert_eq!(older, Environment::default());
+        assert!(older.differences(&now).is_empty());
     }
 }

@@ -3,11 +3,13 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::{shell_path, shell_word};
+
 /// Failure to read or write a run. Each message says what was wrong, where, and what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
     /// An operation of the file system failed.
-    #[error("cannot {what} {}: {}", path.display(), describe(source))]
+    #[error("cannot {what} {}: {}", path.display(), describe(what, source))]
     Io {
         /// The operation, e.g. `write`.
         what: &'static str,
@@ -28,7 +30,7 @@ pub enum RunError {
         near: Vec<String>,
     },
     /// More than one run has a name that begins so.
-    #[error("`{name}` could be any of {}; give more of the name", matches.join(", "))]
+    #[error("`{name}` could be any of {}; give more of the name", quoted(matches).join(", "))]
     Ambiguous {
         /// The beginning of a name looked for.
         name: String,
@@ -55,7 +57,7 @@ pub enum RunError {
     /// Another process holds the run's lock.
     #[error(
         "{} is already being run by {}; watch it with `forgetlab attach {}` or stop it with \
-         `forgetlab stop {}`", path.display(), holder(*pid), path.display(), path.display()
+         `forgetlab stop {}`", path.display(), holder(*pid), shell_path(path), shell_path(path)
     )]
     Busy {
         /// The run directory.
@@ -70,6 +72,28 @@ pub enum RunError {
         path: PathBuf,
         /// What is wrong, with line and column for text files.
         problem: String,
+    },
+    /// A line of a run's events was changed, lost, repeated or moved.
+    #[error(
+        "{}, line {line}: {problem}; restore the file from a copy, or go on from what is whole before it with \
+         `forgetlab resume {} --go-back`", path.display(), run(path)
+    )]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// The line, from 1; 0: the file as a whole.
+        line: u64,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// The run's folder is not where it was.
+    #[error(
+        "{} is no longer the file this run writes to: its folder was moved, removed or exchanged. Nothing more is \
+         written; move it back and go on with `forgetlab resume`", path.display()
+    )]
+    Moved {
+        /// The file.
+        path: PathBuf,
     },
     /// A checkpoint is torn, corrupt or of another format version.
     #[error("checkpoint {}: {problem}", path.display())]
@@ -99,10 +123,20 @@ impl RunError {
         }
     }
 
+    /// Whether this process, or the whole system, may open no more files.
+    pub fn lacks_descriptors(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if lacks_descriptors(source))
+    }
+
     /// Whether the disk has no room left.
     pub fn is_disk_full(&self) -> bool {
         matches!(self, Self::Io { source, .. } if disk_full(source))
     }
+}
+
+/// The run of one of its files, as it is given on a command line.
+fn run(file: &Path) -> String {
+    shell_path(file.parent().unwrap_or(file))
 }
 
 fn disk_full(error: &io::Error) -> bool {
@@ -112,14 +146,25 @@ fn disk_full(error: &io::Error) -> bool {
     )
 }
 
-fn describe(error: &io::Error) -> String {
+/// EMFILE or ENFILE, which have no [`io::ErrorKind`].
+fn lacks_descriptors(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(23 | 24))
+}
+
+fn describe(what: &str, error: &io::Error) -> String {
     let advice = if disk_full(error) {
-        "; nothing already written was harmed: free some space and try again (a run: `forgetlab resume`)"
-    } else if matches!(
-        error.kind(),
-        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem
-    ) {
+        "; nothing already written was harmed: free some space and try again (a run: `forgetlab resume RUN`)"
+    } else if what != "read"
+        && matches!(
+            error.kind(),
+            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem
+        )
+    {
         "; choose a writable folder with --out or FORGETLAB_RESULTS"
+    } else if error.kind() == io::ErrorKind::FileTooLarge {
+        "; nothing already written was harmed: raise the limit on the size of files (`ulimit -f`) and try again"
+    } else if lacks_descriptors(error) {
+        "; nothing already written was harmed: raise the limit on open files (`ulimit -n`) and try again"
     } else {
         ""
     };
@@ -129,8 +174,13 @@ fn describe(error: &io::Error) -> String {
 fn hint(near: &[String]) -> String {
     match near {
         [] => "; `forgetlab list` shows the runs there are".to_owned(),
-        near => format!("; did you mean {}?", near.join(" or ")),
+        near => format!("; did you mean {}?", quoted(near).join(" or ")),
     }
+}
+
+/// Names as they are given on a command line.
+fn quoted(names: &[String]) -> Vec<String> {
+    names.iter().map(|name| shell_word(name)).collect()
 }
 
 fn holder(pid: Option<u32>) -> String {

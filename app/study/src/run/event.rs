@@ -1,13 +1,15 @@
 //! The lines of `events.jsonl`, from which CSVs, figures and screens derive.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::experiment::ArmInfo;
 
-use super::{ChoiceScores, Quality};
+use super::{ChoiceScores, Outcomes, Quality};
 
-/// Version of the event schema this program writes.
-pub const EVENT_SCHEMA: u32 = 1;
+/// Version of the event schema this program writes. From version 2 on every line has a checksum.
+pub const EVENT_SCHEMA: u32 = 2;
 
 /// One line of `events.jsonl`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -37,6 +39,9 @@ pub enum Event {
         arms: Vec<ArmInfo>,
         /// Every phase in order.
         phases: Vec<PhaseInfo>,
+        /// The configuration with which it was started; older runs have none.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        config: Option<serde_json::Value>,
     },
     /// A process took the run's lock, for the first time or to resume.
     WorkerStarted {
@@ -57,6 +62,17 @@ pub enum Event {
         phase: usize,
         /// Steps of the arm so far.
         step: u64,
+    },
+    /// An arm came to the end of a phase.
+    PhaseEnded {
+        /// Arm.
+        arm: usize,
+        /// Phase, from 0.
+        phase: usize,
+        /// Steps of the arm so far.
+        step: u64,
+        /// Which criterion ended it.
+        by: PhaseEnd,
     },
     /// Live progress between evaluations; at most a few a second, never in the CSVs.
     Progress {
@@ -181,6 +197,7 @@ impl Event {
     pub fn arm(&self) -> Option<usize> {
         match *self {
             Self::PhaseStarted { arm, .. }
+            | Self::PhaseEnded { arm, .. }
             | Self::Progress { arm, .. }
             | Self::Evaluated { arm, .. }
             | Self::PluginMetric { arm, .. }
@@ -215,7 +232,7 @@ pub struct ReplayLook {
 }
 
 /// JSON has no NaN or infinity; both are written as null and read back as NaN.
-fn null_is_nan<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+pub(super) fn null_is_nan<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
     Ok(Option::deserialize(deserializer)?.unwrap_or(f64::NAN))
 }
 
@@ -231,16 +248,62 @@ pub enum Level {
     Error,
 }
 
+/// The criterion that ended a phase: of several the first that held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PhaseEnd {
+    /// Its steps.
+    Steps,
+    /// The held-out loss that was wanted.
+    TargetLoss,
+    /// Too many evaluations without a lower held-out loss.
+    EarlyStop,
+    /// Its training time.
+    Seconds,
+}
+
+impl PhaseEnd {
+    /// Every criterion.
+    pub const ALL: [Self; 4] = [
+        Self::Steps,
+        Self::TargetLoss,
+        Self::EarlyStop,
+        Self::Seconds,
+    ];
+
+    /// Name in events and CSVs.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Steps => "steps",
+            Self::TargetLoss => "target-loss",
+            Self::EarlyStop => "early-stop",
+            Self::Seconds => "seconds",
+        }
+    }
+
+    /// Why a phase ended before it had its steps; `None` where it had them.
+    pub fn early(self) -> Option<&'static str> {
+        match self {
+            Self::Steps => None,
+            Self::TargetLoss => Some("its data have the loss that was wanted"),
+            Self::EarlyStop => Some("the loss of its data has stopped falling"),
+            Self::Seconds => Some("it has had its time"),
+        }
+    }
+}
+
 /// A phase in events.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PhaseInfo {
     /// Dataset trained on.
     pub dataset: String,
-    /// Optimizer steps.
+    /// Optimizer steps, at most.
     pub steps: u64,
 }
 
 /// Cost of an arm so far, shared phases included.
+///
+/// FLOPs are NaN where they were not counted, as in runs of older versions: no sum with them is a number.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Cost {
     /// Tokens trained on, new and replayed.
@@ -255,12 +318,43 @@ pub struct Cost {
     pub seconds_generate: f64,
     /// Seconds spent in evaluation.
     pub seconds_eval: f64,
+    /// FLOPs of training the student, on new and replayed data.
+    #[serde(default = "not_counted", deserialize_with = "null_is_nan")]
+    pub flops_train: f64,
+    /// FLOPs of the reference: its forwards for KL, and scores that a strategy asked of it.
+    #[serde(default = "not_counted", deserialize_with = "null_is_nan")]
+    pub flops_reference: f64,
+    /// FLOPs of generation, and of scores that a strategy asked of the student.
+    #[serde(default = "not_counted", deserialize_with = "null_is_nan")]
+    pub flops_generate: f64,
+    /// FLOPs of evaluation, of the student and of the reference.
+    #[serde(default = "not_counted", deserialize_with = "null_is_nan")]
+    pub flops_eval: f64,
+    /// Share of the new rows of the phase that replay has replaced so far; `None` where none are to be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replaced: Option<f64>,
+}
+
+fn not_counted() -> f64 {
+    f64::NAN
 }
 
 impl Cost {
     /// Seconds in total.
     pub fn seconds(&self) -> f64 {
         self.seconds_new + self.seconds_replay + self.seconds_generate + self.seconds_eval
+    }
+
+    /// FLOPs of what an arm needs to learn and keep, evaluation apart; `None` where they were not counted.
+    pub fn flops_without_evaluation(&self) -> Option<f64> {
+        let all = self.flops_train + self.flops_reference + self.flops_generate;
+        all.is_finite().then_some(all)
+    }
+
+    /// FLOPs in total; `None` where they were not counted.
+    pub fn flops(&self) -> Option<f64> {
+        let all = self.flops_train + self.flops_reference + self.flops_generate + self.flops_eval;
+        all.is_finite().then_some(all)
     }
 }
 
@@ -283,16 +377,39 @@ pub struct Score {
     pub dataset: String,
     /// Its role in the arm's current phase.
     pub role: Role,
-    /// Next-token loss, nats per token.
+    /// Next-token loss, nats per token: of digit tasks divided by all tokens, of text and chats by the targets.
     pub ntp: Option<f64>,
     /// KL(reference || student) against the phase's reference, nats per token.
     pub kl: Option<f64>,
-    /// Share of rows answered exactly, 0 to 1; of multiple-choice questions, the share answered correctly
-    /// (length-normalised where they are asked in plain text).
+    /// 0 to 1: of digit tasks the share of rows answered exactly, of text and chats the share of targets that are the
+    /// most likely token, of multiple-choice questions the share answered correctly (length-normalised where they
+    /// are asked in plain text).
     pub accuracy: Option<f64>,
     /// Multiple choice: the accuracies with their standard errors.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub choices: Option<ChoiceScores>,
+    /// Scores of its single rows or questions, kept in a file of their own; older runs have none.
+    #[serde(skip)]
+    pub outcomes: Option<Arc<Outcomes>>,
+    /// Whether that file has these scores: where it lacks them, it is damaged.
+    #[serde(rename = "kept", default = "yes", skip_serializing_if = "is_yes")]
+    pub rows_kept: bool,
+}
+
+impl Score {
+    /// Whether the scores of its single rows were kept and are lost.
+    pub fn lacks_rows(&self) -> bool {
+        self.rows_kept && self.outcomes.is_none()
+    }
+}
+
+fn yes() -> bool {
+    true
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde wants it so")]
+fn is_yes(value: &bool) -> bool {
+    *value
 }
 
 #[cfg(test)]
@@ -306,6 +423,30 @@ mod tests {
         let score: Score = serde_json::from_str(old).unwrap();
         assert_eq!(score.choices, None);
         assert_eq!(serde_json::to_string(&score).unwrap(), old);
+    }
+
+    /// Else the FLOPs of an older run would be taken for none, or be counted from its middle on.
+    #[test]
+    fn flops_of_older_runs_are_not_counted_and_stay_so() {
+        let old = r#"{"tokens_trained":5,"tokens_generated":0,"seconds_new":1.0,
+            "seconds_replay":0.0,"seconds_generate":0.0,"seconds_eval":0.5}"#;
+        let mut cost: Cost = serde_json::from_str(old).unwrap();
+        assert_eq!((cost.tokens_trained, cost.flops()), (5, None));
+        cost.flops_train += 1e9;
+        let written = serde_json::to_string(&cost).unwrap();
+        let again: Cost = serde_json::from_str(&written).unwrap();
+        assert_eq!(again.flops(), None);
+
+        let counted = Cost {
+            flops_train: 3.0,
+            flops_reference: 0.1,
+            flops_generate: 0.2,
+            flops_eval: 1e300,
+            ..Cost::default()
+        };
+        let written = serde_json::to_string(&counted).unwrap();
+        assert_eq!(serde_json::from_str::<Cost>(&written).unwrap(), counted);
+        assert_eq!(Cost::default().flops(), Some(0.0));
     }
 
     /// Else a look would be written and never read.

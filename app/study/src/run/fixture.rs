@@ -1,9 +1,12 @@
 //! A small finished run made by hand, for tests of everything that reads runs.
 
+use std::sync::Arc;
+
 use crate::experiment::ArmInfo;
 
 use super::{
-    Cost, Evaluation, Event, PhaseInfo, Quality, Record, ReplayLook, Role, RunState, Score,
+    Cost, Evaluation, Event, Outcomes, PhaseInfo, Quality, Record, ReplayLook, Role, RunState,
+    Score,
 };
 
 /// Two arms, two phases of 20 steps, an evaluation every 10.
@@ -20,6 +23,29 @@ pub fn state() -> RunState {
     state
 }
 
+/// The same with several seeds: those of the first dataset are less accurate by the given share in the second
+/// phase.
+pub fn seeds(lost: &[f64]) -> RunState {
+    let one = state();
+    let mut state = RunState {
+        arms: Vec::new(),
+        ..one.clone()
+    };
+    for (seed, lost) in lost.iter().enumerate() {
+        for arm in &one.arms {
+            let mut arm = arm.clone();
+            arm.info.seed = seed as u64;
+            arm.info.slug = format!("{}-{seed}", arm.info.slug);
+            for evaluation in arm.evaluations.iter_mut().filter(|e| e.phase == 1) {
+                let old = evaluation.scores[0].accuracy.as_mut();
+                *old.expect("an accuracy") -= lost;
+            }
+            state.arms.push(arm);
+        }
+    }
+    state
+}
+
 /// The events of that run.
 pub fn events() -> Vec<Event> {
     let mut events = vec![
@@ -27,6 +53,7 @@ pub fn events() -> Vec<Event> {
             experiment: "toy-continual".into(),
             preset: "cpu".into(),
             arms: vec![arm("none", "", None), arm("bos-prompted", "kl", Some(10.0))],
+            config: None,
             phases: ["reversal", "sort"]
                 .map(|dataset| PhaseInfo {
                     dataset: dataset.into(),
@@ -88,6 +115,7 @@ fn arm(strategy: &str, objective: &str, coeff: Option<f64>) -> ArmInfo {
         coeff,
         lr: 0.003,
         seed: 0,
+        steps: Vec::new(),
     }
 }
 
@@ -115,6 +143,8 @@ fn evaluations(arm: usize) -> Vec<Evaluation> {
         kl,
         accuracy: Some(accuracy),
         choices: None,
+        outcomes: None,
+        rows_kept: false,
     };
     shared
         .into_iter()
@@ -132,6 +162,11 @@ fn evaluations(arm: usize) -> Vec<Evaluation> {
                     seconds_replay: replayed as f64 / 2.0,
                     seconds_generate: replayed as f64 / 8.0,
                     seconds_eval: 0.25,
+                    flops_train: 3e9 * (step + replayed) as f64,
+                    flops_reference: 1e9 * replayed as f64,
+                    flops_generate: 0.5e9 * replayed as f64,
+                    flops_eval: 2.5e8 * (step / 10 + 1) as f64,
+                    replaced: None,
                 },
                 scores: vec![
                     score("reversal", roles.0, reversal),
@@ -140,4 +175,20 @@ fn evaluations(arm: usize) -> Vec<Evaluation> {
             }
         })
         .collect()
+}
+
+/// Gives every score of a run the outcomes of 100 rows that add up to it.
+pub fn add_outcomes(state: &mut RunState) {
+    let scores = state.arms.iter_mut().flat_map(|arm| &mut arm.evaluations);
+    for score in scores.flat_map(|e| &mut e.scores) {
+        let right = (score.accuracy.unwrap_or(0.0) * 100.0).round() as u32;
+        let ntp = score.ntp.unwrap_or(0.0) as f32;
+        score.outcomes = Some(Arc::new(Outcomes {
+            right: (0..100).map(|row| u32::from(row < right)).collect(),
+            weights: Vec::new(),
+            ntp: (0..100)
+                .map(|row| ntp + (row as f32 - 49.5) / 100.0)
+                .collect(),
+        }));
+    }
 }

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::RunError;
+use super::file::open_regular;
 
 pub(super) const FILE: &str = "worker.lock";
 
@@ -58,7 +59,7 @@ impl RunLock {
 /// Process id of the holder of the lock of the run in `dir`: `None` if the lock is free, `Some(None)` if
 /// the id could not be read.
 pub(super) fn holder(dir: &Path) -> Option<Option<u32>> {
-    let mut file = File::open(dir.join(FILE)).ok()?;
+    let mut file = open_regular(&dir.join(FILE)).ok()??;
     match file.try_lock_shared() {
         Err(TryLockError::WouldBlock) => Some(read_pid(&mut file)),
         // Free, or a file system without locks, where nothing can be said.

@@ -8,6 +8,7 @@
 mod cache;
 mod checkpoint;
 mod choices;
+mod csv_table;
 mod directory;
 mod environment;
 mod error;
@@ -17,11 +18,17 @@ mod file;
 #[cfg(test)]
 pub(crate) mod fixture;
 mod forgetting;
+mod from_csv;
 mod lock;
+mod outcomes;
+mod outcomes_file;
+mod prune;
 mod quality;
 mod results;
+mod shell;
 mod state;
 mod stop;
+mod whole;
 
 pub use cache::{Cached, PhaseCache};
 pub use checkpoint::{
@@ -31,12 +38,18 @@ pub use choices::{ChoiceScores, Estimate};
 pub use directory::{OutFolder, RunDir, RunStatus};
 pub use environment::{Environment, PluginRecord};
 pub use error::RunError;
-pub use event::{Cost, EVENT_SCHEMA, Event, Level, PhaseInfo, Record, ReplayLook, Role, Score};
-pub use event_log::{EventReader, EventWriter, Follow};
-pub use file::{sync_folder, write_atomically};
+pub use event::{
+    Cost, EVENT_SCHEMA, Event, Level, PhaseEnd, PhaseInfo, Record, ReplayLook, Role, Score,
+};
+pub use event_log::{EventReader, EventWriter, Follow, Mark, Opened, cut_damage};
+pub(crate) use file::remove_if_there;
+pub use file::{sync_folder, user_cache, write_atomically};
 pub use forgetting::Change;
+pub use from_csv::{CsvRun, holds_csvs, read_csvs};
 pub use lock::RunLock;
+pub use outcomes::{Outcomes, OutcomesLine};
 pub use quality::Quality;
-pub use results::{Results, RunSummary, readable_utc};
+pub use results::{Results, RunFound, RunSummary, readable_utc};
+pub use shell::{shell_path, shell_word};
 pub use state::{ArmState, ArmStatus, Evaluation, LogLine, Progress, RunState};
 pub use stop::StopRequest;

@@ -15,17 +15,66 @@ pub struct Results {
     root: PathBuf,
 }
 
-/// A line of `forgetlab list`.
-#[derive(Clone, Debug)]
+/// A run in the list.
+#[derive(Debug)]
 pub struct RunSummary {
     /// Directory of the run.
     pub dir: RunDir,
     /// Name of the run.
     pub name: String,
+    /// What its files say, or why they cannot be read.
+    pub found: Result<RunFound, RunError>,
+}
+
+/// What the files of a run say.
+#[derive(Clone, Debug)]
+pub struct RunFound {
     /// Status of the run.
     pub status: RunStatus,
-    /// State derived from its events.
+    /// State derived from its events; where it is brief, a long run's has the last evaluation of every arm alone, no
+    /// metrics, replay samples and log.
     pub state: RunState,
+    /// Its `config.toml`, whichever version wrote it.
+    pub settings: toml::Table,
+}
+
+impl RunFound {
+    /// Reads the files of a run whole, and as far as they are whole.
+    ///
+    /// # Errors
+    /// Where they cannot be read or are damaged.
+    pub fn whole(dir: &RunDir) -> Result<Self, RunError> {
+        let live = dir.is_live();
+        let state = dir.load_state()?;
+        Ok(Self {
+            status: RunDir::status_of(live, &state),
+            state,
+            settings: dir.read_toml()?,
+        })
+    }
+
+    /// Reads what a list shows of a run.
+    ///
+    /// # Errors
+    /// Where its files cannot be read or are damaged.
+    pub fn brief(dir: &RunDir) -> Result<Self, RunError> {
+        // The lock before the events: a run that ends in between is not called crashed.
+        let live = dir.is_live();
+        let state = dir.brief_state(live)?;
+        Ok(Self {
+            status: RunDir::status_of(live, &state),
+            state,
+            settings: dir.read_toml()?,
+        })
+    }
+}
+
+impl RunSummary {
+    /// Compact time of the run's first event to the microsecond, else its name, which mostly begins with a time.
+    fn start(&self) -> String {
+        let times = self.found.as_ref().ok().and_then(|found| found.state.times);
+        times.map_or_else(|| self.name.clone(), |(start, _)| precise_utc(start))
+    }
 }
 
 impl Results {
@@ -45,6 +94,11 @@ impl Results {
     /// The folder of the runs.
     pub fn runs(&self) -> PathBuf {
         self.root.join("runs")
+    }
+
+    /// Folder of texts that were tokenized for runs.
+    pub fn tokens(&self) -> PathBuf {
+        self.root.join("cache").join("tokens")
     }
 
     /// The cache of phases shared between runs.
@@ -110,23 +164,18 @@ impl Results {
         })
     }
 
-    /// Every run, oldest first.
+    /// Every run by its start, oldest first; also those that cannot be read.
     pub fn list(&self) -> Result<Vec<RunSummary>, RunError> {
-        self.names()?
-            .into_iter()
-            .map(|name| {
-                let dir = RunDir::open(&self.runs().join(&name))?;
-                // The lock before the events: a run that ends in between is not called crashed.
-                let live = dir.is_live();
-                let state = dir.load_state()?;
-                Ok(RunSummary {
-                    status: RunDir::status_of(live, &state),
-                    dir,
-                    name,
-                    state,
-                })
-            })
-            .collect()
+        let runs = self.names()?.into_iter().filter_map(|name| {
+            // One that was removed just now is none.
+            let dir = RunDir::open(&self.runs().join(&name)).ok()?;
+            let found = RunFound::brief(&dir);
+            let gone = found.is_err() && !RunDir::holds_run(dir.path());
+            (!gone).then_some(RunSummary { dir, name, found })
+        });
+        let mut runs: Vec<RunSummary> = runs.collect();
+        runs.sort_by_cached_key(|run| (run.start(), run.name.clone()));
+        Ok(runs)
     }
 
     fn names(&self) -> Result<Vec<String>, RunError> {
@@ -176,6 +225,13 @@ fn near(run: &str, names: &[String]) -> Vec<String> {
 fn compact_utc(seconds: u64) -> String {
     let [year, month, day, hour, minute, second] = civil(seconds);
     format!("{year:04}{month:02}{day:02}T{hour:02}{minute:02}{second:02}Z")
+}
+
+/// Seconds since the epoch as `YYYYMMDDTHHMMSSZ`, a point and six digits of the second: sorts as time does.
+fn precise_utc(seconds: f64) -> String {
+    let seconds = seconds.max(0.0);
+    let micros = (seconds.fract() * 1e6) as u32;
+    format!("{}.{micros:06}", compact_utc(seconds as u64))
 }
 
 /// Seconds since the epoch as `YYYY-MM-DD HH:MM:SS`, in UTC.
@@ -231,6 +287,9 @@ mod tests {
         assert_eq!(compact_utc(1_795_439_107), "20261123T130507Z");
         assert_eq!(compact_utc(951_827_696), "20000229T123456Z");
         assert_eq!(readable_utc(0), "1970-01-01 00:00:00");
+        // Two runs that start within a second stand in the order they started in.
+        assert_eq!(precise_utc(1_795_439_107.25), "20261123T130507Z.250000");
+        assert!(precise_utc(1_795_439_107.25) < precise_utc(1_795_439_107.5));
         let (_dir, results) = results();
         let run = results.create("toy-continual").unwrap();
         let name = run.name();

@@ -2,12 +2,14 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::experiment::ArmInfo;
+use crate::experiment::{ArmInfo, shortest};
 
-use super::event::{Cost, Event, Level, PhaseInfo, Record, ReplayLook, Role, Score};
+use super::event::{
+    Cost, Event, Level, PhaseEnd, PhaseInfo, Record, ReplayLook, Role, Score, null_is_nan,
+};
 
 /// State of a run: the fold of its events so far.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct RunState {
     /// Experiment; empty before the first event.
     pub experiment: String,
@@ -15,6 +17,8 @@ pub struct RunState {
     pub preset: String,
     /// Phases in order.
     pub phases: Vec<PhaseInfo>,
+    /// The configuration with which it was started, as JSON; older runs have none.
+    pub config: Option<serde_json::Value>,
     /// Arms in order.
     pub arms: Vec<ArmState>,
     /// Device of the last worker, in words.
@@ -32,7 +36,7 @@ pub struct RunState {
 }
 
 /// An [`Event::Log`] with its time.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LogLine {
     /// Seconds since the Unix epoch.
     pub time: f64,
@@ -45,7 +49,7 @@ pub struct LogLine {
 }
 
 /// State of one arm.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ArmState {
     /// Identity of the arm.
     pub info: ArmInfo,
@@ -55,6 +59,9 @@ pub struct ArmState {
     pub phase: usize,
     /// Steps so far (live progress included).
     pub step: u64,
+    /// Phases that are over: which, at which step, and why.
+    #[serde(default)]
+    pub ends: Vec<(usize, u64, PhaseEnd)>,
     /// The last live progress.
     pub progress: Option<Progress>,
     /// Evaluations in order of steps, the first at step 0.
@@ -66,7 +73,7 @@ pub struct ArmState {
 }
 
 /// Status of an arm.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum ArmStatus {
     /// Not started.
     Waiting,
@@ -81,15 +88,18 @@ pub enum ArmStatus {
 }
 
 /// Live figures of an [`Event::Progress`].
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Progress {
     /// NTP loss of the last new batch.
+    #[serde(deserialize_with = "null_is_nan")]
     pub ntp: f64,
     /// Replay loss before the coefficient.
     pub replay: Option<f64>,
     /// Norm of the last gradient.
+    #[serde(deserialize_with = "null_is_nan")]
     pub grad_norm: f64,
     /// Trained tokens per second.
+    #[serde(deserialize_with = "null_is_nan")]
     pub tokens_per_second: f64,
 }
 
@@ -132,6 +142,7 @@ impl ArmState {
             status: ArmStatus::Waiting,
             phase: 0,
             step: 0,
+            ends: Vec::new(),
             progress: None,
             evaluations: Vec::new(),
             plugin_metrics: Vec::new(),
@@ -148,6 +159,7 @@ impl ArmState {
     fn rewind(&mut self, step: u64) {
         self.evaluations.retain(|e| e.step <= step);
         self.plugin_metrics.retain(|(at, _, _)| *at <= step);
+        self.ends.retain(|&(_, at, _)| at <= step);
         // The batch of step `step` comes after the checkpoint.
         self.replay.retain(|look| look.step < step);
         self.step = step;
@@ -162,7 +174,7 @@ impl ArmState {
 
     /// Adds an evaluation, in place of earlier ones at the same or a later step.
     fn evaluated(&mut self, evaluation: Evaluation) {
-        self.evaluations.retain(|e| e.step < evaluation.step);
+        keep_while(&mut self.evaluations, |e| e.step < evaluation.step);
         self.step = evaluation.step;
         self.phase = evaluation.phase;
         self.evaluations.push(evaluation);
@@ -185,7 +197,7 @@ impl ArmState {
 
     /// Adds a replay sample, in place of earlier ones at the same or a later step.
     fn replay_seen(&mut self, seen: &ReplayLook) {
-        self.replay.retain(|look| look.step < seen.step);
+        keep_while(&mut self.replay, |look| look.step < seen.step);
         if let Some(last) = self.replay.last_mut() {
             last.rows = Vec::new();
         }
@@ -201,6 +213,11 @@ impl ArmState {
 }
 
 impl Evaluation {
+    /// Whether it has the datasets of another one of its arm: in a phase, as many are the same ones.
+    fn is_like(&self, other: &Self) -> bool {
+        (self.phase, self.scores.len()) == (other.phase, other.scores.len())
+    }
+
     /// The evaluation as an event of an arm.
     pub fn event(&self, arm: usize) -> Event {
         Event::Evaluated {
@@ -239,11 +256,13 @@ impl RunState {
                 preset,
                 arms,
                 phases,
+                config,
             } => {
                 self.experiment.clone_from(experiment);
                 self.preset.clone_from(preset);
                 self.phases.clone_from(phases);
-                self.arms = arms.iter().cloned().map(ArmState::new).collect();
+                self.config.clone_from(config);
+                self.arms = told_apart(arms).into_iter().map(ArmState::new).collect();
             }
             Event::WorkerStarted { pid, device, .. } => {
                 self.pid = Some(*pid);
@@ -279,6 +298,12 @@ impl RunState {
                 arm.phase = *phase;
                 arm.step = *step;
                 arm.progress = None;
+            }
+            &Event::PhaseEnded {
+                phase, step, by, ..
+            } => {
+                arm.ends.retain(|&(known, ..)| known < phase);
+                arm.ends.push((phase, step, by));
             }
             &Event::Progress {
                 phase,
@@ -338,6 +363,46 @@ impl RunState {
         }
     }
 
+    /// The same without what grows with a run: metrics, replay samples, log, and all evaluations but the last of each
+    /// arm.
+    pub fn brief(&self) -> Self {
+        let arms = self.arms.iter().map(|arm| ArmState {
+            info: arm.info.clone(),
+            status: arm.status.clone(),
+            ends: arm.ends.clone(),
+            evaluations: arm.evaluations.last().cloned().into_iter().collect(),
+            plugin_metrics: Vec::new(),
+            replay: Vec::new(),
+            ..*arm
+        });
+        Self {
+            experiment: self.experiment.clone(),
+            preset: self.preset.clone(),
+            phases: self.phases.clone(),
+            config: self.config.clone(),
+            arms: arms.collect(),
+            device: self.device.clone(),
+            log: Vec::new(),
+            interrupted: self.interrupted.clone(),
+            ..*self
+        }
+    }
+
+    /// Experiment and preset, for titles.
+    pub fn title(&self) -> String {
+        match self.preset.as_str() {
+            "" => self.experiment.clone(),
+            preset => format!("{} ({preset})", self.experiment),
+        }
+    }
+
+    /// Makes the seed part of every arm's name, so that seeds are compared as arms.
+    pub fn tell_seeds_apart(&mut self) {
+        for arm in &mut self.arms {
+            arm.info.name = format!("#{} {}", arm.info.seed, arm.info.name);
+        }
+    }
+
     /// Whether the arms differ in their seeds.
     pub fn has_several_seeds(&self) -> bool {
         let mut seeds = self.arms.iter().map(|arm| arm.info.seed);
@@ -356,14 +421,42 @@ impl RunState {
         }
     }
 
-    /// Steps of one arm over all phases.
+    /// Steps over all phases of the arm that has most.
     pub fn total_steps(&self) -> u64 {
-        self.phases.iter().map(|phase| phase.steps).sum()
+        let own = self.arms.iter().map(|arm| self.total_steps_of(arm));
+        let run = self.phases.iter().map(|phase| phase.steps).sum();
+        // An arm that has ended before its time, as phases with other criteria do, has no more.
+        own.max().unwrap_or(run)
+    }
+
+    /// Steps of an arm in each phase: those it had where the phase is over, else those it has at most.
+    pub fn phase_steps_of(&self, arm: &ArmState) -> Vec<u64> {
+        let mut before = 0;
+        let steps = self.phases.iter().enumerate().map(|(i, phase)| {
+            let most = arm.info.steps.get(i).copied().unwrap_or(phase.steps);
+            let end = arm.ends.iter().find(|&&(phase, ..)| phase == i);
+            let steps = end.map_or(most, |&(_, step, _)| step.saturating_sub(before));
+            before += steps;
+            steps
+        });
+        steps.collect()
+    }
+
+    /// How the last phase of an arm that trained a dataset ended, if one is over.
+    pub fn phase_end(&self, arm: &ArmState, dataset: &str) -> Option<PhaseEnd> {
+        let trains = |phase: usize| self.phases.get(phase).is_some_and(|p| p.dataset == dataset);
+        let mut ends = arm.ends.iter().rev();
+        ends.find(|&&(phase, ..)| trains(phase)).map(|&(.., by)| by)
+    }
+
+    /// Steps of an arm over all phases.
+    pub fn total_steps_of(&self, arm: &ArmState) -> u64 {
+        self.phase_steps_of(arm).iter().sum()
     }
 
     /// Steps of an arm that need no more work: those done so far, or all once it has ended.
     pub fn steps_of(&self, arm: &ArmState) -> u64 {
-        let total = self.total_steps();
+        let total = self.total_steps_of(arm);
         if arm.status.is_over() {
             total
         } else {
@@ -374,7 +467,8 @@ impl RunState {
     /// Steps of all arms that need no more work, and the total steps of all arms.
     pub fn steps_done(&self) -> (u64, u64) {
         let done = self.arms.iter().map(|arm| self.steps_of(arm)).sum();
-        (done, self.total_steps() * self.arms.len() as u64)
+        let all = self.arms.iter().map(|arm| self.total_steps_of(arm)).sum();
+        (done, all)
     }
 
     /// Names of the datasets in the order of their first phase.
@@ -385,10 +479,19 @@ impl RunState {
                 names.push(&phase.dataset);
             }
         }
-        let evaluations = self.arms.iter().flat_map(|arm| &arm.evaluations);
-        for score in evaluations.flat_map(|evaluation| &evaluation.scores) {
-            if !names.contains(&score.dataset.as_str()) {
-                names.push(&score.dataset);
+        for arm in &self.arms {
+            let mut before: Option<&Evaluation> = None;
+            for evaluation in &arm.evaluations {
+                // A long run evaluates the same ones over and over.
+                if before.is_some_and(|before| before.is_like(evaluation)) {
+                    continue;
+                }
+                before = Some(evaluation);
+                for score in &evaluation.scores {
+                    if !names.contains(&score.dataset.as_str()) {
+                        names.push(&score.dataset);
+                    }
+                }
             }
         }
         names
@@ -407,6 +510,32 @@ impl RunState {
             Role::Future
         }
     }
+}
+
+/// Drops what does not hold from the end of a list in order.
+fn keep_while<T>(list: &mut Vec<T>, holds: impl Fn(&T) -> bool) {
+    let dropped = list.iter().rev().take_while(|item| !holds(item)).count();
+    list.truncate(list.len() - dropped);
+}
+
+/// Makes the names of arms unique but for the seed: those of older runs do not tell settings.
+pub(super) fn told_apart(arms: &[ArmInfo]) -> Vec<ArmInfo> {
+    let told = |arm: &ArmInfo| {
+        let mut of_name = arms.iter().filter(|other| other.name == arm.name);
+        let same = |other: &&ArmInfo| (other.lr, other.seed) == (arm.lr, arm.seed);
+        let same = of_name.clone().filter(same).count();
+        let mut arm = arm.clone();
+        if of_name.any(|other| other.lr != arm.lr) {
+            arm.name.push_str(&format!("+lr={}", shortest(arm.lr)));
+        }
+        if same > 1 {
+            // What else sets it apart is in its configuration alone; its folder has a hash of it.
+            let hash = arm.slug.rsplit('-').next().unwrap_or_default();
+            arm.name.push_str(&format!("+settings={hash}"));
+        }
+        arm
+    };
+    arms.iter().map(told).collect()
 }
 
 #[cfg(test)]
@@ -533,6 +662,45 @@ mod tests {
             },
         );
         assert_eq!(rows(&state), [(20, 0)]);
+    }
+
+    /// Two arms of an older run that bear one name would be taken for two seeds of one.
+    #[test]
+    fn arms_of_older_runs_are_told_apart() {
+        let before = fixture::state().arms[0].info.clone();
+        let arm = |slug: &str, lr: f64, seed: u64| ArmInfo {
+            slug: slug.into(),
+            lr,
+            seed,
+            ..before.clone()
+        };
+        let mut state = RunState::default();
+        let started = Event::RunStarted {
+            experiment: "toy-continual".into(),
+            preset: "cpu".into(),
+            arms: vec![
+                arm("none-seed0", 3e-3, 0),
+                arm("none-seed0-0a1b2c", 1e-3, 0),
+                arm("none-seed0-3d4e5f", 1e-3, 0),
+                arm("none-seed1", 3e-3, 1),
+            ],
+            phases: Vec::new(),
+            config: None,
+        };
+        apply(&mut state, started);
+        let names: Vec<&str> = state
+            .arms
+            .iter()
+            .map(|arm| arm.info.name.as_str())
+            .collect();
+        let expected = [
+            "none+lr=0.003",
+            "none+lr=0.001+settings=0a1b2c",
+            "none+lr=0.001+settings=3d4e5f",
+            "none+lr=0.003",
+        ];
+        let expected = expected.map(|name| name.replace("0.003", "3e-3").replace("0.001", "1e-3"));
+        assert_eq!(names, expected);
     }
 
     /// A damaged or newer file must not bring the lab down.

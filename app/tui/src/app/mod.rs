@@ -6,7 +6,8 @@ use std::collections::VecDeque;
 use std::mem;
 
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
-use forgetlab_study::run::RunStatus;
+use forgetlab_study::report::{self, Margins};
+use forgetlab_study::run::{RunState, RunStatus};
 use ratatui::layout::Size;
 use ratatui::style::Style;
 
@@ -312,10 +313,16 @@ impl App {
     fn text_lines(&self, text: &Text, width: usize) -> Vec<(String, Style)> {
         let width = width.saturating_sub(2);
         match text {
-            Text::Help(from) => overlay::help_lines(self.theme, *from, width),
+            Text::Help(from) => overlay::help_lines(self.theme, *from, self.margins(*from), width),
             Text::Replay => {
-                let arm = self.live.as_ref().and_then(|l| l.state.arms.get(l.arm));
-                arm.map_or_else(Vec::new, |arm| replay::lines(arm, self.theme, width))
+                // Of an arm over its seeds, what the first one replays.
+                let first = self.live.as_ref().and_then(|live| {
+                    let &(_, arm) = live.group()?.members.first()?;
+                    Some((live, live.state.arms.get(arm)?))
+                });
+                first.map_or_else(Vec::new, |(live, arm)| {
+                    replay::lines(&live.state.arm_label(arm), arm, self.theme, width)
+                })
             }
             Text::Log => {
                 let lines = self
@@ -335,6 +342,16 @@ impl App {
         }
     }
 
+    /// The margins of the verdicts on the screen.
+    fn margins(&self, from: Place) -> Margins {
+        let watched = self.live.as_ref().map(|live| &live.state);
+        let run = match from {
+            Place::Compare => self.compare.first(),
+            _ => watched,
+        };
+        report::margins(run.unwrap_or(&RunState::default()))
+    }
+
     /// Records whether a run started or attached here is live.
     fn note_status(&mut self, run: &str, status: RunStatus) {
         self.mine.retain(|name| name != run);
@@ -351,7 +368,10 @@ impl App {
     fn reply(&mut self, reply: Reply) {
         let was_dirty = std::mem::replace(&mut self.dirty, true);
         // A reply ends a hint such as "starting…", unless it is only an update of what is followed.
-        if !matches!(reply, Reply::Feed { .. } | Reply::Runs(_)) {
+        if !matches!(
+            reply,
+            Reply::Feed { .. } | Reply::Runs(_) | Reply::Judged(..)
+        ) {
             self.hint = None;
         }
         match reply {
@@ -373,7 +393,7 @@ impl App {
                 }
                 let shown = self.live.as_mut().filter(|live| live.run == run);
                 if let Some(live) = shown {
-                    live.feed(first, update);
+                    self.commands.extend(live.feed(first, update));
                 }
                 self.dirty = was_dirty || matches!(self.screen, Screen::Live | Screen::Arm);
             }
@@ -400,7 +420,9 @@ impl App {
             },
             Reply::Stopping(run, result) => self.stop_asked(&run, result),
             Reply::Compared(runs) => {
-                self.compare = Compare::new(runs);
+                let (compare, commands) = Compare::new(runs);
+                self.compare = compare;
+                self.commands.extend(commands);
                 self.go(Screen::Compare);
             }
             Reply::Exported(Ok(paths)) => {
@@ -408,6 +430,14 @@ impl App {
                 self.notify("Written", paths.join("\n"));
             }
             Reply::Exported(Err(error)) => self.notify("Not everything could be written", error),
+            Reply::Judged(runs, members, judgement) => {
+                if let Some(live) = &mut self.live {
+                    live.judged(&runs, &members, &judgement);
+                }
+                self.compare.judged(&runs, &members, &judgement);
+                let shown = [Screen::Live, Screen::Arm, Screen::Compare].contains(&self.screen);
+                self.dirty = was_dirty || shown;
+            }
             Reply::Fault(fault) => self.exit = Some(Exit::Fault(fault)),
         }
     }

@@ -1,16 +1,19 @@
-//! The form of one arm: strategy, objective, coefficient and the strategy's own settings.
+//! The form of one arm: strategy, objective, coefficient, the strategy's own settings, and those of the finetuning
+//! phases that the arm may have for itself.
 
-use forgetlab_study::experiment::Objective;
+use forgetlab_study::experiment::{ArmSpec, Objective, PHASE_SETTINGS, RunConfig};
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::style::Style;
 use ratatui::text::Line;
 
 use crate::keymap::Action;
-use crate::lab::{ArmChoice, Plugin};
+use crate::lab::Plugin;
 use crate::theme::Theme;
 use crate::widgets::form::{self, Field, Input, Setting};
 use crate::widgets::text::{StyledLines, scroll_to};
+
+use super::phase_settings::{of_run, phase_field, phase_value, settled};
 
 const STRATEGY: usize = 0;
 const OBJECTIVE: usize = 1;
@@ -31,41 +34,24 @@ fn objectives(replays: bool) -> &'static [Option<Objective>] {
     }
 }
 
-/// An arm as on the command line, followed by its settings.
-pub fn arm_words(arm: &ArmChoice) -> String {
-    let mut words = arm.strategy.clone();
-    if let Some(objective) = arm.objective {
-        words.push_str(&format!(":{objective}"));
-    }
-    if let Some(coeff) = arm.coeff {
-        words.push_str(&format!(":{coeff}"));
-    }
-    for (name, value) in &arm.settings {
-        words.push_str(&format!(" {name}={}", form::plain(value)));
-    }
-    words
-}
-
 /// State of the form.
 #[derive(Debug)]
 pub struct ArmForm {
     /// Index of the arm being edited; `None` for a new one.
     pub index: Option<usize>,
     plugins: Vec<Plugin>,
-    coeff_default: f64,
+    /// What is run, but for the arms.
+    run: RunConfig,
     settings: Vec<Setting>,
+    /// Keys of the phases' settings that have a field, behind those of the strategy.
+    phases: Vec<String>,
     fields: Vec<Field>,
     focus: usize,
 }
 
 impl ArmForm {
-    /// The form of `arm`; `plugins` are those that loaded, at least one.
-    pub fn new(
-        index: Option<usize>,
-        arm: &ArmChoice,
-        plugins: Vec<Plugin>,
-        coeff_default: f64,
-    ) -> Self {
+    /// The form of `arm` in a run; `plugins` are those that loaded, at least one.
+    pub fn new(index: Option<usize>, arm: &ArmSpec, plugins: Vec<Plugin>, run: RunConfig) -> Self {
         let at = plugins
             .iter()
             .position(|p| p.name == arm.strategy)
@@ -82,8 +68,9 @@ impl ArmForm {
         let mut form = Self {
             index,
             plugins,
-            coeff_default,
+            run,
             settings: Vec::new(),
+            phases: Vec::new(),
             fields: vec![strategy],
             focus: 0,
         };
@@ -96,7 +83,7 @@ impl ArmForm {
     }
 
     /// Sets the fields that depend on the strategy, filled in from `arm`.
-    fn rebuild(&mut self, arm: &ArmChoice) {
+    fn rebuild(&mut self, arm: &ArmSpec) {
         let Some(plugin) = self.plugin() else {
             return;
         };
@@ -124,8 +111,16 @@ impl ArmForm {
             label: "coefficient".into(),
             help: "Weight of the replay loss; for replace, the share of rows replaced.".into(),
             input: Input::Text {
-                value: arm.coeff.map(|coeff| coeff.to_string()).unwrap_or_default(),
-                default: self.coeff_default.to_string(),
+                value: arm
+                    .coeff
+                    .filter(|coeff| {
+                        // The share of `replace` has no default.
+                        let replaces = arm.objective == Some(Objective::Replace);
+                        replaces || *coeff != self.run.replay.coeff
+                    })
+                    .map(|coeff| coeff.to_string())
+                    .unwrap_or_default(),
+                default: self.run.replay.coeff.to_string(),
             },
             error: None,
         };
@@ -135,6 +130,16 @@ impl ArmForm {
         let settings = self.settings.iter();
         self.fields
             .extend(settings.map(|setting| setting.field(&arm.settings)));
+        let known = PHASE_SETTINGS.iter().map(|setting| setting.key);
+        let offered = known.filter(|key| !of_run(&self.run, key).is_empty());
+        self.phases = offered.map(str::to_owned).collect();
+        // Steps of a single phase have no field but where the arm has them.
+        let more = arm.phases.keys().filter(|key| !self.phases.contains(key));
+        let more: Vec<String> = more.cloned().collect();
+        self.phases.extend(more);
+        let run = &self.run;
+        let own = self.phases.iter().map(|key| phase_field(run, key, arm));
+        self.fields.extend(own);
     }
 
     fn objective(&self) -> Option<Objective> {
@@ -151,7 +156,7 @@ impl ArmForm {
     }
 
     /// Applies a key's action; returns the arm when it is accepted.
-    pub fn act(&mut self, action: Action) -> Option<ArmChoice> {
+    pub fn act(&mut self, action: Action) -> Option<ArmSpec> {
         match action {
             Action::Up => self.move_focus(-1),
             Action::Down => self.move_focus(1),
@@ -183,27 +188,46 @@ impl ArmForm {
 
     fn changed(&mut self) {
         if self.focus == STRATEGY {
-            let empty = ArmChoice {
-                strategy: String::new(),
-                objective: None,
-                coeff: None,
-                settings: Default::default(),
+            // The settings of the phases are not the strategy's: they stay.
+            let kept = ArmSpec {
+                phases: self.read_phases().0,
+                ..ArmSpec::plain()
             };
-            self.rebuild(&empty);
+            self.rebuild(&kept);
         }
         let _ = self.check();
     }
 
+    /// The settings of the phases as filled in, and whether all are right; invalid fields are marked.
+    fn read_phases(&mut self) -> (toml::Table, bool) {
+        let (mut values, mut right) = (toml::Table::new(), true);
+        let fields = self.fields[COMMON + self.settings.len()..].iter_mut();
+        for (key, field) in self.phases.iter().zip(fields) {
+            let Input::Text { value, .. } = &field.input else {
+                continue;
+            };
+            let value = phase_value(&self.run, key, value.trim());
+            field.error = value.as_ref().err().cloned();
+            match value {
+                Ok(Some(value)) => drop(values.insert(key.clone(), value)),
+                Ok(None) => {}
+                Err(_) => right = false,
+            }
+        }
+        (values, right)
+    }
+
     /// The arm as filled in; `None`, with the invalid fields marked, if there are such.
-    fn check(&mut self) -> Option<ArmChoice> {
+    fn check(&mut self) -> Option<ArmSpec> {
         let strategy = self.plugin()?.name.clone();
+        self.fields.iter_mut().for_each(|field| field.error = None);
         let objective = self.objective();
         let coeff = match objective {
             Some(objective) => parse_coeff(&self.fields[COEFF], objective),
             None => Ok(None),
         };
         self.fields[COEFF].error = coeff.as_ref().err().cloned();
-        let mut values = serde_json::Map::new();
+        let mut values = toml::Table::new();
         let mut right = coeff.is_ok();
         for (setting, field) in self.settings.iter().zip(&mut self.fields[COMMON..]) {
             let value = setting.value(field);
@@ -214,15 +238,30 @@ impl ArmForm {
                 Err(_) => right = false,
             }
         }
-        right.then(|| ArmChoice {
+        let (phases, phases_right) = self.read_phases();
+        let coeff = coeff.ok().flatten().unwrap_or(self.run.replay.coeff);
+        let arm = ArmSpec {
             strategy,
             objective,
-            coeff: coeff.ok().flatten(),
+            coeff: objective.map(|_| coeff),
             settings: values,
-        })
+            phases,
+            ..ArmSpec::plain()
+        };
+        if !right || !phases_right {
+            return None;
+        }
+        match settled(&self.run, &arm) {
+            Ok(arm) => Some(arm),
+            Err(problem) => {
+                // Only together the values are wrong.
+                self.fields[self.focus].error = Some(problem);
+                None
+            }
+        }
     }
 
-    fn accept(&mut self) -> Option<ArmChoice> {
+    fn accept(&mut self) -> Option<ArmSpec> {
         let arm = self.check();
         if arm.is_none() {
             let wrong = self.fields.iter().position(|field| field.error.is_some());
@@ -246,18 +285,23 @@ impl ArmForm {
         frame.render_widget(Line::styled(text, theme.heading()), title);
         let labels = self.fields.iter().map(|field| field.label.chars().count());
         let label_width = labels.max().unwrap_or(0).min(28);
-        let numbered = self.fields.iter().enumerate();
-        let shown: Vec<_> = numbered
-            .filter(|(i, _)| *i != COEFF || self.has_coeff())
-            .collect();
-        let at = shown
-            .iter()
-            .position(|(i, _)| *i == self.focus)
-            .unwrap_or(0);
-        let first = scroll_to(at, shown.len(), usize::from(fields.height));
-        for (row, (index, field)) in fields.rows().zip(&shown[first..]) {
-            let width = usize::from(row.width);
-            let line = field.line(theme, *index == self.focus, label_width, width);
+        let width = usize::from(fields.width);
+        let (mut lines, mut at) = (Vec::new(), 0);
+        for (index, field) in self.fields.iter().enumerate() {
+            if index == COEFF && !self.has_coeff() {
+                continue;
+            }
+            if index == COMMON + self.settings.len() {
+                let title = "  phases after the first, this arm alone";
+                lines.push(Line::styled(title, theme.dim()));
+            }
+            if index == self.focus {
+                at = lines.len();
+            }
+            lines.push(field.line(theme, index == self.focus, label_width, width));
+        }
+        let first = scroll_to(at, lines.len(), usize::from(fields.height));
+        for (row, line) in fields.rows().zip(lines.into_iter().skip(first)) {
             frame.render_widget(line, row);
         }
         frame.render_widget(HelpText(self, theme), help);

@@ -6,6 +6,7 @@ pub mod compare;
 pub mod live;
 pub mod new_run;
 pub mod overlay;
+mod phase_settings;
 pub mod plugins;
 pub mod replay;
 pub mod runs;

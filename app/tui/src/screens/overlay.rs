@@ -1,6 +1,6 @@
 //! Overlays of a screen: help, log, replay, messages and questions.
 
-use forgetlab_study::report::{FORGETS, KEEPS};
+use forgetlab_study::report::Margins;
 use ratatui::Frame;
 use ratatui::layout::Rect;
 use ratatui::style::Style;
@@ -33,41 +33,78 @@ pub enum Overlay {
     AskQuit(Vec<String>),
 }
 
-/// Lines of the help: the keys, those of `from` first, then how to read the screen.
-pub fn help_lines(theme: Theme, from: Place, width: usize) -> Vec<(String, Style)> {
+/// Lines of the help: the keys of `from`, how to read the screen, then all other keys; `margins` are those of the
+/// run's verdicts.
+pub fn help_lines(
+    theme: Theme,
+    from: Place,
+    margins: Margins,
+    width: usize,
+) -> Vec<(String, Style)> {
     let mut lines = Vec::new();
-    let places = [from, Place::Everywhere].into_iter();
-    let others = Place::ALL
-        .into_iter()
-        .filter(|p| *p != from && *p != Place::Everywhere);
-    for place in places.chain(others) {
-        lines.push((place.title().to_string(), theme.heading()));
-        for binding in KEYMAP.iter().filter(|binding| binding.place == place) {
-            let keys = keys(binding);
-            for (index, text) in wrap(binding.long, width.saturating_sub(20))
-                .iter()
-                .enumerate()
-            {
-                let keys = if index == 0 { keys.as_str() } else { "" };
-                lines.push((format!("  {keys:<16}  {text}"), Style::new()));
-            }
-        }
+    add_keys(&mut lines, theme, from, width);
+    add_keys(&mut lines, theme, Place::Everywhere, width);
+    lines.push(("Reading the screen".into(), theme.heading()));
+    for paragraph in reading(margins) {
+        let text = wrap(&paragraph, width).into_iter();
+        lines.extend(text.map(|line| (line, Style::new())));
         lines.push((String::new(), Style::new()));
     }
-    lines.push(("Reading the screen".into(), theme.heading()));
-    let text = format!(
-        "Forgetting compares an old dataset's score now with its score when it was last trained \
-         on; the table shows the mean over old datasets. Learning compares the new dataset with \
-         the start of its phase. Accuracy is in percentage points, NTP in nats per token. \
-         \"keeps\": lost at most {:.0} points (or {KEEPS} nats). \"FORGETS\": lost more than \
-         {:.0} points (or {FORGETS} nats). \"slips\": in between. Every curve has its own colour \
-         and marker; dotted lines end phases.",
-        KEEPS * 100.0,
-        FORGETS * 100.0,
-    );
-    let text = wrap(&text, width);
-    lines.extend(text.into_iter().map(|line| (line, Style::new())));
+    let others = Place::ALL.into_iter();
+    for place in others.filter(|place| *place != from && *place != Place::Everywhere) {
+        add_keys(&mut lines, theme, place, width);
+    }
+    lines.pop();
     lines
+}
+
+/// Adds the keys of a place.
+fn add_keys(lines: &mut Vec<(String, Style)>, theme: Theme, place: Place, width: usize) {
+    lines.push((place.title().to_string(), theme.heading()));
+    for binding in KEYMAP.iter().filter(|binding| binding.place == place) {
+        let keys = keys(binding);
+        for (index, text) in wrap(binding.long, width.saturating_sub(20))
+            .iter()
+            .enumerate()
+        {
+            let keys = if index == 0 { keys.as_str() } else { "" };
+            lines.push((format!("  {keys:<16}  {text}"), Style::new()));
+        }
+    }
+    lines.push((String::new(), Style::new()));
+}
+
+/// How figures and verdicts are to be read.
+fn reading(margins: Margins) -> [String; 5] {
+    let points = margins.accuracy * 100.0;
+    let nats = margins.ntp;
+    [
+        "Forgetting compares an old dataset's score now with its score when it was last trained \
+         on; the table shows the mean over old datasets. For one arm, \"vs end\" is this, against the end \
+         of the phase that trained it, and \"vs best\" is against its best score so far at the end of \
+         a phase. Learning compares the new dataset with the start of its phase. \
+         Accuracy is in percentage points, NTP in nats per token."
+            .into(),
+        format!(
+            "The verdict goes by the 95 % interval of forgetting, shown in brackets, of the old \
+             dataset that fares worst, which is named. \"keeps\": all of the interval is at most \
+             the run's margin, {points} points of accuracy, or {nats} nats where there is no \
+             accuracy. \"FORGETS\": all of it is above the margin. \"unclear\": neither, or there \
+             is no interval. \"·\": no old data yet. \"…\": being computed."
+        ),
+        "The interval is over seeds (over rows, too, where these agree). With \"1 seed\" it is over \
+         the held-out rows or questions of that seed, and says nothing of other seeds."
+            .into(),
+        "\"worst\" is the largest loss of old data since it was last trained on, with its step. \
+         Where it is above the margin and above what chance makes of the lowest of so many \
+         evaluations, the verdict is FORGETS by a loss \"at step N\", even if the score came back. \
+         \"kept\" is the mean share of the score that was kept over the steps since then."
+            .into(),
+        "Figures of an arm are means over its seeds (×3: three of them), at the steps that all of \
+         them have reached; o opens the single seeds. Every curve has its own colour and marker; \
+         dotted lines end phases."
+            .into(),
+    ]
 }
 
 fn keys(binding: &Binding) -> String {

@@ -4,11 +4,12 @@ use forgetlab_study::run::ArmState;
 use ratatui::style::Style;
 
 use crate::theme::Theme;
-use crate::widgets::text::{clip, nats, percent, plural, wrap};
+use crate::widgets::text::{nats, percent, plural, wrap};
 
-/// The samples of an arm, as lines.
-pub fn lines(arm: &ArmState, theme: Theme, width: usize) -> Vec<(String, Style)> {
-    let mut lines = vec![(clip(&arm.info.name, width), theme.heading())];
+/// The samples of an arm, named by `label`, as lines.
+pub fn lines(label: &str, arm: &ArmState, theme: Theme, width: usize) -> Vec<(String, Style)> {
+    let heading = wrap(label, width).into_iter();
+    let mut lines: Vec<_> = heading.map(|line| (line, theme.heading())).collect();
     let Some(look) = arm.replay.last() else {
         lines.push(("nothing was replayed yet".into(), theme.dim()));
         return lines;

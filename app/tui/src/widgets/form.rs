@@ -1,7 +1,7 @@
 //! Fields of forms, and the fields of a strategy's settings made from its JSON Schema.
 
 use ratatui::text::{Line, Span};
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use crate::keymap::Action;
 use crate::theme::Theme;
@@ -189,7 +189,7 @@ fn kind(property: &Value) -> Kind {
 }
 
 /// A JSON value as it is typed into a field: strings without quotes.
-pub fn plain(value: &Value) -> String {
+fn plain(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
         other => other.to_string(),
@@ -234,8 +234,10 @@ impl Setting {
     }
 
     /// Its field, filled in from `settings`.
-    pub fn field(&self, settings: &Map<String, Value>) -> Field {
+    pub fn field(&self, settings: &toml::Table) -> Field {
         let current = settings.get(&self.name);
+        let current = current.and_then(|value| serde_json::to_value(value).ok());
+        let current = current.as_ref();
         let input = match &self.kind {
             Kind::OneOf(values) => {
                 let wanted = current.or(self.default.as_ref());
@@ -266,14 +268,16 @@ impl Setting {
     ///
     /// # Errors
     /// Why the text is invalid, as a message for the user.
-    pub fn value(&self, field: &Field) -> Result<Option<Value>, String> {
+    pub fn value(&self, field: &Field) -> Result<Option<toml::Value>, String> {
         let value = match (&self.kind, &field.input) {
             (Kind::OneOf(values), Input::Choice { at, .. }) => values.get(*at).cloned(),
             (_, Input::Text { value, .. }) if value.trim().is_empty() => None,
             (kind, Input::Text { value, .. }) => Some(self.parse(kind, value.trim())?),
             (_, Input::Choice { .. }) => None,
         };
-        Ok(value.filter(|value| Some(value) != self.default.as_ref()))
+        let own = value.filter(|value| Some(value) != self.default.as_ref());
+        let written = own.map(toml::Value::try_from).transpose();
+        written.map_err(|error| format!("{}: {error}", self.name))
     }
 
     fn parse(&self, kind: &Kind, text: &str) -> Result<Value, String> {
@@ -311,8 +315,8 @@ mod tests {
         settings(&json!({ "properties": { "x": property } })).remove(0)
     }
 
-    fn typed(setting: &Setting, text: &str) -> Result<Option<Value>, String> {
-        let mut field = setting.field(&Map::new());
+    fn typed(setting: &Setting, text: &str) -> Result<Option<toml::Value>, String> {
+        let mut field = setting.field(&toml::Table::new());
         field.act(Action::EraseAll);
         for c in text.chars() {
             assert!(field.typed(c));
@@ -323,7 +327,7 @@ mod tests {
     #[test]
     fn a_setting_out_of_range_is_refused_with_what_it_takes() {
         let rows = one(json!({"type": "integer", "minimum": 1, "default": 16}));
-        assert_eq!(typed(&rows, "4"), Ok(Some(json!(4))));
+        assert_eq!(typed(&rows, "4"), Ok(Some(4.into())));
         assert_eq!(
             typed(&rows, "16"),
             Ok(None),
@@ -336,16 +340,16 @@ mod tests {
         let temperature = one(json!({"type": "number", "exclusiveMinimum": 0}));
         assert!(typed(&temperature, "0").is_err());
         assert!(typed(&temperature, "NaN").is_err());
-        assert_eq!(typed(&temperature, "0.7"), Ok(Some(json!(0.7))));
+        assert_eq!(typed(&temperature, "0.7"), Ok(Some(0.7.into())));
     }
 
     #[test]
     fn choices_come_from_the_schema() {
         let drop_last = one(json!({"type": "boolean", "default": true}));
-        let mut field = drop_last.field(&Map::new());
+        let mut field = drop_last.field(&toml::Table::new());
         assert_eq!(drop_last.value(&field), Ok(None));
         assert!(field.act(Action::Right));
-        assert_eq!(drop_last.value(&field), Ok(Some(json!(false))));
+        assert_eq!(drop_last.value(&field), Ok(Some(false.into())));
         let prompt = one(json!({"enum": ["bos", "task"], "default": "bos"}));
         assert_eq!(prompt.takes(), "bos or task; default bos");
     }

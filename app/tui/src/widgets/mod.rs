@@ -3,4 +3,7 @@
 pub mod arm_table;
 pub mod chart;
 pub mod form;
+pub mod grid;
+pub mod names;
 pub mod text;
+pub mod verdict;

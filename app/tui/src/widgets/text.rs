@@ -1,5 +1,6 @@
 //! Short forms of numbers; clipping, wrapping and scrolling of text.
 
+use forgetlab_study::printed::{harmless, one_line};
 use ratatui::style::Style;
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
@@ -37,8 +38,9 @@ impl StyledLines {
 
 /// `text` in at most `width` columns, the end replaced by `…` where it does not fit.
 pub fn clip(text: &str, width: usize) -> String {
+    let text = one_line(text);
     if text.width() <= width {
-        return text.to_string();
+        return text.into_owned();
     }
     let mut clipped = String::new();
     let mut used = 0;
@@ -60,7 +62,7 @@ pub fn clip(text: &str, width: usize) -> String {
 pub fn wrap(text: &str, width: usize) -> Vec<String> {
     let width = width.max(1);
     let mut lines = Vec::new();
-    for paragraph in text.lines() {
+    for paragraph in harmless(text).lines() {
         let mut line = String::new();
         for word in paragraph.split_whitespace() {
             let gap = usize::from(!line.is_empty());

@@ -101,19 +101,9 @@ pub struct Measured {
     pub seconds: f64,
     /// Steps (generations, evaluations) done.
     pub steps: u64,
-    /// Model FLOPs done, by [`forward_flops`].
+    /// Model FLOPs done, by [`ModelConfig::forward_flops`] with every token scored; training costs three
+    /// forwards, KL one more for the reference.
     pub flops: f64,
-}
-
-/// FLOPs of one token's forward: two a weight of a linear layer (the output embedding is one), and
-/// `2 L N H (T + 1)` for causal attention.
-///
-/// Training costs three forwards, KL one more for the reference.
-pub fn forward_flops(model: &ModelConfig, seq_len: usize) -> f64 {
-    let (d, q) = (model.d_model, model.q_width());
-    let block = d * (model.qkv_width() + q + model.up_width() + model.d_ff);
-    let linears = model.n_layers * block + model.vocab_size * d;
-    2.0 * (linears + model.n_layers * q * (seq_len + 1)) as f64
 }
 
 /// A model in training with its batches.
@@ -239,7 +229,8 @@ impl Bench {
     /// One step: tokens it counts for, and its FLOPs.
     fn step(&mut self) -> Result<(u64, f64), EngineError> {
         let t = self.shape.seq_len;
-        let flops = forward_flops(&self.shape.model, t);
+        // Of one token.
+        let flops = self.shape.model.forward_flops(t, t) / t as f64;
         let new = self.shape.batch_size * t;
         let replayed = self.shape.replay_rows * t;
         self.steps += 1;

@@ -3,7 +3,9 @@
 use forgetlab_engine::pretrained::PretrainedError;
 use forgetlab_study::experiment::DIGIT_TASKS;
 
-use super::{SourceError, TokenSetError, TokenizerError};
+use std::path::PathBuf;
+
+use super::{SourceError, TokenFileError, TokenSetError, TokenizeError, TokenizerError};
 
 /// A dataset, tokenizer or pretrained model that cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -52,6 +54,49 @@ pub enum DataError {
         /// What is wrong.
         #[source]
         source: Box<SourceError>,
+    },
+    /// A corpus that cannot be used.
+    #[error("dataset `{name}`: {source}")]
+    Corpus {
+        /// Dataset.
+        name: String,
+        /// What is wrong.
+        #[source]
+        source: Box<DataError>,
+    },
+    /// Text that was not fetched yet.
+    #[error(
+        "{} is not here; fetch it with `app/scripts/fetch-text-data.sh text-data` (ordinary packages, a minute)",
+        path.display()
+    )]
+    NotFetched {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A file of tokens that cannot be read.
+    #[error(transparent)]
+    TokenFile(Box<TokenFileError>),
+    /// Texts that do not become tokens.
+    #[error(transparent)]
+    Tokenize(Box<TokenizeError>),
+    /// Tokens of another tokenizer.
+    #[error(
+        "{}: its tokens are not those of {tokenizer}; name the tokenizer that made them as data.tokenizer, or \
+         tokenize the text again", path.display()
+    )]
+    OtherTokenizer {
+        /// The file.
+        path: PathBuf,
+        /// The tokenizer that was named.
+        tokenizer: String,
+    },
+    /// A marker that the tokenizer has not.
+    #[error("marker = {marker}, but the tokenizer has {markers} markers, counted from 0")]
+    NoMarker {
+        /// Number of the marker.
+        marker: usize,
+        /// How many there are.
+        markers: usize,
     },
     /// A file that says something else than when the run was made.
     #[error(

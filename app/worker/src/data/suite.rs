@@ -6,7 +6,9 @@ use forgetlab_plugin_host::{SpecialTokens, Task};
 use forgetlab_study::experiment::{ChatSettings, DataSpec, ModelSpec, RunConfig};
 use forgetlab_study::run::Role;
 
+use super::corpora::Corpora;
 use super::digits::{Digits, token};
+use super::new_rows::NewRows;
 use super::texts::{QuestionSet, Texts};
 use super::{Batch, DataError, HeldOut, Reduction, Rows, Shuffle, Tokenizer};
 
@@ -17,6 +19,8 @@ pub struct Suite {
     held_out: Vec<HeldOut>,
     /// Dataset of each phase.
     phases: Vec<usize>,
+    /// Dataset that is mixed into each phase's, if one is.
+    mixed: Vec<Option<usize>>,
 }
 
 /// Datasets by their kind, and what speaks their language.
@@ -24,6 +28,7 @@ pub struct Suite {
 enum Datasets {
     Digits(Vec<Digits>),
     Texts(Box<Texts>),
+    Corpora(Box<Corpora>),
 }
 
 impl Suite {
@@ -41,6 +46,7 @@ impl Suite {
             (DataSpec::Digits { n_digits, held_out }, _) => {
                 Self::digits(config, *n_digits, *held_out)
             }
+            (DataSpec::Tokens(tokens), _) => Self::corpora(config, Corpora::open(tokens)?),
         }
     }
 
@@ -72,6 +78,7 @@ impl Suite {
         Ok(Self {
             held_out: datasets.iter().map(|d| d.held_out(rows)).collect(),
             datasets: Datasets::Digits(datasets),
+            mixed: vec![None; phases.len()],
             phases,
         })
     }
@@ -86,7 +93,7 @@ impl Suite {
             let found = texts.sets.iter().position(|set| set.name == phase.dataset);
             found.ok_or_else(|| DataError::Unknown(phase.dataset.clone()))
         });
-        let phases = phases.collect::<Result<_, _>>()?;
+        let phases = phases.collect::<Result<Vec<_>, _>>()?;
         let rows = config.training.eval_rows;
         Ok(Self {
             held_out: texts
@@ -95,14 +102,60 @@ impl Suite {
                 .map(|s| s.held_out(rows, texts.pad))
                 .collect(),
             datasets: Datasets::Texts(Box::new(texts)),
+            mixed: vec![None; phases.len()],
             phases,
         })
+    }
+
+    fn corpora(config: &RunConfig, mut corpora: Corpora) -> Result<Self, DataError> {
+        let first = |name: &str| config.phases.iter().position(|p| p.dataset == name);
+        corpora
+            .sets
+            .sort_by_key(|set| first(&set.name).unwrap_or(usize::MAX));
+        let find = |name: &str| {
+            let found = corpora.sets.iter().position(|set| set.name == name);
+            found.ok_or_else(|| DataError::Unknown(name.to_owned()))
+        };
+        let phases = config.phases.iter().map(|phase| find(&phase.dataset));
+        let phases = phases.collect::<Result<_, _>>()?;
+        let mixed = config.phases.iter().map(|phase| {
+            let mix = phase.mix.as_ref().map(|mix| find(&mix.dataset));
+            mix.transpose()
+        });
+        let mixed = mixed.collect::<Result<_, _>>()?;
+        let rows = config.training.eval_rows;
+        let held_out = (0..corpora.sets.len()).map(|i| corpora.held_out(i, rows));
+        let suite = Self {
+            held_out: held_out.collect::<Result<_, _>>()?,
+            datasets: Datasets::Corpora(Box::new(corpora)),
+            phases,
+            mixed,
+        };
+        suite.check_batches(config)?;
+        Ok(suite)
+    }
+
+    /// Checks that there is a whole batch to train on in every phase of a configuration, the run's or an arm's.
+    ///
+    /// # Errors
+    /// [`DataError`] names the corpus that is too small, with the sizes.
+    pub fn check_batches(&self, config: &RunConfig) -> Result<(), DataError> {
+        let Datasets::Corpora(corpora) = &self.datasets else {
+            return Ok(());
+        };
+        for (phase, new) in self.phases.iter().enumerate() {
+            let rows = config.in_phase(phase).batch_size;
+            for &index in [new].into_iter().chain(&self.mixed[phase]) {
+                corpora.check(index, rows)?;
+            }
+        }
+        Ok(())
     }
 
     /// The pretrained model that the student starts from, if it does from one.
     pub fn pretrained(&self) -> Option<&Pretrained> {
         match &self.datasets {
-            Datasets::Digits(_) => None,
+            Datasets::Digits(_) | Datasets::Corpora(_) => None,
             Datasets::Texts(texts) => Some(&texts.pretrained),
         }
     }
@@ -111,6 +164,7 @@ impl Suite {
     pub fn vocab_size(&self) -> usize {
         match &self.datasets {
             Datasets::Digits(_) => token::VOCAB_SIZE,
+            Datasets::Corpora(corpora) => corpora.vocab_size,
             Datasets::Texts(texts) => texts.pretrained.config.vocab_size,
         }
     }
@@ -119,6 +173,7 @@ impl Suite {
     pub fn seq_len(&self) -> usize {
         match &self.datasets {
             Datasets::Digits(digits) => digits.first().map_or(0, Digits::seq_len),
+            Datasets::Corpora(corpora) => corpora.seq_len,
             Datasets::Texts(texts) => texts.seq_len,
         }
     }
@@ -130,8 +185,13 @@ impl Suite {
 
     /// Hash of the files of a dataset or of questions, where they are read from files.
     pub fn hash_of(&self, name: &str) -> Option<String> {
-        let Datasets::Texts(texts) = &self.datasets else {
-            return None;
+        let texts = match &self.datasets {
+            Datasets::Digits(_) => return None,
+            Datasets::Texts(texts) => texts,
+            Datasets::Corpora(corpora) => {
+                let found = corpora.sets.iter().find(|set| set.name == name);
+                return found.map(|set| set.hash.clone());
+            }
         };
         let sets = texts.sets.iter().map(|set| (&set.name, &set.hash));
         let questions = texts.questions.iter().map(|set| (&set.name, &set.hash));
@@ -141,10 +201,22 @@ impl Suite {
             .map(|(_, hash)| hash.clone())
     }
 
+    /// What of its datasets was left out or cut, a sentence each.
+    pub fn losses(&self) -> Vec<String> {
+        let Datasets::Texts(texts) = &self.datasets else {
+            return Vec::new();
+        };
+        let told = texts.sets.iter().filter_map(|set| {
+            let losses = set.losses.as_ref()?;
+            Some(format!("dataset `{}`: {losses}", set.name))
+        });
+        told.collect()
+    }
+
     /// Multiple-choice questions.
     pub fn questions(&self) -> &[QuestionSet] {
         match &self.datasets {
-            Datasets::Digits(_) => &[],
+            Datasets::Digits(_) | Datasets::Corpora(_) => &[],
             Datasets::Texts(texts) => &texts.questions,
         }
     }
@@ -153,6 +225,7 @@ impl Suite {
     pub fn tokenizer(&self) -> Option<&Tokenizer> {
         match &self.datasets {
             Datasets::Digits(_) => None,
+            Datasets::Corpora(corpora) => corpora.tokenizer.as_ref(),
             Datasets::Texts(texts) => Some(&texts.tokenizer),
         }
     }
@@ -160,7 +233,7 @@ impl Suite {
     /// Settings of the chat template.
     pub fn chat_settings(&self) -> ChatSettings {
         match &self.datasets {
-            Datasets::Digits(_) => ChatSettings::default(),
+            Datasets::Digits(_) | Datasets::Corpora(_) => ChatSettings::default(),
             Datasets::Texts(texts) => texts.chat.clone(),
         }
     }
@@ -201,6 +274,14 @@ impl Suite {
                     sequences: dataset.inputs(),
                 }
             }
+            Datasets::Corpora(corpora) => {
+                let set = &corpora.sets[index];
+                Task {
+                    name: set.name.clone(),
+                    markers: vec![set.marker],
+                    sequences: corpora.training_len(index),
+                }
+            }
             Datasets::Texts(texts) => {
                 let set = &texts.sets[index];
                 Task {
@@ -212,37 +293,81 @@ impl Suite {
         }
     }
 
-    /// Appends `rows` training rows of dataset `index`, drawn at random.
-    pub fn draw(&self, index: usize, random: &mut Random, rows: usize, out: &mut Rows) {
-        match &self.datasets {
-            Datasets::Digits(digits) => digits[index].draw(random, rows, out),
-            Datasets::Texts(texts) => texts.sets[index].draw(random, rows, out),
-        }
+    /// Rows of a corpus, those held out included.
+    pub fn rows_of(&self, name: &str) -> Option<u64> {
+        let Datasets::Corpora(corpora) = &self.datasets else {
+            return None;
+        };
+        let index = corpora.sets.iter().position(|set| set.name == name)?;
+        Some(corpora.rows(index))
     }
 
-    /// The batch of training rows for a step of dataset `index`, counted from the start of the phase.
+    /// Hash of the tokenizer of corpora.
+    pub fn tokenizer_hash(&self) -> Option<String> {
+        Some(self.tokenizer()?.hash().to_owned())
+    }
+
+    /// A training row of each of these datasets, drawn at random.
     ///
-    /// Digit tasks draw with replacement from inputs without end; of text every row comes once before
-    /// any comes again.
-    pub fn batch(&self, index: usize, stream: &Stream, step: u64, rows: usize) -> Batch {
-        match &self.datasets {
-            Datasets::Digits(_) => {
+    /// # Errors
+    /// [`DataError`] where a file cannot be read any more.
+    pub fn draw(&self, datasets: &[usize], random: &mut Random) -> Result<Batch, DataError> {
+        let mut out = Rows::default();
+        for &index in datasets {
+            match &self.datasets {
+                Datasets::Digits(digits) => digits[index].draw(random, 1, &mut out),
+                Datasets::Texts(texts) => texts.sets[index].draw(random, 1, &mut out),
+                Datasets::Corpora(corpora) => {
+                    let row = random.below(corpora.training_len(index));
+                    let row = corpora.training_rows(index, &[row])?;
+                    out.push(&row.tokens, &row.mask);
+                }
+            }
+        }
+        Ok(out.all(self.pad()))
+    }
+
+    /// The batch of training rows for a step of a phase.
+    ///
+    /// Digit tasks draw with replacement from inputs without end; of text every row comes once before any comes
+    /// again, of corpora in whole batches.
+    ///
+    /// # Errors
+    /// [`DataError`] where a corpus has no whole batch, or its file cannot be read any more.
+    pub fn batch(&self, phase: usize, new: NewRows) -> Result<Batch, DataError> {
+        let NewRows {
+            seed,
+            step,
+            rows,
+            mixed,
+        } = new;
+        let index = self.phases[phase];
+        let stream = Stream::new(seed, &format!("new data, phase {phase}"));
+        Ok(match &self.datasets {
+            Datasets::Digits(digits) => {
                 let mut drawn = Rows::default();
-                self.draw(index, &mut stream.at(step), rows, &mut drawn);
+                digits[index].draw(&mut stream.at(step), rows, &mut drawn);
                 drawn.all(self.pad())
             }
             Datasets::Texts(texts) => {
                 let train = &texts.sets[index].train;
-                let mut order = Shuffle::of(stream.clone(), train.len());
+                let mut order = Shuffle::of(stream, train.len());
                 train.batch(&order.draw(step * rows as u64, rows), texts.pad)
             }
-        }
+            Datasets::Corpora(corpora) => {
+                let mut batch = corpora.begin_of(index, new, rows)?;
+                if let Some(other) = self.mixed[phase].filter(|_| mixed > 0) {
+                    batch.begin_with(&corpora.begin_of(other, new, mixed)?);
+                }
+                batch
+            }
+        })
     }
 
     /// Divisor of losses.
     pub fn reduction(&self) -> Reduction {
         match &self.datasets {
-            Datasets::Digits(_) => Reduction::Positions,
+            Datasets::Digits(_) | Datasets::Corpora(_) => Reduction::Positions,
             Datasets::Texts(_) => Reduction::Targets,
         }
     }
@@ -251,6 +376,7 @@ impl Suite {
     pub fn pad(&self) -> u32 {
         match &self.datasets {
             Datasets::Digits(_) => token::PAD,
+            Datasets::Corpora(_) => 0,
             Datasets::Texts(texts) => texts.pad,
         }
     }
@@ -263,19 +389,22 @@ impl Suite {
                 eos: Some(token::EOS),
                 pad: Some(token::PAD),
             },
-            Datasets::Texts(texts) => texts.special_tokens(),
+            Datasets::Corpora(corpora) => corpora.special,
+            Datasets::Texts(texts) => texts.special,
         }
     }
 
-    /// Token ids of text; of the digit tasks, token names separated by spaces.
+    /// Token ids of text; where there is no tokenizer, token names separated by spaces.
     ///
     /// # Errors
     /// [`DataError::Text`] names the first word that is no token.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>, DataError> {
-        if let Datasets::Texts(texts) = &self.datasets {
-            return Ok(texts.tokenizer.encode(text).map_err(Box::new)?);
+        if let Some(tokenizer) = self.tokenizer() {
+            return Ok(tokenizer.encode(text).map_err(Box::new)?);
         }
-        let names: Vec<String> = (0..token::VOCAB_SIZE as u32).map(token::name).collect();
+        let names: Vec<String> = (0..self.vocab_size() as u32)
+            .map(|id| self.token_name(id))
+            .collect();
         text.split_whitespace()
             .map(|word| match names.iter().position(|name| name == word) {
                 Some(id) => Ok(id as u32),
@@ -284,15 +413,23 @@ impl Suite {
             .collect()
     }
 
-    /// Text of tokens; of the digit tasks, their names, separated by spaces.
+    /// Text of tokens; where there is no tokenizer, their names, separated by spaces.
     ///
     /// # Errors
     /// Ids that the tokenizer does not know.
     pub fn decode(&self, tokens: &[u32]) -> Result<String, DataError> {
-        if let Datasets::Texts(texts) = &self.datasets {
-            return Ok(texts.tokenizer.decode(tokens).map_err(Box::new)?);
+        if let Some(tokenizer) = self.tokenizer() {
+            return Ok(tokenizer.decode(tokens).map_err(Box::new)?);
         }
-        let names: Vec<String> = tokens.iter().map(|&id| token::name(id)).collect();
+        let names: Vec<String> = tokens.iter().map(|&id| self.token_name(id)).collect();
         Ok(names.join(" "))
+    }
+
+    /// Name of a token where there is no tokenizer: of files of tokens alone, its id.
+    fn token_name(&self, id: u32) -> String {
+        match self.datasets {
+            Datasets::Digits(_) => token::name(id),
+            Datasets::Texts(_) | Datasets::Corpora(_) => id.to_string(),
+        }
     }
 }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use forgetlab_engine::model::ModelConfig;
-use forgetlab_engine::pretrained::builtin::{self, DATA};
+use forgetlab_engine::pretrained::builtin::{self, DATA, TEXT_TOKENIZER, TEXTS};
 use forgetlab_engine::pretrained::{Export, Hub, Pretrained, export, open};
 use forgetlab_study::experiment::{ChatSettings, TokenSetSettings};
 
@@ -98,13 +98,47 @@ fn the_data_make_rows_of_64_tokens_for_both_sides() {
     assert!(questions.iter().all(|q| q.choices.len() == 4));
 }
 
+/// Else a study's smallest preset would have too little text, or ask for an id that its markers do not have.
+#[test]
+fn the_texts_for_small_models_are_whole_and_their_tokenizer_fits_them() {
+    let tokenizer = Tokenizer::open(Path::new(TEXT_TOKENIZER)).expect("opens");
+    assert_eq!(tokenizer.vocab_size(), 1024);
+    for (id, name) in ["data0", "data1", "data2", "data3", "endoftext"]
+        .iter()
+        .enumerate()
+    {
+        let found = tokenizer.token_id(&format!("<|{name}|>")).expect(name);
+        assert_eq!(found as usize, id);
+    }
+    let mut bytes = 0;
+    for name in TEXTS {
+        let documents = read(Path::new(name), &Fields::default()).expect(name);
+        let texts: Vec<_> = documents.into_iter().map(|found| found.content).collect();
+        assert!(texts.len() >= 150, "{name}: {}", texts.len());
+        let mut tokens = 0;
+        for (i, content) in texts.iter().enumerate() {
+            let Content::Text(text) = content else {
+                panic!("{name}: no text")
+            };
+            assert!(!texts[..i].contains(content), "{name} has twice: {text}");
+            let ids = tokenizer.encode(text).expect("encodes");
+            assert!(ids.iter().all(|&id| id > 4), "{name} holds a marker");
+            assert_eq!(&tokenizer.decode(&ids).expect("decodes"), text);
+            (bytes, tokens) = (bytes + text.len(), tokens + ids.len());
+        }
+        // A thousand rows of 64, short of the ends.
+        assert!(tokens >= 60_000, "{name}: {tokens} tokens");
+    }
+    assert!(bytes < 1 << 20, "the program grows by {bytes} bytes");
+}
+
 /// A wrong name must not be looked for on the hub, nor the data be taken for a model.
 #[test]
 fn other_names_are_told_what_is_built_in() {
-    for name in ["builtin:english", "builtin:"] {
+    for name in ["builtin:english", "builtin:text", "builtin:"] {
         let error = read(Path::new(name), &Fields::default()).unwrap_err();
         let error = error.to_string();
-        for text in DATA.iter().chain(&[name]) {
+        for text in DATA.iter().chain(&TEXTS).chain(&[name]) {
             assert!(error.contains(text), "{text} in {error}");
         }
         assert!(builtin::is_builtin(Path::new(name)));

@@ -8,8 +8,8 @@ use forgetlab_study::experiment::{
 };
 
 use super::{
-    Accuracy, Chat, DataError, Fields, HeldOut, Message, Question, Rows, TokenSet, Tokenizer,
-    hash_files, read_questions,
+    Accuracy, Chat, DataError, Fields, HeldOut, Message, Question, Rows, TokenSet, Tokenizer, hash,
+    read_questions,
 };
 
 /// Datasets and questions of an experiment on text, with its model and tokenizer.
@@ -26,8 +26,8 @@ pub(super) struct Texts {
     pub pad: u32,
     /// Tokens that begin a user's turn, or a text where there is no chat template.
     pub markers: Vec<u32>,
-    /// The token that begins rows of text.
-    bos: Option<u32>,
+    /// Special tokens that the model has; BOS is what begins rows of text.
+    pub special: SpecialTokens,
 }
 
 /// Rows of a dataset.
@@ -36,6 +36,8 @@ pub(super) struct TextSet {
     pub name: String,
     /// Hash of its files.
     pub hash: String,
+    /// What of its documents was left out or cut, in words.
+    pub losses: Option<String>,
     pub train: Rows,
     held_out: Rows,
 }
@@ -64,13 +66,15 @@ impl Texts {
                 source: Box::new(source),
             };
             let files = &dataset.files;
-            let hash = hash_files(files).map_err(|source| rows(source.into()))?;
-            unchanged(&dataset.name, &hash, dataset.hash.as_deref())?;
+            // Read first: what is no data is told before all of it is hashed.
             let set = TokenSet::from_files(files, &Fields::default(), &tokenizer, &spec.rows);
             let set = set.map_err(rows)?;
+            let hash = set.provenance.hash();
+            unchanged(&dataset.name, &hash, dataset.hash.as_deref())?;
             Ok(TextSet {
                 name: dataset.name.clone(),
                 hash,
+                losses: set.counts.losses(),
                 train: set.train,
                 held_out: set.held_out,
             })
@@ -78,30 +82,28 @@ impl Texts {
         let sets = sets.collect::<Result<_, DataError>>()?;
         let questions = spec.questions.iter().map(QuestionSet::open);
         let questions = questions.collect::<Result<_, _>>()?;
+        // Padding is no data: a token that the model has not may be in its place.
+        let known = |id: &u32| tokenizer.known(*id).is_ok();
         let special = tokenizer.special_tokens();
-        let bos = match &spec.rows.bos {
-            Some(token) => Some(tokenizer.token_id(token).map_err(Box::new)?),
-            None => special.bos,
+        let special = SpecialTokens {
+            bos: match &spec.rows.bos {
+                Some(token) => Some(tokenizer.token_id(token).map_err(Box::new)?),
+                None => special.bos.filter(known),
+            },
+            eos: special.eos.filter(known),
+            pad: special.pad.filter(known),
         };
         Ok(Self {
-            markers: markers(&tokenizer, &spec.rows, bos)?,
-            pad: special.pad.or(special.eos).or(bos).unwrap_or(0),
+            markers: markers(&tokenizer, &spec.rows, special.bos)?,
+            pad: special.pad.or(special.eos).or(special.bos).unwrap_or(0),
+            special,
             pretrained,
             tokenizer,
             sets,
             questions,
             chat: spec.rows.chat.clone(),
             seq_len,
-            bos,
         })
-    }
-
-    /// Ids of the special tokens; BOS is what begins rows of text.
-    pub fn special_tokens(&self) -> SpecialTokens {
-        SpecialTokens {
-            bos: self.bos,
-            ..self.tokenizer.special_tokens()
-        }
     }
 }
 
@@ -150,9 +152,9 @@ impl QuestionSet {
             name: spec.name.clone(),
             source: Box::new(source),
         };
-        let hash = hash_files(std::slice::from_ref(&spec.file)).map_err(unread)?;
-        unchanged(&spec.name, &hash, spec.hash.as_deref())?;
         let mut questions = read_questions(&spec.file).map_err(unread)?;
+        let hash = hash(&spec.file).map_err(unread)?;
+        unchanged(&spec.name, &hash, spec.hash.as_deref())?;
         // Files have their own order, often by difficulty or subject.
         questions.sort_by_cached_key(|q| *blake3::hash(q.question.as_bytes()).as_bytes());
         questions.truncate(spec.most);

@@ -1,12 +1,12 @@
 //! Asking a model multiple-choice questions.
 
+use forgetlab_engine::model::ModelConfig;
 use forgetlab_engine::{Engine, EngineError, Query, Weights};
-use forgetlab_study::experiment::{QuestionStyle, When};
-use forgetlab_study::run::ChoiceScores;
+use forgetlab_study::experiment::When;
 
-use crate::data::{Chat, QuestionSet, Suite, Tokenizer};
+use crate::data::Suite;
 
-use super::{ChoiceError, ChoiceTask, Wanted};
+use super::{Answered, ChoiceError, ChoiceTask, Wanted};
 
 /// Multiple-choice questions, ready to be asked.
 #[derive(Debug)]
@@ -42,7 +42,9 @@ pub fn questions(suite: &Suite) -> Result<Vec<Choices>, QuestionsError> {
     };
     let sets = suite.questions().iter();
     sets.map(|set| {
-        let task = task(set, suite, tokenizer).map_err(|source| QuestionsError {
+        let settings = suite.chat_settings();
+        let task = ChoiceTask::of(&set.questions, set.style, tokenizer, &settings);
+        let task = task.map_err(|source| QuestionsError {
             name: set.name.clone(),
             source: Box::new(source),
         })?;
@@ -55,25 +57,20 @@ pub fn questions(suite: &Suite) -> Result<Vec<Choices>, QuestionsError> {
     .collect()
 }
 
-fn task(
-    set: &QuestionSet,
-    suite: &Suite,
-    tokenizer: &Tokenizer,
-) -> Result<ChoiceTask, ChoiceError> {
-    match set.style {
-        QuestionStyle::Chat => {
-            let chat = Chat::new(tokenizer, &suite.chat_settings())?;
-            ChoiceTask::chat(&set.questions, tokenizer, &chat)
-        }
-        QuestionStyle::Plain => {
-            let first = tokenizer.special_tokens().bos;
-            let first = first.filter(|_| tokenizer.adds_bos());
-            ChoiceTask::plain(&set.questions, tokenizer, first)
-        }
-    }
-}
-
 impl Choices {
+    /// FLOPs of asking a model all questions.
+    pub(super) fn flops(&self, model: &ModelConfig) -> f64 {
+        let requests = self.task.requests().iter();
+        let flops = requests.map(|request| {
+            let scored = match &request.wanted {
+                Wanted::Next(_) => 1,
+                Wanted::Span(span) => span.len(),
+            };
+            model.forward_flops(request.tokens.len(), scored)
+        });
+        flops.sum()
+    }
+
     /// Asks a model all questions; `None` where one of its log-probabilities is NaN.
     ///
     /// # Errors
@@ -82,7 +79,7 @@ impl Choices {
         &self,
         engine: &mut Engine,
         model: &Weights,
-    ) -> Result<Option<ChoiceScores>, EngineError> {
+    ) -> Result<Option<Answered>, EngineError> {
         let requests = self.task.requests();
         let mut answers = vec![Vec::new(); requests.len()];
         let mut order: Vec<usize> = (0..requests.len()).collect();

@@ -1,11 +1,14 @@
 //! Held-out loss, KL and accuracy of a dataset, in one pass.
 
+use forgetlab_engine::model::ModelConfig;
+use forgetlab_engine::ops::head::PositionLoss;
 use forgetlab_engine::{Engine, EngineError, Weights};
+use forgetlab_study::run::Outcomes;
 
 use crate::data::{Accuracy, Batch, HeldOut, Reduction};
 
 /// Figures of one dataset.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Figures {
     /// Cross entropy, nats per token: the sum over targets, divided as [`Reduction`] says.
     pub ntp: f64,
@@ -13,6 +16,8 @@ pub struct Figures {
     pub kl: f64,
     /// Share of rows or of targets that are right.
     pub accuracy: f64,
+    /// Loss and accuracy of every row.
+    pub outcomes: Outcomes,
 }
 
 /// Evaluates `student` on held-out rows against `reference`; without one the KL is 0.
@@ -33,10 +38,7 @@ pub fn evaluate(
     let batch = &data.batch;
     let t = batch.seq_len;
     let targets = targets(batch);
-    let wanted = match data.accuracy {
-        Accuracy::Answers { prompt_len } => with_answers(&targets, batch, prompt_len),
-        Accuracy::Tokens => targets.clone(),
-    };
+    let wanted = wanted(&targets, data);
     let losses = engine.evaluate_where(student, reference, &batch.tokens, t, Some(&wanted))?;
     let scored = losses.iter().zip(&targets);
     let scored: Vec<_> = scored.filter(|(_, t)| **t).map(|(l, _)| l).collect();
@@ -57,7 +59,61 @@ pub fn evaluate(
         ntp: scored.iter().map(|l| f64::from(l.ntp)).sum::<f64>() / n,
         kl: scored.iter().map(|l| f64::from(l.kl)).sum::<f64>() / n,
         accuracy,
+        outcomes: outcomes(&losses, &targets, data, reduction),
     })
+}
+
+/// Loss and accuracy of every row, whose weighted means are those of the dataset.
+fn outcomes(
+    losses: &[PositionLoss],
+    targets: &[bool],
+    data: &HeldOut,
+    reduction: Reduction,
+) -> Outcomes {
+    let batch = &data.batch;
+    let t = batch.seq_len;
+    let rows = losses
+        .chunks_exact(t)
+        .zip(targets.chunks_exact(t))
+        .zip(&batch.lens);
+    let (mut outcomes, mut exact) = (Outcomes::default(), Vec::new());
+    for ((losses, targets), &len) in rows {
+        let scored = || {
+            losses
+                .iter()
+                .zip(targets)
+                .filter(|(_, target)| **target)
+                .map(|(l, _)| l)
+        };
+        let weight = match reduction {
+            Reduction::Positions => len,
+            Reduction::Targets => scored().count(),
+        };
+        let sum: f64 = scored().map(|l| f64::from(l.ntp)).sum();
+        outcomes.ntp.push((sum / weight.max(1) as f64) as f32);
+        outcomes.weights.push(weight as u32);
+        outcomes
+            .right
+            .push(scored().filter(|l| l.correct).count() as u32);
+        if let Accuracy::Answers { prompt_len } = data.accuracy {
+            exact.push(losses[prompt_len - 1..len - 1].iter().all(|l| l.correct));
+        }
+    }
+    if let Accuracy::Answers { .. } = data.accuracy {
+        let alike = outcomes.weights.windows(2).all(|two| two[0] == two[1]);
+        let whole = |(exact, weight): (bool, &u32)| if exact { *weight } else { 0 };
+        outcomes.right = exact
+            .iter()
+            .copied()
+            .zip(&outcomes.weights)
+            .map(whole)
+            .collect();
+        if alike {
+            outcomes.right = exact.into_iter().map(u32::from).collect();
+            outcomes.weights = Vec::new();
+        }
+    }
+    outcomes
 }
 
 /// Positions whose next token is a target, `[B, T]`.
@@ -70,7 +126,25 @@ fn targets(batch: &Batch) -> Vec<bool> {
     targets
 }
 
-/// The same, and positions whose next token is one of an answer, target or not.
+/// FLOPs of one model's pass over held-out rows, padding left out.
+pub(super) fn forward_flops(model: &ModelConfig, data: &HeldOut) -> f64 {
+    let wanted = wanted(&targets(&data.batch), data);
+    let rows = wanted
+        .chunks_exact(data.batch.seq_len)
+        .zip(&data.batch.lens);
+    rows.map(|(row, &len)| model.forward_flops(len, row.iter().filter(|w| **w).count()))
+        .sum()
+}
+
+/// Positions that are scored.
+fn wanted(targets: &[bool], data: &HeldOut) -> Vec<bool> {
+    match data.accuracy {
+        Accuracy::Answers { prompt_len } => with_answers(targets, &data.batch, prompt_len),
+        Accuracy::Tokens => targets.to_vec(),
+    }
+}
+
+/// Targets, and positions whose next token is one of an answer, target or not.
 fn with_answers(targets: &[bool], batch: &Batch, prompt_len: usize) -> Vec<bool> {
     let mut wanted = targets.to_vec();
     let rows = wanted.chunks_exact_mut(batch.seq_len).zip(&batch.lens);
@@ -146,12 +220,29 @@ mod tests {
                 &data,
                 Reduction::Targets,
             );
-            let expected = Figures {
-                ntp: mean(|l| l.ntp),
-                kl: mean(|l| l.kl),
-                accuracy: right,
-            };
-            assert_eq!(found.unwrap(), expected);
+            let found = found.unwrap();
+            let figures = (found.ntp, found.kl, found.accuracy);
+            assert_eq!(figures, (mean(|l| l.ntp), mean(|l| l.kl), right));
+            // Rows add up to the dataset.
+            let (rows, weights) = (&found.outcomes, found.outcomes.weights().unwrap());
+            assert_eq!(weights, [5.0, 0.0, 6.0, 1.0]);
+            let ntp = rows
+                .ntp
+                .iter()
+                .zip(&weights)
+                .map(|(&ntp, w)| f64::from(ntp) * w);
+            // Each row's is rounded to f32, by half a unit in the last of 24 places at most.
+            let rounding = found.ntp / f64::from(1 << 24);
+            assert!((ntp.sum::<f64>() / 12.0 - found.ntp).abs() <= rounding);
+            if accuracy == Accuracy::Tokens {
+                let right = rows
+                    .accuracies()
+                    .iter()
+                    .zip(&weights)
+                    .map(|(a, w)| a * w)
+                    .sum::<f64>();
+                assert_eq!(right / 12.0, found.accuracy);
+            }
         }
     }
 }

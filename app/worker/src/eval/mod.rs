@@ -9,7 +9,7 @@ mod samples;
 mod scores;
 
 pub use ask::{Choices, QuestionsError, questions};
-pub use choices::{ChoiceError, ChoiceRequest, ChoiceTask, Wanted};
+pub use choices::{Answered, ChoiceError, ChoiceRequest, ChoiceTask, Wanted};
 pub use heldout::{Figures, evaluate};
 pub use samples::{Sample, sample, summarise};
-pub use scores::{Subject, scores};
+pub use scores::{Subject, flops, scores};

@@ -1,11 +1,15 @@
 //! Every figure of an evaluation.
 
+use std::sync::Arc;
+
+use forgetlab_engine::model::ModelConfig;
 use forgetlab_engine::{Engine, EngineError, Weights};
 use forgetlab_study::experiment::When;
-use forgetlab_study::run::{Role, Score};
+use forgetlab_study::run::{Outcomes, Role, Score};
 
 use crate::data::Suite;
 
+use super::heldout::forward_flops;
 use super::{Choices, evaluate};
 
 /// The model that is evaluated, and at which point of the run.
@@ -48,11 +52,17 @@ pub fn scores(
             kl: finite(figures.kl),
             accuracy: finite(figures.accuracy),
             choices: None,
+            outcomes: Some(Arc::new(figures.outcomes)),
+            rows_kept: true,
         });
     }
-    let due = |choices: &&Choices| at_end || choices.when == When::Always;
-    for choices in questions.iter().filter(due) {
-        let found = choices.ask(engine, student)?;
+    for choices in due(questions, at_end) {
+        let answered = choices.ask(engine, student)?;
+        let found = answered.as_ref().map(|answered| answered.scores);
+        let outcomes = answered.map(|answered| Outcomes {
+            right: answered.right.into_iter().map(u32::from).collect(),
+            ..Outcomes::default()
+        });
         let accuracy = found.map(|c| c.accuracy_normalised.unwrap_or(c.accuracy).mean);
         scores.push(Score {
             dataset: choices.name.clone(),
@@ -61,7 +71,29 @@ pub fn scores(
             kl: None,
             accuracy,
             choices: found,
+            rows_kept: outcomes.is_some(),
+            outcomes: outcomes.map(Arc::new),
         });
     }
     Ok(scores)
+}
+
+/// Questions to be asked.
+fn due(questions: &[Choices], at_end: bool) -> impl Iterator<Item = &Choices> {
+    let due = move |choices: &&Choices| at_end || choices.when == When::Always;
+    questions.iter().filter(due)
+}
+
+/// FLOPs of [`scores`]: a forward of the student, and of the reference where there is one, over all held-out
+/// rows, and a forward of the student over the questions that are due.
+pub fn flops(model: &ModelConfig, suite: &Suite, questions: &[Choices], subject: Subject) -> f64 {
+    let held_out = suite.held_out().iter();
+    let rows: f64 = held_out.map(|data| forward_flops(model, data)).sum();
+    let models = if subject.reference.is_some() {
+        2.0
+    } else {
+        1.0
+    };
+    let asked = due(questions, subject.at_end).map(|choices| choices.flops(model));
+    models * rows + asked.sum::<f64>()
 }

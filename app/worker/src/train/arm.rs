@@ -1,21 +1,25 @@
 //! An arm at work: its learner, its strategy, its checkpoints (`turn.rs` takes its steps). The first phase is one
 //! without a strategy.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use forgetlab_plugin_host::PhaseContext;
-use forgetlab_study::experiment::{ArmSpec, Objective};
+use forgetlab_study::experiment::{ArmSpec, Objective, RunConfig};
 use forgetlab_study::run::{
-    Checkpoint, CheckpointStore, Cost, Evaluation, Event, NamedTensor, RunError,
+    Checkpoint, CheckpointStore, Cost, Evaluation, Event, Level, NamedTensor, OutcomesLine,
+    RunError,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::context::RunContext;
 use super::error::ArmError;
+use super::journal::Journal;
 use super::learner::{Learner, PhaseStart, Resumed, TrainingPoint, named};
-use super::objective;
+use super::objective::{self, ReplayRows};
 use super::services::Counters;
+use super::settings;
 use super::strategy::{ArmSetup, ArmStrategy};
 
 /// The most rows a strategy may replay in a step, in batches of the usual size.
@@ -26,6 +30,8 @@ pub(super) struct ArmRun {
     /// Indices in the events: of the arm, or of all that share the first phase.
     pub members: Vec<usize>,
     pub spec: ArmSpec,
+    /// The run's configuration, with the arm's own settings.
+    pub config: RunConfig,
     pub learner: Learner,
     /// None in the first phase.
     pub strategy: Option<ArmStrategy>,
@@ -52,12 +58,46 @@ pub(super) struct SavedPhase {
     #[serde(rename = "place")]
     pub point: TrainingPoint,
     pub cost: Cost,
-    pub evaluations: Vec<Evaluation>,
+    evaluations: Vec<Evaluation>,
+    /// Scores of single rows at these evaluations; entries of older versions have none.
+    #[serde(default)]
+    outcomes: Vec<OutcomesLine>,
+}
+
+impl SavedPhase {
+    fn new(point: TrainingPoint, cost: Cost, evaluations: &[Evaluation]) -> Self {
+        let scores = evaluations
+            .iter()
+            .flat_map(|e| e.scores.iter().map(|score| (e.step, score)));
+        let lines = scores.filter_map(|(step, score)| {
+            Some(score.outcomes.as_ref()?.line(0, step, &score.dataset))
+        });
+        Self {
+            point,
+            cost,
+            outcomes: lines.collect(),
+            evaluations: evaluations.to_vec(),
+        }
+    }
+
+    /// Its evaluations, with the scores of single rows.
+    pub fn evaluations(self) -> Vec<Evaluation> {
+        let mut evaluations = self.evaluations;
+        for line in &self.outcomes {
+            let evaluation = evaluations.iter_mut().find(|e| e.step == line.step);
+            let mut scores = evaluation.into_iter().flat_map(|e| &mut e.scores);
+            if let Some(score) = scores.find(|score| score.dataset == line.dataset) {
+                score.outcomes = line.outcomes().map(Arc::new);
+            }
+        }
+        evaluations
+    }
 }
 
 impl ArmRun {
     /// The first phase, shared by the arms `members`.
     pub(super) fn first_phase(
+        config: &RunConfig,
         members: &[usize],
         learner: Learner,
         evaluations: Vec<Evaluation>,
@@ -66,6 +106,7 @@ impl ArmRun {
         Self {
             members: members.to_vec(),
             spec: ArmSpec::plain(),
+            config: config.clone(),
             learner,
             strategy: None,
             evaluations,
@@ -90,6 +131,7 @@ impl ArmRun {
         Ok(Self {
             members,
             spec: arm.spec.clone(),
+            config: arm.config.clone(),
             learner,
             strategy: Some(strategy),
             evaluations: Vec::new(),
@@ -119,7 +161,12 @@ impl ArmRun {
             point: saved.point,
             cost: saved.cost,
         };
-        let learner = Learner::restore(context.config, &context.engine, resumed)?;
+        // What an arm has for itself begins with the second phase.
+        let config = match saved.point.phase {
+            0 => context.config,
+            _ => &setup.arm.config,
+        };
+        let learner = Learner::restore(config, &context.engine, resumed)?;
         let state = checkpoint.bytes("strategy")?;
         let mut run = Self::new(context, setup, learner, store)?;
         let phase = run.phase_context(context);
@@ -138,10 +185,10 @@ impl ArmRun {
     }
 
     /// Whether it has had all its steps: those of the last phase, or of the first where it is that alone.
-    pub(super) fn is_over(&self, context: &RunContext) -> bool {
+    pub(super) fn is_over(&self) -> bool {
         match self.strategy {
-            Some(_) => self.learner.is_finished(context.config),
-            None => self.learner.phase_is_over(context.config),
+            Some(_) => self.learner.is_finished(&self.config),
+            None => self.learner.phase_is_over(&self.config),
         }
     }
 
@@ -151,7 +198,8 @@ impl ArmRun {
     /// Where the strategy, the device or the disk fails.
     pub(super) fn start_next_phase(&mut self, context: &mut RunContext) -> Result<(), ArmError> {
         self.learner
-            .start_next_phase(context.config, &context.engine)?;
+            .start_next_phase(&self.config, &context.engine)?;
+        self.tell_adapters(context)?;
         let phase = self.phase_context(context);
         if let Some(strategy) = &mut self.strategy {
             let start = Instant::now();
@@ -179,6 +227,28 @@ impl ArmRun {
         Ok(())
     }
 
+    /// Tells how much of the model is trained where adapters are.
+    fn tell_adapters(&self, context: &RunContext) -> Result<(), RunError> {
+        let Some(lora) = settings::lora(&self.config) else {
+            return Ok(());
+        };
+        let (trained, all) = (
+            self.learner.student.trained_len(),
+            context.engine.layout().len,
+        );
+        let share = 100.0 * trained as f64 / all as f64;
+        let rank = lora.rank;
+        let message = format!(
+            "trains adapters of rank {rank}: {trained} numbers beside {all} weights ({share:.1} %)"
+        );
+        for &arm in &self.members {
+            context
+                .journal
+                .log(Level::Info, Some(arm), message.clone())?;
+        }
+        Ok(())
+    }
+
     /// Puts the metrics that the strategy reported into the events.
     pub(super) fn report_metrics(&mut self, context: &RunContext) -> Result<(), RunError> {
         let (arm, step) = (self.index(), self.learner.point.step);
@@ -201,13 +271,13 @@ impl ArmRun {
     ///
     /// # Errors
     /// Where the strategy does not save its state, or the disk fails.
-    pub(super) fn save(&mut self, context: &RunContext) -> Result<(), ArmError> {
+    pub(super) fn save(&mut self, journal: &Journal) -> Result<(), ArmError> {
         let TrainingPoint { step, phase, .. } = self.learner.point;
         let nothing = step == 0 && self.strategy.is_some();
         if nothing || self.saved_step == Some(step) {
             return Ok(());
         }
-        context.journal.sync()?;
+        let mark = journal.sync()?;
         let state = self.strategy.as_mut().map(ArmStrategy::save).transpose()?;
         let json = self.saved();
         let tensors = self.learner.checkpoint_tensors()?;
@@ -217,25 +287,25 @@ impl ArmRun {
                 .iter()
                 .map(|state| NamedTensor::bytes("strategy", state)),
         );
-        let path = self.store.save(step, phase, &tensors, json)?;
+        // The first phase brings its evaluations itself, whatever events there are.
+        let mark = self.strategy.is_some().then_some(mark);
+        let path = self.store.save(step, phase, &tensors, json, mark)?;
         self.store.prune(2)?;
         (self.saved_at, self.saved_step) = (Instant::now(), Some(step));
         if self.strategy.is_some() {
             let arm = self.index();
-            let path = context.path_in_run(&path);
-            context
-                .journal
-                .emit(Event::CheckpointSaved { arm, step, path })?;
+            let path = journal.path_in_run(&path);
+            journal.emit(Event::CheckpointSaved { arm, step, path })?;
         }
         Ok(())
     }
 
     /// Writes a checkpoint where the phase is over or the last checkpoint is old enough.
     pub(super) fn save_if_due(&mut self, context: &RunContext) -> Result<(), ArmError> {
-        let config = context.config;
         let age = self.saved_at.elapsed().as_secs_f64();
-        if age >= config.training.checkpoint_seconds || self.learner.phase_is_over(config) {
-            self.save(context)?;
+        let every = context.config.training.checkpoint_seconds;
+        if age >= every || self.learner.phase_is_over(&self.config) {
+            self.save(&context.journal)?;
         }
         Ok(())
     }
@@ -249,11 +319,7 @@ impl ArmRun {
                 cost,
                 counters: strategy.counters(),
             }),
-            None => json!(SavedPhase {
-                point,
-                cost,
-                evaluations: self.evaluations.clone(),
-            }),
+            None => json!(SavedPhase::new(point, cost, &self.evaluations)),
         }
     }
 
@@ -262,30 +328,50 @@ impl ArmRun {
         &self.store
     }
 
-    /// Whether its strategy is not asked at all: `replace` with a share of 0, where sweeps begin, has no
-    /// room for a batch.
-    pub(super) fn replaces_nothing(&self, context: &RunContext) -> bool {
-        self.spec.objective == Some(Objective::Replace) && self.replay_rows(context) == 0
+    /// Rows its strategy is asked for in the coming step; `None` where it is not asked: `replace` may have no room
+    /// for a row in a step, and with a share of 0, where sweeps begin, in none.
+    pub(super) fn rows_to_ask(&self) -> Option<usize> {
+        let rows = self.replay_rows().now;
+        (rows > 0 || !self.replaces()).then_some(rows)
     }
 
-    fn replay_rows(&self, context: &RunContext) -> usize {
-        let config = context.config;
-        let (new, replay) = (config.training.batch_size, config.replay.batch_size);
-        objective::replay_rows(&self.spec, new, replay)
+    /// Whether replayed rows stand in the place of new ones.
+    pub(super) fn replaces(&self) -> bool {
+        self.spec.objective == Some(Objective::Replace)
+    }
+
+    /// Share of the new rows of the phase that were replaced so far, where some are to be.
+    pub(super) fn realised_share(&self) -> Option<f64> {
+        let point = self.learner.point;
+        let rows = self.config.in_phase(point.phase).batch_size as u64;
+        let all = (point.step - point.phase_start) * rows;
+        let counts = self.replaces() && self.strategy.is_some() && all > 0;
+        counts.then(|| point.replaced as f64 / all as f64)
+    }
+
+    fn replay_rows(&self) -> ReplayRows {
+        let TrainingPoint {
+            phase,
+            phase_start,
+            step,
+            ..
+        } = self.learner.point;
+        let new = self.config.in_phase(phase).batch_size;
+        objective::replay_rows(&self.spec, &self.config.replay, new, step - phase_start)
     }
 
     fn phase_context(&self, context: &RunContext) -> PhaseContext {
-        let (config, suite) = (context.config, context.suite);
+        let (config, suite) = (&self.config, context.suite);
         let TrainingPoint {
             phase, phase_start, ..
         } = self.learner.point;
-        let replay_rows = self.replay_rows(context);
+        let replay_rows = self.replay_rows().most;
         let old = suite.old(phase).into_iter();
         PhaseContext {
             phase,
             phases: config.phases.len(),
             first_step: phase_start,
-            steps: config.phases[phase].steps,
+            steps: config.in_phase(phase).steps,
             old_tasks: old.map(|i| suite.task(i)).collect(),
             new_task: suite.task(suite.new_dataset(phase)),
             replay_rows,

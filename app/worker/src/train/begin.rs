@@ -12,24 +12,24 @@ use super::error::{ArmError, TrainError};
 use super::first_phase::{self, FirstPhase, Wanted};
 use super::learner::{Learner, PhaseStart, read_weights, starting_weights};
 use super::prepare::offered;
-use super::run::{BREADCRUMB, Runner};
+use super::run::Runner;
 use super::settings;
 use super::strategy::ArmSetup;
 
 impl Runner<'_> {
     /// Brings arms that are not over to a point from which they can take turns, as many as there is
     /// room for: an arm's own last checkpoint, or the end of the first phase. `false`: the run is to stop.
-    pub(super) fn gather(&mut self, active: &mut Vec<ArmRun>) -> Result<bool, TrainError> {
+    pub(super) fn gather(&mut self) -> Result<bool, TrainError> {
         let mut fresh = Vec::new();
         for arm in 0..self.arms.len() {
-            if active.len() + fresh.len() >= self.most_active {
+            if self.waiting.len() + fresh.len() >= self.most_active {
                 break;
             }
-            if self.is_over(arm) || active.iter().any(|run| run.index() == arm) {
+            if self.is_over(arm) || self.waiting.has(arm) {
                 continue;
             }
             match self.restore(arm) {
-                Ok(Some(restored)) => active.push(restored),
+                Ok(Some(restored)) => self.waiting.put(restored),
                 Ok(None) => fresh.push(arm),
                 Err(ArmError::Cancelled) => return Ok(false),
                 Err(ArmError::Run(error)) => return Err(error),
@@ -44,27 +44,21 @@ impl Runner<'_> {
         for &seed in &self.context.config.seeds {
             let of_seed = |arm: &usize| self.arms[*arm].info.seed == seed;
             let fresh: Vec<usize> = fresh.iter().copied().filter(of_seed).collect();
-            if !fresh.is_empty() && !self.start_arms(seed, &fresh, active)? {
+            if !fresh.is_empty() && !self.start_arms(seed, &fresh)? {
                 return Ok(false);
             }
         }
-        active.sort_by_key(ArmRun::index);
         Ok(true)
     }
 
     /// Takes arms of a seed to the end of the first phase. `false`: the run is to stop.
-    fn start_arms(
-        &mut self,
-        seed: u64,
-        fresh: &[usize],
-        active: &mut Vec<ArmRun>,
-    ) -> Result<bool, TrainError> {
+    fn start_arms(&mut self, seed: u64, fresh: &[usize]) -> Result<bool, TrainError> {
         // Arms that wait for room are told of the phase, too.
         let mut members = Vec::new();
         for (arm, info) in self.arms.iter().map(|arm| &arm.info).enumerate() {
             if info.seed == seed
                 && !self.is_over(arm)
-                && !active.iter().any(|run| run.index() == arm)
+                && !self.waiting.has(arm)
                 && self.store(arm).steps()?.is_empty()
             {
                 members.push(arm);
@@ -99,7 +93,7 @@ impl Runner<'_> {
             let Some(learner) = own else { break };
             let step = learner.point.step;
             match self.start(arm, learner) {
-                Ok(run) => active.push(run),
+                Ok(run) => self.waiting.put(run),
                 Err(ArmError::Cancelled) => return Ok(false),
                 Err(ArmError::Run(error)) => return Err(error),
                 Err(error) => self.fail(arm, step, &error)?,
@@ -174,7 +168,7 @@ impl Runner<'_> {
     ) -> Result<Option<PhaseStart>, TrainError> {
         let seed = self.arms[arm].info.seed;
         let shared = self.shared_reference(seed).filter(|_| phase == 1);
-        let below_adapters = settings::lora(self.context.config).is_some();
+        let below_adapters = settings::lora(&self.arms[arm].config).is_some();
         if let Some(reference) = shared.clone()
             && !below_adapters
         {
@@ -219,16 +213,16 @@ impl Runner<'_> {
         self.context.dir.checkpoints(&self.arms[arm].info.slug)
     }
 
-    fn options(&self, arm: usize) -> InstanceOptions {
+    pub(super) fn options(&self, arm: usize) -> InstanceOptions {
         let seconds = self.context.config.replay.call_deadline_seconds;
         InstanceOptions {
             arm: self.arms[arm].info.slug.clone(),
             offered: offered(),
-            breadcrumb: Some(self.context.dir.join(BREADCRUMB)),
+            breadcrumb: self.breadcrumbs.clone(),
             // Longer than a duration can be is never.
             deadline: Duration::try_from_secs_f64(seconds)
                 .ok()
-                .map(|deadline| (deadline, self.context.journal.on_late(arm))),
+                .map(|deadline| (deadline, self.hang.on_late(arm, deadline))),
         }
     }
 }

@@ -1,7 +1,5 @@
 //! What everything in a run shares.
 
-use std::path::Path;
-
 use forgetlab_engine::Engine;
 use forgetlab_study::experiment::RunConfig;
 use forgetlab_study::run::RunDir;
@@ -26,12 +24,6 @@ pub(super) struct RunContext<'a> {
 impl RunContext<'_> {
     /// Whether the second phase starts from a pretrained model as it was.
     pub(super) fn is_untouched(&self) -> bool {
-        self.suite.pretrained().is_some() && self.config.phases[0].steps == 0
-    }
-
-    /// A path inside the run's folder, as events name it.
-    pub(super) fn path_in_run(&self, path: &Path) -> String {
-        let inside = path.strip_prefix(self.dir.path()).unwrap_or(path);
-        inside.display().to_string()
+        self.suite.pretrained().is_some() && self.config.in_phase(0).steps == 0
     }
 }

@@ -33,7 +33,7 @@ pub enum TrainError {
     )]
     Changed {
         /// What differs.
-        what: &'static str,
+        what: String,
     },
     /// An arm's strategy does not take its saved state back. Nothing of the arm is lost.
     #[error(
@@ -57,6 +57,11 @@ pub enum TrainError {
 }
 
 impl TrainError {
+    /// Whether the run was refused before anything was done.
+    pub fn is_refused(&self) -> bool {
+        matches!(self, Self::Changed { .. } | Self::NoSuchArm { .. })
+    }
+
     /// Whether what was to be read is there, and perhaps good, but could not be read or used now.
     pub(super) fn is_unreadable(&self) -> bool {
         match self {
@@ -105,10 +110,10 @@ pub struct NotFinite {
 }
 
 impl ArmError {
-    /// Why a call of the strategy failed; where the device failed in it, that is why.
-    pub(super) fn from_strategy(error: StrategyError, device: Option<EngineError>) -> Self {
-        match (error, device) {
-            (_, Some(error)) => error.into(),
+    /// Why a call of the strategy failed; where the device or a file failed in it, that is why.
+    pub(super) fn from_strategy(error: StrategyError, other: Option<TrainError>) -> Self {
+        match (error, other) {
+            (_, Some(error)) => Self::Run(error),
             (StrategyError::Cancelled { .. }, _) => Self::Cancelled,
             (error, _) => Self::Strategy(error),
         }

@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use forgetlab_study::experiment::first_phase_hash;
 use forgetlab_study::run::{
-    Cached, Checkpoint, CheckpointStore, Evaluation, Event, Level, PhaseCache,
+    Cached, Checkpoint, CheckpointStore, Evaluation, Event, Level, PhaseCache, RunState, Score,
 };
 
 use super::arm::{ArmRun, SavedPhase};
 use super::context::RunContext;
 use super::error::{ArmError, TrainError};
 use super::learner::{Learner, PhaseStart, Resumed, starting_weights};
-use super::turn::{Turn, evaluate, turn};
+use super::turn::{Turn, evaluate, tell_phase_end, turn};
 
 /// How the first phase of a seed ended.
 pub(super) enum FirstPhase {
@@ -39,7 +39,6 @@ pub(super) struct Wanted<'a> {
 /// # Errors
 /// Where the run as a whole cannot go on.
 pub(super) fn run(context: &mut RunContext, wanted: &Wanted) -> Result<FirstPhase, TrainError> {
-    let steps = context.config.phases[0].steps;
     let hash = first_phase_hash(context.config, wanted.seed, wanted.numerics);
     let folder = format!("first-phase-seed-{}", wanted.seed);
     let store = context.dir.checkpoints(&folder);
@@ -50,13 +49,14 @@ pub(super) fn run(context: &mut RunContext, wanted: &Wanted) -> Result<FirstPhas
         Some(start) => start,
         None => begin(context, wanted.seed)?,
     };
-    let mut run = ArmRun::first_phase(wanted.members, learner, evaluations, store);
+    let mut run = ArmRun::first_phase(context.config, wanted.members, learner, evaluations, store);
+    know_rows(context, &mut run)?;
     catch_up(context, &run)?;
     if run.evaluations.is_empty() {
         evaluate(context, &mut run)?;
     }
-    let trained = !run.is_over(context);
-    while !run.is_over(context) {
+    let trained = !run.is_over();
+    while !run.is_over() {
         match turn(context, &mut run)? {
             Turn::Paused | Turn::Finished => {}
             Turn::Stopped { .. } => {
@@ -68,6 +68,7 @@ pub(super) fn run(context: &mut RunContext, wanted: &Wanted) -> Result<FirstPhas
             }
         }
     }
+    let steps = run.learner.point.step;
     // A model that stays what it was is kept where it came from.
     if steps > 0 && run.store().steps()?.last() != Some(&steps) {
         save(context, &mut run)?;
@@ -82,9 +83,35 @@ pub(super) fn run(context: &mut RunContext, wanted: &Wanted) -> Result<FirstPhas
     Ok(FirstPhase::Done(Box::new(run.learner)))
 }
 
+/// Scores the rows of the last evaluation where a phase of an older version comes without them: forgetting is
+/// measured against it.
+fn know_rows(context: &mut RunContext, run: &mut ArmRun) -> Result<(), TrainError> {
+    let lacks = |e: &Evaluation| e.scores.iter().any(|score| score.outcomes.is_none());
+    if !run.is_over() || !run.evaluations.last().is_some_and(lacks) {
+        return Ok(());
+    }
+    let cost = run.learner.cost;
+    let scores = run.learner.evaluate(
+        &run.config,
+        context.suite,
+        context.questions,
+        &mut context.engine,
+    )?;
+    run.learner.cost = cost;
+    let Some(last) = run.evaluations.last_mut() else {
+        return Ok(());
+    };
+    for (known, score) in last.scores.iter_mut().zip(scores) {
+        if known.dataset == score.dataset && known.accuracy == score.accuracy {
+            known.outcomes = score.outcomes;
+        }
+    }
+    Ok(())
+}
+
 /// Without a strategy, only the disk or the device can fail.
 fn save(context: &RunContext, run: &mut ArmRun) -> Result<(), TrainError> {
-    match run.save(context) {
+    match run.save(&context.journal) {
         Err(ArmError::Run(error)) => Err(error),
         _ => Ok(()),
     }
@@ -104,7 +131,7 @@ fn find(
     hash: &str,
 ) -> Result<Option<Start>, TrainError> {
     let (config, journal) = (context.config, &context.journal);
-    let is_whole = |start: &Start| start.learner.point.step == config.phases[0].steps;
+    let is_whole = |start: &Start| start.learner.phase_is_over(config);
     let latest = store.latest_valid()?;
     for problem in latest.problems {
         journal.log(Level::Warn, None, problem)?;
@@ -142,7 +169,7 @@ fn begin(context: &RunContext, seed: u64) -> Result<Start, TrainError> {
         let mut arms = state.arms.iter();
         arms.find_map(|arm| arm.evaluations.first().filter(|e| e.step == 0).cloned())
     });
-    let known = asked.filter(|_| config.phases[0].steps == 0);
+    let known = asked.filter(|_| context.is_untouched());
     if let Some(evaluation) = &known {
         learner.cost = evaluation.cost;
     }
@@ -186,7 +213,7 @@ fn read(context: &RunContext, checkpoint: &Checkpoint, seed: u64) -> Result<Star
     let learner = Learner::restore(context.config, &context.engine, resumed)?;
     Ok(Start {
         learner,
-        evaluations: saved.evaluations,
+        evaluations: saved.evaluations(),
     })
 }
 
@@ -196,8 +223,9 @@ fn catch_up(context: &RunContext, run: &ArmRun) -> Result<(), TrainError> {
     for &arm in &run.members {
         let (reached, known) = journal.state(|state| {
             let arm = &state.arms[arm];
-            let known: Vec<u64> = arm.evaluations.iter().map(|e| e.step).collect();
-            (arm.step, known)
+            let whole = |e: &&Evaluation| !e.scores.iter().any(Score::lacks_rows);
+            let known = arm.evaluations.iter().take_while(whole);
+            (arm.step, known.map(|e| e.step).collect::<Vec<u64>>())
         });
         if reached > step {
             let reason = format!("resumed from step {step} of the first phase");
@@ -213,5 +241,13 @@ fn catch_up(context: &RunContext, run: &ArmRun) -> Result<(), TrainError> {
             journal.emit(evaluation.event(arm))?;
         }
     }
-    Ok(())
+    let told = |state: &RunState| {
+        run.members
+            .iter()
+            .all(|&arm| !state.arms[arm].ends.is_empty())
+    };
+    match journal.state(told) {
+        true => Ok(()),
+        false => Ok(tell_phase_end(context, run)?),
+    }
 }

@@ -1,9 +1,9 @@
 //! The run's events while it runs: written, folded, shown.
 
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use forgetlab_plugin_host::{LateCall, OnLate};
-use forgetlab_study::run::{Event, EventWriter, Level, Record, RunError, RunState};
+use forgetlab_study::run::{Event, EventWriter, Level, Mark, Record, RunError, RunState};
 
 /// Called with every event as it is written and the state of the run after it; from another thread while a
 /// strategy is late.
@@ -12,6 +12,8 @@ pub type Listener = Box<dyn FnMut(&RunState, &Record) + Send>;
 /// Writes events, keeps the state of the run they tell, calls the listener.
 #[derive(Clone)]
 pub(super) struct Journal {
+    /// The run's folder.
+    folder: PathBuf,
     inner: Arc<Mutex<Inner>>,
 }
 
@@ -22,8 +24,15 @@ struct Inner {
 }
 
 impl Journal {
-    pub(super) fn new(writer: EventWriter, state: RunState, listener: Listener) -> Self {
+    /// The journal of the run in `folder`.
+    pub(super) fn new(
+        folder: &Path,
+        writer: EventWriter,
+        state: RunState,
+        listener: Listener,
+    ) -> Self {
         Self {
+            folder: folder.to_owned(),
             inner: Arc::new(Mutex::new(Inner {
                 writer,
                 state,
@@ -61,8 +70,28 @@ impl Journal {
         })
     }
 
-    pub(super) fn sync(&self) -> Result<(), RunError> {
-        self.lock().writer.sync()
+    /// A path inside the run's folder, as events name it.
+    pub(super) fn path_in_run(&self, path: &Path) -> String {
+        let inside = path.strip_prefix(&self.folder).unwrap_or(path);
+        inside.display().to_string()
+    }
+
+    /// Syncs the events to disk, and tells how far they go.
+    pub(super) fn sync(&self) -> Result<Mark, RunError> {
+        self.sync_and_index(false)
+    }
+
+    /// The same at the end of the work, when nothing follows.
+    pub(super) fn close(&self) -> Result<(), RunError> {
+        self.sync_and_index(true).map(drop)
+    }
+
+    fn sync_and_index(&self, end: bool) -> Result<Mark, RunError> {
+        let mut inner = self.lock();
+        let Inner { writer, state, .. } = &mut *inner;
+        let mark = writer.sync()?;
+        writer.index(state, end);
+        Ok(mark)
     }
 
     /// Reads the state of the run after all events so far.
@@ -71,20 +100,11 @@ impl Journal {
     }
 
     /// Where the strategy of arm `arm` logs to.
-    pub(super) fn log_of(&self, arm: usize) -> impl Fn(Level, &str) + use<> {
+    pub(super) fn log_of(
+        &self,
+        arm: usize,
+    ) -> impl Fn(Level, &str) -> Result<(), RunError> + use<> {
         let journal = self.clone();
-        move |level, message| {
-            // A full disk will be met, and reported, by the training loop.
-            let _ = journal.log(level, Some(arm), message);
-        }
-    }
-
-    /// Reports a late call of arm `arm`'s strategy.
-    pub(super) fn on_late(&self, arm: usize) -> OnLate {
-        let journal = self.clone();
-        Arc::new(move |late: LateCall| {
-            // A full disk will be met, and reported, by the training loop.
-            let _ = journal.log(Level::Warn, Some(arm), late.to_string());
-        })
+        move |level, message| journal.log(level, Some(arm), message)
     }
 }

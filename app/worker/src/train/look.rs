@@ -6,11 +6,12 @@
 
 use std::time::Instant;
 
-use forgetlab_engine::EngineError;
 use forgetlab_plugin_host::ReplayBatch;
+use forgetlab_study::printed::harmless;
 use forgetlab_study::run::{Event, Quality, ReplayLook};
 
 use super::context::RunContext;
+use super::error::TrainError;
 use super::learner::Learner;
 
 /// Rows that are shown and scored, at most.
@@ -21,16 +22,16 @@ const CHARACTERS: usize = 600;
 /// Looks at a replay batch, where a look is due, and puts what is seen into the events.
 ///
 /// # Errors
-/// When the device fails.
+/// When the device or the disk fails.
 pub(super) fn look(
     context: &mut RunContext,
     arm: usize,
     learner: &mut Learner,
     batch: &ReplayBatch,
-) -> Result<(), EngineError> {
+) -> Result<(), TrainError> {
     let point = learner.point;
-    let every = context.config.training.eval_every.max(1);
-    let interval = (point.step - point.phase_start) / every * every + point.phase_start;
+    let phase = context.config.in_phase(point.phase);
+    let interval = point.phase_start + phase.interval_start(point.step - point.phase_start);
     let last =
         |state: &forgetlab_study::run::RunState| state.arms.get(arm)?.replay.last().map(|l| l.step);
     if context
@@ -61,7 +62,7 @@ pub(super) fn look(
         .map(|(row, &len)| &row[..len as usize])
         .collect();
     let text = |row: &&[u32]| match context.suite.decode(row) {
-        Ok(text) => harmless(&text),
+        Ok(text) => beginning(&text),
         Err(error) => format!("({error})"),
     };
     let seen = ReplayLook {
@@ -70,25 +71,15 @@ pub(super) fn look(
         nll: nll.filter(|nll| nll.is_finite()),
         quality: Quality::of(&all),
     };
-    // A full disk will be met, and reported, by the training loop.
-    let _ = context.journal.emit(Event::ReplaySeen { arm, seen });
+    context.journal.emit(Event::ReplaySeen { arm, seen })?;
     learner.cost.seconds_eval += start.elapsed().as_secs_f64();
     Ok(())
 }
 
-/// The beginning of a text, without characters that would move a terminal's cursor or turn its writing.
-fn harmless(text: &str) -> String {
-    let safe = |c: char| match c {
-        '\n' => '\n',
-        '\t' => ' ',
-        '\u{200b}'..='\u{200f}'
-        | '\u{2028}'..='\u{202e}'
-        | '\u{2060}'..='\u{206f}'
-        | '\u{feff}' => '\u{fffd}',
-        c if c.is_control() => '\u{fffd}',
-        c => c,
-    };
-    let mut shown: String = text.chars().take(CHARACTERS).map(safe).collect();
+/// The beginning of a text, which does nothing to the terminal of who looks at it.
+fn beginning(text: &str) -> String {
+    let taken: String = text.chars().take(CHARACTERS).collect();
+    let mut shown = harmless(&taken).replace('\t', " ");
     if text.chars().nth(CHARACTERS).is_some() {
         shown.push('…');
     }
@@ -103,10 +94,10 @@ mod tests {
     #[test]
     fn what_a_model_says_does_no_harm_to_a_terminal() {
         assert_eq!(
-            harmless("a\u{1b}[2J\tb\nc\u{202e}\r"),
-            "a\u{fffd}[2J b\nc\u{fffd}\u{fffd}"
+            beginning("a\u{1b}[2J\tb\nc\u{202e}\r"),
+            "a\\u{1b}[2J b\nc\\u{202e}\\r"
         );
-        let long = harmless(&"é".repeat(5000));
+        let long = beginning(&"é".repeat(5000));
         assert_eq!(long.chars().count(), CHARACTERS + 1);
         assert!(long.ends_with('…'));
     }

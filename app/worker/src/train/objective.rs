@@ -4,9 +4,11 @@
 //! [`Reduction`] says. `replace` puts the replayed rows into the new batch, without a term of
 //! their own.
 
+use forgetlab_engine::model::ModelConfig;
 use forgetlab_engine::{LossBatch, RowLoss};
 use forgetlab_plugin_host::{ReplayBatch, Teacher};
-use forgetlab_study::experiment::{ArmSpec, Objective};
+use forgetlab_study::experiment::{ArmSpec, Objective, ReplaySpec};
+use forgetlab_study::run::Cost;
 
 use crate::data::{Batch, Reduction};
 
@@ -30,8 +32,8 @@ pub(super) struct WeightedBatch {
     seq_len: usize,
     ntp: Vec<f32>,
     kl: Vec<f32>,
-    /// Tokens of its rows, padding left out.
-    pub(super) own_tokens: usize,
+    /// Tokens of each row, padding left out.
+    lens: Vec<usize>,
     /// What its loss is divided by where it stands alone.
     count: f64,
 }
@@ -71,6 +73,26 @@ impl WeightedBatch {
         }
     }
 
+    /// Tokens and FLOPs of training on it, padding left out: forward and backward of every row with the tokens
+    /// that have a weight scored, and a forward of the reference for rows with a KL weight. `adapters` is the
+    /// number of their weights, where only those are trained.
+    fn cost(&self, model: &ModelConfig, adapters: Option<usize>) -> Cost {
+        let mut cost = Cost::default();
+        let t = self.seq_len;
+        let weights = self.ntp.chunks_exact(t).zip(self.kl.chunks_exact(t));
+        for (&len, (ntp, kl)) in self.lens.iter().zip(weights) {
+            let both = ntp.iter().zip(kl);
+            let scored = both.filter(|&(&a, &b)| a != 0.0 || b != 0.0).count();
+            let of_reference = kl.iter().filter(|&&weight| weight != 0.0).count();
+            cost.tokens_trained += len as u64;
+            cost.flops_train += model.training_flops(len, scored, adapters);
+            if of_reference > 0 {
+                cost.flops_reference += model.forward_flops(len, of_reference);
+            }
+        }
+        cost
+    }
+
     /// Every target weighted alike: `ntp` and `kl` in all, divided by `divisor`.
     fn uniform(batch: Batch, count: f64, divisor: f64, [ntp, kl]: [f64; 2]) -> Self {
         // The first token of a row is no target, so the last position predicts none.
@@ -85,7 +107,7 @@ impl WeightedBatch {
         Self {
             ntp: weights(ntp),
             kl: weights(kl),
-            own_tokens: batch.own_tokens(),
+            lens: batch.lens,
             tokens: batch.tokens,
             seq_len: batch.seq_len,
             count,
@@ -120,19 +142,53 @@ impl WeightedBatch {
             seq_len: t,
             ntp,
             kl,
-            own_tokens: own_tokens(batch),
+            lens: batch.lengths.iter().map(|&len| len as usize).collect(),
             count,
         }
     }
 }
 
-/// Rows of replay an arm wants in a step: those to be replaced, or a batch of its own.
-pub(super) fn replay_rows(arm: &ArmSpec, new_rows: usize, replay_rows: usize) -> usize {
-    match (arm.objective, arm.coeff) {
-        (Some(Objective::Replace), Some(share)) => (share * new_rows as f64).round() as usize,
-        (Some(Objective::KlNew) | None, _) => 0,
-        _ => replay_rows,
+/// Tokens and FLOPs of a step on these batches. `adapters` is the number of their weights, where only those are
+/// trained.
+pub(super) fn cost(
+    batches: &[WeightedBatch],
+    model: &ModelConfig,
+    adapters: Option<usize>,
+) -> Cost {
+    let mut all = Cost::default();
+    for batch in batches {
+        let cost = batch.cost(model, adapters);
+        all.tokens_trained += cost.tokens_trained;
+        all.flops_train += cost.flops_train;
+        all.flops_reference += cost.flops_reference;
     }
+    all
+}
+
+/// Rows of replay an arm wants: those to be replaced, or a batch of its own.
+pub(super) struct ReplayRows {
+    /// In one step.
+    pub now: usize,
+    /// In any step.
+    pub most: usize,
+}
+
+/// Rows of replay an arm wants in a step of the phase, with batches of new data of so many rows.
+pub(super) fn replay_rows(
+    arm: &ArmSpec,
+    replay: &ReplaySpec,
+    new_rows: usize,
+    step: u64,
+) -> ReplayRows {
+    let (now, most) = match (arm.objective, arm.coeff) {
+        (Some(Objective::Replace), Some(share)) => (
+            replay.fractions.rows(share, new_rows, step),
+            replay.fractions.most_rows(share, new_rows),
+        ),
+        (Some(Objective::KlNew) | None, _) => (0, 0),
+        _ => (replay.batch_size, replay.batch_size),
+    };
+    ReplayRows { now, most }
 }
 
 /// Plain next-token prediction on new data.
@@ -204,8 +260,7 @@ mod tests {
             strategy: "true-data".into(),
             objective: Some(objective),
             coeff: Some(coeff),
-            lr: None,
-            settings: toml::Table::new(),
+            ..ArmSpec::plain()
         }
     }
 
@@ -324,6 +379,33 @@ mod tests {
         );
     }
 
+    /// Else an arm's FLOPs would count padding, or a reference that no row asks for.
+    #[test]
+    fn flops_are_those_of_own_tokens_and_of_rows_that_ask_for_the_reference() {
+        let model = ModelConfig::mini(4, 1, 2, 9);
+        let mut both_kinds = replay(2);
+        both_kinds.lengths = vec![3, 2];
+        both_kinds.weights = vec![0.0, 1.0, 1.0, 0.0, 1.0, 0.0];
+        both_kinds.row_objectives = Some(vec![Some(Objective::Ntp), None]);
+        let spec = arm(Objective::Kl, 10.0);
+        let step = batches(&spec, new(4), Some(&both_kinds), Reduction::Positions).unwrap();
+        let paid = cost(&step, &model, None);
+        assert_eq!(paid.tokens_trained, 4 * 3 + 3 + 2);
+        let (whole, short) = (model.forward_flops(3, 2), model.forward_flops(2, 1));
+        assert_eq!(paid.flops_train, 3.0 * (5.0 * whole + short));
+        assert_eq!(paid.flops_reference, short);
+        assert_eq!((paid.flops_generate, paid.flops_eval), (0.0, 0.0));
+
+        let alone = [plain(new(4), Reduction::Positions)];
+        let paid = cost(&alone, &model, Some(7));
+        assert_eq!(
+            paid.flops_train,
+            4.0 * model.training_flops(3, 2, Some(7)),
+            "adapters"
+        );
+        assert_eq!(paid.flops_reference, 0.0, "none was asked for");
+    }
+
     /// A chat model's loss must not shrink because prompts and padding are long.
     #[test]
     fn a_masked_mean_counts_targets_alone() {
@@ -335,7 +417,7 @@ mod tests {
         let spec = arm(Objective::Kl, 3.0);
         let both = batches(&spec, prompted, Some(&old), Reduction::Targets).unwrap();
         assert_eq!(both[0].ntp, [0.0, 0.5, 0.0, 0.5, 0.0, 0.0]);
-        assert_eq!(both[0].own_tokens, 5);
+        assert_eq!(both[0].lens, [3, 2]);
         assert_eq!(both[1].kl, [0.0, 1.5, 0.0, 0.75, 0.75, 0.0]);
         let rows = [RowLoss { ntp: 3.0, kl: 0.0 }, RowLoss { ntp: 1.0, kl: 0.0 }];
         assert_eq!(both[0].means(&rows, false), (vec![3.0, 1.0], 2.0));

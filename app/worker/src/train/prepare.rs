@@ -3,13 +3,18 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use forgetlab_engine::memory::{available_memory, resident_memory};
+use forgetlab_engine::memory::{available_memory, cpu_model, resident_memory};
 use forgetlab_engine::ops::matmul::instruction_set;
 use forgetlab_engine::pretrained::{self, DownloadProgress, Hub, builtin};
 use forgetlab_engine::{Demand, Memory, check_device, human_bytes};
-use forgetlab_plugin_host::{Capabilities, Plugin, Registry, SettingsError, UnknownStrategy};
-use forgetlab_study::experiment::{ArmSpec, DataSpec, ModelSpec, RunConfig};
+use forgetlab_plugin_host::{
+    Capabilities, LoadError, Plugin, Registry, Rejected, SettingsError, UnknownStrategy,
+};
+use forgetlab_study::experiment::{
+    ArmSpec, DataSpec, ModelSpec, PHASE_SETTINGS, RunConfig, SpecError, nearest, settle_arms,
+};
 use forgetlab_study::run::{Environment, PluginRecord};
+use serde_json::{Map, Value};
 
 use crate::data::{self, DataError, Suite};
 use crate::eval::{Choices, QuestionsError, questions};
@@ -36,6 +41,34 @@ pub enum PrepareError {
         /// What is missing, in words.
         missing: String,
     },
+    /// A key that names a setting of the phases and one of the strategy.
+    #[error(
+        "arm `{arm}`: `{key}` could be {of_phases} or {of_strategy}; write +{of_phases}=… or \
+         +{of_strategy}=…"
+    )]
+    Ambiguous {
+        /// Arm.
+        arm: String,
+        /// Key given.
+        key: String,
+        /// Its full key as a setting of the phases.
+        of_phases: &'static str,
+        /// Its full key as a setting of the strategy.
+        of_strategy: String,
+    },
+    /// A key that is no setting of the strategy, and nearly one of the phases.
+    #[error("arm `{arm}`: `{key}` is no setting of its strategy; did you mean `{near}`?")]
+    NoSetting {
+        /// Arm.
+        arm: String,
+        /// Key given.
+        key: String,
+        /// Short name of a setting of the phases.
+        near: String,
+    },
+    /// An arm's settings.
+    #[error(transparent)]
+    Arms(#[from] SpecError),
     /// A setting that JSON or TOML cannot hold.
     #[error("settings of strategy `{strategy}`: {what}")]
     Value {
@@ -100,6 +133,8 @@ pub struct Prepared {
     pub demand: Demand,
     /// Everything outside the configuration that may decide its numbers.
     pub environment: Environment,
+    /// What its user should hear of that concerns none of its arms.
+    pub warnings: Vec<String>,
 }
 
 /// Reads the data of a configuration, finds the strategy of every arm and fills the defaults into its settings,
@@ -109,13 +144,18 @@ pub struct Prepared {
 /// [`PrepareError`] names the first arm that cannot be run, and a near miss where there is one.
 pub fn prepare(mut config: RunConfig, registry: &Registry) -> Result<Prepared, PrepareError> {
     let suite = Suite::new(&config)?;
+    sizes(&mut config, &suite);
     let questions = questions(&suite)?;
     let arms = config.arms.iter_mut();
     let plugins = arms.map(|arm| strategy(arm, registry));
     let plugins: Vec<_> = plugins.collect::<Result<_, _>>()?;
+    // Only now it is known which settings of a strategy are its defaults.
+    settle_arms(&mut config)?;
+    check_batches(&config, &suite)?;
     let demand = demand_here(&config, &suite, &plugins);
     check_memory(&config, &demand)?;
     fill_in(&mut config, &suite)?;
+    let warnings = warnings(registry, &plugins);
     Ok(Prepared {
         environment: environment(&config, &plugins),
         config,
@@ -123,7 +163,32 @@ pub fn prepare(mut config: RunConfig, registry: &Registry) -> Result<Prepared, P
         questions,
         plugins,
         demand,
+        warnings,
     })
+}
+
+/// Libraries in the search path that harm who loads them or that somebody else may have put there, those of arms that
+/// print, and those that would be an arm's strategy if another one of that name did not come first.
+fn warnings(registry: &Registry, plugins: &[Arc<Plugin>]) -> Vec<String> {
+    let rejected = registry.rejected().iter();
+    let alarming = rejected.filter(|rejected| rejected.reason.is_alarming());
+    let mut lines: Vec<String> = alarming
+        .map(|Rejected { path, reason }| format!("{} {reason}; no arm uses it", path.display()))
+        .collect();
+    let hidden = registry.rejected().iter().filter(|rejected| {
+        let of = |name: &String| plugins.iter().any(|plugin| plugin.name == *name);
+        use LoadError::{Hidden, NameTaken};
+        matches!(&rejected.reason, Hidden { name, .. } | NameTaken { name, .. } if of(name))
+    });
+    lines.extend(hidden.map(|Rejected { path, reason }| format!("{} {reason}", path.display())));
+    let printing = plugins.iter().filter(|plugin| !plugin.printed.is_empty());
+    lines.extend(printing.map(|plugin| {
+        let path = plugin.path.display();
+        format!("{path} prints when it is loaded: {}", plugin.printed)
+    }));
+    lines.sort();
+    lines.dedup();
+    lines
 }
 
 /// Finds the strategy of an arm, fills the defaults into its settings, and checks what it needs.
@@ -133,19 +198,57 @@ fn strategy(arm: &mut ArmSpec, registry: &Registry) -> Result<Arc<Plugin>, Prepa
         strategy: arm.strategy.clone(),
         what,
     };
-    let given = serde_json::to_value(&arm.settings).map_err(|e| bad(e.to_string()))?;
+    let both = |short: &&String| plugin.schema.get(short).is_some();
+    if let Some(short) = arm.bare.iter().find(both) {
+        return Err(PrepareError::Ambiguous {
+            arm: arm.name(),
+            key: short.clone(),
+            of_phases: PHASE_SETTINGS
+                .iter()
+                .find(|s| s.short == short)
+                .map_or("", |s| s.key),
+            of_strategy: format!("{}.{short}", arm.strategy),
+        });
+    }
+    let unknown = |key: &&String| plugin.schema.get(key).is_none();
+    if let Some(key) = arm.settings.keys().find(unknown)
+        && let Some(near) = nearest(key, PHASE_SETTINGS.iter().map(|setting| setting.short))
+    {
+        return Err(PrepareError::NoSetting {
+            arm: arm.name(),
+            key: key.clone(),
+            near: near.to_owned(),
+        });
+    }
+    arm.bare.clear();
+    let given = serde_json::to_value(arm.strategy_settings()).map_err(|e| bad(e.to_string()))?;
     let given = given.as_object().cloned().unwrap_or_default();
     let mut settings = plugin.resolve_settings(&given)?;
     // TOML has no null: a setting that may be absent stays absent.
     settings.retain(|_, value| !value.is_null());
-    let settings = toml::Table::try_from(&settings).map_err(|e| bad(e.to_string()))?;
+    let is_default = |name: &str, value: &Value| {
+        let default = plugin
+            .schema
+            .get(name)
+            .and_then(|setting| setting.default.as_ref());
+        default.is_some_and(|default| {
+            default == value || default.is_number() && default.as_f64() == value.as_f64()
+        })
+    };
+    let (defaults, settings): (Map<_, _>, Map<_, _>) = settings
+        .into_iter()
+        .partition(|(name, value)| is_default(name, value));
+    let table = |map: Map<String, Value>| {
+        toml::Table::try_from(map).map_err(|error| bad(error.to_string()))
+    };
+    let (defaults, settings) = (table(defaults)?, table(settings)?);
     if let Some(missing) = plugin.capabilities.missing_from(offered()) {
         return Err(PrepareError::Capability {
             strategy: arm.strategy.clone(),
             missing,
         });
     }
-    arm.settings = settings;
+    (arm.settings, arm.defaults) = (settings, defaults);
     Ok(plugin.clone())
 }
 
@@ -183,7 +286,8 @@ pub fn fetch(
     Ok(())
 }
 
-/// Fetches the weights of a model that a configuration names on the hub.
+/// Fetches the weights of a model that a configuration names on the hub. Whether they are of another model than was
+/// thought before: with an output embedding of its own, though its description ties it.
 ///
 /// # Errors
 /// [`DataError`]
@@ -191,12 +295,14 @@ pub fn fetch_weights(
     config: &RunConfig,
     hub: &Hub,
     progress: &dyn DownloadProgress,
-) -> Result<(), DataError> {
-    if let ModelSpec::Pretrained(spec) = &config.model {
-        let model = pretrained::open(&spec.pretrained, hub, progress).map_err(Box::new)?;
-        model.fetch(progress).map_err(Box::new)?;
-    }
-    Ok(())
+) -> Result<bool, DataError> {
+    let ModelSpec::Pretrained(spec) = &config.model else {
+        return Ok(false);
+    };
+    let mut model = pretrained::open(&spec.pretrained, hub, progress).map_err(Box::new)?;
+    let before = model.config;
+    model.fetch(progress).map_err(Box::new)?;
+    Ok(model.config != before)
 }
 
 /// Makes paths absolute, so that a run can be resumed from anywhere, and notes what the files say.
@@ -217,18 +323,58 @@ fn fill_in(config: &mut RunConfig, suite: &Suite) -> Result<(), DataError> {
             model.hash = opened.hash().map_err(Box::new)?;
         }
     }
-    let DataSpec::Text(text) = &mut config.data else {
-        return Ok(());
-    };
-    for dataset in &mut text.datasets {
-        dataset.files.iter_mut().for_each(absolute);
-        dataset.hash = suite.hash_of(&dataset.name);
-    }
-    for questions in &mut text.questions {
-        absolute(&mut questions.file);
-        questions.hash = suite.hash_of(&questions.name);
+    match &mut config.data {
+        DataSpec::Digits { .. } => {}
+        DataSpec::Text(text) => {
+            for dataset in &mut text.datasets {
+                dataset.files.iter_mut().for_each(absolute);
+                dataset.hash = suite.hash_of(&dataset.name);
+            }
+            for questions in &mut text.questions {
+                absolute(&mut questions.file);
+                questions.hash = suite.hash_of(&questions.name);
+            }
+        }
+        DataSpec::Tokens(tokens) => {
+            for corpus in &mut tokens.datasets {
+                corpus.files.iter_mut().for_each(absolute);
+                corpus.hash = suite.hash_of(&corpus.name);
+            }
+            if let Some(tokenizer) = &mut tokens.tokenizer {
+                let mut path = PathBuf::from(&*tokenizer);
+                absolute(&mut path);
+                *tokenizer = path.to_string_lossy().into_owned();
+                tokens.tokenizer_hash = suite.tokenizer_hash();
+            }
+        }
     }
     Ok(())
+}
+
+/// Checks that every arm has a whole batch to train on in each of its phases.
+fn check_batches(config: &RunConfig, suite: &Suite) -> Result<(), SpecError> {
+    for arm in &config.arms {
+        let checked = config.of_arm(arm).and_then(|own| {
+            let checked = suite.check_batches(&own);
+            checked.map_err(|error| error.to_string())
+        });
+        checked.map_err(|problem| SpecError::Arm {
+            arm: arm.name(),
+            problem,
+        })?;
+    }
+    Ok(())
+}
+
+/// Notes the sizes of corpora, on which the lengths of phases depend.
+fn sizes(config: &mut RunConfig, suite: &Suite) {
+    let DataSpec::Tokens(tokens) = &mut config.data else {
+        return;
+    };
+    tokens.vocab_size = Some(suite.vocab_size());
+    for corpus in &mut tokens.datasets {
+        corpus.rows = suite.rows_of(&corpus.name);
+    }
 }
 
 /// What a run demands with as many arms at a time as are wanted, and as there is room for.
@@ -301,6 +447,10 @@ fn environment(config: &RunConfig, plugins: &[Arc<Plugin>]) -> Environment {
         threads: config.threads,
         precision: config.precision,
         plugins: records,
+        cpu: cpu_model(),
+        // Known to the binary, and at the end.
+        commit: None,
+        peak_memory_bytes: None,
     }
 }
 

@@ -5,10 +5,12 @@ use forgetlab_plugin_host::{
     DrawRequest, GenerateRequest, LogLevel, ScoreRequest, Scores, Sequences, ServiceError,
     Services, SpecialTokens, WhichModel,
 };
-use forgetlab_study::run::Level;
+use forgetlab_study::run::{Cost, Level, RunError};
 use serde::{Deserialize, Serialize};
 
-use crate::data::{Batch, Rows, Suite};
+use crate::data::{Batch, Suite};
+
+use super::error::TrainError;
 
 /// Positions in an arm's random streams; saved with it, so that a resumed arm goes on drawing where it was.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,16 +55,19 @@ pub(super) struct ArmServices<'a> {
     pub new_batch: Option<&'a Batch>,
     pub streams: &'a Streams,
     pub counters: &'a mut Counters,
-    pub tokens_generated: &'a mut u64,
+    /// Where tokens and FLOPs are added that the strategy asks for.
+    pub cost: &'a mut Cost,
     /// Figures reported, not yet in the events.
     pub metrics: &'a mut Vec<(String, f64)>,
     /// Writes a log line at once: a strategy that never returns must still be heard.
-    pub log: &'a dyn Fn(Level, &str),
+    pub log: &'a dyn Fn(Level, &str) -> Result<(), RunError>,
     /// Lines logged in this call.
     pub lines: usize,
     pub stop: &'a dyn Fn() -> bool,
     /// Failure of the device in this call: it ends the run, not the arm.
-    pub failed: Option<EngineError>,
+    pub failed: Option<TrainError>,
+    /// Why a log line of this call is not in the events: it ends the run, whatever the strategy answers.
+    pub unwritten: Option<RunError>,
 }
 
 /// The most log lines of one call, and the most metrics: so that a runaway strategy cannot fill the disk.
@@ -80,12 +85,28 @@ impl<'a> ArmServices<'a> {
         }
     }
 
+    /// Counts one forward of every row, padding left out.
+    fn pay_for_scores(&mut self, request: &ScoreRequest) {
+        let model = self.engine.layout().config;
+        let rows = request.lengths.iter().map(|&len| len as usize);
+        let flops: f64 = rows
+            .map(|len| model.forward_flops(len, len.saturating_sub(1)))
+            .sum();
+        match request.model {
+            WhichModel::Reference => self.cost.flops_reference += flops,
+            _ => self.cost.flops_generate += flops,
+        }
+    }
+
     fn on_device<T>(&mut self, done: Result<T, EngineError>) -> Result<T, ServiceError> {
-        done.map_err(|error| {
-            let message = error.to_string();
-            self.failed = Some(error);
-            ServiceError::Failed(message)
-        })
+        done.map_err(|error| self.fails(error.into()))
+    }
+
+    /// Notes what is not the strategy's fault.
+    fn fails(&mut self, error: TrainError) -> ServiceError {
+        let message = error.to_string();
+        self.failed = Some(error);
+        ServiceError::Failed(message)
     }
 }
 
@@ -111,11 +132,11 @@ impl Services for ArmServices<'_> {
             Some(task) => vec![task; request.rows],
             None => (0..request.rows).map(|row| row % old.len()).collect(),
         };
-        let mut rows = Rows::default();
-        for &task in &tasks {
-            self.suite.draw(old[task], &mut random, 1, &mut rows);
+        let datasets: Vec<usize> = tasks.iter().map(|&task| old[task]).collect();
+        match self.suite.draw(&datasets, &mut random) {
+            Ok(batch) => Ok(sequences(&batch, Some(tasks))),
+            Err(error) => Err(self.fails(error.into())),
         }
-        Ok(sequences(&rows.all(self.suite.pad()), Some(tasks)))
     }
 
     fn generate(&mut self, request: &GenerateRequest) -> Result<Sequences, ServiceError> {
@@ -142,10 +163,11 @@ impl Services for ArmServices<'_> {
         );
         let generated = self.on_device(generated)?;
         self.counters.rows += rows as u64;
-        let lengths = request.prompts.iter().zip(&generated.lengths);
-        *self.tokens_generated += lengths
-            .map(|(prompt, &len)| u64::from(len) - prompt.len() as u64)
-            .sum::<u64>();
+        let model = self.engine.layout().config;
+        for (prompt, &len) in request.prompts.iter().zip(&generated.lengths) {
+            self.cost.tokens_generated += u64::from(len) - prompt.len() as u64;
+            self.cost.flops_generate += model.generation_flops(prompt.len(), len as usize);
+        }
         Ok(Sequences {
             rows,
             seq_len: request.length,
@@ -196,6 +218,7 @@ impl Services for ArmServices<'_> {
                 }
             }
         }
+        self.pay_for_scores(request);
         Ok(scores)
     }
 
@@ -233,13 +256,15 @@ impl Services for ArmServices<'_> {
             LogLevel::Error => Level::Error,
         };
         self.lines += 1;
-        match self.lines {
+        let written = match self.lines {
+            _ if self.unwritten.is_some() => return,
             ..=MAX_LINES_PER_CALL => (self.log)(level, message),
             n if n == MAX_LINES_PER_CALL + 1 => {
                 (self.log)(Level::Warn, "more log lines of this call are left out")
             }
-            _ => {}
-        }
+            _ => return,
+        };
+        self.unwritten = written.err();
     }
 
     fn metric(&mut self, name: &str, value: f64) {

@@ -1,5 +1,5 @@
 //! From the settings of a run to the numbers the engine works with: every conversion stands here.
-//! (Which of two settings holds for an arm, its own or the experiment's, `ArmSpec` says: `peak_lr`.)
+//! (Which of two settings holds for an arm, its own or the run's, `RunConfig::of_arm` says.)
 
 use std::sync::Arc;
 
@@ -7,12 +7,17 @@ use forgetlab_engine::model::{LoraConfig, ModelConfig};
 use forgetlab_engine::ops::Precision;
 use forgetlab_engine::{AdamWConfig, Batching, Demand, Hardware};
 use forgetlab_plugin_host::{Capabilities, Plugin};
-use forgetlab_study::experiment::{self, ModelSpec, Objective, RunConfig, Schedule};
+use forgetlab_study::experiment::{self, Arm, ModelSpec, Objective, RunConfig, Schedule, expand};
+
+use forgetlab_study::report::figures_memory;
 
 use crate::data::Suite;
 
-/// Bytes of the program itself in a run, with events, strategies and figures (measured).
-const PROGRAM: f64 = 30.0 * 1024.0 * 1024.0;
+/// Bytes of the program itself in a run, with events, strategies and the figures of a few arms (measured; a build that
+/// is not optimised has 11 MiB more of code in memory).
+const PROGRAM: f64 = if cfg!(debug_assertions) { 41.0 } else { 30.0 } * 1024.0 * 1024.0;
+/// Arms whose figures are among them.
+const FEW: usize = 6;
 
 /// Device, threads and precision.
 pub fn hardware(config: &RunConfig) -> Hardware {
@@ -39,9 +44,9 @@ pub fn batching(config: &RunConfig) -> Batching {
     }
 }
 
-/// AdamW without its learning rate, which follows [`learning_rate`].
-pub fn adamw(config: &RunConfig) -> AdamWConfig {
-    let o = &config.optimizer;
+/// AdamW of a phase without its learning rate, which follows [`learning_rate`].
+pub fn adamw(config: &RunConfig, phase: usize) -> AdamWConfig {
+    let o = config.in_phase(phase).optimizer;
     AdamWConfig {
         beta1: o.beta1,
         beta2: o.beta2,
@@ -52,13 +57,14 @@ pub fn adamw(config: &RunConfig) -> AdamWConfig {
 
 /// The low-rank adapters that are trained in place of the weights, if there are some.
 pub fn lora(config: &RunConfig) -> Option<LoraConfig> {
-    match &config.model {
-        ModelSpec::Pretrained(model) if model.lora.rank > 0 => Some(LoraConfig {
-            rank: model.lora.rank,
-            alpha: model.lora.alpha,
-        }),
-        _ => None,
-    }
+    let lora = match &config.model {
+        ModelSpec::Mini(model) => model.lora,
+        ModelSpec::Pretrained(model) => model.lora,
+    };
+    (lora.rank > 0).then_some(LoraConfig {
+        rank: lora.rank,
+        alpha: lora.alpha,
+    })
 }
 
 /// Sizes of the student: those of the pretrained model, or as set, with the vocabulary of the data.
@@ -93,20 +99,31 @@ pub fn learning_rate(peak: f64, step: u64, warmup: u64, steps: u64, schedule: Sc
 
 /// Sizes of the work of a run, by which its memory is predicted; `plugins` are the strategies of its arms.
 pub fn demand(config: &RunConfig, suite: &Suite, plugins: &[Arc<Plugin>]) -> Demand {
-    let replay = config.replay.batch_size;
+    // The sizes of the most demanding arm; the first phase has the run's own.
+    let arms: Vec<Arm> = expand(config);
+    let largest = |of: fn(&RunConfig) -> usize| {
+        let own = arms.iter().map(|arm| of(&arm.config));
+        own.chain([of(config)]).max().unwrap_or(0)
+    };
+    let replay = largest(|config| config.replay.batch_size);
     // Nobody buffers beyond the end of a phase.
-    let longest = config.phases.iter().map(|phase| phase.steps).max();
-    let longest = longest.unwrap_or(0) as usize;
+    let longest = largest(|config| {
+        let steps = config.all_steps().into_iter().max();
+        steps.unwrap_or(0) as usize
+    });
     let generating = config.arms.iter().zip(plugins);
     let generating =
         generating.filter(|(_, plugin)| plugin.capabilities.contains(Capabilities::GENERATION));
     let samples = generating.map(|(arm, _)| {
-        let batches = arm.settings.get("buffer_batches");
-        let batches = batches.and_then(toml::Value::as_integer).unwrap_or(1);
+        let settings = arm.strategy_settings();
+        let batches = settings
+            .get("buffer_batches")
+            .and_then(toml::Value::as_integer)
+            .unwrap_or(1);
         replay * (batches.max(1) as usize).min(longest)
     });
     let samples: Vec<usize> = samples.collect();
-    let mut batches = vec![config.training.batch_size];
+    let mut batches = vec![largest(RunConfig::largest_batch)];
     let replays = |objective| matches!(objective, Some(Objective::Kl | Objective::Ntp));
     if config.arms.iter().any(|arm| replays(arm.objective)) {
         batches.push(replay);
@@ -121,13 +138,13 @@ pub fn demand(config: &RunConfig, suite: &Suite, plugins: &[Arc<Plugin>]) -> Dem
         model: model(config, suite),
         threads: config.threads,
         gpu: (config.device != "cpu").then_some(precision(config.precision)),
-        lora: lora(config),
+        lora: lightest(config, &arms),
         batching: batching(config),
         seq_len: suite.seq_len(),
         learners,
         // Only the phase after the first begins with the same weights for several.
         shared_references: (config.phases.len() <= 2).then(|| match suite.pretrained() {
-            Some(_) if config.phases[0].steps == 0 => 1,
+            Some(_) if config.in_phase(0).steps == 0 => 1,
             _ => config.seeds.len().min(learners),
         }),
         batches,
@@ -136,8 +153,18 @@ pub fn demand(config: &RunConfig, suite: &Suite, plugins: &[Arc<Plugin>]) -> Dem
         generated: samples.iter().copied().max().unwrap_or(0),
         buffers: samples.len() * config.seeds.len(),
         held_out: held_out.sum(),
-        program: PROGRAM,
+        program: PROGRAM
+            + (figures_memory(config.arms.len()) - figures_memory(FEW.min(config.arms.len())))
+                as f64,
     }
+}
+
+/// The adapters of the arm that trains most; `None` where one trains all weights, if only in the first phase.
+fn lightest(config: &RunConfig, arms: &[Arm]) -> Option<LoraConfig> {
+    let first = Some(config).filter(|config| config.in_phase(0).steps > 0);
+    let configs = arms.iter().map(|arm| &arm.config).chain(first);
+    let adapters: Option<Vec<LoraConfig>> = configs.map(lora).collect();
+    adapters?.into_iter().max_by_key(|lora| lora.rank)
 }
 
 #[cfg(test)]

@@ -59,14 +59,18 @@ impl HostState {
             new_batch,
             streams: &self.streams,
             counters: &mut self.counters,
-            tokens_generated: &mut learner.cost.tokens_generated,
+            cost: &mut learner.cost,
             metrics: &mut self.reported,
             log: &log,
             lines: 0,
             stop: context.stop,
             failed: None,
+            unwritten: None,
         };
         let answer = call(&mut services);
+        if let Some(error) = services.unwritten {
+            return Err(error.into());
+        }
         answer.map_err(|error| ArmError::from_strategy(error, services.failed))
     }
 }
@@ -135,16 +139,17 @@ impl ArmStrategy {
         })
     }
 
-    /// Asks the strategy what to replay in the coming step.
+    /// Asks the strategy for rows to replay in the coming step.
     pub(super) fn next_batch(
         &mut self,
         context: &mut RunContext,
         learner: &mut Learner,
         new: &Batch,
+        rows: usize,
     ) -> Result<Option<ReplayBatch>, ArmError> {
         let (instance, step) = (&mut self.instance, learner.point.step);
         self.state.serve(context, learner, Some(new), |services| {
-            instance.next_batch(step, services)
+            instance.next_batch_of(step, rows, services)
         })
     }
 
@@ -180,7 +185,7 @@ impl ArmStrategy {
 
 /// The arm's settings as the plugin host takes them.
 fn settings_json(arm: &Arm) -> serde_json::Map<String, serde_json::Value> {
-    match serde_json::to_value(&arm.spec.settings) {
+    match serde_json::to_value(arm.spec.strategy_settings()) {
         Ok(serde_json::Value::Object(map)) => map,
         _ => serde_json::Map::new(),
     }

@@ -15,16 +15,19 @@
 use std::time::Instant;
 
 use forgetlab_plugin_host::{ReplayBatch, StepMetrics};
-use forgetlab_study::run::{Evaluation, Progress};
+use forgetlab_study::experiment::PhaseSpec;
+use forgetlab_study::run::{Evaluation, Event, Level, PhaseEnd, Progress, RunError};
 
 use crate::data::Batch;
 
 use super::arm::ArmRun;
 use super::context::RunContext;
 use super::error::{ArmError, TrainError};
+use super::learner::{Learner, TrainingPoint};
 use super::look::look;
 use super::objective::{self, WeightedBatch};
 use super::pace::Pace;
+use super::settings;
 
 /// How a turn ended.
 pub(super) enum Turn {
@@ -52,27 +55,31 @@ pub(super) fn turn(context: &mut RunContext, run: &mut ArmRun) -> Result<Turn, T
 }
 
 fn steps(context: &mut RunContext, run: &mut ArmRun) -> Result<Turn, ArmError> {
-    if run.is_over(context) {
+    if run.is_over() {
         return Ok(Turn::Finished);
     }
-    if run.learner.phase_is_over(context.config) {
+    if run.learner.phase_is_over(&run.config) {
         if (context.stop)() {
             return Ok(Turn::Stopped { savable: true });
         }
         run.start_next_phase(context)?;
     }
     let mut pace = Pace::new();
-    for _ in 0..run.learner.steps_to_evaluation(context.config) {
+    for _ in 0..run.learner.steps_to_evaluation(&run.config) {
         if (context.stop)() {
             return Ok(Turn::Stopped { savable: true });
         }
         let stepped = step(context, run);
         run.report_metrics(context)?;
         report_progress(context, run, &mut pace, stepped?)?;
+        if run.learner.end_at_time(&run.config) {
+            break;
+        }
     }
     evaluate(context, run)?;
+    tell_phase_end(context, run)?;
     run.save_if_due(context)?;
-    Ok(match run.is_over(context) {
+    Ok(match run.is_over() {
         true => Turn::Finished,
         false => Turn::Paused,
     })
@@ -80,22 +87,26 @@ fn steps(context: &mut RunContext, run: &mut ArmRun) -> Result<Turn, ArmError> {
 
 /// One optimizer step.
 fn step(context: &mut RunContext, run: &mut ArmRun) -> Result<Progress, ArmError> {
-    let new = draw(context, run);
+    let new = draw(context, run)?;
     let replay = ask(context, run, &new)?;
     if let Some(replay) = &replay {
         look(context, run.index(), &mut run.learner, replay)?;
     }
     let batches = weigh(context, run, new, replay.as_ref())?;
+    if run.replaces() {
+        let replaced = replay.as_ref().map_or(0, |replay| replay.rows);
+        run.learner.point.replaced += replaced as u64;
+    }
 
     let step = run.learner.point.step;
-    let peak_lr = run.spec.peak_lr(&context.config.optimizer);
-    let learning_rate = run.learner.learning_rate(context.config, peak_lr);
+    let learning_rate = run.learner.learning_rate(&run.config);
     let losses: Vec<_> = batches.iter().map(WeightedBatch::as_batch).collect();
-    let tokens = batches.iter().map(|batch| batch.own_tokens).sum();
+    let adapters = settings::lora(&run.config).map(|_| run.learner.student.trained_len());
+    let cost = objective::cost(&batches, &context.engine.layout().config, adapters);
     let start = Instant::now();
     let report = run.learner.forward_backward(&mut context.engine, &losses)?;
     let grad_norm = run.learner.update(&mut context.engine, learning_rate)?;
-    run.learner.pay(tokens, &report, start.elapsed());
+    run.learner.pay(&cost, &report, start.elapsed());
 
     let (new_row_losses, new_loss) = batches[0].means(&report.rows[0], false);
     let replay = batches
@@ -123,11 +134,11 @@ fn step(context: &mut RunContext, run: &mut ArmRun) -> Result<Progress, ArmError
 }
 
 /// The batch of new data of the coming step.
-fn draw(context: &RunContext, run: &mut ArmRun) -> Batch {
+fn draw(context: &RunContext, run: &mut ArmRun) -> Result<Batch, TrainError> {
     let start = Instant::now();
-    let new = run.learner.new_batch(context.config, context.suite);
+    let new = run.learner.new_batch(&run.config, context.suite)?;
     run.learner.cost.seconds_new += start.elapsed().as_secs_f64();
-    new
+    Ok(new)
 }
 
 /// What the strategy replays in the coming step.
@@ -136,15 +147,17 @@ fn ask(
     run: &mut ArmRun,
     new: &Batch,
 ) -> Result<Option<ReplayBatch>, ArmError> {
-    if run.replaces_nothing(context) {
+    let Some(rows) = run.rows_to_ask() else {
         return Ok(None);
-    }
+    };
     let Some(strategy) = &mut run.strategy else {
         return Ok(None);
     };
     let start = Instant::now();
-    let replay = strategy.next_batch(context, &mut run.learner, new)?;
-    run.learner.cost.seconds_generate += start.elapsed().as_secs_f64();
+    let replay = strategy.next_batch(context, &mut run.learner, new, rows)?;
+    let seconds = start.elapsed().as_secs_f64();
+    run.learner.cost.seconds_generate += seconds;
+    run.learner.train_for(run.learner.point.step, seconds);
     Ok(replay)
 }
 
@@ -183,17 +196,56 @@ fn report_progress(
     Ok(())
 }
 
+/// Tells of the end of the phase, where it is over.
+pub(super) fn tell_phase_end(context: &RunContext, run: &ArmRun) -> Result<(), RunError> {
+    let Some(by) = run.learner.phase_end(&run.config) else {
+        return Ok(());
+    };
+    let TrainingPoint {
+        phase, step, best, ..
+    } = run.learner.point;
+    let PhaseSpec {
+        dataset,
+        target_loss,
+        ..
+    } = &run.config.phases[phase];
+    let missed = target_loss.zip(best).filter(|_| by == PhaseEnd::Steps);
+    for &arm in &run.members {
+        if let Some((target, best)) = missed {
+            let message = format!(
+                "phase {phase} ends by its steps: the lowest held-out loss of {dataset} is {best:.4}, not the \
+                 {target} that was wanted"
+            );
+            context.journal.log(Level::Warn, Some(arm), message)?;
+        }
+        context.journal.emit(Event::PhaseEnded {
+            arm,
+            phase,
+            step,
+            by,
+        })?;
+    }
+    Ok(())
+}
+
 /// Evaluates every dataset and puts the scores into the events.
 ///
 /// # Errors
 /// Where the device or the disk fails.
 pub(super) fn evaluate(context: &mut RunContext, run: &mut ArmRun) -> Result<(), TrainError> {
-    let scores = run.learner.evaluate(
-        context.config,
-        context.suite,
-        context.questions,
-        &mut context.engine,
-    )?;
+    let mut scored = |learner: &mut Learner| {
+        let (suite, questions) = (context.suite, context.questions);
+        learner.evaluate(&run.config, suite, questions, &mut context.engine)
+    };
+    let mut scores = scored(&mut run.learner)?;
+    let started = run.learner.point.step > run.learner.point.phase_start;
+    if started && run.learner.end_at_loss(&run.config, context.suite, &scores) {
+        // Some questions are asked at the end of a phase alone.
+        if !context.questions.is_empty() {
+            scores = scored(&mut run.learner)?;
+        }
+    }
+    run.learner.cost.replaced = run.realised_share();
     let evaluation = Evaluation {
         phase: run.learner.point.phase,
         step: run.learner.point.step,

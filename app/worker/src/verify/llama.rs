@@ -9,7 +9,7 @@ use forgetlab_engine::{
 use safetensors::{Dtype, SafeTensors};
 use serde::Deserialize;
 
-use super::{Check, Fixture, FixtureAdamW, ParityError, Tolerance};
+use super::{Check, Fixture, FixtureAdamW, ParityError, Tolerance, steps};
 
 /// What `parity.json` holds.
 #[derive(Deserialize)]
@@ -92,7 +92,7 @@ pub fn verify_llama(
     let config = settings.optimizer.adamw.config();
     let mut optimizer = engine.optimizer(AdamW::new(config, layout.len))?;
     let mut trained = student;
-    for step in 0..settings.steps {
+    for step in 0..steps(settings.steps, &settings.total_loss_each_step)? as usize {
         let (report, _) = objective.run(&mut engine, &trained, &reference)?;
         if let Some(&expected) = settings.total_loss_each_step.get(step) {
             let name = format!("total_loss_each_step[{step}]");
@@ -118,6 +118,10 @@ fn greedy(engine: &mut Engine, weights: &Weights, expected: &[u32]) -> Result<Ch
     let bos = expected.first().ok_or_else(|| {
         ParityError::Settings("`greedy_from_bos` holds no token to begin with".into())
     })?;
+    if *bos as usize >= engine.layout().config.vocab_size {
+        let problem = format!("`greedy_from_bos` begins with {bos}, which no token is");
+        return Err(ParityError::Settings(problem));
+    }
     let request = Request {
         prompts: &[vec![*bos]],
         length: expected.len(),

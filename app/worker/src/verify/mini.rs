@@ -10,7 +10,7 @@ use forgetlab_engine::{AdamW, Engine, EngineError, LossBatch, LossReport, Weight
 use safetensors::SafeTensors;
 use serde::Deserialize;
 
-use super::{Check, Fixture, FixtureAdamW, ParityError, Tolerance};
+use super::{Check, Fixture, FixtureAdamW, ParityError, Tolerance, steps};
 
 #[derive(Deserialize)]
 struct Meta {
@@ -48,13 +48,27 @@ struct MetaLoss {
 }
 
 impl MetaModel {
-    fn config(&self) -> Result<ModelConfig, ParityError> {
-        if self.head_dim == 0
-            || !self.head_dim.is_multiple_of(2)
-            || !self.d_model.is_multiple_of(self.head_dim)
+    fn config(&self, fixture: &Fixture) -> Result<ModelConfig, ParityError> {
+        let (d, h) = (self.d_model, self.head_dim);
+        if h == 0
+            || !h.is_multiple_of(2)
+            || d == 0
+            || !d.is_multiple_of(h)
+            || self.n_layers == 0
+            || self.vocab == 0
             || self.seq_len < 2
         {
             return Err(ParityError::Meta("impossible sizes in `model`".into()));
+        }
+        // Nothing is made of sizes that the file's own tensors do not have.
+        let qkv = vec![self.n_layers, 3, d / h, d, h];
+        for (name, shape) in [("theta.embed_in", vec![self.vocab, d]), ("theta.qkv", qkv)] {
+            let found = fixture.shape(name)?;
+            if found != shape {
+                return Err(ParityError::Meta(format!(
+                    "the sizes in `model` ask for a `{name}` of {shape:?}; it is of {found:?}"
+                )));
+            }
         }
         Ok(ModelConfig::mini(
             self.d_model,
@@ -118,7 +132,7 @@ pub fn verify_mini(
         file: SafeTensors::deserialize(bytes)?,
     };
     let (t, v) = (meta.model.seq_len, meta.model.vocab);
-    let mut engine = engine(meta.model.config()?)?;
+    let mut engine = engine(meta.model.config(&fixture)?)?;
     let layout = engine.layout().clone();
     let tolerance = Tolerance::of(engine.precision());
     let student = engine.weights(weights(&fixture, "theta", &layout)?)?;
@@ -160,7 +174,7 @@ pub fn verify_mini(
     let warmup = o.warmup()?;
     let mut optimizer = engine.optimizer(AdamW::new(o.adamw.config(), layout.len))?;
     let mut trained = student.clone();
-    let steps = meta.steps as u64;
+    let steps = steps(meta.steps, &meta.total_loss_each_step)?;
     let schedule = forgetlab_study::experiment::Schedule::Constant;
     for step in 0..steps {
         let (report, _) = objective.run(&mut engine, &trained, &reference)?;
@@ -327,6 +341,39 @@ mod tests {
             assert_eq!(failed[0].name, name);
             assert_eq!(failed[0].worst, index);
         }
+    }
+
+    /// The fixture with other settings in its header.
+    fn with_meta(change: impl FnOnce(&mut serde_json::Value)) -> Vec<u8> {
+        let len = u64::from_le_bytes(FIXTURE[..8].try_into().unwrap()) as usize;
+        let (header, data) = FIXTURE[8..].split_at(len);
+        let mut header: serde_json::Value = serde_json::from_slice(header).unwrap();
+        let meta = &mut header["__metadata__"]["meta"];
+        let mut value = serde_json::from_str(meta.as_str().unwrap()).unwrap();
+        change(&mut value);
+        *meta = value.to_string().into();
+        let mut header = header.to_string();
+        header += &" ".repeat(header.len().next_multiple_of(8) - header.len());
+        let len = header.len() as u64;
+        [&len.to_le_bytes(), header.as_bytes(), data].concat()
+    }
+
+    /// Else somebody's fixture would take all memory, or all night.
+    #[test]
+    fn sizes_and_steps_that_the_file_does_not_have_are_refused() {
+        let huge: serde_json::Value = (1_u64 << 63).into();
+        let verify = |bytes: Vec<u8>| verify_mini(&bytes, on_cpu(1)).unwrap_err().to_string();
+        for key in ["n_layers", "vocab", "d_model", "head_dim", "seq_len"] {
+            for value in [huge.clone(), 0.into()] {
+                let error = verify(with_meta(|meta| meta["model"][key] = value));
+                assert!(!error.is_empty(), "{key}");
+            }
+        }
+        let error = verify(with_meta(|meta| meta["model"]["n_layers"] = huge.clone()));
+        assert!(error.contains("theta.qkv"), "{error}");
+        let error = verify(with_meta(|meta| meta["steps"] = huge));
+        assert!(error.contains("`steps` is 9223372036854775808"), "{error}");
+        assert!(verify_mini(&with_meta(|_| {}), on_cpu(1)).is_ok());
     }
 
     #[test]

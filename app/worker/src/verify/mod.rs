@@ -119,6 +119,13 @@ impl Fixture<'_> {
         })
     }
 
+    fn shape(&self, name: &str) -> Result<Vec<usize>, ParityError> {
+        match self.file.tensor(name) {
+            Ok(tensor) => Ok(tensor.shape().to_vec()),
+            Err(_) => Err(ParityError::Tensor(name.into())),
+        }
+    }
+
     fn expected(&self, name: &str) -> Result<Vec<f32>, ParityError> {
         self.f32(name)
             .ok_or_else(|| ParityError::Tensor(name.into()))
@@ -137,6 +144,9 @@ impl Fixture<'_> {
             return Err(missing());
         }
         let (numbers, _) = tensor.data().as_chunks::<8>();
+        if numbers.is_empty() {
+            return Err(missing());
+        }
         numbers
             .iter()
             .map(|b| i64::from_le_bytes(*b))
@@ -147,6 +157,17 @@ impl Fixture<'_> {
                 ))),
             })
             .collect()
+    }
+}
+
+/// Steps of training: as many as the fixture holds losses for.
+fn steps(steps: usize, losses: &[f64]) -> Result<u64, ParityError> {
+    match steps <= losses.len() {
+        true => Ok(steps as u64),
+        false => Err(ParityError::Data(format!(
+            "`steps` is {steps}, but `total_loss_each_step` holds {} losses",
+            losses.len()
+        ))),
     }
 }
 

@@ -1,8 +1,10 @@
-//! Built-in files: a tiny random Llama, its tokenizer and its data, for runs without downloads.
+//! Built-in files: a tiny random Llama, its tokenizer and its data, and text for small models, for runs without
+//! downloads.
 //!
 //! Built-in files have names like paths, such as `builtin:english.txt` or `builtin:tiny-llama/config.json`.
-//! The functions of this module read built-in files and files on disk alike. The texts were written for this
-//! program; `app/scripts/builtin_tokenizer.py` trained the tokenizer on them.
+//! The functions of this module read built-in files and files on disk alike. The Llama's data were written for this
+//! program; `app/scripts/builtin_tokenizer.py` trained its tokenizer on them. Where the text for small models comes
+//! from stands in `text/README.md` beside this file; `app/scripts/builtin_text.py` made it.
 
 use std::borrow::Cow;
 use std::fs::{self, File};
@@ -22,8 +24,22 @@ pub const DATA: [&str; 3] = [
     "builtin:questions.jsonl",
 ];
 
+/// Text for small models: English, Spanish, and word problems with their solutions, some 200 kB each.
+pub const TEXTS: [&str; 3] = [
+    "builtin:text/english.txt",
+    "builtin:text/spanish.txt",
+    "builtin:text/problems.txt",
+];
+
+/// The tokenizer of the texts: 1024 tokens, the first `<|data0|>` to `<|data3|>` and `<|endoftext|>`.
+pub const TEXT_TOKENIZER: &str = "builtin:text/tokenizer.json";
+
+/// Tokenizer of the English and Spanish manuals that `app/scripts/fetch-text-data.sh` fetches: 1024 tokens, the first
+/// as in [`TEXT_TOKENIZER`].
+const MANUALS_TOKENIZER: &str = "builtin:text/manuals-tokenizer.json";
+
 /// Names and contents of the built-in files.
-const FILES: [(&str, &[u8]); 6] = [
+const FILES: [(&str, &[u8]); 11] = [
     (DATA[0], include_bytes!("english.txt")),
     (DATA[1], include_bytes!("verilog.jsonl")),
     (DATA[2], include_bytes!("questions.jsonl")),
@@ -38,6 +54,14 @@ const FILES: [(&str, &[u8]); 6] = [
     (
         "builtin:tiny-llama/tokenizer_config.json",
         include_bytes!("tiny-llama/tokenizer_config.json"),
+    ),
+    (TEXTS[0], include_bytes!("text/english.txt")),
+    (TEXTS[1], include_bytes!("text/spanish.txt")),
+    (TEXTS[2], include_bytes!("text/problems.txt")),
+    (TEXT_TOKENIZER, include_bytes!("text/tokenizer.json")),
+    (
+        MANUALS_TOKENIZER,
+        include_bytes!("text/manuals-tokenizer.json"),
     ),
 ];
 
@@ -82,7 +106,8 @@ pub fn open(path: &Path) -> io::Result<Box<dyn BufRead>> {
 fn find(path: &Path) -> Option<io::Result<&'static [u8]>> {
     let name = path.to_str().filter(|name| name.starts_with(PREFIX))?;
     let missing = || {
-        let message = format!("no such built-in file; there are {}", DATA.join(", "));
+        let data = [DATA, TEXTS].concat().join(", ");
+        let message = format!("no such built-in file; there are {data}");
         io::Error::new(io::ErrorKind::NotFound, message)
     };
     let file = FILES.iter().find(|(file, _)| *file == name);

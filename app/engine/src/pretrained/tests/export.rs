@@ -59,6 +59,61 @@ fn a_tokenizer_goes_with_the_model() {
     refused(again, &["not empty", "new folder"]);
 }
 
+/// Shells complete names of folders with a slash; what is there and empty is as good as what is not there.
+#[test]
+fn a_folder_may_be_named_in_every_way_and_be_there_if_it_is_empty() {
+    let to = tempfile::tempdir().expect("folder");
+    let source = open_path(&fixture("tied")).expect("opens");
+    let params = source.load(&()).expect("loads");
+    let export = |name: &str| {
+        let dir = std::path::PathBuf::from(format!("{}/{name}", to.path().display()));
+        let exported = export(&params, &Export::of(Some(&source)), &dir)?;
+        let mut found: Vec<String> = fs::read_dir(&dir)
+            .expect("folder")
+            .map(|f| f.expect("file").file_name().into_string().expect("UTF-8"))
+            .collect();
+        found.sort();
+        assert_eq!(found, exported.files, "{name}");
+        Ok(())
+    };
+    fs::create_dir(to.path().join("empty")).expect("folder");
+    fs::create_dir(to.path().join("real")).expect("folder");
+    std::os::unix::fs::symlink("real", to.path().join("link")).expect("link");
+    for name in ["new/", "empty/", "a/b/c/", "./d//", "new/../e", "link/"] {
+        export(name).expect(name);
+    }
+    refused(export("new/"), &["not empty", "new folder"]);
+    fs::write(to.path().join("file"), "").expect("write");
+    refused(export("file"), &["cannot write", "file"]);
+    let left = fs::read_dir(to.path()).expect("folder").flatten();
+    let left = left.filter(|f| f.file_name().to_string_lossy().contains("partial"));
+    assert_eq!(left.count(), 0, "nothing half-made is left");
+}
+
+/// Else who goes on with the export elsewhere would miss what the model came with.
+#[test]
+fn what_came_with_the_tokenizer_is_given_on() {
+    let folder = copy("tied");
+    let templates = folder.path().join("additional_chat_templates");
+    fs::create_dir(&templates).expect("folder");
+    let files = [
+        "vocab.json",
+        "merges.txt",
+        "additional_chat_templates/rag.jinja",
+    ];
+    for file in files {
+        fs::write(folder.path().join(file), file).expect("write");
+    }
+    let source = open_path(folder.path()).expect("opens");
+    let params = source.load(&()).expect("loads");
+    let to = tempfile::tempdir().expect("folder");
+    let dir = to.path().join("out");
+    super::super::export(&params, &Export::of(Some(&source)), &dir).expect("exports");
+    for file in files {
+        assert_eq!(fs::read_to_string(dir.join(file)).expect("file"), file);
+    }
+}
+
 /// Nobody else could compute it; better said at once than by a wrong figure elsewhere.
 #[test]
 fn the_small_model_is_not_exported() {

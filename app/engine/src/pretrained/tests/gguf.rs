@@ -16,7 +16,7 @@ use super::{
 };
 
 /// A model as GGUF metadata and tensors.
-struct Parts {
+pub(super) struct Parts {
     metadata: Vec<(String, Value)>,
     tensors: Vec<(String, QTensor)>,
 }
@@ -28,7 +28,7 @@ fn quantise(shape: &[usize], numbers: &[f32], dtype: GgmlDType) -> QTensor {
 
 impl Parts {
     /// What llama.cpp's converter makes of a Hugging Face folder.
-    fn of(kind: &str) -> Self {
+    pub(super) fn of(kind: &str) -> Self {
         let model = open_path(&fixture(kind)).expect("opens");
         let params = model.load(&()).expect("loads");
         let c = model.config;
@@ -90,7 +90,7 @@ impl Parts {
         place.expect(name).1 = tensor;
     }
 
-    fn bytes(&self) -> Vec<u8> {
+    pub(super) fn bytes(&self) -> Vec<u8> {
         let metadata: Vec<_> = self.metadata.iter().map(|(k, v)| (k.as_str(), v)).collect();
         let tensors: Vec<_> = self.tensors.iter().map(|(n, t)| (n.as_str(), t)).collect();
         let mut bytes = Cursor::new(Vec::new());
@@ -254,11 +254,6 @@ fn what_is_no_whole_llama_is_refused_by_name() {
             Value::U32(8),
             &["dimension_count", "head size 16"],
         ),
-        (
-            "llama.attention.head_count_kv",
-            Value::U32(3),
-            &["does not divide the 4"],
-        ),
     ] {
         refused(Parts::of("tied").set(key, value).open(), says);
     }
@@ -294,6 +289,125 @@ fn what_is_no_whole_llama_is_refused_by_name() {
         opened(b"GGML, long ago"),
         &["is not a whole GGUF file", "magic"],
     );
+}
+
+/// A model that cannot be, or another one than the file means, would train to nothing.
+#[test]
+fn metadata_that_cannot_be_are_refused_by_name() {
+    let text = |text: &str| Value::String(text.into());
+    for (key, value, says) in [
+        (
+            "llama.block_count",
+            Value::U32(1 << 30),
+            &["num_hidden_layers", "1073741824, more than"][..],
+        ),
+        (
+            "llama.embedding_length",
+            Value::F32(f32::NAN),
+            &["embedding_length", "is NaN"],
+        ),
+        (
+            "llama.attention.head_count_kv",
+            Value::I32(-2),
+            &["head_count_kv", "is -2"],
+        ),
+        (
+            "llama.rope.freq_base",
+            Value::F32(0.0),
+            &["rope_theta", "is 0, not a positive number"],
+        ),
+        (
+            "llama.attention.layer_norm_rms_epsilon",
+            Value::F32(-1.0),
+            &["rms_norm_eps", "is -1, not a positive number"],
+        ),
+        (
+            "llama.attention.sliding_window",
+            Value::U32(128),
+            &["sliding_window", "within a window"],
+        ),
+        (
+            "llama.rope.scale_linear",
+            Value::F32(2.0),
+            &["scale_linear", "is not 1"],
+        ),
+        (
+            "general.type",
+            text("adapter"),
+            &["`adapter`", "no whole model"],
+        ),
+        ("split.count", Value::U16(3), &["is 3", "llama-gguf-split"]),
+        (
+            "general.alignment",
+            Value::U32(0),
+            &["general.alignment", "not a power of two"],
+        ),
+        (
+            "llama.attention.head_count_kv",
+            Value::U32(3),
+            &["does not divide the 4"],
+        ),
+    ] {
+        refused(Parts::of("tied").set(key, value).open(), says);
+    }
+}
+
+/// The file is whole; to call it broken would have it fetched again and again.
+#[test]
+fn a_quantisation_that_is_not_read_is_named() {
+    let bytes = Parts::of("untied").bytes();
+    let name = b"blk.1.ffn_up.weight";
+    let at = bytes.windows(name.len()).position(|part| part == name);
+    // The name, the number of dimensions, two dimensions, the format.
+    let at = at.expect("tensor") + name.len() + 4 + 2 * 8;
+    for (code, says) in [
+        (20, "IQ4_NL, a quantisation that is not read"),
+        (23, "IQ4_XS, a quantisation"),
+        (39, "MXFP4, a quantisation"),
+        (9, "Q8_1, a quantisation"),
+        (28, "F64, a quantisation"),
+        (77, "the number format 77"),
+    ] {
+        let mut other = bytes.clone();
+        other[at] = code;
+        let says = ["blk.1.ffn_up.weight", says, "take the file", "can be read"];
+        refused(opened(&other), &says);
+    }
+    for (version, says) in [
+        ([0, 0, 0, 3], "big-endian"),
+        ([9, 0, 0, 0], "version 9 of GGUF"),
+    ] {
+        let mut other = bytes.clone();
+        other[4..8].copy_from_slice(&version);
+        refused(opened(&other), &[says]);
+    }
+}
+
+/// Else a text of a model from GGUF would go on after its end, or padding would be a token it is not.
+#[test]
+fn special_tokens_are_those_of_the_vocabulary() {
+    let mut parts = Parts::of("tied");
+    parts.set("tokenizer.ggml.eot_token_id", Value::U32(7));
+    parts.set("tokenizer.ggml.eom_token_id", Value::U32(9));
+    parts.set("tokenizer.ggml.padding_token_id", Value::I32(-1));
+    parts.set("tokenizer.ggml.bos_token_id", Value::U32(u32::MAX));
+    parts.set("tokenizer.ggml.add_bos_token", Value::Bool(true));
+    let (_folder, model) = parts.open().expect("opens");
+    assert_eq!((&model.ids.eos[..], model.ids.pad), (&[2, 7, 9][..], None));
+    assert_eq!(model.ids.bos, None);
+    assert_eq!(model.warnings.len(), 2, "{:?}", model.warnings);
+    assert!(
+        model
+            .warnings
+            .iter()
+            .any(|w| w.contains("padding_token_id` is -1"))
+    );
+    let Source::Gguf(gguf) = &model.source else {
+        panic!("no GGUF")
+    };
+    let config = gguf.tokenizer_config();
+    assert_eq!(config["add_bos_token"], true);
+    assert!(config.get("bos_token").is_none());
 }
 
 /// The real model that the CPU experiment trains.

@@ -8,10 +8,10 @@ use super::{
     CONFIG, DownloadProgress, Hub, Source, TempDir, fixture, fs, open, open_path, refused,
 };
 
-const ID: &str = "org/tiny";
+pub(super) const ID: &str = "org/tiny";
 
 /// A hub for clients, served by a fake hub with one model and one data set, which `change` may change.
-fn served(change: impl FnOnce(FakeHub) -> FakeHub) -> (Hub, Arc<FakeHub>, TempDir) {
+pub(super) fn served(change: impl FnOnce(FakeHub) -> FakeHub) -> (Hub, Arc<FakeHub>, TempDir) {
     let read = |file: &str| fs::read(fixture("untied").join(file)).expect("fixture");
     let files = [
         (CONFIG, read(CONFIG)),

@@ -1,10 +1,13 @@
 //! Pretrained models as their users have them: right ones, and every kind of wrong one.
 
 mod candle;
+mod damaged;
+mod evil_hub;
 mod export;
 mod folder;
 mod gguf;
 mod hub;
+mod states;
 
 use std::fs;
 use std::path::{Path, PathBuf};

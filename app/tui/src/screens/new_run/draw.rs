@@ -1,5 +1,6 @@
 //! Drawing of the form of a new run, and of the description in its right half.
 
+use forgetlab_study::experiment::ArmSpec;
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::style::Style;
@@ -7,10 +8,19 @@ use ratatui::text::{Line, Span};
 
 use crate::lab::{Plugin, Preset};
 use crate::theme::Theme;
+use crate::widgets::names::distinct;
 use crate::widgets::text::{StyledLines, clip, count, plural, scroll_to};
 
-use super::super::arm_form::arm_words;
 use super::{ARMS, NewRun, RowKind};
+
+/// Mark behind an arm whose strategy is not loaded.
+const NOT_LOADED: &str = " ! not loaded";
+
+/// Whether the strategy of an arm is loaded, or not known not to be.
+fn is_loaded(arm: &ArmSpec, plugins: &[Plugin]) -> bool {
+    let known = plugins.iter().find(|plugin| plugin.name == arm.strategy);
+    plugins.is_empty() || known.is_some_and(|plugin| plugin.error.is_none())
+}
 
 impl NewRun {
     /// Draws the form, or the one of the arm being edited.
@@ -62,6 +72,15 @@ impl NewRun {
         for (row, line) in area.rows().zip(lines.into_iter().skip(first)) {
             frame.render_widget(line, row);
         }
+    }
+
+    /// Names of the arms, told apart in a form of this width.
+    fn names(&self, plugins: &[Plugin], width: usize) -> Vec<String> {
+        let names: Vec<String> = self.arms.iter().map(ArmSpec::name).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let all_loaded = self.arms.iter().all(|arm| is_loaded(arm, plugins));
+        let beside = if all_loaded { 5 } else { 5 + NOT_LOADED.len() };
+        distinct(&names, width.saturating_sub(beside))
     }
 
     fn line(
@@ -121,14 +140,11 @@ impl NewRun {
                 Line::from(spans)
             }
             RowKind::Arm(index) => {
-                let arm = &self.arms[index];
-                let known = plugins.iter().find(|p| p.name == arm.strategy);
-                let bad = known.is_none_or(|p| p.error.is_some());
                 let number = Span::styled(format!("{:>2} ", index + 1), theme.dim());
-                let words = clip(&arm_words(arm), width.saturating_sub(18));
-                let mut spans = vec![cursor, number, Span::styled(words, style)];
-                if bad && !plugins.is_empty() {
-                    spans.push(Span::styled(" ! not loaded", theme.bad()));
+                let name = self.names(plugins, width).swap_remove(index);
+                let mut spans = vec![cursor, number, Span::styled(name, style)];
+                if !is_loaded(&self.arms[index], plugins) {
+                    spans.push(Span::styled(NOT_LOADED, theme.bad()));
                 }
                 Line::from(spans)
             }
@@ -194,7 +210,7 @@ impl NewRun {
             }
             RowKind::Arm(index) => {
                 let arm = &self.arms[index];
-                lines.add(&arm_words(arm), theme.heading());
+                lines.add(&arm.name(), theme.heading());
                 match plugins.iter().find(|plugin| plugin.name == arm.strategy) {
                     Some(plugin) => {
                         lines.add(&plugin.summary, normal);
@@ -217,18 +233,40 @@ impl NewRun {
         lines.add("\n", normal);
         lines.add("What will be run", theme.heading());
         let seeds = self.parse_seeds().map_or(0, |seeds| seeds.len());
-        let runs = self.arms.len() * seeds;
-        let steps = preset.phases.iter().map(|phase| phase.steps).sum::<u64>();
-        let phases: Vec<&str> = preset.phases.iter().map(|p| p.dataset.as_str()).collect();
+        let config = &preset.config;
+        let phases: Vec<&str> = config.phases.iter().map(|p| p.dataset.as_str()).collect();
         lines.add(&phases.join(" → "), normal);
-        let total = steps.saturating_mul(runs as u64);
+        // Lengths that depend on files are known when these are read.
+        let unknown = config
+            .phases
+            .iter()
+            .enumerate()
+            .filter(|(i, phase)| config.in_phase(*i).steps == 0 && phase.length() != "0 steps");
+        let unknown = unknown.map(|(_, phase)| format!("{} of {}", phase.length(), phase.dataset));
+        let beside = match unknown.collect::<Vec<_>>() {
+            none if none.is_empty() => String::new(),
+            lengths => format!(" beside {}", lengths.join(", ")),
+        };
+        // An arm may have steps of its own.
+        let steps = self.arms.iter().map(|arm| {
+            let own = config.of_arm(arm).unwrap_or_else(|_| config.clone());
+            own.all_steps().iter().sum::<u64>()
+        });
+        let steps: Vec<u64> = steps.collect();
+        let total = steps.iter().sum::<u64>().saturating_mul(seeds as u64);
+        let (least, most) = (steps.iter().min(), steps.iter().max());
+        let each = match (least, most) {
+            (Some(least), Some(most)) if least != most => {
+                format!("{} to {}", count(*least), count(*most))
+            }
+            (least, _) => count(least.copied().unwrap_or(0)),
+        };
         lines.add(
             &format!(
-                "{} × {}, {} steps each, {} in all; the first phase is trained once a seed and \
-                 shared",
+                "{} × {}, {each} steps each, {} in all{beside}; the first phase is trained once a seed \
+                 and shared",
                 plural(self.arms.len(), "arm"),
                 plural(seeds, "seed"),
-                count(steps),
                 count(total),
             ),
             normal,

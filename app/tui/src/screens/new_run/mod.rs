@@ -2,9 +2,11 @@
 
 mod draw;
 
+use forgetlab_study::experiment::{ArmSpec, RunConfig, settle_arms};
+
 use crate::event::Command;
 use crate::keymap::Action;
-use crate::lab::{ArmChoice, Device, Experiment, Plugin, Preset, StartRequest};
+use crate::lab::{Device, Experiment, Plugin, Preset, StartRequest};
 use crate::theme::Theme;
 
 use super::arm_form::ArmForm;
@@ -35,7 +37,7 @@ pub struct NewRun {
     preset: usize,
     device: usize,
     seeds: String,
-    arms: Vec<ArmChoice>,
+    arms: Vec<ArmSpec>,
     focus: usize,
     scroll: usize,
     /// The form of the arm being edited.
@@ -77,9 +79,9 @@ impl NewRun {
         let Some(preset) = self.preset().cloned() else {
             return;
         };
-        let seeds: Vec<String> = preset.seeds.iter().map(u64::to_string).collect();
+        let seeds: Vec<String> = preset.config.seeds.iter().map(u64::to_string).collect();
         self.seeds = seeds.join(",");
-        self.arms = preset.arms;
+        self.arms = preset.config.arms;
         self.scroll = 0;
     }
 
@@ -207,11 +209,9 @@ impl NewRun {
         let arm = index.and_then(|index| self.arms.get(index)).cloned();
         let fresh = || {
             let replaying = loaded.iter().find(|p| p.replays).unwrap_or(&loaded[0]);
-            ArmChoice {
+            ArmSpec {
                 strategy: replaying.name.clone(),
-                objective: None,
-                coeff: None,
-                settings: Default::default(),
+                ..ArmSpec::plain()
             }
         };
         let arm = arm.unwrap_or_else(fresh);
@@ -221,8 +221,10 @@ impl NewRun {
                 arm.strategy
             ));
         }
-        let coeff = self.preset().map_or(1.0, |preset| preset.coeff);
-        self.form = Some(ArmForm::new(index, &arm, loaded, coeff));
+        if let Some(preset) = self.preset() {
+            let run = preset.config.clone();
+            self.form = Some(ArmForm::new(index, &arm, loaded, run));
+        }
     }
 
     fn parse_seeds(&self) -> Result<Vec<u64>, String> {
@@ -240,6 +242,15 @@ impl NewRun {
             return Err("give at least one seed, e.g. 0 or 0,1,2".into());
         }
         Ok(seeds)
+    }
+
+    /// What would be run.
+    fn config(&self, preset: &Preset, seeds: &[u64]) -> RunConfig {
+        RunConfig {
+            seeds: seeds.to_vec(),
+            arms: self.arms.clone(),
+            ..preset.config.clone()
+        }
     }
 
     /// The run to start; the error has the row that is invalid, and why.
@@ -268,10 +279,13 @@ impl NewRun {
                 }
                 Some(_) => {}
             }
-            if let Some(twin) = self.arms[..index].iter().position(|other| other == arm) {
+            let twin = |other: &ArmSpec| other.name() == arm.name();
+            if let Some(twin) = self.arms[..index].iter().position(twin) {
                 return wrong(format!("the same as arm {}: change or remove it", twin + 1));
             }
         }
+        let mut config = self.config(preset, &seeds);
+        settle_arms(&mut config).map_err(|error| (ARMS, error.to_string()))?;
         Ok(StartRequest {
             experiment: experiment.name.clone(),
             preset: preset.name.clone(),

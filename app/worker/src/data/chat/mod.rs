@@ -1,49 +1,32 @@
 //! Conversations as tokens, and which of the tokens are the assistant's.
 //!
 //! A conversation becomes text by the model's chat template, as in [`Template`], and the text is
-//! encoded whole, as the model saw it in its own training. Only what the assistant wrote, and the
-//! token that ends its turn, is a target. Where that stands in the text is found by rendering the
-//! conversation once more with a mark in the place of what the assistant wrote: what stands before
-//! the mark and after it is the same in both, so the rest is the assistant's, however the template
-//! trims. A token that holds bytes of both (a template's newline merged with the answer's first)
-//! counts as the assistant's, as in transformers' own mask.
+//! encoded whole, as the model saw it in its own training. Only what the assistant wrote (text, calls of tools,
+//! reasoning), and the token that ends its turn, is a target. Where the template says by `{% generation %}` what
+//! that is, it is that; else it is found as in [`turns`]. A token that holds bytes of both (a template's newline
+//! merged with the answer's first) counts as the assistant's, as in transformers' own mask.
 
+mod conversation;
+mod given;
+mod jinja;
+mod labels;
 mod template;
 #[cfg(test)]
 mod tests;
+mod turns;
+mod unused;
 
 use std::ops::Range;
 
-use serde::{Deserialize, Serialize};
-
+pub use conversation::{Conversation, Message};
+pub(super) use given::{given, pairs};
+pub(super) use jinja::limits::on_deep_stack;
+pub(super) use labels::says_nothing;
 pub use template::Template;
 
 use forgetlab_study::experiment::ChatSettings;
 
 use super::{Tokenizer, TokenizerError};
-
-/// One turn of a conversation.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Message {
-    /// Who speaks: `system`, `user`, `assistant` or another role that the template knows.
-    pub role: String,
-    /// Text of the message.
-    pub content: String,
-    /// Other fields of the message, which templates may read.
-    #[serde(flatten)]
-    pub more: serde_json::Map<String, serde_json::Value>,
-}
-
-impl Message {
-    /// A message of a role.
-    pub fn new(role: &str, content: impl Into<String>) -> Self {
-        Self {
-            role: role.into(),
-            content: content.into(),
-            more: serde_json::Map::new(),
-        }
-    }
-}
 
 /// Tokens of a row and which of them are targets.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -78,12 +61,24 @@ pub enum ChatError {
         /// What the template said.
         text: String,
     },
+    /// The machine gives no thread to run a template in.
+    #[error("cannot start a thread for the chat template: {0}")]
+    Stack(#[source] std::io::Error),
     /// Nothing to learn.
     #[error(
         "no assistant turn; every conversation needs a message with role `assistant`, whose text \
-         is what is learned"
+         is what is learned (the roles here are {})", roles.join(", ")
     )]
-    NoAssistant,
+    NoAssistant {
+        /// Roles of the messages.
+        roles: Vec<String>,
+    },
+    /// Nothing to learn, by the word of the record or the template.
+    #[error("nothing of this conversation is learned: {by}")]
+    NothingLearned {
+        /// Who says so.
+        by: &'static str,
+    },
     /// What the assistant wrote is not in the rendered text, or not in one place.
     #[error(
         "message {turn}: the chat template does not write this turn of the assistant's in one \
@@ -92,6 +87,28 @@ pub enum ChatError {
     Scattered {
         /// Which message, counted from 1.
         turn: usize,
+    },
+    /// `{% generation %}` tags whose text the template changes afterwards.
+    #[error(
+        "the chat template changes what its {{% generation %}} tags enclose, so the assistant's tokens \
+         cannot be told from the others; leave the tags away"
+    )]
+    Generation,
+    /// A field that the template does not read.
+    #[error("{what} is not used: the chat template of this model does not read it; {advice}")]
+    Unused {
+        /// The field and where it stands.
+        what: String,
+        /// What to do.
+        advice: &'static str,
+    },
+    /// A part of a content that is no text.
+    #[error("message {message}: a part of type `{kind}` is not read; only text is learned here")]
+    Part {
+        /// Which message, counted from 1.
+        message: usize,
+        /// What the part says it is.
+        kind: String,
     },
     /// The tokenizer failed.
     #[error(transparent)]
@@ -102,10 +119,9 @@ pub enum ChatError {
 pub struct Chat<'a> {
     tokenizer: &'a Tokenizer,
     template: Template,
+    /// The template for conversations with tools, where it is another.
+    with_tools: Option<Template>,
 }
-
-/// Stands for what the assistant wrote: private-use characters that no text or template holds.
-const MARK: &str = "\u{f5a1}\u{f5b2}\u{f5c3}";
 
 impl<'a> Chat<'a> {
     /// The chat template of a tokenizer.
@@ -116,19 +132,12 @@ impl<'a> Chat<'a> {
         let source = tokenizer.template().ok_or_else(|| ChatError::NoTemplate {
             name: tokenizer.name().into(),
         })?;
-        let tokens = tokenizer.special_tokens();
-        let special = [
-            ("bos_token", tokens.bos),
-            ("eos_token", tokens.eos),
-            ("pad_token", tokens.pad),
-        ];
-        let special = special
-            .into_iter()
-            .filter_map(|(name, id)| Some((name, tokenizer.token_name(id?)?)))
-            .collect();
+        let special = tokenizer.named_tokens();
+        let compiled = |source| Template::new(source, special.clone(), settings.date);
         Ok(Self {
             tokenizer,
-            template: Template::new(source, special, settings.date)?,
+            template: compiled(source)?,
+            with_tools: tokenizer.tool_template().map(compiled).transpose()?,
         })
     }
 
@@ -148,68 +157,95 @@ impl<'a> Chat<'a> {
         Ok(self.tokenizer.encode(&self.render(messages, true)?)?)
     }
 
+    /// The text of a whole conversation.
+    ///
+    /// # Errors
+    /// Where the template fails or refuses the conversation.
+    pub fn text(&self, conversation: &Conversation) -> Result<String, ChatError> {
+        let template = self.template_for(conversation);
+        let conversation = unused::flattened(template, conversation)?;
+        template.text(&conversation, false)
+    }
+
     /// Tokens of a conversation; what the assistant wrote and the end of its turns are targets.
     ///
     /// # Errors
-    /// [`ChatError`] where there is no assistant turn, or the template refuses or scatters it.
-    pub fn encode(&self, messages: &[Message]) -> Result<Example, ChatError> {
-        let text = self.render(messages, false)?;
-        let turns = self.assistant_turns(messages, &text)?;
+    /// [`ChatError`] where there is no assistant turn, or the template refuses or scatters it, or does not read a
+    /// field.
+    pub fn encode(&self, conversation: &Conversation) -> Result<Example, ChatError> {
+        on_deep_stack(|| self.encode_here(conversation)).map_err(ChatError::Stack)?
+    }
+
+    fn encode_here(&self, conversation: &Conversation) -> Result<Example, ChatError> {
+        let template = self.template_for(conversation);
+        let conversation = unused::flattened(template, conversation)?;
+        let text = template.text(&conversation, false)?;
+        unused::check(template, &conversation, &text)?;
+        let learned = self.learned(template, &conversation, &text)?;
         let mut example = Example::default();
         for (id, span) in self.tokenizer.encode_with_spans(&text)? {
             example.tokens.push(id);
-            let target = |turn: &Range<usize>| span.start < turn.end && turn.start < span.end;
-            example.mask.push(turns.iter().any(target));
+            let overlaps = |turn: &Range<usize>| span.start < turn.end && turn.start < span.end;
+            example.mask.push(learned.iter().any(overlaps));
         }
         Ok(example)
     }
 
-    /// Bytes of a rendered conversation that the assistant wrote, ends of turns included.
-    fn assistant_turns(
-        &self,
-        messages: &[Message],
-        text: &str,
-    ) -> Result<Vec<Range<usize>>, ChatError> {
-        let mut turns = Vec::new();
-        let mut marked = messages.to_vec();
-        for (i, message) in messages.iter().enumerate() {
-            if message.role != "assistant" {
-                continue;
-            }
-            marked[i].content = MARK.into();
-            let around = self.render(&marked, false)?;
-            let cut = self.render(&marked[..=i], false)?;
-            let turn = turn(text, &around).ok_or(ChatError::Scattered { turn: i + 1 })?;
-            // What ends the turn is written even where the conversation ends with it; a special
-            // token that is not begins the next turn.
-            let tail = cut.split_once(MARK).map_or("", |(_, tail)| tail);
-            let end = self.end_of_turn(tail);
-            let ended = text[turn.end..].starts_with(&tail[..end]);
-            turns.push(turn.start..turn.end + if ended { end } else { 0 });
-            marked[i].content.clone_from(&message.content);
-        }
-        match turns.is_empty() {
-            true => Err(ChatError::NoAssistant),
-            false => Ok(turns),
+    fn template_for(&self, conversation: &Conversation) -> &Template {
+        match &self.with_tools {
+            Some(template) if conversation.tools.is_some() => template,
+            _ => &self.template,
         }
     }
 
-    /// Length of the special token that `tail` begins with, and of any space before it.
-    fn end_of_turn(&self, tail: &str) -> usize {
-        let trimmed = tail.trim_start();
-        match self.tokenizer.special_at(trimmed) {
-            Some(n) => tail.len() - trimmed.len() + n,
-            None => 0,
+    /// Bytes of a rendered conversation that are learned.
+    fn learned(
+        &self,
+        template: &Template,
+        conversation: &Conversation,
+        text: &str,
+    ) -> Result<Vec<Range<usize>>, ChatError> {
+        let messages = &conversation.messages;
+        let turns = turns::Turns::new(self.tokenizer, template, conversation, text);
+        if template.is_tagged() {
+            let tagged = template.generations(conversation, text)?;
+            let left_out = turns.of(|message| !message.learned)?;
+            let learned = without(tagged, &left_out);
+            return match learned.iter().all(Range::is_empty) {
+                true => Err(ChatError::NothingLearned {
+                    by: "the template's {% generation %} tags enclose nothing of it that the record lets learn",
+                }),
+                false => Ok(learned),
+            };
+        }
+        if !messages.iter().any(|message| message.role == "assistant") {
+            let roles = messages.iter().map(|message| format!("`{}`", message.role));
+            return Err(ChatError::NoAssistant {
+                roles: roles.collect(),
+            });
+        }
+        let learned = turns.of(|message| message.learned)?;
+        match learned.is_empty() {
+            true => Err(ChatError::NothingLearned {
+                by: "the record says of every turn of the assistant's that it is not (or it stands in `prompt`)",
+            }),
+            false => Ok(learned),
         }
     }
 }
 
-/// What `text` has in the place of the mark in `around`.
-fn turn(text: &str, around: &str) -> Option<Range<usize>> {
-    let (before, after) = around.split_once(MARK)?;
-    let whole = text.starts_with(before)
-        && text.ends_with(after)
-        && before.len() + after.len() <= text.len()
-        && !after.contains(MARK);
-    whole.then(|| before.len()..text.len() - after.len())
+/// Ranges less what others hold; both are in order.
+fn without(ranges: Vec<Range<usize>>, others: &[Range<usize>]) -> Vec<Range<usize>> {
+    let mut left = Vec::new();
+    for mut range in ranges {
+        for other in others {
+            if other.start < range.end && range.start < other.end {
+                left.push(range.start..other.start.max(range.start));
+                range.start = other.end.min(range.end);
+            }
+        }
+        left.push(range);
+    }
+    left.retain(|range| !range.is_empty());
+    left
 }

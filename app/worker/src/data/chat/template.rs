@@ -1,21 +1,17 @@
 //! Chat templates, rendered as transformers renders them.
 //!
-//! transformers compiles a template with Jinja2: blocks trimmed, the functions `raise_exception`
-//! and `strftime_now`, a `tojson` that writes as Python's `json.dumps` does, Python's methods on
-//! texts and lists, and the names of the special tokens as variables. `strftime_now` tells a date
-//! that is a setting, so that a dataset does not change overnight.
+//! What transformers' environment gives to a template is in [`jinja`]. `strftime_now` tells a date that is a
+//! setting, so that a dataset does not change overnight. Where the template marks by `{% generation %}` what the
+//! assistant writes, [`Template::generations`] finds that.
 
-use std::fmt::{self, Write as _};
-use std::io;
+use std::collections::HashSet;
+use std::ops::Range;
 
 use chrono::NaiveDate;
-use minijinja::syntax::SyntaxConfig;
-use minijinja::value::{Kwargs, Serde, ValueKind};
-use minijinja::{Environment, Error, ErrorKind, Value, context};
-use serde::Serialize;
-use serde_json::ser::{Formatter, PrettyFormatter, Serializer};
+use minijinja::{Environment, Error, ErrorKind, Value};
 
-use super::{ChatError, Message};
+use super::jinja::{self, CLOSE, GENERATION, OPEN, Raised, limits};
+use super::{ChatError, Conversation, Message};
 
 /// Name of the one template of an environment.
 const NAME: &str = "chat_template";
@@ -23,58 +19,61 @@ const NAME: &str = "chat_template";
 /// A compiled chat template.
 pub struct Template {
     environment: Environment<'static>,
-    special: Vec<(&'static str, String)>,
+    /// The same, which marks what `{% generation %}` encloses, where it has such tags.
+    marked: Option<Environment<'static>>,
+    special: Vec<(String, String)>,
+    /// Variables that it reads.
+    variables: HashSet<String>,
+    source: String,
 }
 
 impl Template {
     /// Compiles a template. `special` names the tokens it may use, e.g. `bos_token`.
     ///
     /// # Errors
-    /// [`ChatError::Template`] where it is no Jinja.
+    /// [`ChatError::Template`] where it is no Jinja, or larger than any template needs to be.
     pub fn new(
         source: &str,
-        special: Vec<(&'static str, String)>,
+        special: Vec<(String, String)>,
         date: NaiveDate,
     ) -> Result<Self, ChatError> {
-        let mut environment = Environment::new();
-        environment.set_syntax(
-            SyntaxConfig::builder()
-                .trim_blocks(true)
-                .lstrip_blocks(true)
-                .build()
-                .map_err(told)?,
-        );
-        environment
-            .set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
-        environment.set_formatter(|out, state, value| match python_name(value) {
-            Some(name) => Ok(out.write_str(name)?),
-            None => minijinja::escape_formatter(out, state, value),
-        });
-        environment.add_filter("tojson", tojson);
-        environment.add_function("raise_exception", |text: String| -> Result<Value, Error> {
-            Err(Error::new(ErrorKind::InvalidOperation, "raised").with_source(Raised(text)))
-        });
-        environment.add_function("strftime_now", move |format: &str| {
-            let mut text = String::new();
-            match write!(
-                text,
-                "{}",
-                date.and_time(chrono::NaiveTime::MIN).format(format)
-            ) {
-                Ok(()) => Ok(text),
-                Err(fmt::Error) => Err(Error::new(
-                    ErrorKind::InvalidOperation,
-                    format!("strftime_now: {format:?} is no date format"),
-                )),
+        if source.len() > limits::SOURCE {
+            let (len, most) = (source.len(), limits::SOURCE);
+            return Err(ChatError::Template {
+                problem: format!("it has {len} bytes, of which at most {most} are read"),
+            });
+        }
+        let (code, most) = (jinja::longest_code(source), limits::CODE);
+        if code > most {
+            return Err(ChatError::Template {
+                problem: format!(
+                    "it has an expression of {code} bytes, of which at most {most} are read"
+                ),
+            });
+        }
+        let (source, tagged) = jinja::prepared(source);
+        limits::on_deep_stack(|| {
+            let compiled = || -> Result<Environment<'static>, Error> {
+                let mut environment = jinja::environment(date)?;
+                environment.add_template_owned(NAME, source.clone())?;
+                Ok(environment)
+            };
+            let environment = compiled().map_err(told)?;
+            let mut marked = tagged.then(compiled).transpose().map_err(told)?;
+            if let Some(marked) = &mut marked {
+                marked.add_filter(GENERATION, |body: &str| jinja::marked(body));
             }
-        });
-        environment
-            .add_template_owned(NAME, without_generation_tags(source))
-            .map_err(told)?;
-        Ok(Self {
-            environment,
-            special,
+            let template = environment.get_template(NAME).map_err(told)?;
+            let variables = template.undeclared_variables(false);
+            Ok(Self {
+                environment,
+                marked,
+                special,
+                variables,
+                source,
+            })
         })
+        .map_err(ChatError::Stack)?
     }
 
     /// The text of a conversation, with the beginning of the assistant's answer if asked for.
@@ -82,106 +81,101 @@ impl Template {
     /// # Errors
     /// [`ChatError::Raised`] where the template refuses the conversation.
     pub fn render(&self, messages: &[Message], generation: bool) -> Result<String, ChatError> {
-        let special = Value::from_pairs(self.special.iter().map(|(k, v)| (*k, v.as_str())));
-        let values = context! {
-            messages => Serde(messages),
-            tools => (),
-            documents => (),
-            add_generation_prompt => generation,
-            ..special
+        self.text(&messages.to_vec().into(), generation)
+    }
+
+    /// The text of a conversation with tools and documents.
+    pub(super) fn text(
+        &self,
+        conversation: &Conversation,
+        generation: bool,
+    ) -> Result<String, ChatError> {
+        let rendered = || run(&self.environment, &self.special, conversation, generation);
+        limits::on_deep_stack(rendered).map_err(ChatError::Stack)?
+    }
+
+    /// Whether it says by `{% generation %}` what is learned.
+    pub(super) fn is_tagged(&self) -> bool {
+        self.marked.is_some()
+    }
+
+    /// Whether it reads a variable.
+    pub(super) fn reads(&self, variable: &str) -> bool {
+        self.variables.contains(variable)
+    }
+
+    /// Whether a name stands anywhere in it.
+    pub(super) fn mentions(&self, name: &str) -> bool {
+        self.source.contains(name)
+    }
+
+    /// Bytes of `text`, which is the conversation rendered, that `{% generation %}` tags enclose.
+    pub(super) fn generations(
+        &self,
+        conversation: &Conversation,
+        text: &str,
+    ) -> Result<Vec<Range<usize>>, ChatError> {
+        let Some(marked) = &self.marked else {
+            return Ok(Vec::new());
         };
-        let template = self.environment.get_template(NAME).map_err(told)?;
-        template.render(values).map_err(told)
+        let marked = run(marked, &self.special, conversation, false)?;
+        let (mut plain, mut open, mut found) = (String::new(), Vec::new(), Vec::new());
+        for c in marked.chars() {
+            match c {
+                OPEN => open.push(plain.len()),
+                CLOSE => found.extend(open.pop().map(|start| start..plain.len())),
+                c => plain.push(c),
+            }
+        }
+        match plain == text && open.is_empty() {
+            true => Ok(found),
+            false => Err(ChatError::Generation),
+        }
     }
 }
 
-/// What a template gave to `raise_exception`.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-struct Raised(String);
+fn run(
+    environment: &Environment,
+    special: &[(String, String)],
+    conversation: &Conversation,
+    generation: bool,
+) -> Result<String, ChatError> {
+    let Conversation {
+        messages,
+        tools,
+        documents,
+        variables,
+    } = conversation;
+    let special = special
+        .iter()
+        .map(|(name, text)| (name.as_str(), Value::from(text.as_str())));
+    let variables = variables
+        .iter()
+        .map(|(name, value)| (name.as_str(), value.clone()));
+    let messages: Vec<Value> = messages.iter().map(Message::value).collect();
+    let none = || Value::from(());
+    let given = [
+        ("messages", Value::from(messages)),
+        ("tools", tools.clone().unwrap_or_else(none)),
+        ("documents", documents.clone().unwrap_or_else(none)),
+        ("add_generation_prompt", Value::from(generation)),
+    ];
+    let values = Value::from_pairs(special.chain(variables).chain(given));
+    let template = environment.get_template(NAME).map_err(told)?;
+    template.render(values).map_err(told)
+}
 
 fn told(error: Error) -> ChatError {
     let raised = std::error::Error::source(&error).and_then(|e| e.downcast_ref::<Raised>());
-    match raised {
-        Some(Raised(text)) => ChatError::Raised { text: text.clone() },
-        None => ChatError::Template {
+    match (raised, error.kind()) {
+        (Some(Raised(text)), _) => ChatError::Raised { text: text.clone() },
+        (None, ErrorKind::OutOfFuel) => ChatError::Template {
+            problem: format!(
+                "it does more work on this conversation, or makes more text, than any needs to ({error})"
+            ),
+        },
+        (None, _) => ChatError::Template {
             problem: error.to_string(),
         },
     }
-}
-
-/// How Python writes what other languages write otherwise.
-fn python_name(value: &Value) -> Option<&'static str> {
-    if value.is_none() {
-        return Some("None");
-    }
-    let is_bool = value.kind() == ValueKind::Bool;
-    is_bool.then(|| if value.is_true() { "True" } else { "False" })
-}
-
-/// `json.dumps(value, ensure_ascii=False, indent=indent)`.
-fn tojson(value: Value, options: Kwargs) -> Result<Value, Error> {
-    let indent: Option<usize> = options.get("indent")?;
-    options.assert_all_used()?;
-    let mut json = Vec::new();
-    let written = match indent {
-        None => value.serialize(&mut Serializer::with_formatter(&mut json, Dumps)),
-        Some(n) => {
-            let spaces = " ".repeat(n);
-            let formatter = PrettyFormatter::with_indent(spaces.as_bytes());
-            value.serialize(&mut Serializer::with_formatter(&mut json, formatter))
-        }
-    };
-    let bad = |text: String| Error::new(ErrorKind::BadSerialization, text);
-    written.map_err(|e| bad(e.to_string()))?;
-    String::from_utf8(json)
-        .map(Value::from_safe_string)
-        .map_err(|e| bad(e.to_string()))
-}
-
-/// The separators of `json.dumps`.
-struct Dumps;
-
-impl Formatter for Dumps {
-    fn begin_array_value<W: ?Sized + io::Write>(
-        &mut self,
-        w: &mut W,
-        first: bool,
-    ) -> io::Result<()> {
-        w.write_all(if first { b"" } else { b", " })
-    }
-    fn begin_object_key<W: ?Sized + io::Write>(
-        &mut self,
-        w: &mut W,
-        first: bool,
-    ) -> io::Result<()> {
-        w.write_all(if first { b"" } else { b", " })
-    }
-    fn begin_object_value<W: ?Sized + io::Write>(&mut self, w: &mut W) -> io::Result<()> {
-        w.write_all(b": ")
-    }
-}
-
-/// `{% generation %}` is a tag of transformers' own that marks the assistant's part and writes
-/// nothing: here a condition that always holds.
-fn without_generation_tags(source: &str) -> String {
-    let mut out = String::with_capacity(source.len());
-    let mut rest = source;
-    while let Some(at) = rest.find("{%") {
-        let (before, tag) = rest.split_at(at);
-        out.push_str(before);
-        let Some(end) = tag.find("%}") else {
-            rest = tag;
-            break;
-        };
-        let (tag, after) = tag.split_at(end + 2);
-        let name = tag[2..end].trim_matches(['-', '+']).trim();
-        out.push_str(&match name {
-            "generation" => tag.replace(name, "if true"),
-            "endgeneration" => tag.replace(name, "endif"),
-            _ => tag.to_owned(),
-        });
-        rest = after;
-    }
-    out + rest
 }

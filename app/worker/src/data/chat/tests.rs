@@ -1,8 +1,13 @@
 //! Conversations against transformers' own rendering, ids and masks (tests/fixtures/chat/make.py).
 
+mod corpus;
+mod fields;
+mod limits;
+
 use std::fs;
 
 use forgetlab_study::experiment::NaiveDate;
+use minijinja::Value;
 use serde::Deserialize;
 
 use crate::data::tokenizer::tests::{small_folder, smollm2};
@@ -47,12 +52,12 @@ fn check(name: &str, tokenizer: &Tokenizer) {
         if !case.messages.iter().any(|m| m.role == "assistant") {
             assert_eq!(tokenizer.encode(&case.rendered).unwrap(), case.tokens);
             assert!(matches!(
-                chat.encode(&case.messages),
-                Err(ChatError::NoAssistant)
+                chat.encode(&case.messages.clone().into()),
+                Err(ChatError::NoAssistant { .. })
             ));
             continue;
         }
-        let example = chat.encode(&case.messages).unwrap();
+        let example = chat.encode(&case.messages.clone().into()).unwrap();
         assert_eq!(example.tokens, case.tokens, "{:?}", case.rendered);
         let mask: Vec<u8> = example.mask.iter().map(|&target| target.into()).collect();
         assert_eq!(mask, case.mask, "{:?}", case.rendered);
@@ -82,7 +87,7 @@ fn the_smollm2_template_renders_as_transformers_does() {
         date,
         cases,
     } = fixture("smollm2.json");
-    let special = vec![("bos_token", "<|im_start|>".to_owned())];
+    let special = vec![("bos_token".to_owned(), "<|im_start|>".to_owned())];
     let template = Template::new(&template, special, date).unwrap();
     for case in cases {
         assert_eq!(
@@ -112,7 +117,7 @@ fn learned(template: &str, messages: &[(&str, &str)]) -> Result<String, ChatErro
         .iter()
         .map(|(role, text)| Message::new(role, *text))
         .collect();
-    let Example { tokens, mask } = chat.encode(&messages)?;
+    let Example { tokens, mask } = chat.encode(&messages.into())?;
     let targets: Vec<u32> = tokens
         .iter()
         .zip(&mask)
@@ -219,10 +224,9 @@ fn templates_write_as_python_does() {
     let render = |source: &str| {
         let date = NaiveDate::from_ymd_opt(2025, 3, 9).unwrap();
         let template = Template::new(source, Vec::new(), date).unwrap();
-        let mut message = Message::new("user", "é \"q\" <&>");
-        message
-            .more
-            .insert("n".into(), serde_json::json!([1, 2.5, null, true, {}]));
+        let n = serde_json::json!([1, 2.5, null, true, {}]);
+        let message =
+            Message::new("user", "é \"q\" <&>").with("n", Value::from(minijinja::value::Serde(n)));
         template.render(&[message], false).unwrap()
     };
     assert_eq!(

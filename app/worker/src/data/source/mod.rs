@@ -1,25 +1,37 @@
-//! Documents from files: plain text, JSON lines, CSV and Parquet.
+//! Documents from files: plain text, JSON, CSV and Parquet.
 //!
 //! A document is a text or a conversation. Which fields of a record hold it is guessed from the
 //! names that are usual, and can be set. Every error names the file, the line and the field.
 
+mod conversation;
+mod csv;
+mod files;
+mod json;
+mod kinds;
+mod parquet;
 mod record;
 mod remote;
+mod row;
 #[cfg(test)]
 mod tests;
+mod text;
 
 use std::fmt;
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use forgetlab_engine::pretrained::{DownloadProgress, Hub, HubError, builtin};
+use forgetlab_engine::pretrained::{DownloadProgress, Hub, HubError};
 use serde_json::Value;
 
-use super::Message;
-pub(super) use record::{KINDS, Record, records};
+use super::{Conversation, Message};
+pub use files::Meter;
+pub(super) use files::{files, open, regular};
+use kinds::KINDS;
+pub use parquet::panics_are_caught;
+pub(super) use record::Record;
 pub use remote::is_remote;
+pub(super) use text::cut;
 
 /// Content of a document.
 #[derive(Clone, Debug, PartialEq)]
@@ -27,7 +39,7 @@ pub enum Content {
     /// Plain text: every token is a target.
     Text(String),
     /// A conversation: what the assistant wrote is the target.
-    Chat(Vec<Message>),
+    Chat(Conversation),
 }
 
 /// A document and the file and line it was read from.
@@ -37,6 +49,15 @@ pub struct Document {
     pub content: Content,
     /// File and line of its beginning.
     pub place: Place,
+}
+
+/// A document, or a part of a long one.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Part {
+    /// What it says; the place is that of the part's beginning.
+    pub document: Document,
+    /// Whether the document ends here; what follows in its parts is the same document.
+    pub is_last: bool,
 }
 
 /// A line of a file, or a row of a table.
@@ -67,6 +88,8 @@ pub struct Fields {
     pub prompt: Option<String>,
     /// The assistant's turn.
     pub completion: Option<String>,
+    /// Fields that are not to be used.
+    pub ignore: Vec<String>,
 }
 
 /// Usual names, the first that a record has is used.
@@ -118,6 +141,9 @@ pub enum SourceError {
         #[source]
         source: Box<HubError>,
     },
+    /// Whoever wanted the documents wants no more.
+    #[error("reading was stopped")]
+    Stopped,
     /// A record that cannot be used.
     #[error("{place}: {problem}")]
     Record {
@@ -160,97 +186,90 @@ pub fn fetch<'a>(
 /// # Errors
 /// [`SourceError`] names the file, the line and the field. An empty source is an error.
 pub fn read(path: &Path, fields: &Fields) -> Result<Vec<Document>, SourceError> {
-    let mut documents = Vec::new();
+    let mut documents: Vec<Document> = Vec::new();
+    let mut is_whole = true;
+    stream(path, fields, &Meter::default(), |part| {
+        let Part { document, is_last } = part;
+        match (
+            documents.last_mut().map(|d| &mut d.content),
+            document.content,
+        ) {
+            (Some(Content::Text(begun)), Content::Text(more)) if !is_whole => begun.push_str(&more),
+            (_, content) => documents.push(Document {
+                content,
+                place: document.place,
+            }),
+        }
+        is_whole = is_last;
+        Ok(())
+    })?;
+    Ok(documents)
+}
+
+/// Calls `each` with the documents of a source as [`read`] has them, one after the other: no more than one is in
+/// memory, and of a text file's longer block no more than a part. `meter` counts the bytes read.
+///
+/// # Errors
+/// As [`read`], and what `each` returns.
+pub fn stream(
+    path: &Path,
+    fields: &Fields,
+    meter: &Meter,
+    mut each: impl FnMut(Part) -> Result<(), SourceError>,
+) -> Result<(), SourceError> {
+    let mut is_empty = true;
+    let mut each = |part| {
+        is_empty = false;
+        each(part)
+    };
     for file in files(path)? {
-        match record::kind(&file) {
-            Some("txt") => blocks(&file, &mut documents)?,
-            _ => records(&file, |record| {
-                documents.push(Document {
+        match kinds::kind(&file) {
+            Some("txt") => text::blocks(&file, meter, &mut each)?,
+            _ => records(&file, meter, |record| {
+                let document = Document {
                     content: content(&record, fields)?,
                     place: record.place,
-                });
-                Ok(())
+                };
+                each(Part {
+                    document,
+                    is_last: true,
+                })
             })?,
         }
     }
-    match documents.is_empty() {
+    match is_empty {
         true => Err(SourceError::Empty {
             path: path.into(),
             what: "documents",
         }),
-        false => Ok(documents),
+        false => Ok(()),
     }
 }
 
-/// The file itself, or the known files of a folder or data set, in order of their names.
-pub(super) fn files(path: &Path) -> Result<Vec<PathBuf>, SourceError> {
-    let failed = |source| SourceError::Io {
-        path: path.into(),
-        source,
-    };
-    if builtin::is_builtin(path) {
-        builtin::read(path).map_err(failed)?;
-        return Ok(vec![path.into()]);
+/// Bytes of the files of a source on disk, packed as they are.
+///
+/// # Errors
+/// A file or folder that cannot be read.
+pub fn bytes(path: &Path) -> Result<u64, SourceError> {
+    let mut all = 0;
+    for file in files(path)? {
+        all += open(&file)?.1;
     }
-    if is_remote(path) {
-        return remote::files(path, &Hub::from_env());
-    }
-    if !fs::metadata(path).map_err(failed)?.is_dir() {
-        return match record::kind(path) {
-            Some(_) => Ok(vec![path.into()]),
-            None => Err(SourceError::Kind { path: path.into() }),
-        };
-    }
-    let mut entries = fs::read_dir(path)
-        .and_then(|entries| {
-            entries
-                .map(|e| Ok(e?.path()))
-                .collect::<io::Result<Vec<_>>>()
-        })
-        .map_err(failed)?;
-    entries.sort();
-    let mut found = Vec::new();
-    for entry in entries {
-        if entry.is_dir() {
-            found.extend(files(&entry)?);
-        } else if record::kind(&entry).is_some() {
-            found.push(entry);
-        }
-    }
-    Ok(found)
+    Ok(all)
 }
 
-/// Documents of a text file: its blocks between blank lines.
-fn blocks(path: &Path, documents: &mut Vec<Document>) -> Result<(), SourceError> {
-    let file: Arc<Path> = path.into();
-    let mut block = String::new();
-    let mut first = 0;
-    let mut end = |block: &mut String, first| {
-        if !block.is_empty() {
-            documents.push(Document {
-                content: Content::Text(std::mem::take(block)),
-                place: Place {
-                    file: file.clone(),
-                    number: first,
-                    unit: "line",
-                },
-            });
-        }
-    };
-    record::lines(path, |line, place| {
-        if line.trim().is_empty() {
-            end(&mut block, first);
-            return Ok(());
-        }
-        match block.is_empty() {
-            true => first = place.number,
-            false => block.push('\n'),
-        }
-        block.push_str(line);
-        Ok(())
-    })?;
-    end(&mut block, first);
-    Ok(())
+/// Calls `each` with every record of a file of JSON, CSV or Parquet.
+pub(super) fn records(
+    path: &Path,
+    meter: &Meter,
+    mut each: impl FnMut(Record) -> Result<(), SourceError>,
+) -> Result<(), SourceError> {
+    match kinds::kind(path) {
+        Some("jsonl" | "ndjson" | "json") => json::records(path, meter, &mut each),
+        Some("csv") => csv::records(path, meter, &mut each),
+        Some("parquet") => parquet::records(path, meter, &mut each),
+        _ => Err(SourceError::Kind { path: path.into() }),
+    }
 }
 
 /// What a record says, by the names of its fields.
@@ -260,22 +279,13 @@ fn content(record: &Record, fields: &Fields) -> Result<Content, SourceError> {
         && fields.completion.is_none()
         && let Some(name) = pick(record, &fields.messages, MESSAGES)?
     {
-        return messages(record, name);
+        return conversation::of_messages(record, name, &fields.ignore);
     }
     if fields.text.is_none()
         && let Some(prompt) = pick(record, &fields.prompt, PROMPTS)?
         && let Some(completion) = pick(record, &fields.completion, COMPLETIONS)?
     {
-        let mut asked = text(record, prompt)?.to_owned();
-        // Alpaca's third field.
-        let input = record.fields.get("input").and_then(Value::as_str);
-        if let Some(input) = input.filter(|i| prompt == "instruction" && !i.is_empty()) {
-            asked = format!("{asked}\n\n{input}");
-        }
-        return Ok(Content::Chat(vec![
-            Message::new("user", asked),
-            Message::new("assistant", text(record, completion)?),
-        ]));
+        return conversation::of_pair(record, prompt, completion, &fields.ignore);
     }
     if let Some(name) = pick(record, &fields.text, TEXTS)? {
         return Ok(Content::Text(text(record, name)?.to_owned()));
@@ -333,31 +343,6 @@ fn text<'a>(record: &'a Record, name: &str) -> Result<&'a str, SourceError> {
             format!("`{name}` is not a text: {}", short(value)),
         )
     })
-}
-
-/// A list of messages: `{role, content}`, or ShareGPT's `{from, value}`.
-fn messages(record: &Record, name: &str) -> Result<Content, SourceError> {
-    let value = &record.fields[name];
-    let bad = |problem: String| SourceError::record(&record.place, format!("`{name}` {problem}"));
-    let list = value
-        .as_array()
-        .ok_or_else(|| bad(format!("is not a list of messages: {}", short(value))))?;
-    let mut messages = Vec::with_capacity(list.len());
-    for (i, entry) in list.iter().enumerate() {
-        let message = match (entry["from"].as_str(), entry["value"].as_str()) {
-            (Some("human"), Some(text)) => Message::new("user", text),
-            (Some("gpt"), Some(text)) => Message::new("assistant", text),
-            (Some(role), Some(text)) => Message::new(role, text),
-            _ => serde_json::from_value(entry.clone()).map_err(|e| {
-                bad(format!(
-                    "message {}: {e}; a message is {{\"role\": …, \"content\": …}}",
-                    i + 1
-                ))
-            })?,
-        };
-        messages.push(message);
-    }
-    Ok(Content::Chat(messages))
 }
 
 /// A value in a message to the user.

@@ -2,11 +2,13 @@
 //!
 //! `PATH` is what the paths of the wanted files begin with, e.g. `hub:allenai/ai2_arc:ARC-Easy/test`.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use forgetlab_engine::pretrained::{DownloadProgress, Hub, HubError, Snapshot, is_hub_id};
 
-use super::{KINDS, SourceError, record};
+use super::SourceError;
+use super::kinds::{KINDS, is_data};
 
 const PREFIX: &str = "hub:";
 
@@ -44,7 +46,8 @@ pub(super) fn fetch(
 
 /// The files of a data set, fetched if they are not there.
 ///
-/// What the cache holds of a commit is taken for all of it: it was fetched whole when it was given its name.
+/// A commit in the cache is not asked for again: its listing tells what belongs to it. Where the listing is missing,
+/// what is there is taken for all of it, unless the names of its parts say that others are missing.
 ///
 /// # Errors
 /// As [`fetch`].
@@ -53,7 +56,12 @@ pub(super) fn files(source: &Path, hub: &Hub) -> Result<Vec<PathBuf>, SourceErro
     let cached = name
         .revision
         .and_then(|revision| hub.cached_dataset(name.id, revision));
-    match cached.filter(|snapshot| wanted(snapshot, &name).next().is_some()) {
+    let is_enough = |snapshot: &Snapshot| {
+        let files: Vec<&str> = wanted(snapshot, &name).collect();
+        !files.is_empty()
+            && (hub.offline || snapshot.is_listed || part(&files, name.path).is_none())
+    };
+    match cached.filter(is_enough) {
         Some(snapshot) => download(source, &snapshot, &name, &()),
         None => {
             let snapshot = hub.dataset(name.id, name.revision);
@@ -82,16 +90,55 @@ fn download(
             problem: format!("has no file{below} of a kind that is read here ({kinds})"),
         });
     }
+    if let Some(problem) = part(&files, name.path).filter(|_| !snapshot.is_listed) {
+        let path = source.into();
+        return Err(SourceError::Malformed { path, problem });
+    }
     let fetch = |file| snapshot.fetch(file, progress);
     let fetched: Result<Vec<PathBuf>, _> = files.into_iter().map(fetch).collect();
     fetched.map_err(|error| refused(source, error))
+}
+
+/// What is wrong with files that are some parts of several, `STEM-00000-of-00002.EXT`; parts that `path` asks for by
+/// their numbers are enough.
+fn part(files: &[&str], path: &str) -> Option<String> {
+    let mut sets = BTreeMap::<_, BTreeSet<usize>>::new();
+    for file in files {
+        let Some((before, after)) = file.rsplit_once("-of-") else {
+            continue;
+        };
+        let digits = after
+            .find(|c: char| !c.is_ascii_digit())
+            .unwrap_or(after.len());
+        let parsed = before.rsplit_once('-').and_then(|(stem, number)| {
+            Some((
+                stem,
+                number.parse().ok()?,
+                after[..digits].parse::<usize>().ok()?,
+            ))
+        });
+        if let Some((stem, number, parts)) = parsed
+            && format!("{stem}-").starts_with(path)
+        {
+            let end = Path::new(after).extension();
+            sets.entry((stem, parts, end)).or_default().insert(number);
+        }
+    }
+    let ((stem, parts, _), found) = sets
+        .into_iter()
+        .find(|((_, n, _), found)| found.len() < *n)?;
+    Some(format!(
+        "the cache holds {} of the {parts} parts of {stem}; fetch the others (without HF_HUB_OFFLINE), or name \
+         the parts that are wanted",
+        found.len()
+    ))
 }
 
 /// Paths of the files that a name names.
 fn wanted<'a>(snapshot: &'a Snapshot, name: &Name<'a>) -> impl Iterator<Item = &'a str> {
     let path = name.path;
     let files = snapshot.files.iter().map(|file| &*file.name);
-    files.filter(move |file| file.starts_with(path) && record::kind(Path::new(file)).is_some())
+    files.filter(move |file| file.starts_with(path) && is_data(Path::new(file)))
 }
 
 fn parse(source: &Path) -> Result<Name<'_>, SourceError> {

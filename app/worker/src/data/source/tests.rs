@@ -1,5 +1,7 @@
 //! Files as users have them, good and bad.
 
+use std::fs;
+
 use forgetlab_fake_hub::{COMMIT, FakeHub};
 
 use super::*;
@@ -19,9 +21,8 @@ fn read_text(text: &str, name: &str, fields: &Fields) -> Result<Vec<Document>, S
 fn said(document: &Document) -> String {
     match &document.content {
         Content::Text(text) => text.clone(),
-        Content::Chat(messages) => messages
-            .iter()
-            .map(|m| format!("{}:{}", m.role, m.content))
+        Content::Chat(chat) => (chat.messages.iter())
+            .map(|m| format!("{}:{}", m.role, m.content()))
             .collect::<Vec<_>>()
             .join("|"),
     }
@@ -105,17 +106,6 @@ fn parquet_is_read_as_the_hub_has_it() {
         assert_eq!((questions[0].answer, questions[1].answer), (0, 3), "{name}");
         assert_eq!(questions[0].choices.len(), choices);
         assert_eq!(questions[0].choices[..2], ["apple", "stone"]);
-    }
-}
-
-/// Else a user would be told of a compile-time feature of some library.
-#[test]
-fn parquet_in_another_compression_is_told_with_what_to_do() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/parquet");
-    let error = crate::data::read_questions(&folder.join("zstd.parquet")).unwrap_err();
-    let error = error.to_string();
-    for text in ["zstd.parquet", "compressed as ZSTD", "SNAPPY"] {
-        assert!(error.contains(text), "{text} in {error}");
     }
 }
 
@@ -258,7 +248,11 @@ fn the_files_of_a_data_set_are_chosen_by_what_they_are_and_where() {
     let cached = hub.cached_dataset("org/data", COMMIT).expect("cached");
     let mut names: Vec<&str> = cached.files.iter().map(|file| &*file.name).collect();
     names.sort_unstable();
-    assert_eq!(names, ["data/test-0.parquet", "data/train-0.parquet"]);
+    assert_eq!(
+        names,
+        ["README.md", "data/test-0.parquet", "data/train-0.parquet"]
+    );
+    assert!(cached.has(names[1]) && !cached.has(names[0]));
 
     for (source, says) in [
         (

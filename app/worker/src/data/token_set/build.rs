@@ -1,14 +1,17 @@
 //! Rows from documents.
 
 use std::collections::HashSet;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use forgetlab_engine::pretrained::builtin;
 use forgetlab_study::experiment::{Separator, TextRows, TokenSetSettings, TooLong};
 use rayon::prelude::*;
 
-use crate::data::source::files;
-use crate::data::{Chat, Content, Document, Example, Fields, SourceError, Tokenizer, read};
+use crate::data::chat::on_deep_stack;
+use crate::data::source::{files, open};
+use crate::data::{
+    Chat, ChatError, Content, Document, Example, Fields, Message, SourceError, Tokenizer, read,
+};
 
 use super::{Counts, Provenance, Rows, Source, TokenSet, TokenSetError};
 
@@ -23,6 +26,10 @@ impl TokenSet {
         tokenizer: &Tokenizer,
         settings: &TokenSetSettings,
     ) -> Result<Self, TokenSetError> {
+        let fields = &Fields {
+            ignore: settings.ignore.clone(),
+            ..fields.clone()
+        };
         let mut documents = Vec::new();
         let mut sources = Vec::new();
         for path in paths {
@@ -47,6 +54,13 @@ impl TokenSet {
         settings: &TokenSetSettings,
     ) -> Result<Self, TokenSetError> {
         check(settings)?;
+        let mut counts = Counts {
+            documents: documents.len() as u64,
+            ..Counts::default()
+        };
+        let documents = documents.iter().filter(|d| !is_empty(&d.content));
+        let documents: Vec<&Document> = documents.collect();
+        counts.empty = counts.documents - documents.len() as u64;
         let any = |wanted: fn(&Content) -> bool| documents.iter().any(|d| wanted(&d.content));
         let marks = match any(|c| matches!(c, Content::Text(_))) {
             true => Some(Marks::new(tokenizer, settings)?),
@@ -56,20 +70,24 @@ impl TokenSet {
             true => Some(Chat::new(tokenizer, &settings.chat).map_err(TokenSetError::Template)?),
             false => None,
         };
-        let encoded: Vec<Result<Example, _>> = documents
-            .par_iter()
-            .map(|document| encode(document, tokenizer, chat.as_ref()))
-            .collect();
+        let encode_all = |part: &[&Document]| {
+            let encoded = part
+                .iter()
+                .map(|document| encode(document, tokenizer, chat.as_ref()));
+            on_deep_stack(|| encoded.collect::<Result<Vec<Example>, _>>())
+                .unwrap_or_else(|error| Err(TokenSetError::Template(ChatError::Stack(error))))
+        };
+        let encoded: Vec<Result<Vec<Example>, _>> =
+            documents.par_chunks(32).map(encode_all).collect();
         // The first error in the order of the documents, whichever thread was first.
-        let encoded: Vec<Example> = encoded.into_iter().collect::<Result<_, _>>()?;
+        let encoded: Vec<Vec<Example>> = encoded.into_iter().collect::<Result<_, _>>()?;
+        let encoded = encoded.into_iter().flatten();
 
-        let mut counts = Counts::default();
         let mut seen = HashSet::new();
         let mut sides = [Side::default(), Side::default()];
         for (document, example) in documents.iter().zip(encoded) {
             let hash = hash_of(&document.content);
             let held_out = is_held_out(&hash, settings.held_out);
-            counts.documents += 1;
             counts.held_out += u64::from(held_out);
             counts.duplicates += u64::from(!seen.insert(hash));
             let side = &mut sides[usize::from(held_out)];
@@ -140,11 +158,14 @@ impl Marks {
             Some(name) => tokenizer.token_id(name)?,
             None => tokenizer.bos()?,
         };
-        let eos = tokenizer.special_tokens().eos;
         let separator = match settings.separator {
-            Separator::Eos => Some(eos.ok_or_else(|| TokenSetError::NoEos {
-                name: tokenizer.name().into(),
-            })?),
+            Separator::Eos => {
+                let eos = tokenizer.special_tokens().eos;
+                let eos = eos.ok_or_else(|| TokenSetError::NoEos {
+                    name: tokenizer.name().into(),
+                })?;
+                Some(tokenizer.known(eos)?)
+            }
             Separator::Bos => Some(bos),
             Separator::None => None,
         };
@@ -227,32 +248,51 @@ fn encode(
     chat: Option<&Chat>,
 ) -> Result<Example, TokenSetError> {
     match (&document.content, chat) {
-        (Content::Chat(messages), Some(chat)) => {
-            chat.encode(messages).map_err(|source| TokenSetError::Chat {
+        (Content::Chat(conversation), Some(chat)) => {
+            chat.encode(conversation)
+                .map_err(|source| TokenSetError::Chat {
+                    place: document.place.clone(),
+                    source,
+                })
+        }
+        (Content::Text(text), _) => match tokenizer.encode(text) {
+            Ok(tokens) => Ok(Example {
+                tokens,
+                mask: Vec::new(),
+            }),
+            Err(source) => Err(TokenSetError::Text {
                 place: document.place.clone(),
                 source,
-            })
-        }
-        (Content::Text(text), _) => Ok(Example {
-            tokens: tokenizer.encode(text)?,
-            mask: Vec::new(),
-        }),
+            }),
+        },
         // The chat template is compiled where any document is a conversation.
         (Content::Chat(_), None) => Ok(Example::default()),
     }
 }
 
+/// Whether there is nothing to learn of a document: it would be its end alone.
+pub(in crate::data) fn is_empty(content: &Content) -> bool {
+    match content {
+        Content::Text(text) => text.trim().is_empty(),
+        Content::Chat(conversation) => {
+            let messages = conversation.messages.iter();
+            let mut learned = messages
+                .filter(|m| m.role == "assistant" && m.learned())
+                .peekable();
+            learned.peek().is_some() && learned.all(Message::is_empty)
+        }
+    }
+}
+
 /// Hash of what a document says, wherever it stands.
-fn hash_of(content: &Content) -> blake3::Hash {
+pub(in crate::data) fn hash_of(content: &Content) -> blake3::Hash {
     match content {
         Content::Text(text) => blake3::hash(text.trim().as_bytes()),
-        Content::Chat(messages) => {
+        Content::Chat(conversation) => {
             let mut hasher = blake3::Hasher::new();
-            for message in messages {
-                for part in [&message.role, &message.content] {
-                    hasher.update(&(part.len() as u64).to_le_bytes());
-                    hasher.update(part.as_bytes());
-                }
+            for part in conversation.parts() {
+                hasher.update(&(part.len() as u64).to_le_bytes());
+                hasher.update(part.as_bytes());
             }
             hasher.finalize()
         }
@@ -267,26 +307,34 @@ fn is_held_out(hash: &blake3::Hash, share: f64) -> bool {
     ((u64::from_le_bytes(first) >> 11) as f64) < share * (1_u64 << 53) as f64
 }
 
-/// Hash of files and folders together.
-pub(crate) fn hash_files(paths: &[PathBuf]) -> Result<String, SourceError> {
-    let hashes = paths.iter().map(|path| hash(path));
-    let hashes = hashes.collect::<Result<Vec<_>, _>>()?;
-    Ok(match &hashes[..] {
-        [one] => one.clone(),
-        several => blake3::hash(several.concat().as_bytes())
-            .to_hex()
-            .to_string(),
-    })
+/// Hash of a source: a file, or the files of a folder or data set.
+pub(crate) fn hash(path: &Path) -> Result<String, SourceError> {
+    hash_while(path, || true)
 }
 
-/// Hash of a file, or of the files of a folder.
-fn hash(path: &Path) -> Result<String, SourceError> {
+/// The same for as long as it is wanted, else [`SourceError::Stopped`].
+pub(in crate::data) fn hash_while(
+    path: &Path,
+    is_wanted: impl Fn() -> bool,
+) -> Result<String, SourceError> {
     let mut hasher = blake3::Hasher::new();
     for file in files(path)? {
-        let bytes =
-            builtin::read(&file).map_err(|source| SourceError::Io { path: file, source })?;
-        hasher.update(&(bytes.len() as u64).to_le_bytes());
-        hasher.update(&bytes);
+        let (mut reader, bytes) = open(&file)?;
+        hasher.update(&bytes.to_le_bytes());
+        loop {
+            let part = reader.by_ref().take(1 << 24);
+            let before = hasher.count();
+            let read = hasher.update_reader(part);
+            let all = read.map_err(|source| SourceError::Io {
+                path: file.clone(),
+                source,
+            })?;
+            match (all.count() > before, is_wanted()) {
+                (true, true) => {}
+                (true, false) => return Err(SourceError::Stopped),
+                (false, _) => break,
+            }
+        }
     }
     Ok(hasher.finalize().to_hex().to_string())
 }

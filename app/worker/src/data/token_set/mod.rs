@@ -17,7 +17,8 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::{ChatError, Place, SourceError, TokenizerError};
-pub(crate) use build::hash_files;
+pub(crate) use build::hash;
+pub(super) use build::{hash_of, hash_while, is_empty};
 use forgetlab_study::experiment::TokenSetSettings;
 pub use rows::{Batch, Rows, Shuffle};
 
@@ -43,12 +44,32 @@ pub struct Counts {
     pub documents: u64,
     /// Of these, held out.
     pub held_out: u64,
+    /// Of these, left out because they say nothing: texts without a character, answers without one.
+    #[serde(default)]
+    pub empty: u64,
     /// Of these, equal to an earlier one; they are kept.
     pub duplicates: u64,
     /// Conversations left out because they were too long.
     pub dropped: u64,
     /// Conversations cut because they were too long.
     pub truncated: u64,
+}
+
+impl Counts {
+    /// What was left out or cut, in words; nothing where nothing was.
+    pub fn losses(&self) -> Option<String> {
+        let of = [
+            (self.empty, "left out because they say nothing"),
+            (self.dropped, "left out because they are too long"),
+            (self.truncated, "cut because they are too long"),
+        ];
+        let told = of.iter().filter(|(count, _)| *count > 0);
+        let told: Vec<String> = told
+            .map(|(count, what)| format!("{count} {what}"))
+            .collect();
+        let all = self.documents;
+        (!told.is_empty()).then(|| format!("of {all} documents {}", told.join(", ")))
+    }
 }
 
 /// Tokenizer and files that rows were made from.
@@ -62,6 +83,19 @@ pub struct Provenance {
     pub vocab_size: usize,
     /// The files.
     pub sources: Vec<Source>,
+}
+
+impl Provenance {
+    /// Hash of all its sources together.
+    pub fn hash(&self) -> String {
+        match &self.sources[..] {
+            [one] => one.blake3.clone(),
+            several => {
+                let hashes: String = several.iter().map(|source| &*source.blake3).collect();
+                blake3::hash(hashes.as_bytes()).to_hex().to_string()
+            }
+        }
+    }
 }
 
 /// A file that documents were read from.
@@ -94,6 +128,15 @@ pub enum TokenSetError {
         #[source]
         source: ChatError,
     },
+    /// A text that cannot be encoded.
+    #[error("{place}: {source}")]
+    Text {
+        /// Where it stands.
+        place: Place,
+        /// What is wrong with it.
+        #[source]
+        source: TokenizerError,
+    },
     /// A senseless setting.
     #[error("{name} = {value} makes no sense; {what}")]
     Setting {
@@ -115,9 +158,9 @@ pub enum TokenSetError {
     },
     /// Nothing to train on, or nothing to evaluate on.
     #[error(
-        "nothing to {what}: of {} documents {} were held out and {} were too long for \
+        "nothing to {what}: of {} documents {} were held out, {} said nothing and {} were too long for \
          seq_len = {seq_len}; {advice}",
-        counts.documents, counts.held_out, counts.dropped
+        counts.documents, counts.held_out, counts.empty, counts.dropped
     )]
     Nothing {
         /// `train on` or `evaluate on`.

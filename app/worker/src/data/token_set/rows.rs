@@ -121,6 +121,14 @@ impl Batch {
         self.mask.iter().filter(|&&target| target).count()
     }
 
+    /// Puts the rows of another batch, of rows as long, in the place of the first ones.
+    pub fn begin_with(&mut self, first: &Self) {
+        debug_assert_eq!(self.seq_len, first.seq_len);
+        self.lens[..first.rows()].copy_from_slice(&first.lens);
+        self.tokens[..first.tokens.len()].copy_from_slice(&first.tokens);
+        self.mask[..first.mask.len()].copy_from_slice(&first.mask);
+    }
+
     /// Keeps the first rows.
     pub fn truncate(&mut self, rows: usize) {
         self.lens.truncate(rows);

@@ -26,7 +26,7 @@ fn texts(texts: impl IntoIterator<Item = String>) -> Vec<Document> {
 
 fn chat(answer: &str) -> Document {
     let messages = vec![Message::new("user", "q"), Message::new("assistant", answer)];
-    document(Content::Chat(messages), 1)
+    document(Content::Chat(messages.into()), 1)
 }
 
 fn settings(seq_len: usize, held_out: f64) -> TokenSetSettings {
@@ -197,7 +197,7 @@ fn what_makes_no_rows_is_named() {
             "larger held_out",
         ],
     );
-    let question = document(Content::Chat(vec![Message::new("user", "q")]), 7);
+    let question = document(Content::Chat(vec![Message::new("user", "q")].into()), 7);
     says(
         &[question],
         &settings(8, 0.0),
@@ -293,4 +293,79 @@ fn a_batch_is_padded_on_the_right() {
     // A first token is predicted from nothing.
     assert_eq!(batch.mask, [false, false, false, false, false, true]);
     assert_eq!((rows.tokens(), rows.targets()), (4, 1));
+}
+
+/// A document that is its end alone teaches a model to say nothing; left out without a word, it would be missed.
+#[test]
+fn what_says_nothing_is_left_out_and_counted() {
+    let tokenizer = tokenizer();
+    let mut documents = texts(["", "a", " \n", "b", ""].map(String::from));
+    let without = TokenSet::build(
+        &texts(["a", "b"].map(String::from)),
+        &tokenizer,
+        &settings(64, 0.0),
+    );
+    let set = TokenSet::build(&documents, &tokenizer, &settings(64, 0.0)).unwrap();
+    assert_eq!(set.train, without.unwrap().train);
+    assert_eq!(
+        (
+            set.counts.documents,
+            set.counts.empty,
+            set.counts.duplicates
+        ),
+        (5, 3, 0)
+    );
+    assert_eq!(
+        set.counts.losses().unwrap(),
+        "of 5 documents 3 left out because they say nothing"
+    );
+    // An answer without a word is the end of a turn alone.
+    documents.extend([chat(" "), chat("yes")]);
+    let set = TokenSet::build(&documents, &tokenizer, &settings(256, 0.0)).unwrap();
+    assert_eq!((set.counts.documents, set.counts.empty), (7, 4));
+    // What an assistant does otherwise is something; what only labels its turn, or is not learned, is nothing.
+    let says_nothing = |assistant: &str| {
+        let user = r#"{"role":"user","content":"q"}"#;
+        let messages: Vec<Message> =
+            serde_json::from_str(&format!("[{user},{assistant}]")).unwrap();
+        super::build::is_empty(&Content::Chat(messages.into()))
+    };
+    for (fields, nothing) in [
+        (r#""content":"","tool_calls":[{"name":"f"}]"#, false),
+        (r#""content":"","thinking":"hmm""#, false),
+        (r#""content":[{"type":"text","text":"a"}]"#, false),
+        (r#""content":"","tool_calls":[],"thinking":" ""#, true),
+        (r#""content":" ","id":7,"model":"a b""#, true),
+        (r#""content":[{"type":"text","text":" "}]"#, true),
+        (r#""content":"""#, true),
+    ] {
+        let turn = format!(r#"{{"role":"assistant",{fields}}}"#);
+        assert_eq!(says_nothing(&turn), nothing, "{fields}");
+        let earlier = r#"{"role":"assistant","content":"yes","train":false}"#;
+        assert_eq!(says_nothing(&format!("{earlier},{turn}")), nothing);
+    }
+    let error = TokenSet::build(&texts([String::new()]), &tokenizer, &settings(64, 0.0));
+    let error = error.unwrap_err().to_string();
+    assert!(
+        error.contains("of 1 documents 0 were held out, 1 said nothing"),
+        "{error}"
+    );
+    assert_eq!(Counts::default().losses(), None);
+}
+
+/// The message of a run must lead to the text, not to the tokenizer alone.
+#[test]
+fn a_text_that_has_no_tokens_is_told_by_its_place() {
+    let dir = tempfile::tempdir().unwrap();
+    for name in ["tokenizer.json", "tokenizer_config.json"] {
+        std::fs::copy(small_folder().join(name), dir.path().join(name)).unwrap();
+    }
+    std::fs::write(dir.path().join("config.json"), r#"{"vocab_size": 2}"#).unwrap();
+    let tokenizer = Tokenizer::open(dir.path()).unwrap();
+    let documents = texts(["<|eot_id|>", "words"].map(String::from));
+    let error = TokenSet::build(&documents, &tokenizer, &settings(64, 0.0));
+    let error = error.unwrap_err().to_string();
+    for said in ["x.txt, line 2: token ", "vocabulary of 2 tokens"] {
+        assert!(error.contains(said), "{said} in {error}");
+    }
 }

@@ -11,6 +11,7 @@ use forgetlab_plugin_host::SpecialTokens;
 use serde_json::Value;
 
 use super::{Parts, TokenizerError};
+use crate::data::source::regular;
 
 pub(super) fn open(path: &Path) -> Result<Parts, TokenizerError> {
     let (folder, main) = match builtin::is_dir(path) {
@@ -51,6 +52,11 @@ pub(super) fn open(path: &Path) -> Result<Parts, TokenizerError> {
         _ => special.bos.is_some() && first == special.bos,
     };
     let template = template(folder, &files.config)?;
+    // Of a model that is not read here this one number is still known.
+    let model = json(&folder.join("config.json")).map_or(Value::Null, |config| config.value);
+    let size = [&model, &model["text_config"]].map(|config| config["vocab_size"].as_u64());
+    let tool_template = named_template(&files.config, "tool_use").map(str::to_owned);
+    let named = files.named();
     Ok(Parts {
         inner,
         json: bytes,
@@ -59,8 +65,14 @@ pub(super) fn open(path: &Path) -> Result<Parts, TokenizerError> {
         stop,
         adds_bos,
         template,
+        model_vocab_size: size.into_iter().flatten().max().map(|size| size as usize),
+        tool_template,
+        named,
     })
 }
+
+/// Bytes of a file of a tokenizer, at most; the largest there are have some tens of millions.
+const MOST_BYTES: u64 = 1 << 30;
 
 /// A configuration that need not be there.
 struct Json {
@@ -107,6 +119,27 @@ impl Files {
     }
 }
 
+impl Files {
+    /// Texts of the special tokens that have a name of their own, BOS, EOS and padding left out.
+    fn named(&self) -> Vec<(String, String)> {
+        let text = |value: &Value| match value {
+            Value::String(text) => Some(text.clone()),
+            token => token.get("content")?.as_str().map(str::to_owned),
+        };
+        let own = ["bos_token", "eos_token", "pad_token"];
+        let mut named: Vec<(String, String)> = Vec::new();
+        for file in [&self.config, &self.map] {
+            for (name, value) in file.value.as_object().into_iter().flatten() {
+                let known = own.contains(&name.as_str()) || named.iter().any(|(n, _)| n == name);
+                if name.ends_with("_token") && !known {
+                    named.extend(text(value).map(|text| (name.clone(), text)));
+                }
+            }
+        }
+        named
+    }
+}
+
 impl Json {
     fn malformed(&self, problem: String) -> TokenizerError {
         TokenizerError::Malformed {
@@ -139,16 +172,21 @@ fn template(folder: &Path, config: &Json) -> Result<Option<String>, TokenizerErr
     match config.value.get("chat_template") {
         None | Some(Value::Null) => Ok(None),
         Some(Value::String(text)) => Ok(Some(text.clone())),
-        Some(Value::Array(named)) => {
-            let default = named.iter().find(|entry| entry["name"] == "default");
-            let text = default.and_then(|entry| entry["template"].as_str());
-            let text = text.ok_or_else(|| {
+        Some(Value::Array(_)) => {
+            let text = named_template(config, "default").ok_or_else(|| {
                 config.malformed("`chat_template` is a list without one named `default`".into())
             })?;
             Ok(Some(text.to_owned()))
         }
         Some(_) => Err(config.malformed("`chat_template` is neither a text nor a list".into())),
     }
+}
+
+/// A template of a list of named ones.
+fn named_template<'a>(config: &'a Json, name: &str) -> Option<&'a str> {
+    let named = config.value.get("chat_template")?.as_array()?;
+    let found = named.iter().find(|entry| entry["name"] == name)?;
+    found["template"].as_str()
 }
 
 fn json(path: &Path) -> Result<Json, TokenizerError> {
@@ -167,7 +205,17 @@ fn json(path: &Path) -> Result<Json, TokenizerError> {
 
 /// The bytes of a file, if there is one.
 fn read(path: &Path) -> Result<Option<Vec<u8>>, TokenizerError> {
-    match builtin::read(path) {
+    let checked = match builtin::is_builtin(path) {
+        true => Ok(()),
+        false => regular(path).and_then(|found| match found.len() > MOST_BYTES {
+            true => Err(io::Error::other(format!(
+                "it has {} bytes, which no tokenizer has",
+                found.len()
+            ))),
+            false => Ok(()),
+        }),
+    };
+    match checked.and_then(|()| builtin::read(path)) {
         Ok(bytes) => Ok(Some(bytes.into_owned())),
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(source) => Err(TokenizerError::Io {

@@ -11,6 +11,7 @@ use forgetlab_plugin_host::SpecialTokens;
 use serde_json::{Map, json};
 
 use super::{Parts, TokenizerError};
+use crate::data::source::regular;
 
 /// Kinds of tokens, as llama.cpp numbers them.
 const CONTROL: i64 = 3;
@@ -20,6 +21,10 @@ const USER_DEFINED: i64 = 4;
 const LLAMA3: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 
 pub(super) fn open(path: &Path) -> Result<Parts, TokenizerError> {
+    regular(path).map_err(|source| TokenizerError::Io {
+        path: path.into(),
+        source,
+    })?;
     let metadata = Gguf::metadata(path).map_err(|error| match error {
         PretrainedError::Read { path, source } => TokenizerError::Io { path, source },
         PretrainedError::Format { why, .. } => malformed(path, format!("not a GGUF file: {why}")),
@@ -95,6 +100,9 @@ pub(super) fn parts(path: &Path, metadata: &GgufMetadata) -> Result<Parts, Token
         stop,
         adds_bos: adds_bos.unwrap_or(llama3),
         template,
+        model_vocab_size: None,
+        tool_template: None,
+        named: Vec::new(),
     })
 }
 

@@ -273,3 +273,143 @@ fn gguf_metadata_that_are_not_understood_are_named() {
         }
     }
 }
+
+/// A tokenizer as SentencePiece makes them: a space is a part of the word after it, and dropped at the beginning.
+fn sentencepiece(dir: &Path) -> Tokenizer {
+    let pieces = [
+        "<unk>", "<s>", "</s>", "▁", "h", "i", "t", "e", "r", "hi", "▁hi", "th", "er", "ere",
+        "there", "▁there", "<0xC3>", "<0xB1>",
+    ];
+    let vocab: serde_json::Map<_, _> = (0..)
+        .zip(pieces)
+        .map(|(id, p)| (p.to_owned(), json!(id)))
+        .collect();
+    let special: Vec<_> = (0..3)
+        .map(|id| {
+            json!({
+                "id": id, "content": pieces[id], "special": true, "single_word": false, "lstrip": false,
+                "rstrip": false, "normalized": false,
+            })
+        })
+        .collect();
+    let space = |from: &str, to: &str| json!({"type": "Replace", "pattern": {"String": from}, "content": to});
+    let tokenizer = json!({
+        "version": "1.0",
+        "added_tokens": special,
+        "normalizer": {"type": "Sequence", "normalizers": [{"type": "Prepend", "prepend": "▁"}, space(" ", "▁")]},
+        "decoder": {"type": "Sequence", "decoders": [
+            space("▁", " "), {"type": "ByteFallback"}, {"type": "Fuse"},
+            {"type": "Strip", "content": " ", "start": 1, "stop": 0},
+        ]},
+        "model": {
+            "type": "BPE", "vocab": vocab, "unk_token": "<unk>", "fuse_unk": true, "byte_fallback": true,
+            "merges": [["h", "i"], ["▁", "hi"], ["t", "h"], ["e", "r"], ["er", "e"], ["th", "ere"], ["▁", "there"]],
+        },
+    });
+    fs::write(dir.join("tokenizer.json"), tokenizer.to_string()).unwrap();
+    fs::write(
+        dir.join("tokenizer_config.json"),
+        r#"{"bos_token":"<s>","eos_token":"</s>"}"#,
+    )
+    .unwrap();
+    Tokenizer::open(dir).unwrap()
+}
+
+/// Words that run together in a preview look like data that was read wrongly, and is not.
+#[test]
+fn parts_of_a_text_are_together_the_text() {
+    let dir = tempfile::tempdir().unwrap();
+    let tokenizer = sentencepiece(dir.path());
+    let texts = |tokens: &[u32]| -> Vec<String> {
+        let parts = tokenizer.decode_parts(tokens).unwrap();
+        parts.into_iter().map(|(_, text)| text).collect()
+    };
+    let tokens = tokenizer.encode("hi there ñ").unwrap();
+    assert_eq!(texts(&tokens), ["hi", " there", " ", "ñ"]);
+    let row = [&[1], &tokens[..], &[2], &tokens[..2]].concat();
+    assert_eq!(
+        texts(&row),
+        ["<s>", " hi", " there", " ", "ñ", "</s>", " hi", " there"]
+    );
+    let parts = tokenizer.decode_parts(&tokens).unwrap();
+    let ranges: Vec<_> = parts.into_iter().map(|(range, _)| range).collect();
+    assert_eq!(ranges, [0..1, 1..2, 2..3, 3..5]);
+    // A character that is cut off is shown as that.
+    assert_eq!(texts(&tokens[..4]), ["hi", " there", " ", "\u{fffd}"]);
+    assert_eq!(texts(&[]), <[String; 0]>::default());
+
+    let byte_level = Tokenizer::open(&small_folder()).unwrap();
+    for text in [
+        "  a\n\n b <|eot_id|>\n 数字 🙂 end \n",
+        "a\u{fffd}b\u{fffd}\u{fffd}",
+    ] {
+        let tokens = byte_level.encode(text).unwrap();
+        let parts = byte_level.decode_parts(&tokens).unwrap();
+        let all: String = parts.iter().map(|(_, text)| text.as_str()).collect();
+        assert_eq!(all, text);
+        assert_eq!(parts.last().unwrap().0.end, tokens.len());
+    }
+}
+
+/// Ids that the model has no embedding of would end a run in the middle of its first step.
+#[test]
+fn tokens_beyond_the_model_are_refused_with_the_sizes() {
+    let dir = tempfile::tempdir().unwrap();
+    sentencepiece(dir.path());
+    let config = |text: &str| {
+        fs::write(dir.path().join("config.json"), text).unwrap();
+        Tokenizer::open(dir.path()).unwrap()
+    };
+    for known in [
+        "{}",
+        "no JSON",
+        r#"{"vocab_size": 18}"#,
+        r#"{"vocab_size": 32000}"#,
+    ] {
+        let tokenizer = config(known);
+        assert!(
+            tokenizer.encode("hi there ñ").is_ok() && tokenizer.fits().is_ok(),
+            "{known}"
+        );
+    }
+    for small in [
+        r#"{"vocab_size": 15}"#,
+        r#"{"text_config": {"vocab_size": 15}}"#,
+    ] {
+        let tokenizer = config(small);
+        assert!(tokenizer.encode("hi").is_ok() && tokenizer.bos().is_ok());
+        for error in [
+            tokenizer.encode("hi there").unwrap_err(),
+            tokenizer.encode_with_spans("hi there").unwrap_err(),
+            tokenizer.token_id("▁there").unwrap_err(),
+            tokenizer.fits().unwrap_err(),
+        ] {
+            let error = error.to_string();
+            for said in [
+                "token 15 (`▁there`)",
+                "vocabulary of 15 tokens",
+                "has 18:",
+                "Resize",
+            ] {
+                assert!(error.contains(said), "{said} in {error}");
+            }
+        }
+    }
+}
+
+/// A pipe in the place of a file would hang, a hole of terabytes take all memory.
+#[test]
+fn what_is_no_file_of_a_tokenizer_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("tokenizer.json");
+    let says = || Tokenizer::open(dir.path()).unwrap_err().to_string();
+    std::os::unix::fs::symlink("/dev/zero", &path).unwrap();
+    assert!(says().contains("it is a device"), "{}", says());
+    fs::remove_file(&path).unwrap();
+    fs::File::create(&path).unwrap().set_len(1 << 42).unwrap();
+    assert!(says().contains("which no tokenizer has"), "{}", says());
+    let gguf = dir.path().join("x.gguf");
+    std::os::unix::fs::symlink("/dev/zero", &gguf).unwrap();
+    let error = Tokenizer::open(&gguf).unwrap_err().to_string();
+    assert!(error.contains("it is a device"), "{error}");
+}

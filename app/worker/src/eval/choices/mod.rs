@@ -6,15 +6,18 @@
 //! - **chat**, as the paper does: the question and its lettered choices are the user's turn, worded
 //!   as Inspect's `multiple_choice` words them, and the assistant's answer is `ANSWER: X`. Where the
 //!   answers differ in their last token alone, as they should, one pass tells them all apart.
-//! - **plain**, as lm-evaluation-harness does: `Question: …\nAnswer:` is followed by a space and the
-//!   text of each choice; the one with the largest log-probability counts (`acc`), or with the
-//!   largest log-probability per character (`acc_norm`).
+//! - **plain**, as lm-evaluation-harness does: a context is followed by a space and a text, which alone is
+//!   scored; the choice with the largest log-probability counts (`acc`), or with the largest log-probability
+//!   per character (`acc_norm`). By the [`Form`] of a question the context is `Question: …\nAnswer:` and the
+//!   text a choice; or the context is the text that the choices go on with (HellaSwag, OpenBookQA); or a choice
+//!   stands in the context, in place of a blank, and the text is what follows the blank (WinoGrande).
 
 use std::ops::Range;
 
+use forgetlab_study::experiment::{ChatSettings, QuestionStyle};
 use forgetlab_study::run::{ChoiceScores, Estimate};
 
-use crate::data::{Chat, ChatError, Message, Question, Tokenizer, TokenizerError, letter};
+use crate::data::{Chat, ChatError, Form, Message, Question, Tokenizer, TokenizerError, letter};
 
 /// A request for log-probabilities of a model.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,7 +47,7 @@ pub enum ChoiceError {
     /// The chat template failed.
     #[error(transparent)]
     Chat(#[from] ChatError),
-    /// The tokenizer merges a choice into the question.
+    /// The tokenizer merges what is scored into what stands before it.
     #[error(
         "{place}: choice {letter} adds no token of its own to the question, so it cannot be scored"
     )]
@@ -78,10 +81,19 @@ pub struct ChoiceTask {
 #[derive(Clone, Debug)]
 struct Asked {
     answer: usize,
-    /// Characters of each choice.
+    /// Characters of what is scored, for each choice.
     lengths: Vec<usize>,
     /// Its requests: one for all choices, or one each.
     requests: Range<usize>,
+}
+
+/// Questions with the answers of a model.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Answered {
+    /// Accuracies.
+    pub scores: ChoiceScores,
+    /// Whether each question is answered rightly; by the length-normalised score where they are plain.
+    pub right: Vec<bool>,
 }
 
 impl ChoiceTask {
@@ -118,6 +130,30 @@ impl ChoiceTask {
         })
     }
 
+    /// Asks as a run does: in a conversation, or in plain text that begins with BOS where the tokenizer adds it.
+    ///
+    /// # Errors
+    /// Where the chat template or the tokenizer fails.
+    pub fn of(
+        questions: &[Question],
+        style: QuestionStyle,
+        tokenizer: &Tokenizer,
+        settings: &ChatSettings,
+    ) -> Result<Self, ChoiceError> {
+        match style {
+            QuestionStyle::Chat => {
+                let chat = Chat::new(tokenizer, settings)?;
+                Self::chat(questions, tokenizer, &chat)
+            }
+            QuestionStyle::Plain => {
+                let first = tokenizer.special_tokens().bos;
+                let first = first.filter(|_| tokenizer.adds_bos());
+                let first = first.map(|bos| tokenizer.known(bos)).transpose()?;
+                Self::plain(questions, tokenizer, first)
+            }
+        }
+    }
+
     /// Asks in plain text, which begins with the token `first` where there is one.
     ///
     /// # Errors
@@ -128,10 +164,12 @@ impl ChoiceTask {
         first: Option<u32>,
     ) -> Result<Self, ChoiceError> {
         Self::ask(questions, true, |question| {
-            let context = plain_prompt(question);
-            let start = tokenizer.encode(&context)?.len() + usize::from(first.is_some());
             let mut requests = Vec::new();
-            for (choice, text) in question.choices.iter().enumerate() {
+            for choice in 0..question.choices.len() {
+                let (context, text) = plain_prompt(question, choice);
+                // Space at the end of the context is scored with what follows it.
+                let start = tokenizer.encode(context.trim_end())?.len();
+                let start = start + usize::from(first.is_some());
                 let text = tokenizer.encode(&format!("{context} {text}"))?;
                 let tokens: Vec<u32> = first.into_iter().chain(text).collect();
                 if tokens.len() <= start {
@@ -162,7 +200,9 @@ impl ChoiceTask {
             task.requests.extend(requests_of(question)?);
             task.questions.push(Asked {
                 answer: question.answer,
-                lengths: question.choices.iter().map(|c| c.chars().count()).collect(),
+                lengths: (0..question.choices.len())
+                    .map(|choice| plain_prompt(question, choice).1.chars().count())
+                    .collect(),
                 requests: from..task.requests.len(),
             });
         }
@@ -174,11 +214,12 @@ impl ChoiceTask {
         &self.requests
     }
 
-    /// Accuracies, from the answers to [`ChoiceTask::requests`] in their order.
+    /// Accuracies and which questions are answered rightly, from the answers to [`ChoiceTask::requests`] in their
+    /// order.
     ///
     /// # Errors
     /// [`ChoiceError::Answer`] where one has another number of figures than was asked for, or NaN.
-    pub fn score(&self, answers: &[Vec<f64>]) -> Result<ChoiceScores, ChoiceError> {
+    pub fn score(&self, answers: &[Vec<f64>]) -> Result<Answered, ChoiceError> {
         for (i, request) in self.requests.iter().enumerate() {
             let answer = answers.get(i).map_or(&[][..], Vec::as_slice);
             let wanted = match &request.wanted {
@@ -206,16 +247,18 @@ impl ChoiceTask {
             right_normalised.push(largest(&per_character) == question.answer);
             chance += 1.0 / question.lengths.len() as f64;
         }
-        Ok(ChoiceScores {
+        let scores = ChoiceScores {
             questions: self.questions.len(),
             accuracy: Estimate::share(&right),
             accuracy_normalised: self.plain.then(|| Estimate::share(&right_normalised)),
             chance: chance / self.questions.len() as f64,
-        })
+        };
+        let right = if self.plain { right_normalised } else { right };
+        Ok(Answered { scores, right })
     }
 }
 
-/// The user's turn of a chat question.
+/// The user's turn of a chat question; a blank is left in its sentence.
 fn chat_prompt(question: &Question) -> String {
     let letters: Vec<String> = (0..question.choices.len())
         .map(|i| letter(i).into())
@@ -224,19 +267,36 @@ fn chat_prompt(question: &Question) -> String {
     let choices: Vec<String> = choices
         .map(|(text, letter)| format!("{letter}) {text}"))
         .collect();
+    let passage = match &question.form {
+        Form::Asked {
+            passage: Some(passage),
+        } => format!("{passage}\n\n"),
+        _ => String::new(),
+    };
     format!(
         "Answer the following multiple choice question. The entire content of your response should \
          be of the following format: 'ANSWER: $LETTER' (without quotes) where LETTER is one of \
-         {}.\n\n{}\n\n{}",
+         {}.\n\n{passage}{}\n\n{}",
         letters.join(","),
         question.question,
         choices.join("\n")
     )
 }
 
-/// The context of a plain question.
-fn plain_prompt(question: &Question) -> String {
-    format!("Question: {}\nAnswer:", question.question)
+/// The context of a choice of a plain question, and the text after it, which is scored.
+fn plain_prompt(question: &Question, choice: usize) -> (String, &str) {
+    let (asked, choice) = (&question.question, &*question.choices[choice]);
+    match &question.form {
+        Form::Asked { passage: None } => (format!("Question: {asked}\nAnswer:"), choice),
+        Form::Asked {
+            passage: Some(passage),
+        } => (format!("{passage}\nQuestion: {asked}\nAnswer:"), choice),
+        Form::Continued => (asked.clone(), choice),
+        Form::Filled => {
+            let (before, after) = asked.split_once('_').unwrap_or((asked, ""));
+            (format!("{before}{choice}"), after.trim())
+        }
+    }
 }
 
 /// What the rows share, and their last tokens, where they differ in these alone.

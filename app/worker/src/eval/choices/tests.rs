@@ -2,8 +2,6 @@
 
 use std::path::Path;
 
-use forgetlab_study::experiment::ChatSettings;
-
 use crate::data::Place;
 
 use super::*;
@@ -18,6 +16,7 @@ fn question(text: &str, choices: &[&str], answer: usize) -> Question {
         question: text.into(),
         choices: choices.iter().map(|c| (*c).to_owned()).collect(),
         answer,
+        form: Form::Asked { passage: None },
         place: Place {
             file: Path::new("q.jsonl").into(),
             number: 1,
@@ -65,8 +64,10 @@ fn plain_questions_are_scored_as_lm_evaluation_harness_does() {
     // −1 > −2.5 right (ñ is one character); q4: equal, the first counts, right in both.
     let sums = [-2.0, -5.0, -1.0, -1.5, -2.0, -3.0, -2.5, -4.0, -4.0];
     let answers: Vec<Vec<f64>> = sums.iter().map(|&p| vec![p]).collect();
-    let scores = task.score(&answers).unwrap();
+    let answered = task.score(&answers).unwrap();
+    let scores = answered.scores;
     assert_eq!(scores.questions, 4);
+    assert_eq!(answered.right, [true, false, true, true]);
     close(scores.accuracy.mean, 0.5);
     // mean_stderr([0, 1, 0, 1]) and mean_stderr([1, 0, 1, 1]).
     close(scores.accuracy.stderr.unwrap(), 0.288_675_134_594_812_9);
@@ -75,8 +76,80 @@ fn plain_questions_are_scored_as_lm_evaluation_harness_does() {
     close(normalised.stderr.unwrap(), 0.25);
     close(scores.chance, (0.5 + 1.0 / 3.0 + 0.5 + 0.5) / 4.0);
     let one = ChoiceTask::plain(&questions[..1], &tokenizer, None).unwrap();
-    let one = one.score(&[vec![-1.0], vec![f64::NEG_INFINITY]]).unwrap();
+    let one = one
+        .score(&[vec![-1.0], vec![f64::NEG_INFINITY]])
+        .unwrap()
+        .scores;
     assert_eq!((one.accuracy.mean, one.accuracy.stderr), (0.0, None));
+}
+
+/// HellaSwag, OpenBookQA, WinoGrande and BoolQ are published in forms of their own; in another one no figure compares.
+#[test]
+fn every_form_scores_what_lm_evaluation_harness_scores() {
+    let tokenizer = tokenizer();
+    let passage = Some("Tea is a drink.".to_owned());
+    for (form, text, contexts, scored) in [
+        (
+            Form::Continued,
+            "The man",
+            ["The man", "The man"],
+            [" one", " another"],
+        ),
+        (
+            Form::Asked { passage },
+            "is it?",
+            ["Tea is a drink.\nQuestion: is it?\nAnswer:"; 2],
+            [" one", " another"],
+        ),
+        (
+            Form::Filled,
+            "Of both _ is large, _ I say.",
+            ["Of both one", "Of both another"],
+            [" is large, _ I say."; 2],
+        ),
+        (Form::Filled, "_ ends", ["one", "another"], [" ends"; 2]),
+        (
+            Form::Continued,
+            "Then ",
+            ["Then"; 2],
+            ["  one", "  another"],
+        ),
+    ] {
+        let questions = [Question {
+            form,
+            ..question(text, &["one", "another"], 1)
+        }];
+        let task = ChoiceTask::plain(&questions, &tokenizer, None).unwrap();
+        for (request, (context, scored)) in task.requests().iter().zip(contexts.iter().zip(scored))
+        {
+            let Wanted::Span(span) = &request.wanted else {
+                panic!("{:?}", request.wanted)
+            };
+            let text = |tokens: &[u32]| tokenizer.decode(tokens).unwrap();
+            assert_eq!(&text(&request.tokens[..span.start]), context);
+            assert_eq!(text(&request.tokens[span.clone()]), scored);
+        }
+    }
+    // What follows the blank is equally long for both, so its length decides nothing.
+    let blank = Question {
+        form: Form::Filled,
+        ..question("Of both _ is large.", &["a", "a very long one"], 0)
+    };
+    let task = ChoiceTask::plain(&[blank], &tokenizer, None).unwrap();
+    let scores = task.score(&[vec![-3.0], vec![-4.0]]).unwrap().scores;
+    close(scores.accuracy.mean, 1.0);
+    close(scores.accuracy_normalised.unwrap().mean, 1.0);
+}
+
+/// The passage of a question is what it is about, in a chat as well.
+#[test]
+fn a_chat_question_stands_below_its_passage() {
+    let passage = Some("Tea is a drink.".to_owned());
+    let question = Question {
+        form: Form::Asked { passage },
+        ..question("is it?", &["no", "yes"], 1)
+    };
+    assert!(chat_prompt(&question).ends_with("A,B.\n\nTea is a drink.\n\nis it?\n\nA) no\nB) yes"));
 }
 
 /// A prompt in other words would measure something else than the paper.
@@ -114,7 +187,8 @@ fn chat_questions_ask_for_a_letter_after_the_prompt() {
             Wanted::Span(_) => unreachable!(),
         })
         .collect();
-    let scores = task.score(&answers).unwrap();
+    let answered = task.score(&answers).unwrap();
+    let scores = answered.scores;
     close(scores.accuracy.mean, 0.5);
     close(scores.accuracy.stderr.unwrap(), 0.5);
     assert_eq!(scores.accuracy_normalised, None);
@@ -163,7 +237,7 @@ fn answers_that_differ_in_more_than_a_last_token_are_scored_whole() {
         );
         assert_eq!(span.end, request.tokens.len());
     }
-    let scores = task.score(&[vec![-1.0], vec![-0.5]]).unwrap();
+    let scores = task.score(&[vec![-1.0], vec![-0.5]]).unwrap().scores;
     close(scores.accuracy.mean, 1.0);
 }
 

@@ -14,10 +14,10 @@ use forgetlab_engine::{
     AdamW, Engine, EngineError, LossBatch, LossReport, Optimizer, Stream, Weights,
 };
 use forgetlab_study::experiment::RunConfig;
-use forgetlab_study::run::{Checkpoint, Cost, NamedTensor, RunError, Score};
+use forgetlab_study::run::{Checkpoint, Cost, NamedTensor, PhaseEnd, RunError, Score};
 use serde::{Deserialize, Serialize};
 
-use crate::data::{Batch, Suite};
+use crate::data::{Batch, NewRows, Suite};
 use crate::eval::{self, Choices, Subject};
 use crate::train::NotFinite;
 use crate::train::error::ArmError;
@@ -37,12 +37,15 @@ pub struct Learner {
     seed: u64,
     /// Phase and steps so far.
     pub point: TrainingPoint,
-    /// Cost so far: tokens and seconds.
+    /// Cost so far: tokens, seconds and FLOPs.
     pub cost: Cost,
 }
 
-/// Phase and steps of a learner.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// Steps at the start of a phase whose time does not count, until everything runs at its pace.
+const UNTIMED_STEPS: u64 = 5;
+
+/// Phase and steps of a learner, and what decides whether the phase goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TrainingPoint {
     /// Phase, from 0.
     pub phase: usize,
@@ -52,6 +55,43 @@ pub struct TrainingPoint {
     pub step: u64,
     /// Updates of the optimizer since its last reset.
     pub updates: u64,
+    /// The criterion that ended the phase before its steps did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended: Option<PhaseEnd>,
+    /// The lowest held-out loss of the phase's dataset at an evaluation of the phase.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub best: Option<f64>,
+    /// Evaluations since then.
+    #[serde(default)]
+    pub stale: u64,
+    /// Seconds of training in the phase, its first steps left out.
+    #[serde(default)]
+    pub timed: f64,
+    /// New rows of the phase that replayed ones stood in the place of.
+    #[serde(default)]
+    pub replaced: u64,
+}
+
+impl TrainingPoint {
+    /// The start of a phase.
+    fn at_start(phase: usize, step: u64) -> Self {
+        Self {
+            phase,
+            phase_start: step,
+            step,
+            updates: 0,
+            ended: None,
+            best: None,
+            stale: 0,
+            timed: 0.0,
+            replaced: 0,
+        }
+    }
+
+    /// Whether the phase is over.
+    fn is_over(&self, config: &RunConfig) -> bool {
+        self.ended.is_some() || self.step == self.phase_start + config.in_phase(self.phase).steps
+    }
 }
 
 /// A learner's weights and moments in the machine's memory, for a checkpoint.
@@ -89,19 +129,14 @@ impl Learner {
         let student = starting_weights(suite, engine, seed)?;
         let reference = Arc::new(student.clone().frozen());
         let student = adapted(config, engine, student, seed, 0)?;
-        let fresh = AdamW::new(settings::adamw(config), student.trained_len());
+        let fresh = AdamW::new(settings::adamw(config, 0), student.trained_len());
         Ok(Self {
             reference,
             ready: false,
             optimizer: engine.optimizer_of(&student, fresh)?,
             student,
             seed,
-            point: TrainingPoint {
-                phase: 0,
-                phase_start: 0,
-                step: 0,
-                updates: 0,
-            },
+            point: TrainingPoint::at_start(0, 0),
             cost: Cost::default(),
         })
     }
@@ -130,17 +165,58 @@ impl Learner {
         self.ready = true;
     }
 
-    /// Whether the phase has had all its steps.
+    /// Whether the phase is over.
     pub fn phase_is_over(&self, config: &RunConfig) -> bool {
-        self.point.step == self.point.phase_start + config.phases[self.point.phase].steps
+        self.point.is_over(config)
     }
 
-    /// Whether the last phase has had all its steps.
+    /// The criterion that ended the phase, if it is over.
+    pub fn phase_end(&self, config: &RunConfig) -> Option<PhaseEnd> {
+        let steps = self.phase_is_over(config).then_some(PhaseEnd::Steps);
+        self.point.ended.or(steps)
+    }
+
+    /// Ends the phase where it has had its training time; says whether that is so.
+    pub fn end_at_time(&mut self, config: &RunConfig) -> bool {
+        let most = config.phases[self.point.phase].seconds;
+        let over = !self.phase_is_over(config) && most.is_some_and(|most| self.point.timed >= most);
+        if over {
+            self.point.ended = Some(PhaseEnd::Seconds);
+        }
+        over
+    }
+
+    /// Ends the phase where the held-out loss of its dataset says so; says whether that is so.
+    pub fn end_at_loss(&mut self, config: &RunConfig, suite: &Suite, scores: &[Score]) -> bool {
+        let point = &mut self.point;
+        let phase = &config.phases[point.phase];
+        let dataset = &suite.held_out()[suite.new_dataset(point.phase)].dataset;
+        let score = scores.iter().find(|score| score.dataset == *dataset);
+        let Some(loss) = score.and_then(|score| score.ntp) else {
+            return false;
+        };
+        match point.best {
+            Some(best) if loss >= best => point.stale += 1,
+            _ => (point.best, point.stale) = (Some(loss), 0),
+        }
+        if point.is_over(config) {
+            return false;
+        }
+        if phase.target_loss.is_some_and(|target| loss <= target) {
+            point.ended = Some(PhaseEnd::TargetLoss);
+        } else if phase.patience.is_some_and(|most| point.stale > most) {
+            point.ended = Some(PhaseEnd::EarlyStop);
+        }
+        point.ended.is_some()
+    }
+
+    /// Whether the last phase is over.
     pub fn is_finished(&self, config: &RunConfig) -> bool {
         self.point.phase + 1 == config.phases.len() && self.phase_is_over(config)
     }
 
-    /// Begins the next phase: the reference becomes a copy of the student, the optimizer is reset.
+    /// Begins the next phase: the reference becomes a copy of the student, the optimizer is reset. From then on
+    /// `config` may be an arm's own.
     ///
     /// # Errors
     /// When the device fails.
@@ -153,44 +229,56 @@ impl Learner {
             self.take_next_reference(None);
         }
         self.ready = false;
-        engine.reset(&mut self.optimizer)?;
-        self.point.phase += 1;
+        let step = self.point.step;
+        self.point = TrainingPoint::at_start(self.point.phase + 1, step);
         if settings::lora(config).is_some() {
             // Those of the phase before become part of the weights.
             let (weights, phase) = (self.student.clone(), self.point.phase);
             self.student = adapted(config, engine, weights, self.seed, phase)?;
+        } else if self.student.download_adapters()?.is_some() {
+            let merged = self.student.download()?.into_owned();
+            self.student = engine.weights(merged)?;
         }
-        self.point.phase_start = self.point.step;
-        self.point.updates = 0;
+        let adamw = settings::adamw(config, self.point.phase);
+        engine.reset(&mut self.optimizer, &self.student, adamw)?;
         Ok(())
     }
 
     /// Steps until the next evaluation.
     pub fn steps_to_evaluation(&self, config: &RunConfig) -> u64 {
         let done = self.point.step - self.point.phase_start;
-        let every = config.training.eval_every;
-        (every - done % every).min(config.phases[self.point.phase].steps - done)
+        config.in_phase(self.point.phase).next_evaluation(done) - done
     }
 
     /// The batch of new data of the coming step: the same for all arms of a seed.
-    pub fn new_batch(&self, config: &RunConfig, suite: &Suite) -> Batch {
+    ///
+    /// # Errors
+    /// Where a file of tokens cannot be read any more.
+    pub fn new_batch(&self, config: &RunConfig, suite: &Suite) -> Result<Batch, TrainError> {
         let phase = self.point.phase;
-        let stream = Stream::new(self.seed, &format!("new data, phase {phase}"));
         let step = self.point.step - self.point.phase_start;
-        let rows = config.training.batch_size;
-        suite.batch(suite.new_dataset(phase), &stream, step, rows)
+        let rows = config.in_phase(phase).batch_size;
+        let mix = config.phases[phase].mix.as_ref();
+        let mixed = mix.map(|mix| config.replay.fractions.rows(mix.share, rows, step));
+        let new = NewRows {
+            seed: self.seed,
+            step,
+            rows,
+            mixed: mixed.unwrap_or(0),
+        };
+        Ok(suite.batch(phase, new)?)
     }
 
     /// Learning rate of the coming step.
-    pub fn learning_rate(&self, config: &RunConfig, peak: f64) -> f64 {
+    pub fn learning_rate(&self, config: &RunConfig) -> f64 {
         let done = self.point.step - self.point.phase_start;
-        let steps = config.phases[self.point.phase].steps;
-        let optimizer = &config.optimizer;
+        let phase = config.in_phase(self.point.phase);
+        let optimizer = phase.optimizer;
         settings::learning_rate(
-            peak,
+            optimizer.lr,
             done,
             optimizer.warmup_steps,
-            steps,
+            phase.steps,
             optimizer.schedule,
         )
     }
@@ -222,10 +310,12 @@ impl Learner {
         Ok(grad_norm)
     }
 
-    /// Adds what a step cost: its tokens, padding left out, and the time of forward, backward and update,
-    /// which is divided between new and replayed data as the threads' time was.
-    pub fn pay(&mut self, tokens: usize, report: &LossReport, elapsed: Duration) {
-        self.cost.tokens_trained += tokens as u64;
+    /// Adds what a step cost: its tokens and FLOPs, and the time of forward, backward and update, which is
+    /// divided between new and replayed data as the threads' time was.
+    pub fn pay(&mut self, step: &Cost, report: &LossReport, elapsed: Duration) {
+        self.cost.tokens_trained += step.tokens_trained;
+        self.cost.flops_train += step.flops_train;
+        self.cost.flops_reference += step.flops_reference;
         let (elapsed, all) = (elapsed.as_secs_f64(), report.seconds.iter().sum::<f64>());
         let new = if all > 0.0 {
             report.seconds[0] / all
@@ -234,6 +324,14 @@ impl Learner {
         };
         self.cost.seconds_new += elapsed * new;
         self.cost.seconds_replay += elapsed * (1.0 - new);
+        self.train_for(self.point.step - 1, elapsed);
+    }
+
+    /// Counts seconds of a step, counted from the start of the run, towards the time of the phase.
+    pub fn train_for(&mut self, step: u64, seconds: f64) {
+        if step >= self.point.phase_start + UNTIMED_STEPS {
+            self.point.timed += seconds;
+        }
     }
 
     fn finite(&self, what: &'static str, value: f64) -> Result<(), NotFinite> {
@@ -266,6 +364,7 @@ impl Learner {
             at_end: self.point.step == 0 || self.phase_is_over(config),
         };
         let scores = eval::scores(engine, suite, questions, subject)?;
+        self.cost.flops_eval += eval::flops(&engine.layout().config, suite, questions, subject);
         self.cost.seconds_eval += start.elapsed().as_secs_f64();
         Ok(scores)
     }
@@ -298,7 +397,7 @@ impl Learner {
             point,
             cost,
         } = resumed;
-        let over = point.step == point.phase_start + config.phases[point.phase].steps;
+        let over = point.is_over(config);
         let lora = settings::lora(config);
         let (student, reference) = match start {
             Some(PhaseStart { weights, reference }) => {
@@ -330,7 +429,7 @@ impl Learner {
         };
         let len = student.trained_len();
         let optimizer = AdamW {
-            config: settings::adamw(config),
+            config: settings::adamw(config, point.phase),
             updates: point.updates,
             m: read_tensor("optimizer.m", len, checkpoint)?,
             v: read_tensor("optimizer.v", len, checkpoint)?,

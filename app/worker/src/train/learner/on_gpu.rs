@@ -65,6 +65,7 @@ fn engine_agrees_with_the_independent_implementation() {
 fn smoke() -> RunConfig {
     let overrides = Overrides {
         preset: Some("smoke".into()),
+        set: vec![("optimizer.lr".into(), "1e-2".into())],
         threads: Some(2),
         ..Overrides::default()
     };
@@ -75,7 +76,7 @@ fn smoke() -> RunConfig {
 fn train(config: &RunConfig, engine: &mut Engine, learner: &mut Learner, steps: u64) {
     let suite = Suite::new(config).unwrap();
     for _ in 0..steps {
-        let new = learner.new_batch(config, &suite);
+        let new = learner.new_batch(config, &suite).unwrap();
         let mut weights = vec![1.0 / new.tokens.len() as f32; new.tokens.len()];
         for row in weights.chunks_exact_mut(new.seq_len) {
             row[new.seq_len - 1] = 0.0;
@@ -86,7 +87,7 @@ fn train(config: &RunConfig, engine: &mut Engine, learner: &mut Learner, steps: 
             ntp_weights: &weights,
             kl_weights: &weights,
         };
-        let learning_rate = learner.learning_rate(config, 1e-2);
+        let learning_rate = learner.learning_rate(config);
         learner.forward_backward(engine, &[batch]).unwrap();
         learner.update(engine, learning_rate).unwrap();
     }
@@ -132,7 +133,7 @@ fn a_learner_comes_back_from_its_checkpoint_as_it_was() {
             let tensors = learner.checkpoint_tensors().unwrap();
             let state = serde_json::Value::Null;
             store
-                .save(point.step, 0, &tensors.tensors(), state)
+                .save(point.step, 0, &tensors.tensors(), state, None)
                 .unwrap();
             let checkpoint = store.latest_valid().unwrap().checkpoint.unwrap();
             let start = PhaseStart {

@@ -7,7 +7,8 @@ use super::*;
 
 /// The built-in Llama on chats, at the start of its second phase.
 fn started(set: &[(&str, &str)]) -> (RunConfig, Suite, Engine, Learner) {
-    let set = set.iter().map(|(k, v)| ((*k).into(), (*v).into()));
+    let set = [("optimizer.lr", "1e-2")].iter().chain(set);
+    let set = set.map(|(k, v)| ((*k).into(), (*v).into()));
     let overrides = Overrides {
         preset: Some("smoke".into()),
         set: set.collect(),
@@ -36,8 +37,9 @@ fn train(
     steps: usize,
 ) {
     for _ in 0..steps {
-        let new = plain(learner.new_batch(config, suite), suite.reduction());
-        let learning_rate = learner.learning_rate(config, 1e-2);
+        let new = learner.new_batch(config, suite).unwrap();
+        let new = plain(new, suite.reduction());
+        let learning_rate = learner.learning_rate(config);
         learner.forward_backward(engine, &[new.as_batch()]).unwrap();
         learner.update(engine, learning_rate).unwrap();
     }
@@ -55,7 +57,9 @@ fn a_learner_comes_back_as_it_was_with_adapters_and_without() {
         let point = learner.point;
         let tensors = learner.checkpoint_tensors().unwrap();
         let null = serde_json::Value::Null;
-        store.save(point.step, 1, &tensors.tensors(), null).unwrap();
+        store
+            .save(point.step, 1, &tensors.tensors(), null, None)
+            .unwrap();
         drop(tensors);
         let checkpoint = store.latest_valid().unwrap().checkpoint.unwrap();
         let phase = PhaseStart {

@@ -1,0 +1,88 @@
+//! Other runs that are live on the device of a run.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use forgetlab_engine::human_bytes;
+use forgetlab_study::experiment::RunConfig;
+use forgetlab_study::run::{Results, RunDir, RunState};
+use forgetlab_worker::train::Prepared;
+
+/// One line on the other live runs of the device and what each of them takes; `None` where it is this run's
+/// alone. Seen are the runs under the results folder and those beside this one.
+pub fn warning(dir: &RunDir, prepared: &Prepared) -> Option<String> {
+    let config = &prepared.config;
+    let others: Vec<String> = live_beside(dir)
+        .iter()
+        .filter_map(|other| {
+            let theirs = other.read_config().ok()?;
+            let same = device(&theirs.device) == device(&config.device);
+            same.then(|| {
+                let state = other.brief_state(true).unwrap_or_default();
+                let takes = takes(memory(&state), &theirs);
+                format!("{} ({takes})", other.path().display())
+            })
+        })
+        .collect();
+    let (who, all) = match others.len() {
+        0 => return None,
+        1 => ("another run is".to_owned(), "both"),
+        n => (format!("{n} other runs are"), "all"),
+    };
+    let own = format!("about {}", human_bytes(prepared.demand.memory().total()));
+    Some(format!(
+        "{who} live on {}: {}; this one takes {}: {all} will be slower",
+        device(&config.device),
+        others.join(", "),
+        takes(Some(&own), config)
+    ))
+}
+
+/// Live runs that can be seen from a run, but itself.
+fn live_beside(dir: &RunDir) -> Vec<RunDir> {
+    let own = whole(dir.path());
+    let beside = own.parent().map(Path::to_owned);
+    let folders = [Some(Results::from_env().runs()), beside];
+    let mut seen = BTreeSet::from([own]);
+    let mut runs = Vec::new();
+    for folder in folders.into_iter().flatten() {
+        let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+        let mut paths: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
+        paths.sort();
+        let found = paths.iter().filter_map(|path| RunDir::open(path).ok());
+        runs.extend(found.filter(|run| seen.insert(whole(run.path())) && run.is_live()));
+    }
+    runs
+}
+
+fn whole(path: &Path) -> PathBuf {
+    path.canonicalize().unwrap_or_else(|_| path.to_owned())
+}
+
+/// A device by one name.
+fn device(spec: &str) -> &str {
+    match spec {
+        "cuda" => "cuda:0",
+        spec => spec,
+    }
+}
+
+/// What a run takes, in words.
+fn takes(memory: Option<&str>, config: &RunConfig) -> String {
+    let memory = memory.map_or("memory not known yet".into(), |about| {
+        format!("{about} of memory")
+    });
+    match (config.device.as_str(), config.threads) {
+        ("cpu", 1) => format!("{memory}, 1 thread"),
+        ("cpu", threads) => format!("{memory}, {threads} threads"),
+        _ => memory,
+    }
+}
+
+/// The memory that a run said it takes.
+fn memory(state: &RunState) -> Option<&str> {
+    let said = state.log.iter().rev();
+    let said = said.filter_map(|line| line.message.strip_prefix("memory: "));
+    said.filter_map(|text| text.split(';').next()).next()
+}

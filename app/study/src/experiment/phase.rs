@@ -1,0 +1,163 @@
+//! Phases as they are written: what each trains on, how long, with which settings, and when it ends.
+
+use serde::{Deserialize, Serialize};
+
+/// One phase: training on one dataset.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PhaseSpec {
+    /// Dataset trained on; its name in the CSVs.
+    pub dataset: String,
+    /// Optimizer steps; other criteria may end the phase before. 0 where its length is given otherwise.
+    #[serde(default)]
+    pub steps: u64,
+    /// Its length in tokens of new data, rounded up to steps.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokens: Option<u64>,
+    /// The same a parameter of the model, of 12·L·D² + D·V: one embedding counts, although there are two.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokens_per_parameter: Option<f64>,
+    /// Its length in passes over the training rows of its dataset.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub epochs: Option<f64>,
+    /// Another dataset, rows of which stand in the place of some of each batch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mix: Option<MixSpec>,
+    /// Ends the phase at the first evaluation where the held-out loss of its dataset (`ntp`) is at most this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target_loss: Option<f64>,
+    /// Ends the phase once more than so many evaluations in a row have not lowered the held-out loss of its dataset.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub patience: Option<u64>,
+    /// Ends the phase after so many seconds of training; evaluations and the first five steps do not count.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seconds: Option<f64>,
+    /// Rows of a batch of new data, where they are not `training.batch_size`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub batch_size: Option<usize>,
+    /// Optimizer steps between evaluations, where they are not `training.eval_every`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub eval_every: Option<u64>,
+    /// Settings of the optimizer that are not the run's.
+    #[serde(default, skip_serializing_if = "PhaseOptimizer::is_empty")]
+    pub optimizer: PhaseOptimizer,
+}
+
+impl PhaseSpec {
+    /// Its length in words, e.g. `200 steps`.
+    pub fn length(&self) -> String {
+        match (self.tokens, self.tokens_per_parameter, self.epochs) {
+            (Some(tokens), ..) => format!("{tokens} tokens"),
+            (_, Some(each), _) => format!("{each} tokens a parameter"),
+            (.., Some(epochs)) => format!("{epochs} epochs"),
+            _ => format!("{} steps", self.steps),
+        }
+    }
+}
+
+/// A dataset that is mixed into the batches of another.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MixSpec {
+    /// Dataset.
+    pub dataset: String,
+    /// Share of each batch's rows.
+    pub share: f64,
+}
+
+/// AdamW and its schedule.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OptimizerSpec {
+    /// Peak learning rate; an arm may override it for the phases after the first.
+    pub lr: f64,
+    /// Steps of linear warm-up from 0 at the start of each phase.
+    pub warmup_steps: u64,
+    /// The same in tokens of new data, rounded up to steps; in place of `warmup_steps`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub warmup_tokens: Option<u64>,
+    /// What follows the warm-up.
+    pub schedule: Schedule,
+    /// Decay of the first moment.
+    pub beta1: f64,
+    /// Decay of the second moment.
+    pub beta2: f64,
+    /// Epsilon, added to the square root of the second moment.
+    pub eps: f64,
+    /// Decoupled weight decay, multiplied by the learning rate.
+    pub weight_decay: f64,
+}
+
+/// Course of the learning rate after the warm-up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Schedule {
+    /// Stays at the peak.
+    Constant,
+    /// Half a cosine down to 0 at the end of the phase.
+    Cosine,
+}
+
+/// Settings of the optimizer in one phase; what is not set is the run's.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PhaseOptimizer {
+    /// Peak learning rate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lr: Option<f64>,
+    /// Steps of linear warm-up from 0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub warmup_steps: Option<u64>,
+    /// The same in tokens of new data.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub warmup_tokens: Option<u64>,
+    /// What follows the warm-up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schedule: Option<Schedule>,
+    /// Decay of the first moment.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub beta1: Option<f64>,
+    /// Decay of the second moment.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub beta2: Option<f64>,
+    /// Epsilon, added to the square root of the second moment.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub eps: Option<f64>,
+    /// Decoupled weight decay, multiplied by the learning rate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weight_decay: Option<f64>,
+}
+
+impl PhaseOptimizer {
+    fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// Keys that say how long a phase is, of which it has one.
+pub(super) const LENGTHS: [&str; 4] = ["steps", "tokens", "tokens_per_parameter", "epochs"];
+
+/// Keys that say how long the learning rate warms up, of which a phase has one.
+pub(super) const WARM_UPS: [&str; 2] = ["warmup_steps", "warmup_tokens"];
+
+/// Keys of a phase's table beside its dataset, which `--set phases.DATASET.KEY=…` may add.
+pub(super) const PHASE_KEYS: [&str; 18] = [
+    "steps",
+    "target_loss",
+    "patience",
+    "seconds",
+    "tokens",
+    "tokens_per_parameter",
+    "epochs",
+    "mix",
+    "batch_size",
+    "eval_every",
+    "optimizer.lr",
+    "optimizer.warmup_steps",
+    "optimizer.warmup_tokens",
+    "optimizer.schedule",
+    "optimizer.beta1",
+    "optimizer.beta2",
+    "optimizer.eps",
+    "optimizer.weight_decay",
+];

@@ -1,0 +1,281 @@
+//! `outcomes.jsonl`, beside the events: the scores of every single held-out row and question.
+//!
+//! One line an arm, step and dataset, written before the event of the evaluation. Lines may be written again after a
+//! resume, with the same content; the last one counts, and one that is torn or does not fit its checksum is passed over:
+//! the event tells that it was there. Numbers are little-endian, in base64.
+
+use std::collections::HashMap;
+use std::fs::{File, OpenOptions};
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::event_log::{Chain, sealed};
+use super::file::open_regular;
+use super::{Event, Outcomes, OutcomesLine, Record, RunError, RunState};
+
+/// A line longer than this is none of ours, bytes.
+const LONGEST: u64 = 1 << 30;
+
+/// The file beside the events.
+pub fn beside(events: &Path) -> PathBuf {
+    events.with_file_name("outcomes.jsonl")
+}
+
+/// Appends to the file, which the first outcomes create.
+#[derive(Debug)]
+pub struct OutcomesWriter {
+    path: PathBuf,
+    file: Option<File>,
+}
+
+impl OutcomesWriter {
+    /// Nothing is opened before something is to be written.
+    pub fn new(path: PathBuf) -> Self {
+        Self { path, file: None }
+    }
+
+    /// Appends the outcomes of an evaluation, before its event is written. On an error, what was half written is
+    /// removed.
+    ///
+    /// # Errors
+    /// Where the disk fails.
+    pub fn append(&mut self, event: &Event) -> Result<(), RunError> {
+        let text = lines(event).map_err(|error| RunError::io("write", &self.path)(error.into()))?;
+        if text.is_empty() {
+            return Ok(());
+        }
+        self.write(text).map_err(RunError::io("write", &self.path))
+    }
+
+    fn write(&mut self, mut text: Vec<u8>) -> io::Result<()> {
+        let file = match &mut self.file {
+            Some(file) => file,
+            none => none.insert(
+                OpenOptions::new()
+                    .create(true)
+                    .append(true)
+                    .read(true)
+                    .open(&self.path)?,
+            ),
+        };
+        let len = file.metadata()?.len();
+        if ends_in_the_middle(file, len)? {
+            text.insert(0, b'\n');
+        }
+        let written = file.write_all(&text);
+        if written.is_err() {
+            let _ = file.set_len(len);
+        }
+        written
+    }
+
+    /// Syncs everything appended so far to disk.
+    ///
+    /// # Errors
+    /// Where the disk fails.
+    pub fn sync(&self) -> Result<(), RunError> {
+        let synced = self.file.as_ref().map_or(Ok(()), File::sync_data);
+        synced.map_err(RunError::io("sync", &self.path))
+    }
+}
+
+/// The lines of an evaluation, each with its checksum.
+fn lines(event: &Event) -> serde_json::Result<Vec<u8>> {
+    let mut text = Vec::new();
+    let Event::Evaluated {
+        arm, step, scores, ..
+    } = event
+    else {
+        return Ok(text);
+    };
+    for score in scores {
+        if let Some(outcomes) = &score.outcomes {
+            let mut line = serde_json::to_vec(&outcomes.line(*arm, *step, &score.dataset))?;
+            Chain::default().seal(&mut line);
+            text.extend(line);
+            text.push(b'\n');
+        }
+    }
+    Ok(text)
+}
+
+/// Whether the last line lacks its end, after a crash.
+fn ends_in_the_middle(file: &mut File, len: u64) -> io::Result<bool> {
+    let Some(last) = len.checked_sub(1) else {
+        return Ok(false);
+    };
+    let mut byte = [0];
+    file.seek(SeekFrom::Start(last))?;
+    file.read_exact(&mut byte)?;
+    Ok(byte != *b"\n")
+}
+
+/// Reads `outcomes.jsonl` as it grows, and gives them to the events they belong to.
+#[derive(Debug)]
+pub struct OutcomesReader {
+    path: PathBuf,
+    offset: u64,
+    known: HashMap<(usize, u64, String), Arc<Outcomes>>,
+}
+
+impl OutcomesReader {
+    /// A reader at the beginning; the file need not exist.
+    pub fn new(path: PathBuf) -> Self {
+        Self {
+            path,
+            offset: 0,
+            known: HashMap::new(),
+        }
+    }
+
+    /// Gives the scores of an evaluation their outcomes, where there are some.
+    ///
+    /// # Errors
+    /// Where the file cannot be read.
+    pub fn attach(&mut self, record: &mut Record) -> Result<(), RunError> {
+        let Event::Evaluated {
+            arm, step, scores, ..
+        } = &mut record.event
+        else {
+            return Ok(());
+        };
+        let mut fresh = false;
+        for score in scores {
+            let key = (*arm, *step, score.dataset.clone());
+            if !self.known.contains_key(&key) && !std::mem::replace(&mut fresh, true) {
+                self.read()?;
+            }
+            score.outcomes = self.known.get(&key).cloned();
+        }
+        Ok(())
+    }
+
+    /// Gives the scores of a run that was read from its CSVs their outcomes, where they were kept; whether any were.
+    ///
+    /// # Errors
+    /// Where the file cannot be read.
+    pub fn attach_to(&mut self, state: &mut RunState) -> Result<bool, RunError> {
+        self.read()?;
+        for (i, arm) in state.arms.iter_mut().enumerate() {
+            for evaluation in &mut arm.evaluations {
+                for score in &mut evaluation.scores {
+                    let key = (i, evaluation.step, score.dataset.clone());
+                    score.outcomes = self.known.get(&key).cloned();
+                }
+            }
+        }
+        Ok(!self.known.is_empty())
+    }
+
+    /// Reads what was written since the last time. Lines that are torn or changed are passed over.
+    fn read(&mut self) -> Result<(), RunError> {
+        let Some(mut file) = open_regular(&self.path)? else {
+            return Ok(());
+        };
+        let failed = RunError::io("read", &self.path);
+        let length = file.metadata().and_then(|data| {
+            file.seek(SeekFrom::Start(self.offset))?;
+            Ok(data.len())
+        });
+        if length.map_err(failed)? <= self.offset {
+            return Ok(());
+        }
+        let mut reader = BufReader::with_capacity(1 << 18, file);
+        let mut line = Vec::new();
+        loop {
+            line.clear();
+            let read = Read::take(&mut reader, LONGEST).read_until(b'\n', &mut line);
+            let read = read.map_err(RunError::io("read", &self.path))?;
+            if line.last() != Some(&b'\n') && (read as u64) < LONGEST {
+                return Ok(());
+            }
+            self.offset += read as u64;
+            if let Some(line) = whole(line.trim_ascii_end())
+                && let Some(outcomes) = line.outcomes()
+            {
+                let key = (line.arm, line.step, line.dataset);
+                self.known.insert(key, Arc::new(outcomes));
+            }
+        }
+    }
+}
+
+/// A line as it was written: those of older versions have no checksum.
+fn whole(text: &[u8]) -> Option<OutcomesLine> {
+    match sealed(text) {
+        Some((content, found)) if Chain::default().after(content) != found => None,
+        _ => serde_json::from_slice(text).ok(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{EventReader, EventWriter, Score, fixture};
+    use super::*;
+
+    fn some() -> [Outcomes; 3] {
+        let questions = Outcomes {
+            right: (0..21).map(|i| u32::from(i % 3 == 0)).collect(),
+            ..Outcomes::default()
+        };
+        let digits = Outcomes {
+            ntp: (0..21).map(|i| i as f32 / 7.0).collect(),
+            ..questions.clone()
+        };
+        let text = Outcomes {
+            right: vec![0, 500, 70_000],
+            weights: vec![10, 512, 100_000],
+            ntp: vec![1.5, f32::MIN_POSITIVE, 3.0],
+        };
+        [questions, digits, text]
+    }
+
+    /// An interval over rows that are not those measured would be a wrong figure in a paper.
+    #[test]
+    fn outcomes_come_back_bit_for_bit_with_their_evaluation() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("events.jsonl");
+        let state = fixture::state();
+        let mut evaluation = state.arms[1].evaluations[2].clone();
+        let mut writer = EventWriter::open(&path).unwrap().writer;
+        let mut expected = Vec::new();
+        for outcomes in some() {
+            evaluation.step += 1;
+            evaluation.scores[1].outcomes = Some(Arc::new(outcomes));
+            evaluation.scores[1].rows_kept = true;
+            writer.append(fixture::evaluated(1, &evaluation)).unwrap();
+            expected.push(fixture::evaluated(1, &evaluation));
+        }
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(!text.contains("outcomes"), "the events stay small: {text}");
+        let read: Vec<Event> = EventReader::new(&path)
+            .poll()
+            .unwrap()
+            .into_iter()
+            .map(|record| record.event)
+            .collect();
+        assert_eq!(read, expected);
+
+        // A torn line costs its own evaluation alone.
+        let file = beside(&path);
+        let whole = std::fs::read(&file).unwrap();
+        std::fs::write(&file, &whole[..whole.len() - 9]).unwrap();
+        evaluation.step += 1;
+        writer.append(fixture::evaluated(1, &evaluation)).unwrap();
+        let read = EventReader::new(&path).poll().unwrap();
+        let outcomes = |i: usize| match &read[i].event {
+            Event::Evaluated { scores, .. } => scores[1].outcomes.clone(),
+            _ => None,
+        };
+        assert!(outcomes(1).is_some() && outcomes(2).is_none() && outcomes(3).is_some());
+        let lacks = |i: usize| match &read[i].event {
+            Event::Evaluated { scores, .. } => scores.iter().any(Score::lacks_rows),
+            _ => false,
+        };
+        assert!(
+            !lacks(1) && lacks(2) && !lacks(3),
+            "what is lost is known to be"
+        );
+    }
+}
