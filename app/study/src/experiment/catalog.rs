@@ -2,7 +2,9 @@
 
 use serde::Deserialize;
 
-use super::{DataSpec, ModelSpec, OptimizerSpec, PhaseSpec, ReplaySpec, SpecError, TrainingSpec};
+use super::{
+    DataSpec, GridSpec, ModelSpec, OptimizerSpec, PhaseSpec, ReplaySpec, SpecError, TrainingSpec,
+};
 
 /// An experiment that comes with the program.
 #[derive(Debug)]
@@ -39,6 +41,9 @@ pub struct Preset {
     pub replay: ReplaySpec,
     /// Phases in order.
     pub phases: Vec<PhaseSpec>,
+    /// Grids; with them it is a sweep.
+    #[serde(default)]
+    pub grids: Vec<GridSpec>,
 }
 
 const EXPERIMENTS: &[Experiment] = &[

@@ -57,6 +57,14 @@ pub enum SpecError {
         /// What is wrong.
         problem: String,
     },
+    /// An axis of a sweep that is invalid.
+    #[error("axis {key}: {problem}")]
+    Axis {
+        /// Key of its setting.
+        key: String,
+        /// What is wrong.
+        problem: String,
+    },
     /// A value that is invalid, alone or with others.
     #[error("{key}: {problem}")]
     Value {
@@ -85,6 +93,13 @@ impl SpecError {
 
     pub(super) fn value(key: &str, problem: impl Into<String>) -> Self {
         Self::Value {
+            key: key.to_owned(),
+            problem: problem.into(),
+        }
+    }
+
+    pub(super) fn axis(key: &str, problem: impl Into<String>) -> Self {
+        Self::Axis {
             key: key.to_owned(),
             problem: problem.into(),
         }

@@ -9,8 +9,8 @@ use toml::Value;
 use super::arm::{insert, parse_value};
 use super::phase::{LENGTHS, PHASE_KEYS};
 use super::{
-    ArmSpec, PHASE_SETTINGS, Precision, Preset, RunConfig, SpecError, VerdictSpec, experiment,
-    nearest, validate,
+    ArmSpec, AxisSpec, GridSpec, PHASE_SETTINGS, Precision, Preset, RunConfig, SpecError,
+    VerdictSpec, experiment, nearest, validate,
 };
 
 /// Changes to an experiment from the command line or the lab's form.
@@ -28,6 +28,8 @@ pub struct Overrides {
     pub device: Option<String>,
     /// CPU threads of the engine.
     pub threads: Option<usize>,
+    /// Axes of a sweep, in place of the preset's of the same key, or beside them.
+    pub axes: Vec<AxisSpec>,
 }
 
 /// Resolves an experiment by name, or the configuration of an earlier run by the path of its
@@ -35,11 +37,34 @@ pub struct Overrides {
 ///
 /// Strategy names and settings are not checked here: that is the plugin host's part.
 pub fn resolve(experiment: &str, overrides: &Overrides) -> Result<RunConfig, SpecError> {
-    let (mut config, arm_texts) = if looks_like_path(experiment) {
-        (from_file(experiment, overrides)?, Vec::new())
-    } else {
-        from_preset(experiment, overrides)?
-    };
+    let (config, arm_texts, _) = from_anywhere(experiment, overrides)?;
+    resolve_from(config, arm_texts, overrides)
+}
+
+/// The configuration of a file, or a preset without its arms, with the arms as text and its grids.
+pub(super) fn from_anywhere(
+    experiment: &str,
+    overrides: &Overrides,
+) -> Result<(RunConfig, Vec<String>, Vec<GridSpec>), SpecError> {
+    match looks_like_path(experiment) {
+        true => Ok((from_file(experiment, overrides)?, Vec::new(), Vec::new())),
+        false => {
+            let (mut config, arms, grids) = from_preset(experiment, overrides)?;
+            let mut set = overrides.set.iter().rev();
+            let set = set.find(|(key, _)| key == "device");
+            let device = set.map(|(_, value)| value).or(overrides.device.as_ref());
+            config.precision = default_precision(device.unwrap_or(&config.device));
+            Ok((config, arms, grids))
+        }
+    }
+}
+
+/// Applies overrides, but the preset, to a configuration whose arms may still be texts.
+pub(super) fn resolve_from(
+    mut config: RunConfig,
+    arm_texts: Vec<String>,
+    overrides: &Overrides,
+) -> Result<RunConfig, SpecError> {
     if !overrides.seeds.is_empty() {
         config.seeds.clone_from(&overrides.seeds);
     }
@@ -67,10 +92,6 @@ pub fn resolve(experiment: &str, overrides: &Overrides) -> Result<RunConfig, Spe
     }
     for (key, value) in of_arms {
         set_of_arms(&mut config, key, value)?;
-    }
-    let from_preset = !looks_like_path(experiment);
-    if from_preset && !overrides.set.iter().any(|(key, _)| key == "precision") {
-        config.precision = default_precision(&config.device);
     }
     settle_arms(&mut config)?;
     Ok(config)
@@ -162,7 +183,10 @@ fn number(value: &Value) -> Option<f64> {
 }
 
 /// The preset without its arms, and the arms as text, since their default coefficient may still change.
-fn from_preset(name: &str, overrides: &Overrides) -> Result<(RunConfig, Vec<String>), SpecError> {
+fn from_preset(
+    name: &str,
+    overrides: &Overrides,
+) -> Result<(RunConfig, Vec<String>, Vec<GridSpec>), SpecError> {
     let experiment = experiment(name)?;
     let preset_name = overrides
         .preset
@@ -177,6 +201,7 @@ fn from_preset(name: &str, overrides: &Overrides) -> Result<(RunConfig, Vec<Stri
         training,
         replay,
         phases,
+        grids,
         ..
     } = preset;
     let config = RunConfig {
@@ -195,7 +220,7 @@ fn from_preset(name: &str, overrides: &Overrides) -> Result<(RunConfig, Vec<Stri
         phases,
         arms: Vec::new(),
     };
-    Ok((config, arms))
+    Ok((config, arms, grids))
 }
 
 fn arms(texts: &[String], coeff: f64) -> Result<Vec<ArmSpec>, SpecError> {
@@ -524,6 +549,7 @@ mod tests {
             device: Some("cuda:1".into()),
             threads: Some(3),
             preset: Some("smoke".into()),
+            axes: Vec::new(),
         };
         let config = resolve("toy-continual", &overrides).unwrap();
         assert_eq!(

@@ -201,18 +201,7 @@ impl RunDir {
 
     /// Reads `config.toml` as what the caller wants to see in it.
     pub(super) fn read_toml<T: DeserializeOwned>(&self) -> Result<T, RunError> {
-        let path = self.config_path();
-        let malformed = |problem: &str| RunError::Malformed {
-            path: path.clone(),
-            problem: problem.into(),
-        };
-        let text = read_small(&path, LONGEST_SETTINGS)?.ok_or_else(|| malformed("is gone"))?;
-        let text = String::from_utf8(text).map_err(|_| malformed("is not UTF-8"))?;
-        toml::from_str(&text).map_err(|error| {
-            let (line, column) = position(&text, error.span());
-            let problem = format!("line {line}, column {column}: {}", error.message());
-            RunError::Malformed { path, problem }
-        })
+        read_toml(&self.config_path())
     }
 
     /// Writes `environment.json`.
@@ -274,6 +263,23 @@ impl RunDir {
     pub fn stop_request(&self) -> StopRequest {
         StopRequest::new(&self.path)
     }
+}
+
+/// Reads a file of settings.
+pub(super) fn read_toml<T: DeserializeOwned>(path: &Path) -> Result<T, RunError> {
+    let malformed = |problem: &str| RunError::Malformed {
+        path: path.to_owned(),
+        problem: problem.into(),
+    };
+    let text = read_small(path, LONGEST_SETTINGS)?.ok_or_else(|| malformed("is gone"))?;
+    let text = String::from_utf8(text).map_err(|_| malformed("is not UTF-8"))?;
+    toml::from_str(&text).map_err(|error| {
+        let (line, column) = position(&text, error.span());
+        malformed(&format!(
+            "line {line}, column {column}: {}",
+            error.message()
+        ))
+    })
 }
 
 #[cfg(test)]

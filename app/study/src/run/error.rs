@@ -43,6 +43,29 @@ pub enum RunError {
         /// The folder.
         path: PathBuf,
     },
+    /// A sweep, where one run is wanted.
+    #[error(
+        "{} is a sweep of several runs; name one of them: {}", path.display(), shell_path(&path.join("points"))
+    )]
+    IsSweep {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// A run in the place of a sweep's point that is another one.
+    #[error(
+        "{} is not the run of its point: {key} is {found} there, and {wanted} in the sweep; move it away",
+        path.display()
+    )]
+    ForeignRun {
+        /// Folder of the run.
+        path: PathBuf,
+        /// The setting that differs.
+        key: String,
+        /// Its value in the sweep.
+        wanted: String,
+        /// Its value in the run.
+        found: String,
+    },
     /// The output folder is in use for something else.
     #[error(
         "{} holds something that is not a run (`{entry}`); give an empty or a new folder to --out",

@@ -28,6 +28,7 @@ mod results;
 mod shell;
 mod state;
 mod stop;
+mod sweep;
 mod whole;
 
 pub use cache::{Cached, PhaseCache};
@@ -49,7 +50,8 @@ pub use from_csv::{CsvRun, holds_csvs, read_csvs};
 pub use lock::RunLock;
 pub use outcomes::{Outcomes, OutcomesLine};
 pub use quality::Quality;
-pub use results::{Results, RunFound, RunSummary, readable_utc};
+pub use results::{Found, Results, RunFound, RunSummary, readable_utc};
 pub use shell::{shell_path, shell_word};
 pub use state::{ArmState, ArmStatus, Evaluation, LogLine, Progress, RunState};
 pub use stop::StopRequest;
+pub use sweep::{Holder, Lease, PointSpec, PointStatus, SweepDir, SweepSpec, Taken};

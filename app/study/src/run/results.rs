@@ -7,12 +7,21 @@ use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::file::{create_folder, random_hex};
-use super::{PhaseCache, RunDir, RunError, RunState, RunStatus};
+use super::{PhaseCache, RunDir, RunError, RunState, RunStatus, SweepDir};
 
 /// The results folder: `results/`, or the folder in `FORGETLAB_RESULTS`.
 #[derive(Clone, Debug)]
 pub struct Results {
     root: PathBuf,
+}
+
+/// What a name on the command line stands for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// A run.
+    Run(RunDir),
+    /// A sweep.
+    Sweep(SweepDir),
 }
 
 /// A run in the list.
@@ -108,6 +117,13 @@ impl Results {
 
     /// Creates an empty run directory `<UTC>-<experiment>-<4 hex>`.
     pub fn create(&self, experiment: &str) -> Result<RunDir, RunError> {
+        match RunDir::out(&self.create_folder(experiment)?)? {
+            super::OutFolder::Fresh(run) | super::OutFolder::Existing(run) => Ok(run),
+        }
+    }
+
+    /// Creates an empty folder of that name for a run or a sweep.
+    pub fn create_folder(&self, experiment: &str) -> Result<PathBuf, RunError> {
         let runs = self.runs();
         create_folder(&runs)?;
         loop {
@@ -121,11 +137,7 @@ impl Results {
                 random_hex(4)
             ));
             match fs::create_dir(&path) {
-                Ok(()) => match RunDir::out(&path)? {
-                    super::OutFolder::Fresh(run) | super::OutFolder::Existing(run) => {
-                        return Ok(run);
-                    }
-                },
+                Ok(()) => return Ok(path),
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(error) => return Err(RunError::io("create", &path)(error)),
             }
@@ -133,52 +145,86 @@ impl Results {
     }
 
     /// Finds a run by its path, its name or a unique beginning of its name.
+    ///
+    /// # Errors
+    /// Where there is none, more than one, or it is a sweep.
     pub fn find(&self, run: &str) -> Result<RunDir, RunError> {
-        let names = self.names()?;
-        if names.iter().any(|name| name == run) {
-            return RunDir::open(&self.runs().join(run));
+        match self.find_any(run)? {
+            Found::Run(dir) => Ok(dir),
+            Found::Sweep(sweep) => Err(RunError::IsSweep {
+                path: sweep.path().to_owned(),
+            }),
         }
-        let path = Path::new(run);
-        if RunDir::holds_run(path) {
-            return RunDir::open(path);
+    }
+
+    /// Finds a run or a sweep by its path, its name or a unique beginning of its name.
+    ///
+    /// # Errors
+    /// Where there is none, or more than one.
+    pub fn find_any(&self, name: &str) -> Result<Found, RunError> {
+        let names = self.names(holds_either)?;
+        if names.iter().any(|known| known == name) {
+            return open_either(&self.runs().join(name));
         }
-        let matches: Vec<&String> = names.iter().filter(|name| name.starts_with(run)).collect();
+        let path = Path::new(name);
+        if holds_either(path) {
+            return open_either(path);
+        }
+        let matches: Vec<&String> = names
+            .iter()
+            .filter(|known| known.starts_with(name))
+            .collect();
         match matches[..] {
-            [name] if !run.is_empty() => return RunDir::open(&self.runs().join(name)),
+            [found] if !name.is_empty() => return open_either(&self.runs().join(found)),
             [] => {}
             _ => {
                 let matches = matches.into_iter().cloned().collect();
                 return Err(RunError::Ambiguous {
-                    name: run.to_owned(),
+                    name: name.to_owned(),
                     matches,
                 });
             }
         }
         if path.is_dir() {
-            return RunDir::open(path);
+            return open_either(path);
         }
         Err(RunError::NotFound {
-            name: run.to_owned(),
+            name: name.to_owned(),
             runs: self.runs(),
-            near: near(run, &names),
+            near: near(name, &names),
         })
+    }
+
+    /// Every sweep by its name, which begins with its start.
+    ///
+    /// # Errors
+    /// Where the folder of the runs cannot be read.
+    pub fn sweeps(&self) -> Result<Vec<SweepDir>, RunError> {
+        let names = self.names(SweepDir::holds_sweep)?.into_iter();
+        // One that was removed just now is none.
+        Ok(names
+            .filter_map(|name| SweepDir::open(&self.runs().join(name)).ok())
+            .collect())
     }
 
     /// Every run by its start, oldest first; also those that cannot be read.
     pub fn list(&self) -> Result<Vec<RunSummary>, RunError> {
-        let runs = self.names()?.into_iter().filter_map(|name| {
-            // One that was removed just now is none.
-            let dir = RunDir::open(&self.runs().join(&name)).ok()?;
-            let found = RunFound::brief(&dir);
-            let gone = found.is_err() && !RunDir::holds_run(dir.path());
-            (!gone).then_some(RunSummary { dir, name, found })
-        });
+        let runs = self
+            .names(RunDir::holds_run)?
+            .into_iter()
+            .filter_map(|name| {
+                // One that was removed just now is none.
+                let dir = RunDir::open(&self.runs().join(&name)).ok()?;
+                let found = RunFound::brief(&dir);
+                let gone = found.is_err() && !RunDir::holds_run(dir.path());
+                (!gone).then_some(RunSummary { dir, name, found })
+            });
         let mut runs: Vec<RunSummary> = runs.collect();
         runs.sort_by_cached_key(|run| (run.start(), run.name.clone()));
         Ok(runs)
     }
 
-    fn names(&self) -> Result<Vec<String>, RunError> {
+    fn names(&self, holds: fn(&Path) -> bool) -> Result<Vec<String>, RunError> {
         let runs = self.runs();
         let entries = match fs::read_dir(&runs) {
             Ok(entries) => entries,
@@ -188,12 +234,23 @@ impl Results {
         let mut names = Vec::new();
         for entry in entries {
             let entry = entry.map_err(RunError::io("read", &runs))?;
-            if RunDir::holds_run(&entry.path()) {
+            if holds(&entry.path()) {
                 names.extend(entry.file_name().into_string());
             }
         }
         names.sort();
         Ok(names)
+    }
+}
+
+fn holds_either(path: &Path) -> bool {
+    RunDir::holds_run(path) || SweepDir::holds_sweep(path)
+}
+
+fn open_either(path: &Path) -> Result<Found, RunError> {
+    match SweepDir::holds_sweep(path) {
+        true => SweepDir::open(path).map(Found::Sweep),
+        false => RunDir::open(path).map(Found::Run),
     }
 }
 

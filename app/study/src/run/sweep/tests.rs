@@ -1,0 +1,113 @@
+use super::*;
+use crate::experiment::{AxisSpec, Overrides, points};
+
+fn sweep(path: &Path) -> (SweepDir, Vec<Point>) {
+    let overrides = Overrides {
+        axes: vec![AxisSpec::parse("model.d_model=32,64").unwrap()],
+        ..Overrides::default()
+    };
+    let points = points("toy-continual", &overrides).unwrap().unwrap();
+    (SweepDir::create(path, &points).unwrap(), points)
+}
+
+fn begin(sweep: &SweepDir, point: &Point) -> RunDir {
+    let path = sweep.point_path(&point.name);
+    let super::super::OutFolder::Fresh(run) = RunDir::out(&path).unwrap() else {
+        panic!()
+    };
+    run.write_config(&point.config).unwrap();
+    run
+}
+
+fn own(taken: Taken) -> Lease {
+    match taken {
+        Taken::Own(lease) => lease,
+        Taken::Busy(holder) => panic!("{holder:?}"),
+    }
+}
+
+/// Else a sweep could not be gone on with.
+#[test]
+fn a_sweep_comes_back_from_its_folder() {
+    let dir = tempfile::tempdir().unwrap();
+    let (sweep, points) = sweep(&dir.path().join("s"));
+    assert_eq!(SweepDir::open(sweep.path()).unwrap(), sweep);
+    let spec = sweep.spec().unwrap();
+    assert_eq!(spec.experiment, "toy-continual");
+    for (point, known) in points.iter().zip(&spec.points) {
+        assert_eq!((&known.name, &known.place), (&point.name, &point.place));
+        assert_eq!(sweep.config(&point.name).unwrap(), {
+            let mut config = point.config.clone();
+            config.arms.iter_mut().for_each(|arm| arm.bare.clear());
+            config
+        });
+    }
+    assert_eq!(sweep.find("d_model=64").unwrap().name, points[1].name);
+    assert!(matches!(
+        sweep.find("d_model"),
+        Err(RunError::Ambiguous { .. })
+    ));
+    assert!(matches!(sweep.find("x"), Err(RunError::NotFound { .. })));
+    let again = SweepDir::create(sweep.path(), &points).unwrap_err();
+    assert!(again.to_string().contains("sweep.toml"), "{again}");
+}
+
+/// A point's status decides whether it is trained, again, or never.
+#[test]
+fn status_comes_from_lease_run_and_refusal() {
+    let dir = tempfile::tempdir().unwrap();
+    let (sweep, points) = sweep(dir.path());
+    let name = &points[0].name;
+    let status = || sweep.status(name).unwrap();
+    assert_eq!(status(), PointStatus::Waiting);
+    let lease = own(sweep.take(name).unwrap());
+    assert_eq!(status(), PointStatus::Live);
+    sweep.refuse(name, "no such file").unwrap();
+    drop(lease);
+    assert_eq!(status(), PointStatus::Refused("no such file".into()));
+    let lease = own(sweep.take(name).unwrap());
+    sweep.retry(name, &lease).unwrap();
+    drop(lease);
+    assert_eq!(status(), PointStatus::Waiting);
+    let run = begin(&sweep, &points[0]);
+    assert_eq!(status(), PointStatus::Unfinished);
+    let lock = run.lock().unwrap();
+    assert_eq!(status(), PointStatus::Live);
+    drop(lock);
+    let words: Vec<&str> = sweep
+        .statuses()
+        .unwrap()
+        .iter()
+        .map(|(_, s)| s.word())
+        .collect();
+    assert_eq!(words, ["unfinished", "waiting"]);
+}
+
+/// A run of other settings in a point's place would be a wrong figure.
+#[test]
+fn a_foreign_run_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let (sweep, points) = sweep(dir.path());
+    sweep.check_run(&points[0].name).unwrap();
+    let run = begin(&sweep, &points[0]);
+    sweep.check_run(&points[0].name).unwrap();
+    run.write_config(&points[1].config).unwrap();
+    let error = sweep.check_run(&points[0].name).unwrap_err().to_string();
+    assert!(
+        error.contains("model.d_model is 64 there, and 32 in the sweep"),
+        "{error}"
+    );
+}
+
+/// A name in a file must not lead out of the folder.
+#[test]
+fn a_spoilt_list_of_points_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let (sweep, points) = sweep(dir.path());
+    let text = fs::read_to_string(sweep.join(SWEEP)).unwrap();
+    for (to, says) in [("../a", "no name of a point"), (&*points[1].name, "twice")] {
+        fs::write(sweep.join(SWEEP), text.replace(&points[0].name, to)).unwrap();
+        let error = sweep.spec().unwrap_err().to_string();
+        assert!(error.contains(says), "{error}");
+    }
+}
