@@ -5,14 +5,17 @@
 //! print. The font is embedded: every machine draws the same PNG.
 
 mod arms;
+mod axis;
 mod curves;
 mod error;
 mod forgetting;
 mod legend;
+mod panel;
 mod picture;
 mod retention;
 mod speed;
 mod style;
+mod sweeps;
 
 use std::fs;
 use std::io;
@@ -27,6 +30,7 @@ use speed::Speed;
 use crate::run::{RunError, RunState, remove_if_there, write_atomically};
 
 pub use error::FigureError;
+pub use sweeps::write_sweep_figures;
 
 use super::ReportError;
 use super::measures::Metric;
@@ -44,16 +48,19 @@ pub enum FigureKind {
     Retention,
     /// Old loss against the steps to one new loss, along rates and shares.
     Speed,
+    /// Old loss and forgetting along one axis of a sweep.
+    Axis,
 }
 
 impl FigureKind {
     /// Every kind, in the order in which they are told of.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Accuracy,
         Self::Ntp,
         Self::Forgetting,
         Self::Retention,
         Self::Speed,
+        Self::Axis,
     ];
 
     /// Name of its files.
@@ -64,6 +71,7 @@ impl FigureKind {
             Self::Forgetting => "forgetting",
             Self::Retention => "retention",
             Self::Speed => "speed",
+            Self::Axis => "axis",
         }
     }
 
@@ -77,6 +85,7 @@ impl FigureKind {
                 "accuracy on old questions, and KL on old data, against accuracy on new data"
             }
             Self::Speed => "loss of old data against the steps to one loss of the new",
+            Self::Axis => "old loss and forgetting at one loss of the new, along an axis",
         }
     }
 
@@ -88,6 +97,7 @@ impl FigureKind {
             Self::Forgetting => "data that is old: trained on in an earlier phase, or questions",
             Self::Retention => "multiple-choice questions, asked during a phase after the first",
             Self::Speed => "arms that differ in one number: a rate, a share or a coefficient",
+            Self::Axis => "a sweep along one axis of numbers",
         }
     }
 }
@@ -110,6 +120,7 @@ pub fn write_figures(
             FigureKind::Forgetting => draw(target, Forgetting::of(state, single_seeds))?,
             FigureKind::Retention => draw(target, Retention::of(state, single_seeds))?,
             FigureKind::Speed => draw(target, Speed::of(state))?,
+            FigureKind::Axis => Vec::new(),
         });
     }
     Ok(paths)
