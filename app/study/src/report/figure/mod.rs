@@ -12,6 +12,7 @@ mod forgetting;
 mod legend;
 mod panel;
 mod picture;
+mod rates;
 mod retention;
 mod speed;
 mod style;
@@ -50,17 +51,20 @@ pub enum FigureKind {
     Speed,
     /// Old loss and forgetting along one axis of a sweep.
     Axis,
+    /// Old loss against the finetuning rate, by the rate of pretraining.
+    Rates,
 }
 
 impl FigureKind {
     /// Every kind, in the order in which they are told of.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Accuracy,
         Self::Ntp,
         Self::Forgetting,
         Self::Retention,
         Self::Speed,
         Self::Axis,
+        Self::Rates,
     ];
 
     /// Name of its files.
@@ -72,6 +76,7 @@ impl FigureKind {
             Self::Retention => "retention",
             Self::Speed => "speed",
             Self::Axis => "axis",
+            Self::Rates => "rates",
         }
     }
 
@@ -86,6 +91,7 @@ impl FigureKind {
             }
             Self::Speed => "loss of old data against the steps to one loss of the new",
             Self::Axis => "old loss and forgetting at one loss of the new, along an axis",
+            Self::Rates => "old loss at one loss of the new, by rates of both phases",
         }
     }
 
@@ -98,6 +104,7 @@ impl FigureKind {
             Self::Retention => "multiple-choice questions, asked during a phase after the first",
             Self::Speed => "arms that differ in one number: a rate, a share or a coefficient",
             Self::Axis => "a sweep along one axis of numbers",
+            Self::Rates => "a sweep of pretraining rates, of arms that differ in their rate",
         }
     }
 }
@@ -120,7 +127,8 @@ pub fn write_figures(
             FigureKind::Forgetting => draw(target, Forgetting::of(state, single_seeds))?,
             FigureKind::Retention => draw(target, Retention::of(state, single_seeds))?,
             FigureKind::Speed => draw(target, Speed::of(state))?,
-            FigureKind::Axis => Vec::new(),
+            // Of sweeps alone.
+            FigureKind::Axis | FigureKind::Rates => Vec::new(),
         });
     }
     Ok(paths)

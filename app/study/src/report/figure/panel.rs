@@ -216,6 +216,19 @@ pub(super) fn upright<DB: DrawingBackend>(
     Ok(())
 }
 
+/// Draws a dashed rule.
+pub(super) fn rule<DB: DrawingBackend>(
+    chart: &mut Panel<'_, DB>,
+    ends: [(f64, f64); 2],
+    colour: RGBColor,
+    scale: u32,
+) -> Result<(), FigureError> {
+    let line = ShapeStyle::from(colour).stroke_width(scale);
+    let rule = DashedLineSeries::new(ends, 4 * scale, 4 * scale, line);
+    chart.draw_series(rule).map_err(refused)?;
+    Ok(())
+}
+
 /// The rule at zero, where it lies within an axis.
 pub(super) fn zero<DB: DrawingBackend>(
     chart: &mut Panel<'_, DB>,

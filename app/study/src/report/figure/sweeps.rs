@@ -3,8 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use super::super::ReportError;
-use super::super::sweep::{AxisStudy, SweepPoint, grids, level_of};
+use super::super::sweep::{AxisStudy, RatesStudy, SweepPoint, grids, level_of};
 use super::axis::AxisFigure;
+use super::rates::RatesFigure;
 use super::{FigureKind, draw};
 
 /// Draws figures of a sweep as `NAME.svg` and `NAME.png` into a folder, which is made if it alone is missing. Kinds
@@ -25,11 +26,12 @@ pub fn write_sweep_figures(
                 _ => format!("{}-{}", kind.name(), grid.name),
             };
             let target = (folder, name.as_str());
-            let level = |_: ()| level;
-            let written = match kind {
-                FigureKind::Axis => {
-                    let study = level(()).and_then(|level| AxisStudy::of(grid, level));
-                    draw(target, study.map(AxisFigure))?
+            let written = match (kind, level) {
+                (FigureKind::Axis, Some(level)) => {
+                    draw(target, AxisStudy::of(grid, level).map(AxisFigure))?
+                }
+                (FigureKind::Rates, Some(level)) => {
+                    draw(target, RatesStudy::of(grid, level).map(RatesFigure))?
                 }
                 _ => Vec::new(),
             };
@@ -89,5 +91,19 @@ mod tests {
                 "3.800",
             ],
         );
+    }
+
+    /// Else the panels of a figure could not be told apart, nor the curves.
+    #[test]
+    fn a_sweep_of_rates_has_a_panel_for_each_way_of_replay() {
+        let figures = drawn("rates", &made_up::rates());
+        let words = [
+            "none (before: 3.90)",
+            "true-data:kl:10",
+            "pretrained at 3e-2",
+            "finetuning rate",
+        ];
+        says(&figures, "rates", &words);
+        assert!(figures.iter().all(|(name, _)| name != "axis"));
     }
 }

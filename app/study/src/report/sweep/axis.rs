@@ -76,9 +76,10 @@ impl Cell {
 }
 
 impl AxisStudy {
-    /// The study of a grid; `None` unless it has one axis of numbers, with two places or more.
+    /// The study of a grid; `None` unless it has one axis of numbers, with two places or more, which are not those of
+    /// another study.
     pub(in crate::report) fn of(grid: &Grid, level: f64) -> Option<Self> {
-        let [axis] = grid.numeric::<1>()?;
+        let [axis] = grid.numeric::<1>().filter(|_| !grid.is_of_rates())?;
         let arms = grid.arm_names();
         let mut missing = Vec::new();
         let mut rows = Vec::new();

@@ -1,9 +1,10 @@
 //! The axes of a grid, and the arms at each of its places.
 
-use crate::experiment::shortest;
+use crate::experiment::{ArmInfo, shortest};
 use crate::run::RunState;
 
 use super::super::arms::{ArmSeeds, arms};
+use super::super::series::without_rate;
 use super::{AxisValue, SweepPoint};
 
 /// The points of a sweep that form one grid.
@@ -50,6 +51,7 @@ impl Axis {
     pub(in crate::report) fn label(&self, at: f64) -> String {
         match &self.words {
             Some(words) => words.get(at as usize).cloned().unwrap_or_default(),
+            None if self.is_rate() => rate(at),
             None if at.fract() == 0.0 && at.abs() < 1e6 => at.to_string(),
             None => shortest(at),
         }
@@ -70,6 +72,17 @@ impl Grid<'_> {
         axes.iter().all(Axis::is_numeric).then_some(axes)
     }
 
+    /// Whether its one axis is the pretraining rate of arms that differ in their finetuning rate.
+    pub(in crate::report) fn is_of_rates(&self) -> bool {
+        let infos = || {
+            let states = self.places.iter().flat_map(|place| &place.runs);
+            states.flat_map(|(_, state)| state.arms.iter().map(|arm| &arm.info))
+        };
+        let differ = |a: &ArmInfo, b: &ArmInfo| a.lr != b.lr && without_rate(a) == without_rate(b);
+        self.numeric::<1>().is_some_and(|[axis]| axis.is_rate())
+            && infos().any(|a| infos().any(|b| differ(a, b)))
+    }
+
     /// Names of the arms at all places, in the order in which they first appear.
     pub(in crate::report) fn arm_names(&self) -> Vec<String> {
         let mut names = Vec::new();
@@ -80,6 +93,11 @@ impl Grid<'_> {
         }
         names
     }
+}
+
+/// A learning rate as it is said: all of them with an exponent.
+pub(in crate::report) fn rate(rate: f64) -> String {
+    format!("{rate:e}")
 }
 
 /// The number that a value is.

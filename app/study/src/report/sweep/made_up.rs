@@ -216,3 +216,40 @@ pub(in crate::report) fn lengths() -> Vec<SweepPoint> {
     };
     places.iter().map(at).collect()
 }
+
+/// Old loss by the rates of both phases, with and without replay, three seeds.
+pub(in crate::report) fn rates() -> Vec<SweepPoint> {
+    let finetuning = [("1e-2", 0.38), ("3e-3", 0.1), ("1e-3", 0.04), ("3e-4", 0.0)];
+    let at = |(i, rate): (usize, f64)| {
+        let made = |seed: u64| {
+            finetuning
+                .iter()
+                .enumerate()
+                .flat_map(move |(j, (lr, more))| {
+                    let forgot = 1.83 - 0.15 * i as f64 + more + 0.04 * noise(seed, i + j);
+                    let kept = 0.02 - 0.004 * i as f64 + 0.1 * more + 0.004 * noise(seed, j);
+                    [("none", forgot), ("true-data:kl:10", kept)].map(|(name, forgot)| Made {
+                        name: format!("{name}+lr={lr}"),
+                        seed,
+                        before: 3.9 + 0.002 * noise(seed, 3),
+                        course: course(4.0, 100 << j, (3.9, forgot), forgot / 4.0),
+                        ..Made::default()
+                    })
+                })
+        };
+        let arms: Vec<Made> = (0..3).flat_map(made).collect();
+        let mut point = point(
+            "",
+            vec![place("phases.en.optimizer.lr", "pretraining lr", rate)],
+            &arms,
+        );
+        point.state.experiment = "learning-rate".into();
+        point.state.config = Some(serde_json::json!({"phases": [{"target_loss": 4.0}]}));
+        point
+    };
+    [1e-3, 3e-3, 1e-2, 3e-2]
+        .into_iter()
+        .enumerate()
+        .map(at)
+        .collect()
+}

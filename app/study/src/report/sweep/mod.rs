@@ -10,14 +10,16 @@ mod grid;
 mod level;
 #[cfg(test)]
 pub(super) mod made_up;
+mod rates;
 
 use crate::run::RunState;
 
 use super::sheet::Sheet;
 
 pub(super) use axis::{AxisStudy, Cell, Row};
-pub(super) use grid::grids;
+pub(super) use grid::{grids, rate};
 pub(super) use level::{Seen, level_of};
+pub(super) use rates::{RatesStudy, Series};
 
 /// A point of a sweep: where it lies, and what happened in its run.
 #[derive(Clone, Debug)]
@@ -49,7 +51,11 @@ pub fn sweep_sheets(points: &[SweepPoint], level: Option<f64>) -> Vec<Sheet> {
     let level = level_of(points, level);
     let mut sheets = Vec::new();
     for grid in grids(points) {
-        sheets.extend(level.and_then(|level| Some(AxisStudy::of(&grid, level)?.sheet())));
+        let Some(level) = level else {
+            continue;
+        };
+        sheets.extend(AxisStudy::of(&grid, level).map(|study| study.sheet()));
+        sheets.extend(RatesStudy::of(&grid, level).map(|study| study.sheet()));
     }
     sheets
 }
