@@ -11,13 +11,14 @@ use super::sheet::Sheet;
 
 /// A point of an arm in its last phase.
 #[derive(Clone, Copy, Debug, PartialEq)]
-struct Point {
-    step: f64,
+pub(super) struct Point {
+    /// Steps of the arm from the start of the run.
+    pub(super) step: f64,
     flops: Option<f64>,
     /// Loss of the new data.
-    new: f64,
+    pub(super) new: f64,
     /// Mean loss of the old data.
-    old: f64,
+    pub(super) old: f64,
 }
 
 impl Point {
@@ -34,7 +35,7 @@ impl Point {
 }
 
 /// The evaluations of an arm in its last phase, with that before its first step.
-fn course(state: &RunState, arm: &ArmState) -> Vec<Point> {
+pub(super) fn course(state: &RunState, arm: &ArmState) -> Vec<Point> {
     let last = state.phases.len().saturating_sub(1);
     let Some(new) = state.phases.get(last).map(|phase| phase.dataset.as_str()) else {
         return Vec::new();
@@ -87,7 +88,7 @@ pub fn level(arms: &[ArmSeeds], baseline: &ArmSeeds) -> Option<f64> {
 }
 
 /// Where a course first reaches a level of new loss, on a straight line between two evaluations.
-fn at_loss(course: &[Point], level: f64) -> Option<Point> {
+pub(super) fn at_loss(course: &[Point], level: f64) -> Option<Point> {
     if course.first()?.new <= level {
         return course.first().copied();
     }

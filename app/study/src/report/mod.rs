@@ -8,6 +8,7 @@
 //! - `differences`, `equal_terms`: arms against a baseline, and where they have learned or paid the same;
 //! - `sheet`, `numbers`, `table`, `measures_table`, `gate`: what is printed of all that;
 //! - `rows`, `statistics_rows`: the CSVs;
+//! - `sweep`: runs along the axes of a grid;
 //! - `join`, `figure`: the pictures.
 
 mod arms;
@@ -19,6 +20,7 @@ mod faster;
 mod figure;
 mod gate;
 mod join;
+mod mean;
 mod measures;
 mod measures_table;
 mod numbers;
@@ -27,6 +29,7 @@ mod series;
 mod settings;
 mod sheet;
 mod statistics_rows;
+mod sweep;
 mod table;
 mod verdict;
 
@@ -40,7 +43,7 @@ pub use arms::{ArmSeeds, arms};
 pub use differences::{Difference, Quantity, differences, differences_sheet};
 pub use equal_terms::{at_equal_compute, at_equal_loss, level};
 pub use faster::at_equal_forgetting;
-pub use figure::{FigureError, FigureKind, figures_memory, write_figures};
+pub use figure::{FigureError, FigureKind, figures_memory, write_figures, write_sweep_figures};
 pub use gate::{Gate, failures};
 pub use join::{JoinError, join};
 pub use measures::{Answers, Kept, Metric, Transfer, Worst, answers, kept, transfer};
@@ -52,6 +55,7 @@ pub use rows::{
 pub use settings::settings_sheet;
 pub use sheet::{Format, Glyphs, Sheet};
 pub use statistics_rows::{differences_csv, verdicts_csv};
+pub use sweep::{AxisValue, SweepPoint, sweep_sheets};
 pub use table::{Comparison, table};
 pub use verdict::{
     Forgetting, Judgement, Margins, Over, Verdict, WorstLoss, forgetting, forgetting_judged, judge,

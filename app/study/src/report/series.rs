@@ -32,6 +32,13 @@ pub(super) fn place(info: &ArmInfo) -> Place {
     }
 }
 
+/// What arms that differ in their finetuning rate alone have in common: the name without the rate.
+pub(super) fn without_rate(info: &ArmInfo) -> String {
+    let parts = split_outside_quotes(&info.name, '+').into_iter();
+    let others: Vec<&str> = parts.filter(|part| !part.starts_with("lr=")).collect();
+    others.join("+")
+}
+
 /// A coefficient as it is said: of `replace` a share, as a fraction where it is one.
 fn number(objective: &str, coeff: f64) -> String {
     let parts = 1.0 / coeff;

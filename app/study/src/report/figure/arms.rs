@@ -1,9 +1,9 @@
 //! The arms of a run with their seeds, and what is drawn of several seeds.
 
 use crate::run::{ArmState, Evaluation, RunState, Score};
-use crate::stats::{self, Interval, LEVEL};
 
 use super::super::arms as in_tables;
+pub(super) use super::super::mean::Mean;
 
 /// An arm with its seeds.
 pub(super) struct Arm<'a> {
@@ -11,31 +11,6 @@ pub(super) struct Arm<'a> {
     pub(super) of: in_tables::ArmSeeds<'a>,
     /// The seeds that are drawn: those that count.
     pub(super) seeds: Vec<&'a ArmState>,
-}
-
-/// A mean over seeds.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Mean {
-    /// The mean.
-    pub(super) value: f64,
-    /// Its 95 % interval by Student's t, of two or more seeds.
-    pub(super) interval: Option<Interval>,
-}
-
-impl Mean {
-    /// The mean of values, one a seed.
-    pub(super) fn of(values: &[f64]) -> Option<Self> {
-        Some(Self {
-            value: stats::mean(values)?,
-            interval: stats::t_interval(values, LEVEL),
-        })
-    }
-
-    /// All that is drawn of it: the value, and the ends of its interval.
-    pub(super) fn extent(&self) -> impl Iterator<Item = f64> {
-        let ends = self.interval.map(|interval| [interval.low, interval.high]);
-        std::iter::once(self.value).chain(ends.into_iter().flatten())
-    }
 }
 
 /// The arms of a run, in its order.

@@ -5,14 +5,18 @@
 //! print. The font is embedded: every machine draws the same PNG.
 
 mod arms;
+mod axis;
 mod curves;
 mod error;
 mod forgetting;
 mod legend;
+mod panel;
 mod picture;
+mod rates;
 mod retention;
 mod speed;
 mod style;
+mod sweeps;
 
 use std::fs;
 use std::io;
@@ -27,6 +31,7 @@ use speed::Speed;
 use crate::run::{RunError, RunState, remove_if_there, write_atomically};
 
 pub use error::FigureError;
+pub use sweeps::write_sweep_figures;
 
 use super::ReportError;
 use super::measures::Metric;
@@ -44,16 +49,22 @@ pub enum FigureKind {
     Retention,
     /// Old loss against the steps to one new loss, along rates and shares.
     Speed,
+    /// Old loss and forgetting along one axis of a sweep.
+    Axis,
+    /// Old loss against the finetuning rate, by the rate of pretraining.
+    Rates,
 }
 
 impl FigureKind {
     /// Every kind, in the order in which they are told of.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 7] = [
         Self::Accuracy,
         Self::Ntp,
         Self::Forgetting,
         Self::Retention,
         Self::Speed,
+        Self::Axis,
+        Self::Rates,
     ];
 
     /// Name of its files.
@@ -64,6 +75,8 @@ impl FigureKind {
             Self::Forgetting => "forgetting",
             Self::Retention => "retention",
             Self::Speed => "speed",
+            Self::Axis => "axis",
+            Self::Rates => "rates",
         }
     }
 
@@ -77,6 +90,8 @@ impl FigureKind {
                 "accuracy on old questions, and KL on old data, against accuracy on new data"
             }
             Self::Speed => "loss of old data against the steps to one loss of the new",
+            Self::Axis => "old loss and forgetting at one loss of the new, along an axis",
+            Self::Rates => "old loss at one loss of the new, by rates of both phases",
         }
     }
 
@@ -88,6 +103,8 @@ impl FigureKind {
             Self::Forgetting => "data that is old: trained on in an earlier phase, or questions",
             Self::Retention => "multiple-choice questions, asked during a phase after the first",
             Self::Speed => "arms that differ in one number: a rate, a share or a coefficient",
+            Self::Axis => "a sweep along one axis of numbers",
+            Self::Rates => "a sweep of pretraining rates, of arms that differ in their rate",
         }
     }
 }
@@ -110,6 +127,8 @@ pub fn write_figures(
             FigureKind::Forgetting => draw(target, Forgetting::of(state, single_seeds))?,
             FigureKind::Retention => draw(target, Retention::of(state, single_seeds))?,
             FigureKind::Speed => draw(target, Speed::of(state))?,
+            // Of sweeps alone.
+            FigureKind::Axis | FigureKind::Rates => Vec::new(),
         });
     }
     Ok(paths)

@@ -1,0 +1,61 @@
+//! Sweeps: a run for each point of a grid over settings, pretraining included, and what is told of all of them.
+//!
+//! In reading order:
+//! - `grid`: the axes of a sweep, and the arms at each of its places;
+//! - `level`: where the runs are compared;
+//! - `axis`, ...: what each figure and its table tell.
+
+mod axis;
+mod grid;
+mod level;
+#[cfg(test)]
+pub(super) mod made_up;
+mod rates;
+
+use crate::run::RunState;
+
+use super::sheet::Sheet;
+
+pub(super) use axis::{AxisStudy, Cell, Row};
+pub(super) use grid::{grids, rate};
+pub(super) use level::{Seen, level_of};
+pub(super) use rates::{RatesStudy, Series};
+
+/// A point of a sweep: where it lies, and what happened in its run.
+#[derive(Clone, Debug)]
+pub struct SweepPoint {
+    /// Name of its run within the sweep.
+    pub name: String,
+    /// Grid that it is a point of; empty where the sweep has one alone.
+    pub grid: String,
+    /// Its place on each axis of the grid, in order.
+    pub place: Vec<AxisValue>,
+    /// What happened in its run.
+    pub state: RunState,
+}
+
+/// A value on an axis of a grid.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AxisValue {
+    /// Key of the setting, e.g. `model.d_model`.
+    pub key: String,
+    /// Short name of the setting, for axes and tables.
+    pub name: String,
+    /// The value.
+    pub value: toml::Value,
+}
+
+/// The tables that apply to a sweep. Runs are compared where the new data first has the loss `level`, else at the
+/// target of their last phase.
+pub fn sweep_sheets(points: &[SweepPoint], level: Option<f64>) -> Vec<Sheet> {
+    let level = level_of(points, level);
+    let mut sheets = Vec::new();
+    for grid in grids(points) {
+        let Some(level) = level else {
+            continue;
+        };
+        sheets.extend(AxisStudy::of(&grid, level).map(|study| study.sheet()));
+        sheets.extend(RatesStudy::of(&grid, level).map(|study| study.sheet()));
+    }
+    sheets
+}
