@@ -28,6 +28,7 @@ mod runs_on_disk;
 mod sample;
 mod screen;
 mod statistics;
+mod sweeps;
 mod text;
 mod token_files;
 mod verify;

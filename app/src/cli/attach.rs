@@ -9,27 +9,31 @@ use std::thread;
 use anyhow::Context;
 use forgetlab_study::printed::path_in_line;
 use forgetlab_study::report;
-use forgetlab_study::run::{Results, RunDir, RunState, RunStatus};
+use forgetlab_study::run::{Found, Results, RunDir, RunState, RunStatus};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 use super::progress::{LOOK_EVERY, ProgressView};
-use super::{advice, out, unless_gone};
+use super::{advice, out, sweep, unless_gone};
 
 /// Arguments of `attach`.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Run: a path, a name or the unique beginning of a name
+    /// Run or sweep: a path, a name or the unique beginning of a name
     run: String,
 }
 
 /// Shows a run until it ends, then its table. The exit code is the run's.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let dir = Results::from_env().find(&args.run)?;
+    let found = Results::from_env().find_any(&args.run)?;
     let leave = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM] {
         signal_hook::flag::register(signal, Arc::clone(&leave))
             .context("cannot watch for Ctrl-C")?;
     }
+    let dir = match found {
+        Found::Run(dir) => dir,
+        Found::Sweep(sweep) => return sweep::attach(&sweep, &leave).map(ExitCode::from),
+    };
     let mut follow = dir.follow();
     let mut view = ProgressView::new();
     follow.poll()?;

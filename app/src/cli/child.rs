@@ -27,6 +27,8 @@ enum Command {
     Resume(resume::Args),
     /// What --detach leaves in the background
     Detached(Detached),
+    /// What --detach of a sweep leaves there
+    Sweep(resume::Args),
 }
 
 #[derive(clap::Args)]
@@ -44,15 +46,26 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         Command::Run(args) => be_waited_for(|parent| run::work(&args, parent)),
         Command::Resume(args) => be_waited_for(|parent| resume::work(&args, parent)),
         Command::Detached(args) => detached(args).map(ExitCode::from),
+        Command::Sweep(mut args) => {
+            leave_session()?;
+            args.worker.detach = false;
+            resume::run(&args)
+        }
     }
 }
 
-/// Leaves the terminal's session, then works.
-fn detached(args: Detached) -> anyhow::Result<u8> {
+/// Leaves the terminal's session.
+fn leave_session() -> anyhow::Result<()> {
     // First of all: the terminal may go at any time.
     let_pass(SIGHUP)?;
     // Fails only where it leads a session already, which is as good.
     let _ = rustix::process::setsid();
+    Ok(())
+}
+
+/// Leaves the terminal's session, then works.
+fn detached(args: Detached) -> anyhow::Result<u8> {
+    leave_session()?;
     let dir = RunDir::open(&args.run)?;
     let work = Work {
         dir: &dir,

@@ -9,8 +9,8 @@ use anyhow::{Context, bail};
 use forgetlab_study::experiment::ArmSpec;
 use forgetlab_study::printed::path_in_line;
 use forgetlab_study::report::{
-    self, ArmSeeds, Comparison, Format, Gate, Margins, Sheet, at_equal_compute, at_equal_loss,
-    differences, differences_sheet,
+    self, ArmSeeds, Comparison, Format, Gate, Margins, Sheet, SweepPoint, at_equal_compute,
+    at_equal_loss, differences, differences_sheet,
 };
 use forgetlab_study::run::{ArmState, RunState, write_atomically};
 
@@ -20,7 +20,9 @@ use super::{Usage, WhileRead, exit, out, warn};
 /// Arguments of `compare`.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Runs: paths, names or unique beginnings of names; folders of their CSVs alone, too
+    /// Runs or sweeps: paths, names or unique beginnings of names; folders of their CSVs alone, too
+    ///
+    /// Of sweeps alone, what is told are the tables of their axes; of a single point, `SWEEP/points/POINT`, its arms.
     #[arg(value_name = "RUN", required = true)]
     runs: Vec<String>,
     /// Only these arms, by name
@@ -115,14 +117,12 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         Style::Markdown => Format::Markdown,
         Style::Latex => Format::Latex,
     };
-    let mut sheets: Vec<Sheet> = report::settings_sheet(&runs).into_iter().collect();
-    sheets.extend(comparison.sheets());
-    sheets.extend(report::measures_sheet(&comparison.arms));
-    sheets.extend(report::questions_sheet(&comparison.arms));
-    if comparison.arms.len() > 1 {
-        sheets.push(differences_sheet(&all, &baseline.name));
-        sheets.extend(equal_terms(&comparison.arms, baseline, args.at_new_loss));
-    }
+    let points: Option<Vec<SweepPoint>> = loaded.iter().map(Loaded::sweep_point).collect();
+    let sheets = match &points {
+        // Arms by the dozen would hide what is told of them.
+        Some(points) => report::sweep_sheets(points, args.at_new_loss),
+        None => sheets(&args, &runs, &comparison, &all, baseline),
+    };
     let mut out = WhileRead(out::stdout());
     if !args.csv.as_deref().is_some_and(is_stdout) {
         let sheets = sheets.iter().map(|sheet| sheet.write(format));
@@ -141,6 +141,25 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         (false, true) => ExitCode::from(exit::FAILED),
         (false, false) => ExitCode::SUCCESS,
     })
+}
+
+/// The tables of arms.
+fn sheets(
+    args: &Args,
+    runs: &[(&str, &RunState)],
+    comparison: &Comparison,
+    differences: &[report::Difference],
+    baseline: &ArmSeeds,
+) -> Vec<Sheet> {
+    let mut sheets: Vec<Sheet> = report::settings_sheet(runs).into_iter().collect();
+    sheets.extend(comparison.sheets());
+    sheets.extend(report::measures_sheet(&comparison.arms));
+    sheets.extend(report::questions_sheet(&comparison.arms));
+    if comparison.arms.len() > 1 {
+        sheets.push(differences_sheet(differences, &baseline.name));
+        sheets.extend(equal_terms(&comparison.arms, baseline, args.at_new_loss));
+    }
+    sheets
 }
 
 fn is_stdout(path: &Path) -> bool {

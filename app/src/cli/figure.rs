@@ -9,15 +9,16 @@ use anyhow::bail;
 use clap::ValueEnum;
 use clap::builder::PossibleValue;
 use forgetlab_study::printed::path_in_line;
-use forgetlab_study::report::{FigureKind, join, write_figures};
+use forgetlab_study::report::{FigureKind, SweepPoint, join, write_figures, write_sweep_figures};
 use forgetlab_study::run::RunState;
 
+use super::load::Loaded;
 use super::{WhileRead, exit, out};
 
 /// Arguments of `figure`.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Runs: paths, names or unique beginnings of names; folders of their CSVs alone, too
+    /// Runs or sweeps: paths, names or unique beginnings of names; folders of their CSVs alone, too
     ///
     /// Arms of several runs stand in one figure; their seeds are drawn as one arm where name and settings agree.
     #[arg(value_name = "RUN", required = true)]
@@ -59,16 +60,25 @@ impl ValueEnum for Kind {
 /// Draws figures, and prints their paths.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let (loaded, unreadable) = super::load::load(&args.runs)?;
+    let points: Option<Vec<SweepPoint>> = loaded.iter().map(Loaded::sweep_point).collect();
     let runs: Vec<(&str, &RunState)> = loaded.iter().map(|l| (l.name.as_str(), &l.state)).collect();
-    let state = join(&runs)?;
-    let folder = match (args.out, &loaded[..]) {
-        (Some(out), _) => {
+    let state = match &points {
+        Some(_) => RunState::default(),
+        None => join(&runs)?,
+    };
+    let folder = match (args.out, &loaded[..], &args.runs[..]) {
+        (Some(out), ..) => {
             let parent = out.parent().filter(|parent| *parent != Path::new(""));
             parent.map(fs::create_dir_all).transpose()?;
             out
         }
-        (None, [run]) => run.path.join("figures"),
-        (None, _) => PathBuf::from("figures"),
+        (None, [run], _) if points.is_none() => run.path.join("figures"),
+        // The folder of the sweep, two above that of a point.
+        (None, [run, ..], [_]) if points.is_some() => {
+            let sweep = run.path.parent().and_then(Path::parent);
+            sweep.unwrap_or(&run.path).join("figures")
+        }
+        (None, ..) => PathBuf::from("figures"),
     };
     let asked: Vec<FigureKind> = args.kind.iter().map(|kind| kind.0).collect();
     let kinds = match &asked[..] {
@@ -78,7 +88,10 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let mut out = WhileRead(out::stdout());
     let mut drawn = 0;
     for &kind in kinds {
-        let paths = write_figures(&folder, &state, &[kind], args.seeds)?;
+        let paths = match &points {
+            Some(points) => write_sweep_figures(&folder, points, &[kind])?,
+            None => write_figures(&folder, &state, &[kind], args.seeds)?,
+        };
         if paths.is_empty() && !asked.is_empty() {
             bail!(
                 "nothing to draw for `{}`: it needs {}",

@@ -5,17 +5,23 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use forgetlab_study::printed::{one_line, path_in_line};
-use forgetlab_study::report::Glyphs;
-use forgetlab_study::run::{Results, RunFound, RunState, RunStatus, RunSummary, readable_utc};
+use forgetlab_study::report::{Format, Glyphs};
+use forgetlab_study::run::{
+    Found, Results, RunFound, RunState, RunStatus, RunSummary, SweepDir, readable_utc,
+};
 use toml::Value;
 
 use super::differing::{Settings, differing};
-use super::{exit, out, unless_gone};
+use super::sweep::{self, Counts};
+use super::{Usage, exit, out, unless_gone};
 use crate::last_words;
 
 /// Arguments of `list`.
 #[derive(clap::Args)]
-pub struct Args {}
+pub struct Args {
+    /// Sweep: list its points
+    sweep: Option<String>,
+}
 
 /// Columns before what differs.
 const HEADER: [&str; 7] = [
@@ -28,11 +34,14 @@ const INDENT: usize = 4;
 
 /// Prints a line a run, and one more where what tells it from others is long. The exit code tells whether all
 /// of them could be read.
-pub fn run(_args: Args) -> anyhow::Result<ExitCode> {
+pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let results = Results::from_env();
-    let runs = results.list()?;
+    if let Some(name) = &args.sweep {
+        return points(&results, name);
+    }
+    let (runs, sweeps) = (results.list()?, results.sweeps()?);
     let mut out = out::stdout();
-    if runs.is_empty() {
+    if runs.is_empty() && sweeps.is_empty() {
         let runs = results.runs();
         let runs = path_in_line(&runs);
         writeln!(
@@ -54,12 +63,13 @@ pub fn run(_args: Args) -> anyhow::Result<ExitCode> {
         })
         .collect();
     let mut differences = differing(&settings).into_iter();
-    let lines: Vec<Line> = runs
+    let mut lines: Vec<Line> = runs
         .iter()
         .map(|run| match &run.found {
             Ok(found) => {
                 let differs = differences.next().unwrap_or_default();
                 Line::Run(Box::new(RunLine {
+                    start: run.start(),
                     cells: cells(&run.name, found),
                     differs: one_line(&differs.join(", ")).into_owned(),
                     why: why_crashed(run, found),
@@ -72,6 +82,8 @@ pub fn run(_args: Args) -> anyhow::Result<ExitCode> {
             }
         })
         .collect();
+    lines.extend(sweeps.iter().map(sweep_line));
+    lines.sort_by_cached_key(|line| line.start());
     let all_read = !lines.iter().any(|line| matches!(line, Line::Unreadable(_)));
     unless_gone(out.write_all(table(&lines, columns()).as_bytes()))?;
     Ok(match all_read {
@@ -85,8 +97,71 @@ enum Line {
     Unreadable(String),
 }
 
+impl Line {
+    /// When it began, else its name, which mostly begins with that.
+    fn start(&self) -> String {
+        match self {
+            Self::Run(run) => run.start.clone(),
+            Self::Unreadable(line) => line.clone(),
+        }
+    }
+}
+
+/// Prints the points of a sweep.
+fn points(results: &Results, name: &str) -> anyhow::Result<ExitCode> {
+    let sweep = match results.find_any(name)? {
+        Found::Sweep(sweep) => sweep,
+        Found::Run(dir) => {
+            return Err(Usage(format!("{} is a run, not a sweep", dir.name())).into());
+        }
+    };
+    let statuses = sweep.statuses()?;
+    let table = sweep::table(&sweep, &statuses).write(Format::Text(super::glyphs()));
+    unless_gone(out::stdout().write_all(table.as_bytes()))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A sweep as one thing: how many of its points are finished stands in the place of what differs.
+fn sweep_line(sweep: &SweepDir) -> Line {
+    let name = one_line(&sweep.name()).into_owned();
+    let read = || -> anyhow::Result<RunLine> {
+        let (spec, statuses) = (sweep.spec()?, sweep.statuses()?);
+        let counts = Counts::of(statuses.iter().map(|(_, status)| status));
+        let first = spec.points.first().map(|point| sweep.config(&point.name));
+        let config = first.transpose()?;
+        let seeds: BTreeSet<u64> = config
+            .iter()
+            .flat_map(|c| c.seeds.iter().copied())
+            .collect();
+        let arms = config.map_or(0, |config| config.arms.len());
+        Ok(RunLine {
+            start: name.clone(),
+            cells: [
+                name.clone(),
+                counts.word().to_owned(),
+                one_line(&spec.preset).into_owned(),
+                arms.to_string(),
+                ranges(&seeds),
+                format!("{}%", sweep::percent_done(sweep, &statuses)),
+                String::new(),
+            ],
+            differs: format!("sweep: {} of {} points", counts.finished, counts.all),
+            why: String::new(),
+        })
+    };
+    match read() {
+        Ok(line) => Line::Run(Box::new(line)),
+        Err(error) => {
+            let why = error.to_string().replace('\n', " ");
+            Line::Unreadable(one_line(&format!("{name}  unreadable: {why}")).into_owned())
+        }
+    }
+}
+
 /// What is told of a run.
 struct RunLine {
+    /// When it began, in words that sort as time does.
+    start: String,
     cells: [String; 7],
     /// What tells it from others.
     differs: String,
@@ -204,6 +279,7 @@ fn table(lines: &[Line], width: usize) -> String {
             cells,
             differs,
             why,
+            start: _,
         } = match line {
             Line::Unreadable(line) => {
                 text += &format!("{line}\n");
@@ -272,6 +348,7 @@ mod tests {
     fn line(name: &str, status: &str, differs: &str) -> Line {
         let cells = [name, status, "cpu", "4", "0-4", "100%", "2026-11-23 13:05"];
         Line::Run(Box::new(RunLine {
+            start: name.to_owned(),
             cells: cells.map(str::to_owned),
             differs: differs.to_owned(),
             why: String::new(),

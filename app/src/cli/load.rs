@@ -4,7 +4,10 @@ use std::fs;
 use std::path::PathBuf;
 
 use anyhow::bail;
-use forgetlab_study::run::{Results, RunDir, RunError, RunState, holds_csvs, read_csvs};
+use forgetlab_study::report::SweepPoint;
+use forgetlab_study::run::{
+    Found, PointSpec, Results, RunDir, RunError, RunState, SweepDir, holds_csvs, read_csvs,
+};
 
 use super::warn;
 
@@ -16,6 +19,21 @@ pub struct Loaded {
     pub path: PathBuf,
     /// What happened in the run.
     pub state: RunState,
+    /// Its grid and its place on each axis, where it is a point of a sweep.
+    pub point: Option<PointSpec>,
+}
+
+impl Loaded {
+    /// The run as a point of its sweep, if it is one.
+    pub fn sweep_point(&self) -> Option<SweepPoint> {
+        let point = self.point.as_ref()?;
+        Some(SweepPoint {
+            name: self.name.clone(),
+            grid: point.grid.clone(),
+            place: point.place.clone(),
+            state: self.state.clone(),
+        })
+    }
 }
 
 /// Loads runs by their paths, names or unique beginnings of names; tells on standard error what a folder of
@@ -25,12 +43,13 @@ pub fn load(runs: &[String]) -> anyhow::Result<(Vec<Loaded>, bool)> {
     let mut loaded: Vec<Loaded> = Vec::new();
     let mut unreadable = false;
     for run in runs {
-        let place = find(&results, run)?;
-        match read(place, &loaded) {
-            Ok(one) => loaded.push(one),
-            Err(error) => {
-                warn(format_args!("{run} is unreadable and left out: {error}"));
-                unreadable = true;
+        for (told, place, point) in find(&results, run)? {
+            match read(place, &loaded) {
+                Ok(one) => loaded.push(Loaded { point, ..one }),
+                Err(error) => {
+                    warn(format_args!("{told} is unreadable and left out: {error}"));
+                    unreadable = true;
+                }
             }
         }
     }
@@ -41,13 +60,16 @@ pub fn load(runs: &[String]) -> anyhow::Result<(Vec<Loaded>, bool)> {
 }
 
 /// The folder of a run, and the run where it has events.
-fn find(results: &Results, run: &str) -> anyhow::Result<(PathBuf, Option<RunDir>)> {
-    Ok(match results.find(run) {
-        Ok(dir) if dir.events_path().exists() || !holds_csvs(dir.path()) => {
-            (dir.path().to_owned(), Some(dir))
+type Place = (PathBuf, Option<RunDir>);
+
+/// What a name stands for: a run, or every point of a sweep that somebody has begun with.
+fn find(results: &Results, name: &str) -> anyhow::Result<Vec<(String, Place, Option<PointSpec>)>> {
+    Ok(match results.find_any(name) {
+        Ok(Found::Sweep(sweep)) => points(&sweep)?,
+        Ok(Found::Run(dir)) => vec![(name.to_owned(), place_of(&dir), None)],
+        Err(RunError::NotARun { path }) if holds_csvs(&path) => {
+            vec![(name.to_owned(), (path, None), None)]
         }
-        Ok(dir) => (dir.path().to_owned(), None),
-        Err(RunError::NotARun { path }) if holds_csvs(&path) => (path, None),
         Err(RunError::NotARun { path }) => bail!(
             "{} is neither a run (it has no config.toml) nor a folder of results (no metrics.csv)",
             path.display()
@@ -56,7 +78,27 @@ fn find(results: &Results, run: &str) -> anyhow::Result<(PathBuf, Option<RunDir>
     })
 }
 
-fn read((path, events): (PathBuf, Option<RunDir>), before: &[Loaded]) -> Result<Loaded, RunError> {
+fn place_of(dir: &RunDir) -> Place {
+    let has_events = dir.events_path().exists() || !holds_csvs(dir.path());
+    (dir.path().to_owned(), has_events.then(|| dir.clone()))
+}
+
+/// Every point of a sweep that somebody has begun with.
+fn points(sweep: &SweepDir) -> anyhow::Result<Vec<(String, Place, Option<PointSpec>)>> {
+    let points = sweep.spec()?.points.into_iter();
+    let begun: Vec<_> = points
+        .filter_map(|point| {
+            let place = place_of(&sweep.run(&point.name)?);
+            Some((point.name.clone(), place, Some(point)))
+        })
+        .collect();
+    if begun.is_empty() {
+        bail!("{}: nobody has begun with a point yet", sweep.name());
+    }
+    Ok(begun)
+}
+
+fn read((path, events): Place, before: &[Loaded]) -> Result<Loaded, RunError> {
     let mut name = RunDir::name_of(&path);
     if before.iter().any(|other| other.name == name) {
         // Folders of the same name in different places.
@@ -79,5 +121,10 @@ fn read((path, events): (PathBuf, Option<RunDir>), before: &[Loaded]) -> Result<
         let config: Option<toml::Table> = config.and_then(|text| text.parse().ok());
         state.config = config.and_then(|config| serde_json::to_value(config).ok());
     }
-    Ok(Loaded { name, path, state })
+    Ok(Loaded {
+        name,
+        path,
+        state,
+        point: None,
+    })
 }

@@ -27,6 +27,7 @@ mod sample;
 mod signals;
 mod stop;
 mod supervise;
+mod sweep;
 mod tokens;
 mod trained_arm;
 mod verify;
@@ -67,15 +68,15 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Run an experiment, in the background with --detach
+    /// Run an experiment or a sweep, in the background with --detach
     Run(run::Args),
-    /// Go on with a run that was interrupted or crashed
+    /// Go on with a run or a sweep that was interrupted or crashed
     Resume(resume::Args),
-    /// Watch a run that goes on elsewhere; Ctrl-C leaves it going
+    /// Watch a run or sweep that goes on elsewhere; Ctrl-C leaves it going
     Attach(attach::Args),
-    /// Stop a live run at its next step, with a checkpoint
+    /// Stop a live run or sweep at its next step, with a checkpoint
     Stop(stop::Args),
-    /// List all runs, newest last, and what tells them apart
+    /// List all runs and sweeps, newest last, and what tells them apart
     List(list::Args),
     /// Remove runs that nobody needs
     Runs(runs::RunsArgs),
@@ -152,8 +153,8 @@ pub fn main() -> ExitCode {
 
 fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.command {
-        Some(Command::Run(args)) => supervise::run(&args.worker),
-        Some(Command::Resume(args)) => supervise::run(&args.worker),
+        Some(Command::Run(args)) => run::run(&args),
+        Some(Command::Resume(args)) => resume::run(&args),
         Some(Command::Attach(args)) => attach::run(args),
         Some(Command::Stop(args)) => stop::run(args),
         Some(Command::List(args)) => list::run(args),

@@ -1,15 +1,18 @@
 //! `forgetlab run`.
 
 use std::path::PathBuf;
+use std::process::ExitCode;
 
-use forgetlab_study::experiment::{Overrides, resolve, split_outside_quotes};
+use clap::builder::TypedValueParser;
+use forgetlab_study::experiment::{self, AxisSpec, Overrides, resolve, split_outside_quotes};
 use forgetlab_study::run::RunStatus;
 
 use super::new_run::NewRun;
 use super::resume;
-use super::supervise::Parent;
+use super::supervise::{self, Parent};
 use super::work::{self, Work};
 use super::worker::WorkerArgs;
+use super::{Usage, sweep};
 
 /// Arguments of `run`.
 #[derive(clap::Args)]
@@ -38,9 +41,24 @@ pub struct Args {
     /// Exactly this folder instead of one under results/runs
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
+    /// Make it a sweep with a run for each of these values of a setting (may be given again), e.g.
+    /// model.d_model=32,64; of an axis that the preset has, take a part
+    #[arg(long = "axis", value_name = "KEY=VALUE,...", value_parser = AxisSpec::parse)]
+    pub axes: Vec<AxisSpec>,
+    /// Points of a sweep worked on at a time [default: on the CPU one for each core, on a GPU one]
+    #[arg(long, value_name = "N", value_parser = workers())]
+    pub workers: Option<usize>,
+    /// Tell what it would do, how long and in how much memory, and do nothing
+    #[arg(long)]
+    pub dry_run: bool,
     /// How the run is worked on
     #[command(flatten)]
     pub worker: WorkerArgs,
+}
+
+/// Takes a number of workers.
+pub fn workers() -> impl TypedValueParser<Value = usize> {
+    clap::value_parser!(u16).range(1..=1024).map(usize::from)
 }
 
 impl Args {
@@ -53,6 +71,7 @@ impl Args {
             seeds: self.seeds.clone(),
             device: self.device.clone(),
             threads: self.threads,
+            axes: self.axes.clone(),
         }
     }
 }
@@ -73,6 +92,36 @@ pub fn key_value(text: &str) -> Result<(String, String), String> {
         }
         _ => Err("write KEY=VALUE, e.g. optimizer.lr=1e-3".to_owned()),
     }
+}
+
+/// Runs the experiment in a process that this one waits for; a sweep in one for each point.
+pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let mut overrides = args.overrides();
+    let Some(mut points) = experiment::points(&args.experiment, &overrides)? else {
+        if args.dry_run {
+            let config = resolve(&args.experiment, &overrides)?;
+            return sweep::dry_run(vec![sweep::only(config)], args, 1).map(ExitCode::from);
+        }
+        if args.workers.is_some() {
+            return Err(Usage(format!(
+                "--workers is for sweeps, and {} is one run; --axis makes it a sweep, e.g. --axis optimizer.lr=1e-3,1e-2",
+                args.experiment
+            ))
+            .into());
+        }
+        return supervise::run(&args.worker);
+    };
+    let device = points.first().map_or("cpu", |point| &point.config.device);
+    let workers = sweep::workers(args, device).clamp(1, points.len().max(1));
+    if overrides.threads.is_none() && device == "cpu" {
+        overrides.threads = Some(sweep::threads(workers));
+        points = experiment::points(&args.experiment, &overrides)?.unwrap_or_default();
+    }
+    let code = match args.dry_run {
+        true => sweep::dry_run(points, args, workers),
+        false => sweep::begin(points, args, workers),
+    };
+    code.map(ExitCode::from)
 }
 
 /// Runs the experiment, in this process or in one that it leaves in the background.

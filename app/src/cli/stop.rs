@@ -6,7 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use forgetlab_study::printed::one_line;
-use forgetlab_study::run::{Results, RunStatus};
+use forgetlab_study::run::{Found, PointStatus, Results, RunStatus, SweepDir, shell_path};
 
 use super::progress::LOOK_EVERY;
 use super::{advice, out, unless_gone};
@@ -14,7 +14,7 @@ use super::{advice, out, unless_gone};
 /// Arguments of `stop`.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Run: a path, a name or the unique beginning of a name
+    /// Run or sweep: a path, a name or the unique beginning of a name
     run: String,
 }
 
@@ -23,7 +23,10 @@ const REMIND_EVERY: Duration = Duration::from_secs(30);
 
 /// Asks the worker to stop and waits until it has.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let dir = Results::from_env().find(&args.run)?;
+    let dir = match Results::from_env().find_any(&args.run)? {
+        Found::Run(dir) => dir,
+        Found::Sweep(sweep) => return stop_sweep(&sweep),
+    };
     let name = one_line(&dir.name()).into_owned();
     let mut out = out::stdout();
     if !dir.is_live() {
@@ -62,5 +65,39 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         }
         status => writeln!(out, "it had come to its end: {}", status.word())?,
     }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Asks everybody who works on a sweep to stop, and waits until nobody does.
+fn stop_sweep(sweep: &SweepDir) -> anyhow::Result<ExitCode> {
+    let live = || -> anyhow::Result<Vec<String>> {
+        let statuses = sweep.statuses()?.into_iter();
+        let live = statuses.filter(|(_, status)| *status == PointStatus::Live);
+        Ok(live.map(|(point, _)| point.name).collect())
+    };
+    let name = one_line(&sweep.name()).into_owned();
+    let mut out = out::stdout();
+    if live()?.is_empty() {
+        writeln!(out, "{name} is not running")?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    sweep.stop_request().make()?;
+    let asked = writeln!(out, "asked {name} to stop at its next steps ...");
+    unless_gone(asked.and_then(|()| out.flush()))?;
+    loop {
+        let live = live()?;
+        if live.is_empty() {
+            break;
+        }
+        // Also those that no sweep's process works on.
+        for point in live {
+            if let Some(run) = sweep.run(&point).filter(|run| run.is_live()) {
+                run.stop_request().make()?;
+            }
+        }
+        thread::sleep(LOOK_EVERY);
+    }
+    let resume = format!("forgetlab resume {}", shell_path(sweep.path()));
+    writeln!(out, "stopped; go on with `{resume}`")?;
     Ok(ExitCode::SUCCESS)
 }

@@ -9,7 +9,7 @@ use anyhow::Context;
 use forgetlab_engine::check_device;
 use forgetlab_engine::memory::peak_memory;
 use forgetlab_engine::pretrained::Hub;
-use forgetlab_plugin_host::breadcrumb;
+use forgetlab_plugin_host::{Registry, breadcrumb};
 use forgetlab_study::experiment::{RunConfig, validate};
 use forgetlab_study::printed::path_in_line;
 use forgetlab_study::report;
@@ -31,14 +31,19 @@ const CSV_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Checks a configuration against this machine and its strategies; fills in their defaults, reads its data, and
 /// fetches what it names on the hub.
-pub fn prepare(mut config: RunConfig, worker: &WorkerArgs) -> anyhow::Result<Prepared> {
+pub fn prepare(config: RunConfig, worker: &WorkerArgs) -> anyhow::Result<Prepared> {
+    prepare_with(config, &registry(worker))
+}
+
+/// The same with strategies that were looked for before.
+pub fn prepare_with(mut config: RunConfig, registry: &Registry) -> anyhow::Result<Prepared> {
     check_device(&config.device)?;
     let (hub, progress) = (Hub::from_env(), Downloads::default());
     train::fetch(&mut config, &hub, &progress)?;
-    let mut prepared = train::prepare(config, &registry(worker))?;
+    let mut prepared = train::prepare(config, registry)?;
     // What does not fit into memory is not worth the wait.
     if train::fetch_weights(&prepared.config, &hub, &progress)? {
-        prepared = train::prepare(prepared.config, &registry(worker))?;
+        prepared = train::prepare(prepared.config, registry)?;
     }
     prepared.environment.commit = Some(env!("FORGETLAB_COMMIT").into());
     Ok(prepared)

@@ -74,6 +74,10 @@ const EXPERIMENTS: &[Experiment] = &[
         presets: &[
             ("cpu", include_str!("presets/method-comparison/cpu.toml")),
             (
+                "paper",
+                include_str!("presets/method-comparison/paper.toml"),
+            ),
+            (
                 "smoke",
                 include_str!("presets/method-comparison/smoke.toml"),
             ),
@@ -85,7 +89,58 @@ const EXPERIMENTS: &[Experiment] = &[
         default_preset: "cpu",
         presets: &[
             ("cpu", include_str!("presets/lr-vs-replay/cpu.toml")),
+            ("paper", include_str!("presets/lr-vs-replay/paper.toml")),
             ("smoke", include_str!("presets/lr-vs-replay/smoke.toml")),
+        ],
+    },
+    Experiment {
+        name: "model-capacity",
+        summary: "does finetuning cross the frontier of mixtures: from a saturated model, from a young one",
+        default_preset: "cpu",
+        presets: &[
+            ("cpu", include_str!("presets/model-capacity/cpu.toml")),
+            ("paper", include_str!("presets/model-capacity/paper.toml")),
+            ("smoke", include_str!("presets/model-capacity/smoke.toml")),
+        ],
+    },
+    Experiment {
+        name: "model-size",
+        summary: "do larger models forget less, from one old loss to one new",
+        default_preset: "cpu",
+        presets: &[
+            ("cpu", include_str!("presets/model-size/cpu.toml")),
+            ("paper", include_str!("presets/model-size/paper.toml")),
+            ("smoke", include_str!("presets/model-size/smoke.toml")),
+        ],
+    },
+    Experiment {
+        name: "pretrain-length",
+        summary: "does longer pretraining forget more",
+        default_preset: "cpu",
+        presets: &[
+            ("cpu", include_str!("presets/pretrain-length/cpu.toml")),
+            ("paper", include_str!("presets/pretrain-length/paper.toml")),
+            ("smoke", include_str!("presets/pretrain-length/smoke.toml")),
+        ],
+    },
+    Experiment {
+        name: "learning-rate",
+        summary: "do rates of pretraining and finetuning decide how much is forgotten",
+        default_preset: "cpu",
+        presets: &[
+            ("cpu", include_str!("presets/learning-rate/cpu.toml")),
+            ("paper", include_str!("presets/learning-rate/paper.toml")),
+            ("smoke", include_str!("presets/learning-rate/smoke.toml")),
+        ],
+    },
+    Experiment {
+        name: "size-length-grid",
+        summary: "how far finetuning sets a model back in its pretraining, by size and length",
+        default_preset: "cpu",
+        presets: &[
+            ("cpu", include_str!("presets/size-length-grid/cpu.toml")),
+            ("paper", include_str!("presets/size-length-grid/paper.toml")),
+            ("smoke", include_str!("presets/size-length-grid/smoke.toml")),
         ],
     },
 ];

@@ -50,12 +50,12 @@ pub use measures::{Answers, Kept, Metric, Transfer, Worst, answers, kept, transf
 pub use measures_table::{measures_sheet, questions_sheet};
 pub use numbers::{human_count, human_seconds};
 pub use rows::{
-    choices_csv, compare_csv, metrics_csv, plugin_metrics_csv, replay_csv, summary_csv,
+    choices_csv, compare_csv, metrics_csv, plugin_metrics_csv, points_csv, replay_csv, summary_csv,
 };
 pub use settings::settings_sheet;
 pub use sheet::{Format, Glyphs, Sheet};
 pub use statistics_rows::{differences_csv, verdicts_csv};
-pub use sweep::{AxisValue, SweepPoint, sweep_sheets};
+pub use sweep::{SweepPoint, sweep_sheets};
 pub use table::{Comparison, table};
 pub use verdict::{
     Forgetting, Judgement, Margins, Over, Verdict, WorstLoss, forgetting, forgetting_judged, judge,

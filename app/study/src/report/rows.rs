@@ -6,10 +6,11 @@
 
 use std::io::{self, Write};
 
-use crate::experiment::ArmInfo;
+use crate::experiment::{ArmInfo, said};
 use crate::run::{ArmState, ArmStatus, Change, Cost, Evaluation, PhaseEnd, Role, RunState, Score};
 
 use super::measures::{Metric, Worst, answers, kept, transfer};
+use super::sweep::SweepPoint;
 
 const IDENTITY: [&str; 7] = [
     "experiment",
@@ -155,6 +156,34 @@ pub fn compare_csv<'a>(
     for (name, state) in runs {
         for row in summary_rows(state) {
             csv.write_record(std::iter::once(name.to_owned()).chain(row))?;
+        }
+    }
+    csv.flush()
+}
+
+/// Writes `points.csv` of a sweep: the rows of `summary.csv` of every point, each after its name, its grid and its place
+/// on every axis of the sweep.
+pub fn points_csv(points: &[SweepPoint], out: &mut dyn Write) -> io::Result<()> {
+    let mut axes: Vec<&str> = Vec::new();
+    for axis in points.iter().flat_map(|point| &point.place) {
+        if !axes.contains(&axis.name.as_str()) {
+            axes.push(&axis.name);
+        }
+    }
+    let mut csv = csv::Writer::from_writer(out);
+    let head = ["point", "grid"].iter().chain(&axes);
+    csv.write_record(head.chain(&IDENTITY).chain(&SUMMARY))?;
+    for point in points {
+        let at = axes.iter().map(|name| {
+            let axis = point.place.iter().find(|axis| axis.name == *name);
+            axis.map_or_else(String::new, |axis| said(&axis.value))
+        });
+        let own: Vec<String> = [point.name.clone(), point.grid.clone()]
+            .into_iter()
+            .chain(at)
+            .collect();
+        for row in summary_rows(&point.state) {
+            csv.write_record(own.iter().cloned().chain(row))?;
         }
     }
     csv.flush()

@@ -80,7 +80,7 @@ impl RunFound {
 
 impl RunSummary {
     /// Compact time of the run's first event to the microsecond, else its name, which mostly begins with a time.
-    fn start(&self) -> String {
+    pub fn start(&self) -> String {
         let times = self.found.as_ref().ok().and_then(|found| found.state.times);
         times.map_or_else(|| self.name.clone(), |(start, _)| precise_utc(start))
     }

@@ -6,6 +6,7 @@
 //! frozen reference with a KV cache.
 
 mod peak;
+mod speeds;
 
 use std::time::{Duration, Instant};
 
@@ -16,6 +17,7 @@ use forgetlab_engine::{
 };
 
 pub use peak::gemm_peak;
+pub use speeds::Speeds;
 
 /// Bytes of the program itself in a bench (measured).
 const PROGRAM: f64 = 7.0 * 1024.0 * 1024.0;

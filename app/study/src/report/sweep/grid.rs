@@ -5,7 +5,8 @@ use crate::run::RunState;
 
 use super::super::arms::{ArmSeeds, arms};
 use super::super::series::without_rate;
-use super::{AxisValue, SweepPoint};
+use super::SweepPoint;
+use crate::experiment::AxisValue;
 
 /// The points of a sweep that form one grid.
 pub(in crate::report) struct Grid<'a> {

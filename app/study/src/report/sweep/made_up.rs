@@ -3,7 +3,8 @@
 use crate::experiment::ArmInfo;
 use crate::run::{ArmState, ArmStatus, Cost, Evaluation, PhaseInfo, Role, RunState, Score};
 
-use super::{AxisValue, SweepPoint};
+use super::SweepPoint;
+use crate::experiment::AxisValue;
 
 /// An arm with one seed.
 #[derive(Clone, Debug)]

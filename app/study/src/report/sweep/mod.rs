@@ -12,6 +12,7 @@ mod level;
 pub(super) mod made_up;
 mod rates;
 
+use crate::experiment::AxisValue;
 use crate::run::RunState;
 
 use super::sheet::Sheet;
@@ -32,17 +33,6 @@ pub struct SweepPoint {
     pub place: Vec<AxisValue>,
     /// What happened in its run.
     pub state: RunState,
-}
-
-/// A value on an axis of a grid.
-#[derive(Clone, Debug, PartialEq)]
-pub struct AxisValue {
-    /// Key of the setting, e.g. `model.d_model`.
-    pub key: String,
-    /// Short name of the setting, for axes and tables.
-    pub name: String,
-    /// The value.
-    pub value: toml::Value,
 }
 
 /// The tables that apply to a sweep. Runs are compared where the new data first has the loss `level`, else at the

@@ -290,11 +290,19 @@ impl SweepDir {
                 RunStatus::Interrupted | RunStatus::Crashed => PointStatus::Unfinished,
             });
         }
-        let reason = read_small(&self.refused_path(point), LONGEST_REASON)?;
-        Ok(match reason {
-            Some(reason) => PointStatus::Refused(String::from_utf8_lossy(&reason).trim().into()),
+        Ok(match self.refusal(point)? {
+            Some(reason) => PointStatus::Refused(reason),
             None => PointStatus::Waiting,
         })
+    }
+
+    /// Why a point could not begin, where it was tried.
+    ///
+    /// # Errors
+    /// Where that cannot be read.
+    pub fn refusal(&self, point: &str) -> Result<Option<String>, RunError> {
+        let reason = read_small(&self.refused_path(point), LONGEST_REASON)?;
+        Ok(reason.map(|reason| String::from_utf8_lossy(&reason).trim().to_owned()))
     }
 
     /// Every point with what has become of it.

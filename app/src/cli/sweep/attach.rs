@@ -1,0 +1,52 @@
+//! A sweep watched from elsewhere.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use forgetlab_study::printed::one_line;
+use forgetlab_study::report::Format;
+use forgetlab_study::run::{SweepDir, shell_path};
+
+use super::super::progress::LOOK_EVERY;
+use super::super::{exit, glyphs, out, unless_gone};
+use super::{Counts, percent_done, table};
+
+/// Says what becomes of the points until nobody works on any; the exit code is the sweep's.
+pub fn attach(sweep: &SweepDir, leave: &AtomicBool) -> anyhow::Result<u8> {
+    let mut known: BTreeMap<String, &str> = BTreeMap::new();
+    loop {
+        let statuses = sweep.statuses()?;
+        let counts = Counts::of(statuses.iter().map(|(_, status)| status));
+        let mut told = String::new();
+        for (point, status) in &statuses {
+            let word = status.word();
+            let before = known.insert(point.name.clone(), word).unwrap_or("waiting");
+            if before != word {
+                let done = percent_done(sweep, &statuses);
+                told += &format!("{}: {word} ({done}% of the sweep)\n", one_line(&point.name));
+            }
+        }
+        if counts.live == 0 {
+            told += &format!(
+                "\n{}",
+                table(sweep, &statuses).write(Format::Text(glyphs()))
+            );
+            unless_gone(out::stdout().write_all(told.as_bytes()))?;
+            return Ok(counts.code());
+        }
+        if leave.load(Ordering::Relaxed) {
+            let path = shell_path(sweep.path());
+            told += &format!(
+                "the sweep goes on; `forgetlab attach {path}` shows it again, `forgetlab stop {path}` stops it\n"
+            );
+            unless_gone(out::stdout().write_all(told.as_bytes()))?;
+            return Ok(exit::DONE);
+        }
+        let mut out = out::stdout();
+        unless_gone(out.write_all(told.as_bytes()).and_then(|()| out.flush()))?;
+        drop(out);
+        thread::sleep(LOOK_EVERY);
+    }
+}
