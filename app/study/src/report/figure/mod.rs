@@ -7,9 +7,11 @@
 mod arms;
 mod axis;
 mod curves;
+mod drift;
 mod error;
 mod forgetting;
 mod legend;
+mod methods;
 mod panel;
 mod picture;
 mod rates;
@@ -23,7 +25,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use curves::Curves;
+use drift::DriftFigure;
 use forgetting::Forgetting;
+use methods::MethodsFigure;
 use picture::{MOST_PIXELS, Picture, png, svg};
 use retention::Retention;
 use speed::Speed;
@@ -34,7 +38,9 @@ pub use error::FigureError;
 pub use sweeps::write_sweep_figures;
 
 use super::ReportError;
+use super::drift::Drift;
 use super::measures::Metric;
+use super::methods::Methods;
 
 /// What a figure shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,11 +59,15 @@ pub enum FigureKind {
     Axis,
     /// Old loss against the finetuning rate, by the rate of pretraining.
     Rates,
+    /// Log-likelihood of old against new data, one marker an arm.
+    Methods,
+    /// Forgetting against drift on the new data, one marker an arm.
+    Drift,
 }
 
 impl FigureKind {
     /// Every kind, in the order in which they are told of.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::Accuracy,
         Self::Ntp,
         Self::Forgetting,
@@ -65,6 +75,8 @@ impl FigureKind {
         Self::Speed,
         Self::Axis,
         Self::Rates,
+        Self::Methods,
+        Self::Drift,
     ];
 
     /// Name of its files.
@@ -77,6 +89,8 @@ impl FigureKind {
             Self::Speed => "speed",
             Self::Axis => "axis",
             Self::Rates => "rates",
+            Self::Methods => "methods",
+            Self::Drift => "drift",
         }
     }
 
@@ -92,6 +106,8 @@ impl FigureKind {
             Self::Speed => "loss of old data against the steps to one loss of the new",
             Self::Axis => "old loss and forgetting at one loss of the new, along an axis",
             Self::Rates => "old loss at one loss of the new, by rates of both phases",
+            Self::Methods => "log-likelihood of old against new data, one marker an arm",
+            Self::Drift => "forgetting against drift on the new data, one marker an arm",
         }
     }
 
@@ -105,6 +121,8 @@ impl FigureKind {
             Self::Speed => "arms that differ in one number: a rate, a share or a coefficient",
             Self::Axis => "a sweep along one axis of numbers",
             Self::Rates => "a sweep of pretraining rates, of arms that differ in their rate",
+            Self::Methods => "text, and up to 12 arms of several methods",
+            Self::Drift => "text, and two arms or more",
         }
     }
 }
@@ -127,6 +145,8 @@ pub fn write_figures(
             FigureKind::Forgetting => draw(target, Forgetting::of(state, single_seeds))?,
             FigureKind::Retention => draw(target, Retention::of(state, single_seeds))?,
             FigureKind::Speed => draw(target, Speed::of(state))?,
+            FigureKind::Methods => draw(target, Methods::of(state).map(MethodsFigure))?,
+            FigureKind::Drift => draw(target, Drift::of(&[("", state)]).map(DriftFigure))?,
             // Of sweeps alone.
             FigureKind::Axis | FigureKind::Rates => Vec::new(),
         });

@@ -2,9 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::run::RunState;
+
 use super::super::ReportError;
+use super::super::drift::Drift;
 use super::super::sweep::{AxisStudy, RatesStudy, SweepPoint, grids, level_of};
 use super::axis::AxisFigure;
+use super::drift::DriftFigure;
 use super::rates::RatesFigure;
 use super::{FigureKind, draw};
 
@@ -18,12 +22,18 @@ pub fn write_sweep_figures(
     let level = level_of(points, None);
     let grids = grids(points);
     let mut paths = Vec::new();
+    let runs: Vec<(&str, &RunState)> = points.iter().map(|p| (p.name.as_str(), &p.state)).collect();
     for &kind in kinds {
+        let whole = (folder, kind.name());
+        paths.extend(match kind {
+            FigureKind::Drift => draw(whole, Drift::of(&runs).map(DriftFigure))?,
+            _ => Vec::new(),
+        });
         let mut drawn = 0;
         for grid in &grids {
             let name = match drawn {
                 0 => kind.name().to_owned(),
-                _ => format!("{}-{}", kind.name(), grid.name),
+                _ => format!("{}-{}", kind.name(), in_file_name(grid.name)),
             };
             let target = (folder, name.as_str());
             let written = match (kind, level) {
@@ -40,6 +50,18 @@ pub fn write_sweep_figures(
         }
     }
     Ok(paths)
+}
+
+/// A name with nothing that a path could be made of.
+fn in_file_name(name: &str) -> String {
+    let kept = |c: char| {
+        if c.is_alphanumeric() || c == '-' {
+            c
+        } else {
+            '_'
+        }
+    };
+    name.chars().map(kept).collect()
 }
 
 #[cfg(test)]
@@ -105,5 +127,59 @@ mod tests {
         ];
         says(&figures, "rates", &words);
         assert!(figures.iter().all(|(name, _)| name != "axis"));
+    }
+
+    /// Else a comparison of methods would be a table alone, and digit tasks would be told by losses.
+    #[test]
+    fn methods_and_drift_are_drawn_of_text_alone() {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../results");
+        let scratch = tempfile::tempdir().unwrap();
+        let target =
+            std::env::var_os("FORGETLAB_FIGURES").map_or(scratch.path().to_owned(), PathBuf::from);
+        let figures = |name: &str| -> Vec<String> {
+            let state = crate::run::read_csvs(&folder.join(name)).unwrap().state;
+            let kinds = [FigureKind::Methods, FigureKind::Drift];
+            let paths =
+                super::super::write_figures(&target.join(name), &state, &kinds, false).unwrap();
+            paths
+                .iter()
+                .map(|path| path.file_name().unwrap().to_str().unwrap().to_owned())
+                .collect()
+        };
+        std::fs::create_dir_all(&target).unwrap();
+        assert_eq!(
+            figures("method-comparison-cpu"),
+            ["methods.svg", "methods.png", "drift.svg", "drift.png"]
+        );
+        assert_eq!(figures("lr-vs-replay-cpu"), ["drift.svg", "drift.png"]);
+        assert_eq!(figures("instruct-smollm2").len(), 4);
+        assert_eq!(figures("toy-continual-cpu"), [""; 0]);
+    }
+
+    /// Else a sweep that has just begun, or whose runs failed, could not be looked at.
+    #[test]
+    fn nothing_is_drawn_of_runs_without_numbers() {
+        for mut points in [made_up::lengths(), made_up::rates()] {
+            for point in &mut points {
+                for score in point
+                    .state
+                    .arms
+                    .iter_mut()
+                    .flat_map(|arm| &mut arm.evaluations)
+                {
+                    score.scores.iter_mut().for_each(|score| {
+                        score.ntp = Some(f64::NAN);
+                        score.kl = None;
+                    });
+                }
+            }
+            assert_eq!(drawn("none", &points), []);
+            points.iter_mut().for_each(|point| point.state.arms.clear());
+            assert_eq!(drawn("none", &points), []);
+            points
+                .iter_mut()
+                .for_each(|point| point.state = RunState::default());
+            assert_eq!(drawn("none", &points), []);
+        }
     }
 }

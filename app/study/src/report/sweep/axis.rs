@@ -227,7 +227,7 @@ mod tests {
         let mut points = [at(64.0, 4.0), at(32.0, 5.5), at(128.0, 4.0)];
         points[2].state.arms.clear();
         let sheets = sweep_sheets(&points, Some(4.5));
-        let [sheet] = &sheets[..] else {
+        let [sheet, _drift] = &sheets[..] else {
             panic!("{sheets:?}")
         };
         let head = [

@@ -14,6 +14,7 @@ mod rates;
 
 use crate::run::RunState;
 
+use super::drift::Drift;
 use super::sheet::Sheet;
 
 pub(super) use axis::{AxisStudy, Cell, Row};
@@ -50,12 +51,15 @@ pub struct AxisValue {
 pub fn sweep_sheets(points: &[SweepPoint], level: Option<f64>) -> Vec<Sheet> {
     let level = level_of(points, level);
     let mut sheets = Vec::new();
-    for grid in grids(points) {
+    let runs: Vec<(&str, &RunState)> = points.iter().map(|p| (p.name.as_str(), &p.state)).collect();
+    let grids = grids(points);
+    for grid in &grids {
         let Some(level) = level else {
             continue;
         };
-        sheets.extend(AxisStudy::of(&grid, level).map(|study| study.sheet()));
-        sheets.extend(RatesStudy::of(&grid, level).map(|study| study.sheet()));
+        sheets.extend(AxisStudy::of(grid, level).map(|study| study.sheet()));
+        sheets.extend(RatesStudy::of(grid, level).map(|study| study.sheet()));
     }
+    sheets.extend(Drift::of(&runs).map(|drift| drift.sheet()));
     sheets
 }
