@@ -10,6 +10,7 @@ mod curves;
 mod drift;
 mod error;
 mod forgetting;
+mod frontier;
 mod legend;
 mod methods;
 mod panel;
@@ -63,11 +64,13 @@ pub enum FigureKind {
     Methods,
     /// Forgetting against drift on the new data, one marker an arm.
     Drift,
+    /// Finetuned arms beside models pretrained on mixtures, in the plane of both losses.
+    Frontier,
 }
 
 impl FigureKind {
     /// Every kind, in the order in which they are told of.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Accuracy,
         Self::Ntp,
         Self::Forgetting,
@@ -77,6 +80,7 @@ impl FigureKind {
         Self::Rates,
         Self::Methods,
         Self::Drift,
+        Self::Frontier,
     ];
 
     /// Name of its files.
@@ -91,6 +95,7 @@ impl FigureKind {
             Self::Rates => "rates",
             Self::Methods => "methods",
             Self::Drift => "drift",
+            Self::Frontier => "frontier",
         }
     }
 
@@ -108,6 +113,7 @@ impl FigureKind {
             Self::Rates => "old loss at one loss of the new, by rates of both phases",
             Self::Methods => "log-likelihood of old against new data, one marker an arm",
             Self::Drift => "forgetting against drift on the new data, one marker an arm",
+            Self::Frontier => "finetuned arms beside pretrained mixtures, by old and new loss",
         }
     }
 
@@ -123,6 +129,7 @@ impl FigureKind {
             Self::Rates => "a sweep of pretraining rates, of arms that differ in their rate",
             Self::Methods => "text, and up to 12 arms of several methods",
             Self::Drift => "text, and two arms or more",
+            Self::Frontier => "a sweep with a grid `frontier` of mixtures, and another",
         }
     }
 }
@@ -148,7 +155,7 @@ pub fn write_figures(
             FigureKind::Methods => draw(target, Methods::of(state).map(MethodsFigure))?,
             FigureKind::Drift => draw(target, Drift::of(&[("", state)]).map(DriftFigure))?,
             // Of sweeps alone.
-            FigureKind::Axis | FigureKind::Rates => Vec::new(),
+            FigureKind::Axis | FigureKind::Rates | FigureKind::Frontier => Vec::new(),
         });
     }
     Ok(paths)

@@ -236,6 +236,31 @@ pub(super) fn cross<DB: DrawingBackend>(
     Ok(())
 }
 
+/// Width of a label.
+pub(super) fn label_width(text: &str) -> i32 {
+    text_width(text, NOTE) as i32
+}
+
+/// Writes a text whose upper left corner lies so many pixels from a place.
+pub(super) fn label<DB: DrawingBackend>(
+    chart: &mut Panel<'_, DB>,
+    at: (f64, f64),
+    text: &str,
+    (right, down): (i32, i32),
+    scale: u32,
+) -> Result<(), FigureError> {
+    let k = scale as i32;
+    let text = Text::new(
+        text.to_owned(),
+        (right * k, down * k),
+        style(NOTE, &GREY, scale),
+    );
+    chart
+        .draw_series([EmptyElement::at(at) + text])
+        .map_err(refused)?;
+    Ok(())
+}
+
 /// Draws a dashed rule.
 pub(super) fn rule<DB: DrawingBackend>(
     chart: &mut Panel<'_, DB>,

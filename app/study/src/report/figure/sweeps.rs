@@ -6,9 +6,10 @@ use crate::run::RunState;
 
 use super::super::ReportError;
 use super::super::drift::Drift;
-use super::super::sweep::{AxisStudy, RatesStudy, SweepPoint, grids, level_of};
+use super::super::sweep::{AxisStudy, FrontierStudy, RatesStudy, SweepPoint, grids, level_of};
 use super::axis::AxisFigure;
 use super::drift::DriftFigure;
+use super::frontier::FrontierFigure;
 use super::rates::RatesFigure;
 use super::{FigureKind, draw};
 
@@ -27,6 +28,7 @@ pub fn write_sweep_figures(
         let whole = (folder, kind.name());
         paths.extend(match kind {
             FigureKind::Drift => draw(whole, Drift::of(&runs).map(DriftFigure))?,
+            FigureKind::Frontier => draw(whole, FrontierStudy::of(&grids).map(FrontierFigure))?,
             _ => Vec::new(),
         });
         let mut drawn = 0;
@@ -156,10 +158,25 @@ mod tests {
         assert_eq!(figures("toy-continual-cpu"), [""; 0]);
     }
 
+    /// Else nobody could see whether an arm crosses the frontier, nor of what mixtures it is.
+    #[test]
+    fn a_frontier_is_drawn_with_the_paths_of_the_other_grids() {
+        let figures = drawn("capacity", &made_up::capacity());
+        let words = [
+            "1/64",
+            "63/64",
+            "overtrained: self-generated:kl:1",
+            "new loss (es), nats",
+            "start",
+        ];
+        says(&figures, "frontier", &words);
+        assert!(figures.iter().all(|(name, _)| name != "axis"));
+    }
+
     /// Else a sweep that has just begun, or whose runs failed, could not be looked at.
     #[test]
     fn nothing_is_drawn_of_runs_without_numbers() {
-        for mut points in [made_up::lengths(), made_up::rates()] {
+        for mut points in [made_up::lengths(), made_up::rates(), made_up::capacity()] {
             for point in &mut points {
                 for score in point
                     .state

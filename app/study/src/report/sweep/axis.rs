@@ -79,7 +79,9 @@ impl AxisStudy {
     /// The study of a grid; `None` unless it has one axis of numbers, with two places or more, which are not those of
     /// another study.
     pub(in crate::report) fn of(grid: &Grid, level: f64) -> Option<Self> {
-        let [axis] = grid.numeric::<1>().filter(|_| !grid.is_of_rates())?;
+        let [axis] = grid
+            .numeric::<1>()
+            .filter(|_| !grid.is_of_rates() && !grid.is_frontier())?;
         let arms = grid.arm_names();
         let mut missing = Vec::new();
         let mut rows = Vec::new();

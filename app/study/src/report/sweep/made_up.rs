@@ -253,3 +253,74 @@ pub(in crate::report) fn rates() -> Vec<SweepPoint> {
         .map(at)
         .collect()
 }
+
+/// Seven mixtures, and two models finetuned with three coefficients each, with two seeds.
+pub(in crate::report) fn capacity() -> Vec<SweepPoint> {
+    let mixtures = [
+        (1.0 / 64.0, 3.368, 4.684),
+        (1.0 / 16.0, 3.384, 4.001),
+        (0.125, 3.422, 3.705),
+        (0.25, 3.450, 3.399),
+        (0.5, 3.587, 3.189),
+        (0.75, 3.790, 3.072),
+        (63.0 / 64.0, 4.842, 2.972),
+    ];
+    let seeds = [0, 1];
+    let mixture = |&(share, old, new): &(f64, f64, f64)| {
+        let made = |seed| Made {
+            seed,
+            before: old + 0.005 * noise(seed, 1),
+            course: vec![(0, new + 0.005 * noise(seed, 2), old, 0.0)],
+            ..Made::default()
+        };
+        point(
+            "frontier",
+            vec![place("phases.en.mix.share", "share of es", share)],
+            &seeds.map(made),
+        )
+    };
+    let grid = |name: &str, (old, new): (f64, f64), ends: [(f64, f64); 3]| {
+        let made = |seed: u64, (coeff, end): (f64, (f64, f64))| {
+            let at = |tenth: u64| {
+                let share = 1.0 - (1.0 - tenth as f64 / 10.0).powi(3);
+                let (more, less) = (share * (end.0 - old), share * (end.1 - new));
+                (
+                    40 * tenth,
+                    new + less + 0.004 * noise(seed, 4),
+                    old + more + 0.004 * noise(seed, 5),
+                    0.3 / coeff,
+                )
+            };
+            Made {
+                name: format!("self-generated:kl:{coeff}"),
+                seed,
+                before: old + 0.004 * noise(seed, 5),
+                course: (0..=10).map(at).collect(),
+                ..Made::default()
+            }
+        };
+        let arms = seeds.iter().flat_map(|&seed| {
+            [0.1, 1.0, 10.0]
+                .into_iter()
+                .zip(ends)
+                .map(move |arm| made(seed, arm))
+        });
+        let arms: Vec<Made> = arms.collect();
+        point(name, Vec::new(), &arms)
+    };
+    let mut points: Vec<SweepPoint> = mixtures.iter().map(mixture).collect();
+    points.push(grid(
+        "overtrained",
+        (3.368, 4.684),
+        [(3.896, 3.281), (3.515, 3.435), (3.392, 3.977)],
+    ));
+    points.push(grid(
+        "short",
+        (4.182, 4.190),
+        [(4.408, 3.377), (4.206, 3.484), (4.179, 3.783)],
+    ));
+    points
+        .iter_mut()
+        .for_each(|point| point.state.experiment = "model-capacity".into());
+    points
+}

@@ -6,6 +6,7 @@
 //! - `axis`, ...: what each figure and its table tell.
 
 mod axis;
+mod frontier;
 mod grid;
 mod level;
 #[cfg(test)]
@@ -18,6 +19,7 @@ use super::drift::Drift;
 use super::sheet::Sheet;
 
 pub(super) use axis::{AxisStudy, Cell, Row};
+pub(super) use frontier::FrontierStudy;
 pub(super) use grid::{grids, rate};
 pub(super) use level::{Seen, level_of};
 pub(super) use rates::{RatesStudy, Series};
@@ -53,6 +55,7 @@ pub fn sweep_sheets(points: &[SweepPoint], level: Option<f64>) -> Vec<Sheet> {
     let mut sheets = Vec::new();
     let runs: Vec<(&str, &RunState)> = points.iter().map(|p| (p.name.as_str(), &p.state)).collect();
     let grids = grids(points);
+    sheets.extend(FrontierStudy::of(&grids).map(|study| study.sheet()));
     for grid in &grids {
         let Some(level) = level else {
             continue;
