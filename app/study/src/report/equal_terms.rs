@@ -55,6 +55,16 @@ pub(super) fn course(state: &RunState, arm: &ArmState) -> Vec<Point> {
     before.into_iter().chain(during).filter_map(point).collect()
 }
 
+/// The evaluations of an arm before its last phase: steps, and mean loss of the data that is old then.
+pub(super) fn pretraining(state: &RunState, arm: &ArmState) -> Vec<(f64, f64)> {
+    let olds = old_datasets_of(state);
+    let last = state.phases.len().saturating_sub(1);
+    let before = arm.evaluations.iter().filter(|e| e.phase < last);
+    before
+        .filter_map(|e| Some((e.step as f64, loss_of(e, &olds)?)))
+        .collect()
+}
+
 /// Names of the datasets that are old in the last phase.
 pub(super) fn old_datasets_of(state: &RunState) -> Vec<&str> {
     let last = state.phases.len().saturating_sub(1);

@@ -11,6 +11,7 @@ mod drift;
 mod error;
 mod forgetting;
 mod frontier;
+mod heat;
 mod legend;
 mod methods;
 mod panel;
@@ -66,11 +67,13 @@ pub enum FigureKind {
     Drift,
     /// Finetuned arms beside models pretrained on mixtures, in the plane of both losses.
     Frontier,
+    /// The compute multiplier over two axes of a sweep.
+    Heat,
 }
 
 impl FigureKind {
     /// Every kind, in the order in which they are told of.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Accuracy,
         Self::Ntp,
         Self::Forgetting,
@@ -81,6 +84,7 @@ impl FigureKind {
         Self::Methods,
         Self::Drift,
         Self::Frontier,
+        Self::Heat,
     ];
 
     /// Name of its files.
@@ -96,6 +100,7 @@ impl FigureKind {
             Self::Methods => "methods",
             Self::Drift => "drift",
             Self::Frontier => "frontier",
+            Self::Heat => "heat",
         }
     }
 
@@ -114,6 +119,7 @@ impl FigureKind {
             Self::Methods => "log-likelihood of old against new data, one marker an arm",
             Self::Drift => "forgetting against drift on the new data, one marker an arm",
             Self::Frontier => "finetuned arms beside pretrained mixtures, by old and new loss",
+            Self::Heat => "share of the pretraining that is kept, over two axes",
         }
     }
 
@@ -130,6 +136,7 @@ impl FigureKind {
             Self::Methods => "text, and up to 12 arms of several methods",
             Self::Drift => "text, and two arms or more",
             Self::Frontier => "a sweep with a grid `frontier` of mixtures, and another",
+            Self::Heat => "a sweep along two axes of numbers",
         }
     }
 }
@@ -155,7 +162,9 @@ pub fn write_figures(
             FigureKind::Methods => draw(target, Methods::of(state).map(MethodsFigure))?,
             FigureKind::Drift => draw(target, Drift::of(&[("", state)]).map(DriftFigure))?,
             // Of sweeps alone.
-            FigureKind::Axis | FigureKind::Rates | FigureKind::Frontier => Vec::new(),
+            FigureKind::Axis | FigureKind::Rates | FigureKind::Frontier | FigureKind::Heat => {
+                Vec::new()
+            }
         });
     }
     Ok(paths)

@@ -6,10 +6,13 @@ use crate::run::RunState;
 
 use super::super::ReportError;
 use super::super::drift::Drift;
-use super::super::sweep::{AxisStudy, FrontierStudy, RatesStudy, SweepPoint, grids, level_of};
+use super::super::sweep::{
+    AxisStudy, FrontierStudy, HeatStudy, RatesStudy, SweepPoint, grids, level_of,
+};
 use super::axis::AxisFigure;
 use super::drift::DriftFigure;
 use super::frontier::FrontierFigure;
+use super::heat::HeatFigure;
 use super::rates::RatesFigure;
 use super::{FigureKind, draw};
 
@@ -44,6 +47,9 @@ pub fn write_sweep_figures(
                 }
                 (FigureKind::Rates, Some(level)) => {
                     draw(target, RatesStudy::of(grid, level).map(RatesFigure))?
+                }
+                (FigureKind::Heat, Some(level)) => {
+                    draw(target, HeatStudy::of(grid, level).map(HeatFigure))?
                 }
                 _ => Vec::new(),
             };
@@ -170,13 +176,35 @@ mod tests {
             "start",
         ];
         says(&figures, "frontier", &words);
-        assert!(figures.iter().all(|(name, _)| name != "axis"));
+        assert!(
+            figures
+                .iter()
+                .all(|(name, _)| name != "axis" && name != "heat")
+        );
+    }
+
+    /// Else a map would have to be read by its colours alone.
+    #[test]
+    fn two_axes_make_a_map_an_arm() {
+        let figures = drawn("map", &made_up::map());
+        let words = [
+            "true-data:kl:10",
+            "tokens a parameter",
+            "compute multiplier",
+            "Blank: not",
+        ];
+        says(&figures, "heat", &words);
     }
 
     /// Else a sweep that has just begun, or whose runs failed, could not be looked at.
     #[test]
     fn nothing_is_drawn_of_runs_without_numbers() {
-        for mut points in [made_up::lengths(), made_up::rates(), made_up::capacity()] {
+        for mut points in [
+            made_up::lengths(),
+            made_up::rates(),
+            made_up::capacity(),
+            made_up::map(),
+        ] {
             for point in &mut points {
                 for score in point
                     .state

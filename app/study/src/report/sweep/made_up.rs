@@ -324,3 +324,38 @@ pub(in crate::report) fn capacity() -> Vec<SweepPoint> {
         .for_each(|point| point.state.experiment = "model-capacity".into());
     points
 }
+
+/// Two arms over five sizes and six lengths, of which two were not measured.
+pub(in crate::report) fn map() -> Vec<SweepPoint> {
+    let mut points = Vec::new();
+    for (i, d) in [32.0, 48.0, 64.0, 96.0, 128.0].into_iter().enumerate() {
+        for (j, tokens) in [20.0, 40.0, 80.0, 160.0, 320.0, 640.0]
+            .into_iter()
+            .enumerate()
+        {
+            let made = |(name, forgot): (&str, f64)| {
+                let forgot = forgot * (1.0 + 0.3 * j as f64) / (1.0 + 0.4 * i as f64);
+                Made {
+                    name: name.into(),
+                    before: 3.0,
+                    pretraining: vec![(5, 5.0), (20, 3.8), (50, 3.3), (80, 3.08)],
+                    course: course(3.8, 100, (3.0, forgot), forgot),
+                    ..Made::default()
+                }
+            };
+            let axes = vec![
+                place("model.d_model", "D", d),
+                place("t", "tokens a parameter", tokens),
+            ];
+            let arms: Vec<Made> = [("none", 0.8), ("true-data:kl:10", 0.04)].map(made).into();
+            let mut point = point("", axes, &arms);
+            point.state.experiment = "size-length".into();
+            point.state.config = Some(serde_json::json!({"phases": [{"target_loss": 3.8}]}));
+            if i == 4 && j > 3 {
+                point.state.arms.clear();
+            }
+            points.push(point);
+        }
+    }
+    points
+}

@@ -8,6 +8,7 @@
 mod axis;
 mod frontier;
 mod grid;
+mod heat;
 mod level;
 #[cfg(test)]
 pub(super) mod made_up;
@@ -21,6 +22,7 @@ use super::sheet::Sheet;
 pub(super) use axis::{AxisStudy, Cell, Row};
 pub(super) use frontier::FrontierStudy;
 pub(super) use grid::{grids, rate};
+pub(super) use heat::{HeatStudy, Map};
 pub(super) use level::{Seen, level_of};
 pub(super) use rates::{RatesStudy, Series};
 
@@ -62,6 +64,11 @@ pub fn sweep_sheets(points: &[SweepPoint], level: Option<f64>) -> Vec<Sheet> {
         };
         sheets.extend(AxisStudy::of(grid, level).map(|study| study.sheet()));
         sheets.extend(RatesStudy::of(grid, level).map(|study| study.sheet()));
+        sheets.extend(
+            HeatStudy::of(grid, level)
+                .iter()
+                .flat_map(HeatStudy::sheets),
+        );
     }
     sheets.extend(Drift::of(&runs).map(|drift| drift.sheet()));
     sheets
