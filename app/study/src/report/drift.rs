@@ -1,4 +1,5 @@
-//! Forgetting against drift on the new data: the KL to the model before, which is said to predict it (arXiv 2509.04259).
+//! Forgetting against drift on the new data: the KL to the model before, which is said to predict it
+//! (arXiv 2509.04259).
 
 use crate::run::{ArmState, RunState};
 use crate::stats::{pearson, spearman};
@@ -121,8 +122,8 @@ impl Drift {
             ));
         }
         sheet.notes.push(
-            "KL(model before the phase || model now) on held-out new data, and loss of the old data after minus before, \
-             both in nats; mean and 95 % interval over seeds."
+            "KL(model before the phase || model now) on held-out new data, and loss of the old data after minus \
+             before, both in nats; mean and 95 % interval over seeds."
                 .into(),
         );
         sheet
@@ -142,4 +143,49 @@ fn end(state: &RunState, arm: &ArmState) -> Option<(f64, f64)> {
     let course = course(state, arm);
     let (start, end) = (course.first()?, course.last()?);
     Some((kl, end.old - start.old))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::sweep::made_up::{Made, state};
+    use super::*;
+
+    /// Else the predictor would be judged by other data, or arms that have not begun would count.
+    #[test]
+    fn drift_and_forgetting_are_those_of_the_end() {
+        let made = |name: &str, kl: f64, old: f64| Made {
+            name: name.into(),
+            course: vec![(0, 8.0, 3.0, 0.0), (10, 5.0, 9.0, 9.0), (20, 4.0, old, kl)],
+            ..Made::default()
+        };
+        let mut run = state(&[
+            made("none", 4.0, 5.0),
+            made("true-data:kl:1", 1.0, 3.25),
+            made("true-data:kl:10", 2.0, 3.125),
+            made("true-data:kl:100", 3.0, 3.5),
+        ]);
+        run.arms[3].evaluations.retain(|e| e.phase == 0);
+        let sheet = Drift::of(&[("", &run)]).expect("arms").sheet();
+        let expected = [
+            ["none", "4.000", "2.000"],
+            ["true-data:kl:1", "1.000", "0.250"],
+            ["true-data:kl:10", "2.000", "0.125"],
+        ];
+        assert_eq!(sheet.rows, expected);
+        // Ranks 3 1 2 against 3 2 1: 1 − 6·2/(3·8). Pearson: 2.958333 / √(4.666667 · 2.197917).
+        let said =
+            "Correlation of both over the means of the arms: Spearman 0.50, Pearson 0.92 (3 arms).";
+        assert_eq!(sheet.notes[0], said);
+        let sheet = Drift::of(&[("a", &run), ("b", &run)])
+            .expect("arms")
+            .sheet();
+        assert_eq!(
+            (sheet.rows.len(), sheet.rows[3][0].as_str()),
+            (6, "b: none")
+        );
+        assert!(
+            Drift::of(&[("", &crate::run::fixture::state())]).is_none(),
+            "digits"
+        );
+    }
 }

@@ -124,8 +124,8 @@ impl Methods {
             .rows
             .extend(methods.map(|arm| row(&arm.name, &arm.old, &arm.new, shortest(arm.lr))));
         sheet.notes.push(
-            "Nats, mean and 95 % interval over seeds; a log-likelihood is a loss with the sign turned. Small models divide \
-             by all positions of a row."
+            "Nats, mean and 95 % interval over seeds; a log-likelihood is a loss with the sign turned. Small models \
+             divide by all positions of a row."
                 .into(),
         );
         if !self.unfinished.is_empty() {
@@ -135,5 +135,56 @@ impl Methods {
                 .push(format!("Not finished with every seed: {unfinished}."));
         }
         sheet
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::sweep::made_up::{Made, state};
+    use super::*;
+
+    fn made(name: &str, seed: u64, (new, old): (f64, f64)) -> Made {
+        Made {
+            name: name.into(),
+            seed,
+            before: 3.0 + seed as f64,
+            course: vec![(0, 8.0, 0.0, 0.0), (10, 5.0, 9.0, 0.1), (20, new, old, 0.2)],
+            ..Made::default()
+        }
+    }
+
+    /// Else losses on the way would stand for those at the end, or rates for methods.
+    #[test]
+    fn methods_are_told_by_their_ends() {
+        let mut run = state(&[
+            made("none", 0, (4.0, 6.0)),
+            made("none", 1, (4.0, 6.0)),
+            made("true-data:kl:10+lr=1e-3", 0, (4.5, 3.5)),
+            made("true-data:kl:10+lr=1e-3", 1, (4.5, 3.5)),
+        ]);
+        let sheet = Methods::of(&run).expect("two methods").sheet();
+        // t of one degree of freedom is 12.706, times 0.5 for 3 and 4.
+        let expected = [
+            ["before", "3.500 ±6.353", "8.000 ±0.000", ""],
+            ["none", "6.000 ±0.000", "4.000 ±0.000", "3e-3"],
+            [
+                "true-data:kl:10+lr=1e-3",
+                "3.500 ±0.000",
+                "4.500 ±0.000",
+                "1e-3",
+            ],
+        ];
+        assert_eq!(sheet.rows, expected);
+        assert_eq!(sheet.notes.len(), 1);
+        run.arms[1].status = crate::run::ArmStatus::Running;
+        let notes = Methods::of(&run).expect("two methods").sheet().notes;
+        assert_eq!(notes[1], "Not finished with every seed: none.");
+        let rates = ["none", "none+lr=1e-3"].map(|name| made(name, 0, (4.0, 6.0)));
+        assert!(Methods::of(&state(&rates)).is_none(), "one method");
+        assert!(
+            Methods::of(&crate::run::fixture::state()).is_none(),
+            "digits"
+        );
+        assert!(Methods::of(&RunState::default()).is_none());
     }
 }

@@ -24,8 +24,8 @@ pub fn pearson(pairs: &[(f64, f64)]) -> Option<f64> {
     Some(r.clamp(-1.0, 1.0))
 }
 
-/// Spearman's rank correlation of pairs: Pearson's of their ranks, equal values having the mean of theirs. `None` as for
-/// [`pearson`].
+/// Spearman's rank correlation of pairs: Pearson's of their ranks, equal values having the mean of theirs. `None` as
+/// for [`pearson`].
 pub fn spearman(pairs: &[(f64, f64)]) -> Option<f64> {
     if pairs.iter().any(|(x, y)| !x.is_finite() || !y.is_finite()) {
         return None;

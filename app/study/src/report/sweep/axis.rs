@@ -1,5 +1,5 @@
-//! Forgetting along one axis of a sweep, e.g. the size of the model: what every arm has where its new data first has one
-//! loss.
+//! Forgetting along one axis of a sweep, e.g. the size of the model: what every arm has where its new data first has
+//! one loss.
 
 use super::super::arms::ArmSeeds;
 use super::super::equal_terms::old_loss_before;
@@ -157,8 +157,8 @@ impl AxisStudy {
             sheet.rows.push(fields);
         }
         sheet.notes.push(
-            "Loss of the old data after minus before, linear between evaluations; mean and 95 % interval over seeds. Where \
-             not every seed reached the loss, how many did. Best: reached it with every seed and forgot least."
+            "Loss of the old data after minus before, linear between evaluations; mean and 95 % interval over seeds. \
+             Where not every seed reached the loss, how many did. Best: reached it with every seed and forgot least."
                 .into(),
         );
         if !self.missing.is_empty() {

@@ -1,4 +1,5 @@
-//! Whether finetuning gets below the frontier: the losses of models that were pretrained on mixtures of old and new data.
+//! Whether finetuning gets below the frontier: the losses of models that were pretrained on mixtures of old and new
+//! data.
 
 use crate::experiment::shortest;
 use crate::stats::mean;
@@ -137,8 +138,8 @@ impl FrontierStudy {
         }
         sheet.notes.push(format!(
             "Above it: loss of the old data ({}) minus that of the frontier at the same loss of the new ({}), which is \
-             joined by straight lines; negative below it. Least above: over the evaluations after the start. Beyond it: \
-             outside the losses of the mixtures. Crosses: least above is below 0, with its interval.",
+             joined by straight lines; negative below it. Least above: over the evaluations after the start. Beyond \
+             it: outside the losses of the mixtures. Crosses: least above is below 0, with its interval.",
             self.old, self.new
         ));
         if !self.missing.is_empty() {

@@ -222,7 +222,8 @@ mod tests {
         assert_eq!(sheets[0].head, ["tokens", "32", "64"]);
         // 3.5 is half way from 4.0 at half of the pretraining to 3.0 at its end.
         assert_eq!(sheets[0].rows, [["10", "0.75", ""], ["20", "0.75", ""]]);
-        let expected = "Without one: D 64, tokens 10 (0 of 1 seeds learned as much); D 64, tokens 20 (nothing was measured).";
+        let expected = "Without one: D 64, tokens 10 (0 of 1 seeds learned as much); \
+                        D 64, tokens 20 (nothing was measured).";
         assert_eq!(sheets[0].notes[1], expected);
     }
 }

@@ -160,7 +160,8 @@ fn course(
     course
 }
 
-/// Forgetting by the length of pretraining, of four arms with three seeds, one of which does not learn after the longest.
+/// Forgetting by the length of pretraining, of four arms with three seeds, one of which does not learn after the
+/// longest.
 pub(in crate::report) fn lengths() -> Vec<SweepPoint> {
     let places = [
         (10.0, 4.44, [1.82, 0.029, -0.006, -0.009]),
