@@ -1,6 +1,7 @@
 //! Arms on equal terms: old loss where they have learned the same, and where they have paid the same.
 
-use crate::run::{ArmState, Evaluation, Role, RunState};
+use crate::experiment::DIGIT_TASKS;
+use crate::run::{ArmState, Evaluation, PhaseInfo, Role, RunState, Score};
 use crate::stats::mean;
 
 use super::measures::Metric;
@@ -42,24 +43,58 @@ pub(super) fn course(state: &RunState, arm: &ArmState) -> Vec<Point> {
     };
     let before = arm.evaluations.iter().rfind(|e| e.phase < last);
     let during = arm.evaluations.iter().filter(|e| e.phase == last);
-    let old = |e: &Evaluation| {
-        let of = |dataset: &str| state.role(dataset, last) == Role::Old;
-        let losses = e.scores.iter().filter(|score| of(&score.dataset));
-        mean(
-            &losses
-                .filter_map(|score| Metric::Ntp.of(score))
-                .collect::<Vec<_>>(),
-        )
-    };
+    let olds = old_datasets_of(state);
     let point = |e: &Evaluation| {
         Some(Point {
             step: e.step as f64,
             flops: e.cost.flops_without_evaluation(),
             new: Metric::Ntp.of(e.score(new)?)?,
-            old: old(e)?,
+            old: loss_of(e, &olds)?,
         })
     };
     before.into_iter().chain(during).filter_map(point).collect()
+}
+
+/// The evaluations of an arm before its last phase: steps, and mean loss of the data that is old then.
+pub(super) fn pretraining(state: &RunState, arm: &ArmState) -> Vec<(f64, f64)> {
+    let olds = old_datasets_of(state);
+    let last = state.phases.len().saturating_sub(1);
+    let before = arm.evaluations.iter().filter(|e| e.phase < last);
+    before
+        .filter_map(|e| Some((e.step as f64, loss_of(e, &olds)?)))
+        .collect()
+}
+
+/// Names of the datasets that are old in the last phase.
+pub(super) fn old_datasets_of(state: &RunState) -> Vec<&str> {
+    let last = state.phases.len().saturating_sub(1);
+    let mut names = state.datasets();
+    names.retain(|dataset| state.role(dataset, last) == Role::Old);
+    names
+}
+
+/// Those of them that have a loss, in words; questions have none.
+pub(super) fn old_names(state: &RunState) -> String {
+    let mut names = old_datasets_of(state);
+    names.retain(|name| {
+        let mut lasts = state.arms.iter().filter_map(|arm| arm.evaluations.last());
+        lasts.any(|last| loss_of(last, &[name]).is_some())
+    });
+    names.join(", ")
+}
+
+/// Mean loss of datasets at an evaluation.
+pub(super) fn loss_of(evaluation: &Evaluation, datasets: &[&str]) -> Option<f64> {
+    let is_of = |score: &&Score| datasets.contains(&score.dataset.as_str());
+    let scores = evaluation.scores.iter().filter(is_of);
+    let losses: Vec<f64> = scores.filter_map(|score| Metric::Ntp.of(score)).collect();
+    mean(&losses)
+}
+
+/// Whether old and new data of a run are told by their losses: those of text are, digit tasks by their accuracy.
+pub(super) fn is_told_by_losses(state: &RunState) -> bool {
+    let is_digits = |phase: &PhaseInfo| DIGIT_TASKS.contains(&phase.dataset.as_str());
+    state.phases.len() > 1 && !state.phases.iter().any(is_digits)
 }
 
 /// The level of new loss at which arms are compared: the highest of the arms' best new losses among those that made at

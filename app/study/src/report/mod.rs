@@ -6,6 +6,7 @@
 //! - `settings`, `arms`: which seeds, of which runs, are one arm's;
 //! - `verdict`: forgetting over the seeds of an arm, with its interval, noise floor and verdict;
 //! - `differences`, `equal_terms`: arms against a baseline, and where they have learned or paid the same;
+//! - `methods`, `drift`: arms at their ends: old against new data, and forgetting against drift;
 //! - `sheet`, `numbers`, `table`, `measures_table`, `gate`: what is printed of all that;
 //! - `rows`, `statistics_rows`: the CSVs;
 //! - `sweep`: runs along the axes of a grid;
@@ -13,6 +14,7 @@
 
 mod arms;
 mod differences;
+mod drift;
 mod equal_terms;
 #[cfg(test)]
 mod example;
@@ -23,6 +25,7 @@ mod join;
 mod mean;
 mod measures;
 mod measures_table;
+mod methods;
 mod numbers;
 mod rows;
 mod series;
@@ -133,6 +136,13 @@ pub fn write(dir: &RunDir, state: &RunState) -> Result<Written, ReportError> {
         figures,
         notes,
     })
+}
+
+/// The tables that belong to the figures of a single run: methods and drift, where they apply.
+pub fn run_sheets(state: &RunState) -> Vec<Sheet> {
+    let methods = methods::Methods::of(state).map(|methods| methods.sheet());
+    let drift = drift::Drift::of(&[("", state)]).map(|drift| drift.sheet());
+    methods.into_iter().chain(drift).collect()
 }
 
 /// Every score of a run.

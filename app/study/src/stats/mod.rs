@@ -5,6 +5,7 @@
 //! 1 give `None`; nothing returns NaN.
 
 mod bootstrap;
+mod correlation;
 mod guessing;
 mod significance;
 mod t;
@@ -12,6 +13,7 @@ mod t;
 mod tests;
 
 pub use bootstrap::Bootstrap;
+pub use correlation::{pearson, spearman};
 pub use guessing::{Flips, Transitions, corrected_for_guessing};
 pub use significance::{holm, mcnemar_exact, smallest_rank_test_p, smallest_sign_test_p};
 pub use t::{Interval, LEVEL, PairedT, mean, paired_t, t_interval};

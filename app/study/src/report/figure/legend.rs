@@ -5,7 +5,8 @@ use plotters::prelude::*;
 
 use super::error::{FigureError, refused};
 use super::style::{
-    FAINT, GREY, INK, draw_line_sample, draw_marker_sample, ring, text_width, write_text,
+    FAINT, GREY, INK, colour, draw_line_sample, draw_marker_sample, draw_shape_sample, ring,
+    text_width, write_text,
 };
 
 const ROW: u32 = 26;
@@ -21,6 +22,10 @@ pub(super) enum Sample {
     Line(usize),
     /// A marker.
     Marker(usize),
+    /// The shape of a marker, whatever its colour.
+    Shape(usize),
+    /// The colour of markers, whatever their shape.
+    Colour(usize),
     /// The ring at the start of a phase.
     Ring,
     /// A band around a line.
@@ -103,6 +108,12 @@ impl Sample {
         match self {
             Self::Line(index) => draw_line_sample(area, (x, y), index, scale),
             Self::Marker(index) => draw_marker_sample(area, (x, y), index, scale),
+            Self::Shape(index) => draw_shape_sample(area, (x, y), (index, FAINT), scale),
+            Self::Colour(index) => {
+                let fill = colour(index).filled();
+                let corners = [at(12, -5), at(32, 5)];
+                area.draw(&Rectangle::new(corners, fill)).map_err(refused)
+            }
             Self::Ring => area.draw(&ring(at(22, 0), scale)).map_err(refused),
             Self::Band => {
                 let fill = FAINT.mix(0.4).filled();

@@ -7,9 +7,13 @@
 mod arms;
 mod axis;
 mod curves;
+mod drift;
 mod error;
 mod forgetting;
+mod frontier;
+mod heat;
 mod legend;
+mod methods;
 mod panel;
 mod picture;
 mod rates;
@@ -23,7 +27,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use curves::Curves;
+use drift::DriftFigure;
 use forgetting::Forgetting;
+use methods::MethodsFigure;
 use picture::{MOST_PIXELS, Picture, png, svg};
 use retention::Retention;
 use speed::Speed;
@@ -34,7 +40,9 @@ pub use error::FigureError;
 pub use sweeps::write_sweep_figures;
 
 use super::ReportError;
+use super::drift::Drift;
 use super::measures::Metric;
+use super::methods::Methods;
 
 /// What a figure shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,11 +61,19 @@ pub enum FigureKind {
     Axis,
     /// Old loss against the finetuning rate, by the rate of pretraining.
     Rates,
+    /// Log-likelihood of old against new data, one marker an arm.
+    Methods,
+    /// Forgetting against drift on the new data, one marker an arm.
+    Drift,
+    /// Finetuned arms beside models pretrained on mixtures, in the plane of both losses.
+    Frontier,
+    /// The compute multiplier over two axes of a sweep.
+    Heat,
 }
 
 impl FigureKind {
     /// Every kind, in the order in which they are told of.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 11] = [
         Self::Accuracy,
         Self::Ntp,
         Self::Forgetting,
@@ -65,6 +81,10 @@ impl FigureKind {
         Self::Speed,
         Self::Axis,
         Self::Rates,
+        Self::Methods,
+        Self::Drift,
+        Self::Frontier,
+        Self::Heat,
     ];
 
     /// Name of its files.
@@ -77,6 +97,10 @@ impl FigureKind {
             Self::Speed => "speed",
             Self::Axis => "axis",
             Self::Rates => "rates",
+            Self::Methods => "methods",
+            Self::Drift => "drift",
+            Self::Frontier => "frontier",
+            Self::Heat => "heat",
         }
     }
 
@@ -92,6 +116,10 @@ impl FigureKind {
             Self::Speed => "loss of old data against the steps to one loss of the new",
             Self::Axis => "old loss and forgetting at one loss of the new, along an axis",
             Self::Rates => "old loss at one loss of the new, by rates of both phases",
+            Self::Methods => "log-likelihood of old against new data, one marker an arm",
+            Self::Drift => "forgetting against drift on the new data, one marker an arm",
+            Self::Frontier => "finetuned arms beside pretrained mixtures, by old and new loss",
+            Self::Heat => "share of the pretraining that is kept, over two axes",
         }
     }
 
@@ -105,6 +133,10 @@ impl FigureKind {
             Self::Speed => "arms that differ in one number: a rate, a share or a coefficient",
             Self::Axis => "a sweep along one axis of numbers",
             Self::Rates => "a sweep of pretraining rates, of arms that differ in their rate",
+            Self::Methods => "text, and up to 12 arms of several methods",
+            Self::Drift => "text, and two arms or more",
+            Self::Frontier => "a sweep with a grid `frontier` of mixtures, and another",
+            Self::Heat => "a sweep along two axes of numbers",
         }
     }
 }
@@ -127,8 +159,12 @@ pub fn write_figures(
             FigureKind::Forgetting => draw(target, Forgetting::of(state, single_seeds))?,
             FigureKind::Retention => draw(target, Retention::of(state, single_seeds))?,
             FigureKind::Speed => draw(target, Speed::of(state))?,
+            FigureKind::Methods => draw(target, Methods::of(state).map(MethodsFigure))?,
+            FigureKind::Drift => draw(target, Drift::of(&[("", state)]).map(DriftFigure))?,
             // Of sweeps alone.
-            FigureKind::Axis | FigureKind::Rates => Vec::new(),
+            FigureKind::Axis | FigureKind::Rates | FigureKind::Frontier | FigureKind::Heat => {
+                Vec::new()
+            }
         });
     }
     Ok(paths)

@@ -129,6 +129,7 @@ pub(super) fn frame<'a, DB: DrawingBackend>(
     (x, y): (&Axis, &Axis),
     scale: u32,
 ) -> Result<Panel<'a, DB>, FigureError> {
+    let above = if title.is_empty() { 8 } else { ABOVE };
     write_text(
         area,
         title,
@@ -140,7 +141,7 @@ pub(super) fn frame<'a, DB: DrawingBackend>(
     let mut chart = ChartBuilder::on(area)
         .margin_left(MARGIN * scale)
         .margin_right(RIGHT * scale)
-        .margin_top(ABOVE * scale)
+        .margin_top(above * scale)
         .margin_bottom(8 * scale)
         .x_label_area_size(BELOW * scale)
         .y_label_area_size(LEFT * scale)
@@ -212,6 +213,50 @@ pub(super) fn upright<DB: DrawingBackend>(
     let bar = ShapeStyle::from(colour(index)).stroke_width(scale);
     chart
         .draw_series([PathElement::new(ends, bar)])
+        .map_err(refused)?;
+    Ok(())
+}
+
+/// Draws the intervals of a point, upright and lying.
+pub(super) fn cross<DB: DrawingBackend>(
+    chart: &mut Panel<'_, DB>,
+    (x, y): (&Mean, &Mean),
+    index: usize,
+    scale: u32,
+) -> Result<(), FigureError> {
+    upright(chart, x.value, y, index, scale)?;
+    let Some(interval) = x.interval else {
+        return Ok(());
+    };
+    let ends = vec![(interval.low, y.value), (interval.high, y.value)];
+    let bar = ShapeStyle::from(colour(index)).stroke_width(scale);
+    chart
+        .draw_series([PathElement::new(ends, bar)])
+        .map_err(refused)?;
+    Ok(())
+}
+
+/// Width of a label.
+pub(super) fn label_width(text: &str) -> i32 {
+    text_width(text, NOTE) as i32
+}
+
+/// Writes a text whose upper left corner lies so many pixels from a place.
+pub(super) fn label<DB: DrawingBackend>(
+    chart: &mut Panel<'_, DB>,
+    at: (f64, f64),
+    text: &str,
+    (right, down): (i32, i32),
+    scale: u32,
+) -> Result<(), FigureError> {
+    let k = scale as i32;
+    let text = Text::new(
+        text.to_owned(),
+        (right * k, down * k),
+        style(NOTE, &GREY, scale),
+    );
+    chart
+        .draw_series([EmptyElement::at(at) + text])
         .map_err(refused)?;
     Ok(())
 }

@@ -139,7 +139,8 @@ fn befores(series: &Series) -> (f64, f64) {
         .unwrap_or((f64::NAN, f64::NAN))
 }
 
-/// The losses before of each pretraining rate; `None` where they lie so far off that they would leave the curves no room.
+/// The losses before of each pretraining rate; `None` where they lie so far off that they would leave the curves no
+/// room.
 fn rules(series: &Series) -> Option<Vec<(f64, f64)>> {
     let (low, high) = extents(series).fold((f64::INFINITY, f64::NEG_INFINITY), |(a, b), v| {
         (a.min(v), b.max(v))

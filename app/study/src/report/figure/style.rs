@@ -102,7 +102,17 @@ pub(super) fn draw_marker<DB: DrawingBackend>(
     index: usize,
     scale: u32,
 ) -> Result<(), FigureError> {
-    let shape = Polygon::new(marker(index, scale), colour(index));
+    draw_shape(chart, at, (index, index), scale)
+}
+
+/// Draws the marker of one index in the colour of another.
+pub(super) fn draw_shape<DB: DrawingBackend>(
+    chart: &mut Panel<'_, DB>,
+    at: (f64, f64),
+    (shape, of_colour): (usize, usize),
+    scale: u32,
+) -> Result<(), FigureError> {
+    let shape = Polygon::new(marker(shape, scale), colour(of_colour));
     chart
         .draw_series([EmptyElement::at(at) + shape])
         .map_err(refused)?;
@@ -152,13 +162,22 @@ pub(super) fn draw_marker_sample<DB: DrawingBackend>(
     index: usize,
     scale: u32,
 ) -> Result<(), FigureError> {
+    draw_shape_sample(area, (x, y), (index, colour(index)), scale)
+}
+
+/// The same of a marker in any colour.
+pub(super) fn draw_shape_sample<DB: DrawingBackend>(
+    area: &DrawingArea<DB, Shift>,
+    (x, y): (i32, i32),
+    (shape, colour): (usize, RGBColor),
+    scale: u32,
+) -> Result<(), FigureError> {
     let k = scale as i32;
-    let outline: Vec<_> = marker(index, scale)
+    let outline: Vec<_> = marker(shape, scale)
         .into_iter()
         .map(|(dx, dy)| ((x + 22) * k + dx, y * k + dy))
         .collect();
-    area.draw(&Polygon::new(outline, colour(index)))
-        .map_err(refused)
+    area.draw(&Polygon::new(outline, colour)).map_err(refused)
 }
 
 /// Outline of a marker in pixels: circle, triangle, square, diamond, plus.

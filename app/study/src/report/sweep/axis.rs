@@ -1,5 +1,5 @@
-//! Forgetting along one axis of a sweep, e.g. the size of the model: what every arm has where its new data first has one
-//! loss.
+//! Forgetting along one axis of a sweep, e.g. the size of the model: what every arm has where its new data first has
+//! one loss.
 
 use super::super::arms::ArmSeeds;
 use super::super::equal_terms::old_loss_before;
@@ -79,7 +79,9 @@ impl AxisStudy {
     /// The study of a grid; `None` unless it has one axis of numbers, with two places or more, which are not those of
     /// another study.
     pub(in crate::report) fn of(grid: &Grid, level: f64) -> Option<Self> {
-        let [axis] = grid.numeric::<1>().filter(|_| !grid.is_of_rates())?;
+        let [axis] = grid
+            .numeric::<1>()
+            .filter(|_| !grid.is_of_rates() && !grid.is_frontier())?;
         let arms = grid.arm_names();
         let mut missing = Vec::new();
         let mut rows = Vec::new();
@@ -155,8 +157,8 @@ impl AxisStudy {
             sheet.rows.push(fields);
         }
         sheet.notes.push(
-            "Loss of the old data after minus before, linear between evaluations; mean and 95 % interval over seeds. Where \
-             not every seed reached the loss, how many did. Best: reached it with every seed and forgot least."
+            "Loss of the old data after minus before, linear between evaluations; mean and 95 % interval over seeds. \
+             Where not every seed reached the loss, how many did. Best: reached it with every seed and forgot least."
                 .into(),
         );
         if !self.missing.is_empty() {
@@ -227,7 +229,7 @@ mod tests {
         let mut points = [at(64.0, 4.0), at(32.0, 5.5), at(128.0, 4.0)];
         points[2].state.arms.clear();
         let sheets = sweep_sheets(&points, Some(4.5));
-        let [sheet] = &sheets[..] else {
+        let [sheet, _drift] = &sheets[..] else {
             panic!("{sheets:?}")
         };
         let head = [

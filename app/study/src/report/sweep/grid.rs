@@ -84,6 +84,11 @@ impl Grid<'_> {
             && infos().any(|a| infos().any(|b| differ(a, b)))
     }
 
+    /// Whether its points are mixtures, with which the others are compared.
+    pub(in crate::report) fn is_frontier(&self) -> bool {
+        self.name == "frontier"
+    }
+
     /// Names of the arms at all places, in the order in which they first appear.
     pub(in crate::report) fn arm_names(&self) -> Vec<String> {
         let mut names = Vec::new();

@@ -161,7 +161,8 @@ fn course(
     course
 }
 
-/// Forgetting by the length of pretraining, of four arms with three seeds, one of which does not learn after the longest.
+/// Forgetting by the length of pretraining, of four arms with three seeds, one of which does not learn after the
+/// longest.
 pub(in crate::report) fn lengths() -> Vec<SweepPoint> {
     let places = [
         (10.0, 4.44, [1.82, 0.029, -0.006, -0.009]),
@@ -253,4 +254,110 @@ pub(in crate::report) fn rates() -> Vec<SweepPoint> {
         .enumerate()
         .map(at)
         .collect()
+}
+
+/// Seven mixtures, and two models finetuned with three coefficients each, with two seeds.
+pub(in crate::report) fn capacity() -> Vec<SweepPoint> {
+    let mixtures = [
+        (1.0 / 64.0, 3.368, 4.684),
+        (1.0 / 16.0, 3.384, 4.001),
+        (0.125, 3.422, 3.705),
+        (0.25, 3.450, 3.399),
+        (0.5, 3.587, 3.189),
+        (0.75, 3.790, 3.072),
+        (63.0 / 64.0, 4.842, 2.972),
+    ];
+    let seeds = [0, 1];
+    let mixture = |&(share, old, new): &(f64, f64, f64)| {
+        let made = |seed| Made {
+            seed,
+            before: old + 0.005 * noise(seed, 1),
+            course: vec![(0, new + 0.005 * noise(seed, 2), old, 0.0)],
+            ..Made::default()
+        };
+        point(
+            "frontier",
+            vec![place("phases.en.mix.share", "share of es", share)],
+            &seeds.map(made),
+        )
+    };
+    let grid = |name: &str, (old, new): (f64, f64), ends: [(f64, f64); 3]| {
+        let made = |seed: u64, (coeff, end): (f64, (f64, f64))| {
+            let at = |tenth: u64| {
+                let share = 1.0 - (1.0 - tenth as f64 / 10.0).powi(3);
+                let (more, less) = (share * (end.0 - old), share * (end.1 - new));
+                (
+                    40 * tenth,
+                    new + less + 0.004 * noise(seed, 4),
+                    old + more + 0.004 * noise(seed, 5),
+                    0.3 / coeff,
+                )
+            };
+            Made {
+                name: format!("self-generated:kl:{coeff}"),
+                seed,
+                before: old + 0.004 * noise(seed, 5),
+                course: (0..=10).map(at).collect(),
+                ..Made::default()
+            }
+        };
+        let arms = seeds.iter().flat_map(|&seed| {
+            [0.1, 1.0, 10.0]
+                .into_iter()
+                .zip(ends)
+                .map(move |arm| made(seed, arm))
+        });
+        let arms: Vec<Made> = arms.collect();
+        point(name, Vec::new(), &arms)
+    };
+    let mut points: Vec<SweepPoint> = mixtures.iter().map(mixture).collect();
+    points.push(grid(
+        "overtrained",
+        (3.368, 4.684),
+        [(3.896, 3.281), (3.515, 3.435), (3.392, 3.977)],
+    ));
+    points.push(grid(
+        "short",
+        (4.182, 4.190),
+        [(4.408, 3.377), (4.206, 3.484), (4.179, 3.783)],
+    ));
+    points
+        .iter_mut()
+        .for_each(|point| point.state.experiment = "model-capacity".into());
+    points
+}
+
+/// Two arms over five sizes and six lengths, of which two were not measured.
+pub(in crate::report) fn map() -> Vec<SweepPoint> {
+    let mut points = Vec::new();
+    for (i, d) in [32.0, 48.0, 64.0, 96.0, 128.0].into_iter().enumerate() {
+        for (j, tokens) in [20.0, 40.0, 80.0, 160.0, 320.0, 640.0]
+            .into_iter()
+            .enumerate()
+        {
+            let made = |(name, forgot): (&str, f64)| {
+                let forgot = forgot * (1.0 + 0.3 * j as f64) / (1.0 + 0.4 * i as f64);
+                Made {
+                    name: name.into(),
+                    before: 3.0,
+                    pretraining: vec![(5, 5.0), (20, 3.8), (50, 3.3), (80, 3.08)],
+                    course: course(3.8, 100, (3.0, forgot), forgot),
+                    ..Made::default()
+                }
+            };
+            let axes = vec![
+                place("model.d_model", "D", d),
+                place("t", "tokens a parameter", tokens),
+            ];
+            let arms: Vec<Made> = [("none", 0.8), ("true-data:kl:10", 0.04)].map(made).into();
+            let mut point = point("", axes, &arms);
+            point.state.experiment = "size-length".into();
+            point.state.config = Some(serde_json::json!({"phases": [{"target_loss": 3.8}]}));
+            if i == 4 && j > 3 {
+                point.state.arms.clear();
+            }
+            points.push(point);
+        }
+    }
+    points
 }

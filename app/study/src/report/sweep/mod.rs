@@ -6,7 +6,9 @@
 //! - `axis`, ...: what each figure and its table tell.
 
 mod axis;
+mod frontier;
 mod grid;
+mod heat;
 mod level;
 #[cfg(test)]
 pub(super) mod made_up;
@@ -15,10 +17,13 @@ mod rates;
 use crate::experiment::AxisValue;
 use crate::run::RunState;
 
+use super::drift::Drift;
 use super::sheet::Sheet;
 
 pub(super) use axis::{AxisStudy, Cell, Row};
+pub(super) use frontier::FrontierStudy;
 pub(super) use grid::{grids, rate};
+pub(super) use heat::{HeatStudy, Map};
 pub(super) use level::{Seen, level_of};
 pub(super) use rates::{RatesStudy, Series};
 
@@ -40,12 +45,21 @@ pub struct SweepPoint {
 pub fn sweep_sheets(points: &[SweepPoint], level: Option<f64>) -> Vec<Sheet> {
     let level = level_of(points, level);
     let mut sheets = Vec::new();
-    for grid in grids(points) {
+    let runs: Vec<(&str, &RunState)> = points.iter().map(|p| (p.name.as_str(), &p.state)).collect();
+    let grids = grids(points);
+    sheets.extend(FrontierStudy::of(&grids).map(|study| study.sheet()));
+    for grid in &grids {
         let Some(level) = level else {
             continue;
         };
-        sheets.extend(AxisStudy::of(&grid, level).map(|study| study.sheet()));
-        sheets.extend(RatesStudy::of(&grid, level).map(|study| study.sheet()));
+        sheets.extend(AxisStudy::of(grid, level).map(|study| study.sheet()));
+        sheets.extend(RatesStudy::of(grid, level).map(|study| study.sheet()));
+        sheets.extend(
+            HeatStudy::of(grid, level)
+                .iter()
+                .flat_map(HeatStudy::sheets),
+        );
     }
+    sheets.extend(Drift::of(&runs).map(|drift| drift.sheet()));
     sheets
 }

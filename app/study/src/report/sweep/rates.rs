@@ -178,7 +178,11 @@ mod tests {
             point("", vec![place("optimizer.lr", "lr", rate)], &arms)
         };
         let sheets = sweep_sheets(&[at(3e-3, -0.2), at(1e-3, 0.0)], Some(4.0));
-        assert_eq!(sheets.len(), 1, "no study of an axis beside it");
+        assert_eq!(
+            sheets.len(),
+            2,
+            "that of drift, and no study of an axis beside it"
+        );
         assert_eq!(sheets[0].head[2..], ["1e-2", "1e-3"]);
         let expected = [
             ["none, 1e-3", "3.900", "6.000", "5.000"],
