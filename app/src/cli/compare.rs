@@ -159,6 +159,9 @@ fn sheets(
         sheets.push(differences_sheet(differences, &baseline.name));
         sheets.extend(equal_terms(&comparison.arms, baseline, args.at_new_loss));
     }
+    if let [(_, run)] = runs {
+        sheets.extend(report::run_sheets(run));
+    }
     sheets
 }
 
