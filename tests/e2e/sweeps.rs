@@ -255,7 +255,7 @@ fn a_sweep_that_is_stopped_goes_on_where_it_was() {
     let lab = Lab::new();
     let args = [
         &SMALL[..],
-        &["--set", "phases.en.tokens=200000", "--workers", "2"],
+        &["--set", "phases.en.tokens=600000", "--workers", "2"],
     ]
     .concat();
     // An axis and a setting of one key contradict each other.
@@ -307,7 +307,7 @@ fn what_is_wrong_with_a_sweep_is_named() {
     with("phases.en.tokens=2000,2000")
         .exits(2)
         .says(&["has 2000 twice"]);
-    with("optimizer.lr=0.01,1e-2")
+    with("optimizer.lr=1,1.0")
         .exits(2)
         .says(&["changes nothing"]);
     with("model.d_model=16,17")
@@ -375,7 +375,7 @@ fn a_dry_run_tells_what_would_be_done_and_does_nothing() {
         ]);
     lab.forgetlab(&["run", "toy-continual", "--preset", "smoke", "--dry-run"])
         .exits(0)
-        .says(&["1 point", "MiB"]);
+        .says(&["toy-continual", "MiB"]);
     for study in [
         "method-comparison",
         "model-capacity",
@@ -387,7 +387,11 @@ fn a_dry_run_tells_what_would_be_done_and_does_nothing() {
     ] {
         lab.forgetlab(&["run", study, "--preset", "paper", "--dry-run"])
             .exits(0)
-            .says(&["not all of it can be told here", ".bin"]);
+            .says(&[
+                "not all of it can be told here",
+                ".bin is not here",
+                "--set 'data.datasets.",
+            ]);
     }
-    assert!(!lab.path("results").exists());
+    assert!(!lab.path("results/runs").exists());
 }

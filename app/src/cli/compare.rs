@@ -38,6 +38,9 @@ pub struct Args {
     /// among those that made at least half of the baseline's gain]
     #[arg(long, value_name = "NATS", value_parser = margin)]
     at_new_loss: Option<f64>,
+    /// Tell at which of the learning rates tried each arm has the lowest loss of the new data, and the arms at these
+    #[arg(long)]
+    best_rates: bool,
     /// Single seeds as arms of their own
     #[arg(long)]
     seeds: bool,
@@ -119,6 +122,10 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     };
     let points: Option<Vec<SweepPoint>> = loaded.iter().map(Loaded::sweep_point).collect();
     let sheets = match &points {
+        _ if args.best_rates => match report::best_rates(&comparison.arms) {
+            Some(sheet) => vec![sheet],
+            None => bail!("no arm has several learning rates"),
+        },
         // Arms by the dozen would hide what is told of them.
         Some(points) => report::sweep_sheets(points, args.at_new_loss),
         None => sheets(&args, &runs, &comparison, &all, baseline),

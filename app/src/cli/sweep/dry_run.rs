@@ -38,12 +38,15 @@ pub fn dry_run(points: Vec<Point>, args: &Args, workers: usize) -> anyhow::Resul
         .collect();
     if let Some(problem) = &problem {
         warn(format_args!(
-            "note: not all of it can be told here: {problem:#}"
+            "note: not all of it can be told here: {problem}"
         ));
     }
     let speeds = speeds(&known);
     let mut sheet = Sheet::new(
-        format!("{} points, {workers} at a time", known.len()),
+        match known.len() {
+            1 => String::new(),
+            points => format!("{points} points, {workers} at a time"),
+        },
         &[
             "point", "arms", "seeds", "steps", "tokens", "memory", "time",
         ],

@@ -78,6 +78,10 @@ const EXPERIMENTS: &[Experiment] = &[
                 include_str!("presets/method-comparison/paper.toml"),
             ),
             (
+                "rates",
+                include_str!("presets/method-comparison/rates.toml"),
+            ),
+            (
                 "smoke",
                 include_str!("presets/method-comparison/smoke.toml"),
             ),

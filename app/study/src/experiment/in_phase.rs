@@ -20,6 +20,35 @@ pub struct PhaseSettings {
 impl RunConfig {
     /// The settings that hold in a phase.
     pub fn in_phase(&self, phase: usize) -> PhaseSettings {
+        let own = self.of_phase(phase);
+        let joint = phase > 0 && self.phases.get(phase).is_some_and(|spec| spec.joint);
+        match joint {
+            // Of the first phase's batches as many as this one's hold.
+            true => PhaseSettings {
+                steps: own.steps + self.first_steps(own.batch_size),
+                optimizer: self.of_phase(0).optimizer,
+                ..own
+            },
+            false => own,
+        }
+    }
+
+    /// Steps of the first phase in batches of another size.
+    fn first_steps(&self, batch_size: usize) -> u64 {
+        let first = self.of_phase(0);
+        (first.steps * first.batch_size as u64).div_ceil(batch_size.max(1) as u64)
+    }
+
+    /// Share of the rows of a phase that are of the first phase's data, where it is joint training.
+    pub fn joint_share(&self, phase: usize) -> Option<f64> {
+        let joint = phase > 0 && self.phases.get(phase)?.joint;
+        let own = self.of_phase(phase);
+        let first = self.first_steps(own.batch_size) as f64;
+        joint.then(|| first / (first + own.steps as f64).max(1.0))
+    }
+
+    /// The settings of a phase, joint training apart.
+    fn of_phase(&self, phase: usize) -> PhaseSettings {
         let of_run = &self.optimizer;
         let spec = self.phases.get(phase).cloned().unwrap_or_default();
         let batch_size = spec.batch_size.unwrap_or(self.training.batch_size);
@@ -164,6 +193,32 @@ mod tests {
         };
         assert_eq!(all(30, 0.0), [0, 30, 60, 90, 100]);
         assert_eq!(all(10, 0.5), [0, 10, 20, 30, 45, 67, 100]);
+    }
+
+    /// The control would be no upper bound if it had other tokens or another optimizer than pretraining.
+    #[test]
+    fn joint_training_is_as_long_as_both_phases() {
+        let arm = |name: &str| {
+            let overrides = Overrides {
+                preset: Some("smoke".into()),
+                arms: vec!["none".into(), name.into()],
+                ..Overrides::default()
+            };
+            let config = resolve("method-comparison", &overrides).unwrap();
+            assert_eq!(config.arms[1].name(), name);
+            config.of_arm(&config.arms[1]).unwrap()
+        };
+        let (plain, joint) = (arm("none+lr=1e-9"), arm("none+joint=true"));
+        let [first, second] = [0, 1].map(|phase| plain.in_phase(phase));
+        assert_eq!(joint.in_phase(1).steps, first.steps + second.steps);
+        assert_eq!(joint.in_phase(1).optimizer, first.optimizer);
+        assert_eq!(joint.in_phase(0), first);
+        let share = joint.joint_share(1).unwrap();
+        assert_eq!(
+            share,
+            first.steps as f64 / (first.steps + second.steps) as f64
+        );
+        assert_eq!(plain.joint_share(1), None);
     }
 
     /// Else pretraining and finetuning would share what should set them apart.

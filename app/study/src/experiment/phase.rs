@@ -23,6 +23,10 @@ pub struct PhaseSpec {
     /// Another dataset, rows of which stand in the place of some of each batch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mix: Option<MixSpec>,
+    /// Joint training, a control: the phase begins from the initial weights, and trains on the data of the first phase
+    /// mixed with its own, as long as both phases together and with the optimizer of the first.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub joint: bool,
     /// Ends the phase at the first evaluation where the held-out loss of its dataset (`ntp`) is at most this.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target_loss: Option<f64>,
@@ -141,7 +145,7 @@ pub(super) const LENGTHS: [&str; 4] = ["steps", "tokens", "tokens_per_parameter"
 pub(super) const WARM_UPS: [&str; 2] = ["warmup_steps", "warmup_tokens"];
 
 /// Keys of a phase's table beside its dataset, which `--set phases.DATASET.KEY=…` may add.
-pub(super) const PHASE_KEYS: [&str; 18] = [
+pub(super) const PHASE_KEYS: [&str; 19] = [
     "steps",
     "target_loss",
     "patience",
@@ -150,6 +154,7 @@ pub(super) const PHASE_KEYS: [&str; 18] = [
     "tokens_per_parameter",
     "epochs",
     "mix",
+    "joint",
     "batch_size",
     "eval_every",
     "optimizer.lr",

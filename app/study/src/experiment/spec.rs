@@ -92,6 +92,16 @@ pub enum ModelSpec {
     Pretrained(PretrainedSpec),
 }
 
+impl ModelSpec {
+    /// Rank of the adapters that are trained in place of the weights; 0 where there are none.
+    pub fn lora_rank(&self) -> usize {
+        match self {
+            Self::Mini(model) => model.lora.rank,
+            Self::Pretrained(model) => model.lora.rank,
+        }
+    }
+}
+
 /// Sizes of the small transformer of arXiv 2605.26097.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct MiniSpec {

@@ -228,6 +228,7 @@ fn phase_settings(config: &RunConfig, i: usize) -> Result<(), SpecError> {
             || "must be another dataset than the phase's, of data.kind = tokens".into(),
         )?;
     }
+    joint(config, i)?;
     let own = &phase.optimizer;
     for (key, steps, tokens) in [
         (
@@ -254,6 +255,23 @@ fn phase_settings(config: &RunConfig, i: usize) -> Result<(), SpecError> {
         )?;
     }
     optimizer(&key("optimizer"), &config.in_phase(i).optimizer)
+}
+
+/// Checks joint training.
+fn joint(config: &RunConfig, i: usize) -> Result<(), SpecError> {
+    let phase = &config.phases[i];
+    let of_tokens = matches!(config.data, DataSpec::Tokens(_));
+    let key = format!("phases.{i}.joint");
+    demand(&key, !phase.joint || i == 1 && of_tokens, || {
+        "is for the second phase, of data.kind = tokens".into()
+    })?;
+    demand(&key, !phase.joint || phase.mix.is_none(), || {
+        "has a mixture of its own: leave out `mix`".into()
+    })?;
+    let other = config.phases[0].dataset != phase.dataset;
+    demand(&key, !phase.joint || other, || {
+        "mixes the data of two phases, and these are of one dataset".into()
+    })
 }
 
 fn corpora(tokens: &TokensSpec) -> Result<(), SpecError> {
@@ -323,6 +341,12 @@ fn of_arms(config: &RunConfig) -> Result<(), SpecError> {
         let own = config.of_arm(arm).map_err(bad)?;
         if own != *config {
             settings(&own).map_err(|error| bad(error.to_string()))?;
+        }
+        let adapters = own.model.lora_rank() > 0;
+        if own.phases.iter().any(|phase| phase.joint) && (arm.objective.is_some() || adapters) {
+            return Err(bad(
+                "joint training is plain training of all weights: none+joint=true".into(),
+            ));
         }
         if let (Some(Objective::Replace), Some(share)) = (arm.objective, arm.coeff) {
             let never = (1..own.phases.len()).find(|&phase| never_a_row(&own, share, phase));

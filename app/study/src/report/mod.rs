@@ -5,7 +5,8 @@
 //! - `measures`: what one arm with one seed kept and learned;
 //! - `settings`, `arms`: which seeds, of which runs, are one arm's;
 //! - `verdict`: forgetting over the seeds of an arm, with its interval, noise floor and verdict;
-//! - `differences`, `equal_terms`: arms against a baseline, and where they have learned or paid the same;
+//! - `differences`, `equal_terms`, `best_rates`: arms against a baseline, where they have learned or paid the same, and
+//!   at which rate each does best;
 //! - `methods`, `drift`: arms at their ends: old against new data, and forgetting against drift;
 //! - `sheet`, `numbers`, `table`, `measures_table`, `gate`: what is printed of all that;
 //! - `rows`, `statistics_rows`: the CSVs;
@@ -13,6 +14,7 @@
 //! - `join`, `figure`: the pictures.
 
 mod arms;
+mod best_rates;
 mod differences;
 mod drift;
 mod equal_terms;
@@ -43,6 +45,7 @@ use std::path::{Path, PathBuf};
 use crate::run::{RunDir, RunError, RunState, Score, write_atomically};
 
 pub use arms::{ArmSeeds, arms};
+pub use best_rates::best_rates;
 pub use differences::{Difference, Quantity, differences, differences_sheet};
 pub use equal_terms::{at_equal_compute, at_equal_loss, level};
 pub use faster::at_equal_forgetting;

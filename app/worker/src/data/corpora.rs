@@ -6,6 +6,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use forgetlab_engine::pretrained::builtin;
 use forgetlab_plugin_host::SpecialTokens;
 use forgetlab_study::experiment::{CorpusSpec, TokensSpec};
 use forgetlab_study::run::Results;
@@ -13,7 +14,7 @@ use forgetlab_study::run::Results;
 use super::new_rows::NewRows;
 use super::token_file::{RowSettings, TokenFile, TokenFileError, TokenRows, sidecar_path};
 use super::tokenize::{TokenizeSettings, reserved, tokenize};
-use super::{Accuracy, Batch, DataError, HeldOut, Tokenizer, hash};
+use super::{Accuracy, Batch, DataError, HeldOut, Tokenizer, hash, is_remote};
 
 /// The corpora of an experiment.
 #[derive(Debug)]
@@ -59,12 +60,14 @@ impl Corpora {
             (None, size) => size.unwrap_or(0),
         };
         let sets = spec.datasets.iter().map(|corpus| {
-            let missing = corpus
-                .files
-                .iter()
-                .find(|file| is_fetched(file) && !file.exists());
-            if let Some(path) = missing {
-                return Err(DataError::NotFetched { path: path.clone() });
+            let there =
+                |file: &PathBuf| builtin::is_builtin(file) || is_remote(file) || file.exists();
+            if let Some(path) = corpus.files.iter().find(|file| !there(file)) {
+                let (name, path) = (corpus.name.clone(), path.clone());
+                return Err(match is_fetched(&path) {
+                    true => DataError::NotFetched { path },
+                    false => DataError::NotHere { name, path },
+                });
             }
             let opened = Corpus::open(corpus, tokenizer.as_ref(), vocab_size);
             opened.map_err(|source| DataError::Corpus {

@@ -73,6 +73,17 @@ pub enum DataError {
         /// The file.
         path: PathBuf,
     },
+    /// A file of a corpus that is not there.
+    #[error(
+        "dataset `{name}`: {} is not here; name your own with --set 'data.datasets.{name}.files=[\"FILE\"]'",
+        path.display()
+    )]
+    NotHere {
+        /// Dataset.
+        name: String,
+        /// The file.
+        path: PathBuf,
+    },
     /// A file of tokens that cannot be read.
     #[error(transparent)]
     TokenFile(Box<TokenFileError>),

@@ -11,4 +11,6 @@ pub struct NewRows {
     pub rows: usize,
     /// How many of them are of the dataset that is mixed in.
     pub mixed: usize,
+    /// Whether that is the first phase's, in place of the phase's own mixture.
+    pub joint: bool,
 }

@@ -145,7 +145,8 @@ impl Suite {
         };
         for (phase, new) in self.phases.iter().enumerate() {
             let rows = config.in_phase(phase).batch_size;
-            for &index in [new].into_iter().chain(&self.mixed[phase]) {
+            let joint = self.phases.first().filter(|_| config.phases[phase].joint);
+            for &index in [new].into_iter().chain(&self.mixed[phase]).chain(joint) {
                 corpora.check(index, rows)?;
             }
         }
@@ -340,6 +341,7 @@ impl Suite {
             step,
             rows,
             mixed,
+            joint,
         } = new;
         let index = self.phases[phase];
         let stream = Stream::new(seed, &format!("new data, phase {phase}"));
@@ -356,7 +358,11 @@ impl Suite {
             }
             Datasets::Corpora(corpora) => {
                 let mut batch = corpora.begin_of(index, new, rows)?;
-                if let Some(other) = self.mixed[phase].filter(|_| mixed > 0) {
+                let other = match joint {
+                    true => self.phases.first().copied(),
+                    false => self.mixed[phase],
+                };
+                if let Some(other) = other.filter(|_| mixed > 0) {
                     batch.begin_with(&corpora.begin_of(other, new, mixed)?);
                 }
                 batch

@@ -198,7 +198,7 @@ impl ArmRun {
     /// Where the strategy, the device or the disk fails.
     pub(super) fn start_next_phase(&mut self, context: &mut RunContext) -> Result<(), ArmError> {
         self.learner
-            .start_next_phase(&self.config, &context.engine)?;
+            .start_next_phase(&self.config, context.suite, &context.engine)?;
         self.tell_adapters(context)?;
         let phase = self.phase_context(context);
         if let Some(strategy) = &mut self.strategy {

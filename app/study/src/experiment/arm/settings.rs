@@ -22,7 +22,7 @@ const fn setting(short: &'static str, key: &'static str) -> PhaseSetting {
 
 /// The settings of the finetuning phases that may differ by arm, in the order of an arm's name. `phases.steps` are
 /// the steps of each phase after the first; `phases.DATASET.steps` are those of one, and so with all of a phase's.
-pub const PHASE_SETTINGS: [PhaseSetting; 17] = [
+pub const PHASE_SETTINGS: [PhaseSetting; 18] = [
     setting("lr", "optimizer.lr"),
     setting("warmup", "optimizer.warmup_steps"),
     setting("schedule", "optimizer.schedule"),
@@ -40,6 +40,7 @@ pub const PHASE_SETTINGS: [PhaseSetting; 17] = [
     setting("seconds", "phases.seconds"),
     setting("tokens", "phases.tokens"),
     setting("epochs", "phases.epochs"),
+    setting("joint", "phases.joint"),
 ];
 
 /// The last parts of the keys that are of the phases themselves.

@@ -199,7 +199,8 @@ impl Learner {
             Some(best) if loss >= best => point.stale += 1,
             _ => (point.best, point.stale) = (Some(loss), 0),
         }
-        if point.is_over(config) {
+        // Joint training is as long as what it is compared with.
+        if point.is_over(config) || phase.joint {
             return false;
         }
         if phase.target_loss.is_some_and(|target| loss <= target) {
@@ -215,22 +216,26 @@ impl Learner {
         self.point.phase + 1 == config.phases.len() && self.phase_is_over(config)
     }
 
-    /// Begins the next phase: the reference becomes a copy of the student, the optimizer is reset. From then on
-    /// `config` may be an arm's own.
+    /// Begins the next phase: the reference becomes a copy of the student, the optimizer is reset, and for joint
+    /// training the student is what it was at the start of the run. From then on `config` may be an arm's own.
     ///
     /// # Errors
     /// When the device fails.
     pub fn start_next_phase(
         &mut self,
         config: &RunConfig,
+        suite: &Suite,
         engine: &Engine,
-    ) -> Result<(), EngineError> {
+    ) -> Result<(), TrainError> {
         if !self.ready {
             self.take_next_reference(None);
         }
         self.ready = false;
         let step = self.point.step;
         self.point = TrainingPoint::at_start(self.point.phase + 1, step);
+        if config.phases[self.point.phase].joint {
+            self.student = starting_weights(suite, engine, self.seed)?;
+        }
         if settings::lora(config).is_some() {
             // Those of the phase before become part of the weights.
             let (weights, phase) = (self.student.clone(), self.point.phase);
@@ -258,13 +263,16 @@ impl Learner {
         let phase = self.point.phase;
         let step = self.point.step - self.point.phase_start;
         let rows = config.in_phase(phase).batch_size;
+        let joint = config.joint_share(phase);
         let mix = config.phases[phase].mix.as_ref();
-        let mixed = mix.map(|mix| config.replay.fractions.rows(mix.share, rows, step));
+        let share = joint.or(mix.map(|mix| mix.share));
+        let mixed = share.map(|share| config.replay.fractions.rows(share, rows, step));
         let new = NewRows {
             seed: self.seed,
             step,
             rows,
             mixed: mixed.unwrap_or(0),
+            joint: joint.is_some(),
         };
         Ok(suite.batch(phase, new)?)
     }

@@ -25,7 +25,7 @@ fn started(set: &[(&str, &str)]) -> (RunConfig, Suite, Engine, Learner) {
     engine.set_batching(settings::batching(&config));
     let mut learner = Learner::new(&config, &suite, &engine, 7).unwrap();
     learner.take_next_reference(None);
-    learner.start_next_phase(&config, &engine).unwrap();
+    learner.start_next_phase(&config, &suite, &engine).unwrap();
     (config, suite, engine, learner)
 }
 
