@@ -255,7 +255,7 @@ fn a_sweep_that_is_stopped_goes_on_where_it_was() {
     let lab = Lab::new();
     let args = [
         &SMALL[..],
-        &["--set", "phases.en.tokens=600000", "--workers", "2"],
+        &["--set", "phases.en.tokens=50000000", "--workers", "2"],
     ]
     .concat();
     // An axis and a setting of one key contradict each other.
@@ -282,16 +282,28 @@ fn a_sweep_that_is_stopped_goes_on_where_it_was() {
         .exits(0)
         .says(&["stopped; go on with"]);
     stopped(live);
+    let is_live = || lab.forgetlab(&["list", "sweep"]).out.contains(" live ");
     let first = names(&lab.path("sweep")).remove(0);
-    lab.forgetlab(&["resume", "sweep", "--point", &first])
-        .exits(0);
+    let mut live = lab.start(&["resume", "sweep", "--point", &first]);
+    wait_for("the point to be live", is_live);
+    let busy = lab.forgetlab(&["resume", "sweep", "--point", &first]);
+    busy.exits(1).says(&["is being worked on by process"]);
+    live.signal(Signal::TERM);
+    live.end().exits(130);
     lab.forgetlab(&["list", "sweep"])
         .exits(0)
-        .says(&["finished", "unfinished"]);
+        .says(&["unfinished"]);
     lab.forgetlab(&["resume", "sweep", "--detach"])
         .exits(0)
         .says(&["in the background"]);
-    lab.forgetlab(&["attach", "sweep"]).exits(0);
+    wait_for("the sweep to be live", is_live);
+    lab.forgetlab(&["list"])
+        .exits(0)
+        .says(&["live", "sweep: 0 of 2 points"]);
+    lab.forgetlab(&["stop", "sweep"]).exits(0);
+    lab.forgetlab(&["attach", "sweep"])
+        .exits(130)
+        .says(&["unfinished"]);
 }
 
 /// What cannot be run must be said before anything is, or of its point alone.

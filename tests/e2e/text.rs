@@ -1,5 +1,6 @@
 //! Small models that learn language from nothing: every study on the built-in texts, from pretraining to its figures.
 
+use std::collections::BTreeMap;
 use std::fs;
 
 use forgetlab_tests::{Figures, Lab, Table, events, wait_for};
@@ -59,6 +60,31 @@ fn every_study_of_text_runs_on_the_built_in_texts() {
             .find(|r| r["arm"] == "none" && r["step"] == step && r["dataset"] == dataset);
         row.expect("a row")["ntp"].parse().expect("a number")
     };
+    // Joint training begins anew, and is as long as both phases together.
+    let joint = |dataset: &str| -> Vec<(u64, f64)> {
+        let own = |row: &&BTreeMap<String, String>| {
+            row["arm"] == "none+joint=true" && row["dataset"] == dataset && row["phase"] == "1"
+        };
+        let point = |row: &BTreeMap<String, String>| {
+            let number = |column: &str| row[column].parse::<f64>().expect("a number");
+            (number("step") as u64, number("ntp"))
+        };
+        rows.iter().filter(own).map(point).collect()
+    };
+    let (first, last) = (joint("en")[0], *joint("en").last().expect("rows"));
+    assert_eq!(last.0, 60, "20 steps of pretraining, then 40");
+    assert!(
+        first.1 > loss("20", "en") + 0.1,
+        "what was pretrained is not there"
+    );
+    assert!(
+        last.1 < loss("40", "en"),
+        "it keeps English: it still sees it"
+    );
+    assert!(
+        joint("es").last().expect("rows").1 < loss("20", "es") - 0.1,
+        "it learns Spanish"
+    );
     let events = fs::read_to_string(lab.path("method-comparison/events.jsonl")).expect("events");
     // D 16, one block, V 1024: 2 x 1024 x 16 in the embeddings and 12 x 16 x 16 in the block.
     let told = "trains adapters of rank 2: 576 numbers beside 35840 weights (1.6 %)";
@@ -158,6 +184,23 @@ fn corpora_that_cannot_be_used_are_told_in_words() {
         "a batch is 9000 rows",
     ]);
     assert!(!lab.path("run").exists());
+    for (arm, says) in [
+        (
+            "true-data:kl+joint=true",
+            "joint training is plain training of all weights",
+        ),
+        (
+            "none+lora_rank=2+joint=true",
+            "joint training is plain training of all weights",
+        ),
+    ] {
+        lab.forgetlab(&[&["run", "method-comparison", "--arms", arm], &SMOKE[..]].concat())
+            .exits(2)
+            .says(&[says]);
+    }
+    smoke(&["phases.en.joint=true"])
+        .exits(2)
+        .says(&["is for the second phase"]);
     smoke(&["phases.en.tokens=0"])
         .exits(2)
         .says(&["phases.0.tokens"]);
