@@ -54,4 +54,6 @@ pub use results::{Found, Results, RunFound, RunSummary, readable_utc};
 pub use shell::{shell_path, shell_word};
 pub use state::{ArmState, ArmStatus, Evaluation, LogLine, Progress, RunState};
 pub use stop::StopRequest;
-pub use sweep::{Holder, Lease, PointSpec, PointStatus, SweepDir, SweepSpec, Taken};
+pub use sweep::{
+    FirstArm, Holder, Lease, PointSpec, PointStatus, SweepCounts, SweepDir, SweepSpec, Taken,
+};
