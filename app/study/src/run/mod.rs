@@ -31,7 +31,7 @@ mod stop;
 mod sweep;
 mod whole;
 
-pub use cache::{Cached, PhaseCache};
+pub use cache::{CacheEntry, CacheKind, Cached, PhaseCache};
 pub use checkpoint::{
     Checkpoint, CheckpointInfo, CheckpointStore, Latest, NamedTensor, TensorData,
 };
@@ -44,7 +44,7 @@ pub use event::{
 };
 pub use event_log::{EventReader, EventWriter, Follow, Mark, Opened, cut_damage};
 pub(crate) use file::remove_if_there;
-pub use file::{sync_folder, user_cache, write_atomically};
+pub use file::{mark_used, sync_folder, user_cache, write_atomically};
 pub use forgetting::Change;
 pub use from_csv::{CsvRun, holds_csvs, read_csvs};
 pub use lock::RunLock;
