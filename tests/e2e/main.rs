@@ -7,6 +7,7 @@ mod arms;
 mod bad_input;
 mod bad_libraries;
 mod broken_files;
+mod cache;
 mod closed_pipes;
 mod csv_folders;
 mod data;

@@ -95,23 +95,28 @@ impl<'a> Terminal<'a> {
         self.shows(&["experiment", "toy-continual", "Start"]);
         self.press(&["Down"]);
         self.shows(&["▸ preset"]);
+        self.choose("▸ preset", name);
+    }
+
+    /// Turns to a choice in the row under the cursor.
+    fn choose(&self, row: &str, name: &str) {
         let chosen = |screen: &str| {
-            let line = screen.lines().find(|line| line.contains("▸ preset"));
+            let line = screen.lines().find(|line| line.contains(row));
             let (_, choice) = line?.split_once('◂')?;
             Some(choice.split_once('▸')?.0.trim().to_owned())
         };
-        for _ in 0..10 {
+        for _ in 0..20 {
             let before = chosen(&self.screen());
             if before.as_deref() == Some(name) {
                 return;
             }
             self.press(&["Right"]);
             // Only this key changes it, whatever else on the screen is still being read.
-            self.until("another preset", |screen| {
+            self.until("another choice", |screen| {
                 chosen(screen).is_some_and(|now| Some(now) != before)
             });
         }
-        panic!("no preset {name} on:\n{}", self.screen());
+        panic!("no {name} on:\n{}", self.screen());
     }
 
     fn kill(&self) {
@@ -257,6 +262,113 @@ fn a_run_outlives_its_terminal_and_is_attached_to_again() {
         .says(&["is not running (interrupted)"]);
 }
 
+/// Else a sweep could not be watched where most of the lab is used: in a small terminal over SSH.
+#[test]
+fn a_sweep_is_opened_to_its_points_and_a_point_to_its_run() {
+    let lab = Lab::new();
+    let sweep = ["run", "pretrain-length", "--preset", "smoke", "--detach"];
+    lab.forgetlab(&sweep).exits(0);
+    let folder = lab.runs().pop().expect("a sweep");
+    let name = folder.file_name().and_then(|n| n.to_str()).expect("name");
+    let Some(terminal) = Terminal::open(&lab, 80, 24) else {
+        return;
+    };
+    terminal.press(&["3"]);
+    terminal.shows(&["1 sweep", name, "sweep "]);
+    terminal.press(&["Enter"]);
+    terminal.shows(&[name, "point", "length=", "first arm"]);
+    terminal.until("every point to be finished", |screen| {
+        screen.contains("100%") && screen.contains("2 of 2 points finished")
+    });
+    terminal.shows(&["none forgot"]);
+    terminal.press(&["Down"]);
+    terminal.press(&["Enter"]);
+    terminal.shows(&["finished", "self-generated", "verdict"]);
+    terminal.press(&["Escape"]);
+    terminal.shows(&["2 of 2 points finished"]);
+    terminal.press(&["r"]);
+    terminal.shows(&["nothing to resume"]);
+    terminal.press(&["Escape"]);
+    terminal.shows(&["1 sweep, 0 live", "sweep 2/2"]);
+    terminal.press(&["q"]);
+    terminal.shows(&["left with 0"]);
+}
+
+/// Else the form would start the one run that the points have in common.
+#[test]
+fn a_sweep_is_started_from_the_form() {
+    let lab = Lab::new();
+    let Some(terminal) = Terminal::open(&lab, 80, 24) else {
+        return;
+    };
+    terminal.shows(&["experiment", "toy-continual", "Start"]);
+    terminal.choose("▸ experiment", "pretrain-length");
+    terminal.shows(&["Start a sweep of 5 points"]);
+    // Its texts are not here, which is said before anything is left behind.
+    terminal.press(&["s"]);
+    terminal.shows(&["could not be started", "text-data"]);
+    assert_eq!(lab.runs(), [] as [PathBuf; 0]);
+    terminal.press(&["Enter"]);
+    terminal.press(&["Down"]);
+    terminal.choose("▸ preset", "smoke");
+    terminal.shows(&["Start a sweep of 2 points"]);
+    terminal.press(&["s"]);
+    terminal.shows(&["2 of 2 points finished", "length=0.5-", "none forgot"]);
+    assert_eq!(lab.runs().len(), 1);
+}
+
+/// Else a sweep could not be ended from where it is watched, or not be gone on with.
+#[test]
+fn a_sweep_is_stopped_and_resumed_as_a_whole() {
+    let lab = Lab::new();
+    let endless = [
+        "--set",
+        "phases.steps=1000000",
+        "--axis",
+        "optimizer.lr=1e-3,2e-3,3e-3",
+        "--workers",
+        "2",
+        "--detach",
+    ];
+    lab.smoke(&endless).exits(0);
+    let Some(terminal) = Terminal::open(&lab, 80, 24) else {
+        return;
+    };
+    terminal.press(&["3"]);
+    terminal.shows(&["1 sweep, 1 live", "sweep 0/3"]);
+    terminal.press(&["Enter"]);
+    terminal.shows(&["lr=1e-3-", "0 of 3 points finished, 2 live", "waiting"]);
+    for _ in 0..2 {
+        terminal.press(&["x"]);
+        terminal.shows(&["Stop the sweep?"]);
+        terminal.press(&["y"]);
+        terminal.shows(&["interrupted", "unfinished"]);
+        terminal.press(&["r"]);
+        terminal.shows(&["0 of 3 points finished, 2 live"]);
+    }
+    // The run of a point alone; the sweep goes on with the next.
+    terminal.press(&["Enter"]);
+    terminal.shows(&["LIVE", "lr=1e-3-"]);
+    terminal.press(&["x"]);
+    terminal.shows(&["Stop the run?"]);
+    terminal.press(&["y"]);
+    terminal.shows(&["interrupted"]);
+    terminal.press(&["Escape"]);
+    terminal.until("the next point", |screen| {
+        !screen.contains("waiting") && screen.contains("unfinished")
+    });
+    terminal.press(&["q"]);
+    terminal.shows(&["Leave the lab", "Still running"]);
+    terminal.press(&["s"]);
+    terminal.shows(&["left with 0"]);
+    let sweep = lab.runs().remove(0);
+    let name = sweep.file_name().and_then(|n| n.to_str()).expect("name");
+    lab.forgetlab(&["stop", name]).exits(0);
+    lab.forgetlab(&["stop", name])
+        .exits(0)
+        .says(&["is not running"]);
+}
+
 /// Else a slip of the finger would cost a run.
 #[test]
 fn pruning_asks_on_a_terminal_and_takes_a_yes_alone() {
@@ -276,6 +388,30 @@ fn pruning_asks_on_a_terminal_and_takes_a_yes_alone() {
         }
         terminal.shows(&["left with 0"]);
         assert_eq!(run.exists(), left, "{answer}");
+    }
+}
+
+/// Else a slip of the finger would cost hours of training.
+#[test]
+fn pruning_the_cache_asks_on_a_terminal_and_takes_a_yes_alone() {
+    let lab = Lab::new();
+    lab.smoke(&["--arms", "none"]).exits(0);
+    let left = || {
+        fs::read_dir(lab.path("results/cache"))
+            .expect("cache")
+            .count()
+    };
+    for (answer, count) in [("Enter", 1), ("n", 1), ("y", 0)] {
+        let Some(terminal) = Terminal::open_with(&lab, 120, 24, "cache prune --all") else {
+            return;
+        };
+        terminal.shows(&["1 entry, ", "remove these entries? [y/N]"]);
+        terminal.press(&[answer]);
+        if answer != "Enter" {
+            terminal.press(&["Enter"]);
+        }
+        terminal.shows(&["left with 0"]);
+        assert_eq!(left(), count, "{answer}");
     }
 }
 

@@ -12,7 +12,7 @@ use forgetlab_study::run::{
 use toml::Value;
 
 use super::differing::{Settings, differing};
-use super::sweep::{self, Counts};
+use super::sweep;
 use super::{Usage, exit, out, unless_gone};
 use crate::last_words;
 
@@ -126,7 +126,7 @@ fn sweep_line(sweep: &SweepDir) -> Line {
     let name = one_line(&sweep.name()).into_owned();
     let read = || -> anyhow::Result<RunLine> {
         let (spec, statuses) = (sweep.spec()?, sweep.statuses()?);
-        let counts = Counts::of(statuses.iter().map(|(_, status)| status));
+        let counts = sweep.counts(&statuses)?;
         let first = spec.points.first().map(|point| sweep.config(&point.name));
         let config = first.transpose()?;
         let seeds: BTreeSet<u64> = config
@@ -138,7 +138,7 @@ fn sweep_line(sweep: &SweepDir) -> Line {
             start: name.clone(),
             cells: [
                 name.clone(),
-                counts.word().to_owned(),
+                counts.status().word().to_owned(),
                 one_line(&spec.preset).into_owned(),
                 arms.to_string(),
                 ranges(&seeds),

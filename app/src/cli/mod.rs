@@ -3,8 +3,10 @@
 mod advice;
 mod attach;
 mod bench;
+mod cache;
 mod child;
 mod compare;
+mod confirm;
 mod data;
 mod detach;
 mod differing;
@@ -80,6 +82,8 @@ enum Command {
     List(list::Args),
     /// Remove runs that nobody needs
     Runs(runs::RunsArgs),
+    /// List what was kept for later runs, or remove it
+    Cache(cache::CacheArgs),
     /// Compare the arms of one or more runs
     Compare(compare::Args),
     /// Draw the figures of one or more runs again
@@ -159,6 +163,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Some(Command::Stop(args)) => stop::run(args),
         Some(Command::List(args)) => list::run(args),
         Some(Command::Runs(args)) => runs::run(args),
+        Some(Command::Cache(args)) => cache::run(args),
         Some(Command::Compare(args)) => compare::run(args),
         Some(Command::Figure(args)) => figure::run(args),
         Some(Command::Experiments(args)) => experiments::run(args),

@@ -1,14 +1,14 @@
 //! `forgetlab runs`: makes room.
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::Context;
 use forgetlab_engine::human_bytes;
 use forgetlab_study::printed::{one_line, path_in_line};
 use forgetlab_study::run::{Results, RunDir, RunError, RunFound, RunStatus, shell_path};
 
+use super::confirm::confirmed;
 use super::{Usage, WhileRead, exit, out, unless_gone, warn};
 
 /// Runs on disk.
@@ -78,23 +78,9 @@ fn prune(args: &Prune) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     show(&mut out, &candidates)?;
-    if !args.yes {
-        if !io::stdin().is_terminal() || !out::is_terminal() {
-            let why =
-                "nothing was removed: there is no terminal to ask on; --yes removes without asking";
-            return Err(Usage(why.into()).into());
-        }
-        let question = format!("remove {what} these runs? [y/N] ").replace("  ", " ");
-        write!(out, "{question}")?;
-        out.flush()?;
-        let mut answer = String::new();
-        io::stdin()
-            .read_line(&mut answer)
-            .context("cannot read the answer")?;
-        if !matches!(answer.trim(), "y" | "Y" | "yes") {
-            writeln!(out, "nothing was removed")?;
-            return Ok(ExitCode::SUCCESS);
-        }
+    let question = format!("remove {what} these runs? [y/N] ").replace("  ", " ");
+    if !args.yes && !confirmed(&mut out, &question)? {
+        return Ok(ExitCode::SUCCESS);
     }
     let (mut removed, mut bytes) = (0, 0);
     for candidate in &candidates {

@@ -70,25 +70,25 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
 
 /// Asks everybody who works on a sweep to stop, and waits until nobody does.
 fn stop_sweep(sweep: &SweepDir) -> anyhow::Result<ExitCode> {
-    let live = || -> anyhow::Result<Vec<String>> {
-        let statuses = sweep.statuses()?.into_iter();
-        let live = statuses.filter(|(_, status)| *status == PointStatus::Live);
-        Ok(live.map(|(point, _)| point.name).collect())
+    // The points that are worked on; `None` where nobody works on any, or goes on to the next.
+    let live = || -> anyhow::Result<Option<Vec<String>>> {
+        let statuses = sweep.statuses()?;
+        let is_live = sweep.counts(&statuses)?.is_live();
+        let live = statuses
+            .into_iter()
+            .filter(|(_, status)| *status == PointStatus::Live);
+        Ok(is_live.then(|| live.map(|(point, _)| point.name).collect()))
     };
     let name = one_line(&sweep.name()).into_owned();
     let mut out = out::stdout();
-    if live()?.is_empty() {
+    if live()?.is_none() {
         writeln!(out, "{name} is not running")?;
         return Ok(ExitCode::SUCCESS);
     }
     sweep.stop_request().make()?;
     let asked = writeln!(out, "asked {name} to stop at its next steps ...");
     unless_gone(asked.and_then(|()| out.flush()))?;
-    loop {
-        let live = live()?;
-        if live.is_empty() {
-            break;
-        }
+    while let Some(live) = live()? {
         // Also those that no sweep's process works on.
         for point in live {
             if let Some(run) = sweep.run(&point).filter(|run| run.is_live()) {

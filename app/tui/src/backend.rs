@@ -11,11 +11,11 @@ use forgetlab_study::run::{RunState, RunStatus};
 
 use super::arms::Question;
 use super::event::{Command, Event, Reply};
-use super::lab::{Feed, Lab, RunSummary};
+use super::lab::{Feed, Lab, RunSummary, Sweep};
 
 /// How often the watched run is read.
 const FEED_EVERY: Duration = Duration::from_millis(250);
-/// How often the list of runs is read while it is shown.
+/// How often the list of runs, or a sweep, is read while it is shown.
 const RUNS_EVERY: Duration = Duration::from_secs(2);
 
 /// Starts the threads; they end when `commands` is closed.
@@ -42,6 +42,7 @@ pub fn spawn(
             watched: None,
             follow_runs: None,
             last_runs: None,
+            sweep: None,
         };
         if catch_unwind(AssertUnwindSafe(|| backend.serve(&commands))).is_err() {
             let fault = "the lab's own thread panicked; runs go on".to_string();
@@ -90,6 +91,15 @@ struct Backend {
     follow_runs: Option<Instant>,
     /// The last list sent: an unchanged one is not sent again.
     last_runs: Option<Result<Vec<RunSummary>, String>>,
+    sweep: Option<FollowedSweep>,
+}
+
+/// A sweep whose points are shown.
+struct FollowedSweep {
+    name: String,
+    due: Instant,
+    /// What was sent last: the same is not sent again.
+    last: Option<Result<Sweep, String>>,
 }
 
 struct Watched {
@@ -103,7 +113,11 @@ impl Backend {
     fn serve(&mut self, commands: &Receiver<Command>) {
         let mut queue = VecDeque::new();
         loop {
-            let due = [self.watched.as_ref().map(|w| w.due), self.follow_runs];
+            let due = [
+                self.watched.as_ref().map(|watched| watched.due),
+                self.follow_runs,
+                self.sweep.as_ref().map(|sweep| sweep.due),
+            ];
             let command = match due.into_iter().flatten().min() {
                 _ if !queue.is_empty() => queue.pop_front(),
                 Some(due) => {
@@ -138,6 +152,13 @@ impl Backend {
             }
             Command::LoadRuns => self.send_runs(true),
             Command::FollowRuns(on) => self.follow_runs = on.then(Instant::now),
+            Command::FollowSweep(name) => {
+                self.sweep = name.map(|name| FollowedSweep {
+                    name,
+                    due: Instant::now(),
+                    last: None,
+                });
+            }
             Command::Watch(run) => self.watch(run),
             Command::Start(request) => {
                 let started = text(self.lab.start(&request));
@@ -210,6 +231,7 @@ impl Backend {
             self.send_runs(false);
             self.follow_runs = Some(Instant::now() + RUNS_EVERY);
         }
+        self.send_sweep(now);
         let Some(watched) = self.watched.as_mut().filter(|w| w.due <= now) else {
             return;
         };
@@ -243,6 +265,20 @@ impl Backend {
         if unchanged_too || self.last_runs.as_ref() != Some(&runs) {
             self.last_runs = Some(runs.clone());
             self.reply(Reply::Runs(runs));
+        }
+    }
+
+    /// Sends the sweep that is followed, if it is due and has changed.
+    fn send_sweep(&mut self, now: Instant) {
+        let Some(followed) = self.sweep.as_mut().filter(|sweep| sweep.due <= now) else {
+            return;
+        };
+        let sweep = text(self.lab.sweep(&followed.name));
+        followed.due = Instant::now() + RUNS_EVERY;
+        if followed.last.as_ref() != Some(&sweep) {
+            followed.last = Some(sweep.clone());
+            let name = followed.name.clone();
+            self.reply(Reply::Sweep(name, sweep));
         }
     }
 

@@ -8,7 +8,9 @@ use forgetlab_study::run::RunState;
 use ratatui::layout::Size;
 
 use super::arms::{Member, Question};
-use super::lab::{Device, Experiment, FeedUpdate, Plugin, RunSummary, StartRequest};
+use super::lab::{
+    Device, Experiment, FeedUpdate, Plugin, RunSummary, StartRequest, Started, Sweep,
+};
 
 /// Everything that reaches `App::update`.
 #[derive(Debug)]
@@ -36,6 +38,8 @@ pub enum Command {
     LoadRuns,
     /// Begin or stop sending the list of runs whenever it changes.
     FollowRuns(bool),
+    /// Begin sending this sweep whenever it changes, or stop.
+    FollowSweep(Option<String>),
     /// Follow this run instead of the one followed so far.
     Watch(String),
     /// Start a run.
@@ -72,8 +76,10 @@ pub enum Reply {
         /// The new records and the run's status.
         update: Result<FeedUpdate, String>,
     },
-    /// A run was started; its name.
-    Started(Result<String, String>),
+    /// A sweep by its name, and its points.
+    Sweep(String, Result<Sweep, String>),
+    /// A run or sweep was started.
+    Started(Result<Started, String>),
     /// This run was resumed.
     Resumed(String, Result<(), String>),
     /// This run was asked to stop.

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use forgetlab_study::experiment::{ArmInfo, Overrides, RunConfig, resolve};
 use forgetlab_study::run::{
-    Cost, EVENT_SCHEMA, Event, Level, Outcomes, PhaseInfo, Quality, Record, ReplayLook, Role,
-    RunState, RunStatus, Score,
+    Cost, EVENT_SCHEMA, Event, Level, Outcomes, PhaseInfo, PointStatus, Quality, Record,
+    ReplayLook, Role, RunState, RunStatus, Score, SweepCounts,
 };
 use serde_json::json;
 
@@ -248,8 +248,16 @@ pub fn experiments() -> Vec<Experiment> {
                       With each replay strategy it ends above 95 %."
             .into(),
         config: config(steps),
+        points: None,
     };
-    vec![Experiment {
+    let swept = Preset {
+        points: Some(Points {
+            count: 12,
+            grids: vec!["d_model: 16, 32, 64; length: 10, 30, 100, 300".into()],
+        }),
+        ..preset("smoke", "A few steps of every point", 4)
+    };
+    let toy = Experiment {
         name: "toy-continual".into(),
         summary: "Digit tasks learned one after another; replay decides what is left of the first."
             .into(),
@@ -257,7 +265,13 @@ pub fn experiments() -> Vec<Experiment> {
             preset("cpu", "Small enough for minutes on two cores", 150),
             preset("smoke", "Seconds, for tests", 4),
         ],
-    }]
+    };
+    let grid = Experiment {
+        name: "size-length-grid".into(),
+        summary: "Forgetting over model size and length of pretraining.".into(),
+        presets: vec![swept],
+    };
+    vec![toy, grid]
 }
 
 /// Test plugins, one of them rejected.
@@ -338,5 +352,50 @@ pub fn summary(name: &str, status: RunStatus, progress: f64, age: f64) -> RunSum
         started: Some(START - age),
         progress,
         problem: None,
+        points: None,
+    }
+}
+
+/// A sweep of twelve points, with every status a point can have.
+pub fn sweep(sweep: &str) -> Sweep {
+    let point = |index: usize| {
+        let (size, length) = (16 << (index / 4), [10, 30, 100, 300][index % 4]);
+        let status = match index {
+            0..3 => PointStatus::Finished,
+            3 => PointStatus::Failed,
+            4 => PointStatus::Live,
+            5 => PointStatus::Unfinished,
+            6 => PointStatus::Refused(
+                "it takes 212 GiB, and this machine has 16 GiB: choose a smaller batch_size".into(),
+            ),
+            _ => PointStatus::Waiting,
+        };
+        let begun = index < 6;
+        let name = format!("size={size}-length={length}-0123456{index:x}");
+        SweepPoint {
+            run: begun.then(|| point_run(sweep, &name)),
+            name,
+            progress: [1.0, 1.0, 1.0, 1.0, 0.42, 0.17]
+                .get(index)
+                .copied()
+                .unwrap_or(0.0),
+            told: match &status {
+                PointStatus::Finished => format!("none forgot {index}.134 nats"),
+                _ => String::new(),
+            },
+            status,
+        }
+    };
+    let points: Vec<SweepPoint> = (0..12).map(point).collect();
+    let counts = SweepCounts::of(points.iter().map(|point| &point.status));
+    let progress = points.iter().map(|point| point.progress).sum::<f64>() / 12.0;
+    Sweep {
+        summary: RunSummary {
+            experiment: "size-length-grid".into(),
+            preset: "smoke".into(),
+            points: Some(counts),
+            ..summary(sweep, counts.status(), progress, 1200.0)
+        },
+        points,
     }
 }

@@ -98,6 +98,8 @@ pub enum Place {
     Arm,
     /// List of runs.
     Runs,
+    /// Points of a sweep.
+    Sweep,
     /// Comparison of runs.
     Compare,
     /// List of plugins.
@@ -114,13 +116,14 @@ pub enum Place {
 
 impl Place {
     /// Every place, in the order of the help.
-    pub const ALL: [Place; 12] = [
+    pub const ALL: [Place; 13] = [
         Place::Everywhere,
         Place::NewRun,
         Place::ArmForm,
         Place::Live,
         Place::Arm,
         Place::Runs,
+        Place::Sweep,
         Place::Compare,
         Place::Plugins,
         Place::Text,
@@ -138,11 +141,12 @@ impl Place {
             Place::Live => "Run",
             Place::Arm => "One arm",
             Place::Runs => "Runs",
+            Place::Sweep => "Sweep",
             Place::Compare => "Comparison",
             Place::Plugins => "Plugins",
             Place::Text => "Help, log and replay",
             Place::Notice => "Messages",
-            Place::AskStop => "Stopping a run",
+            Place::AskStop => "Stopping a run or sweep",
             Place::AskQuit => "Leaving with runs going",
         }
     }
@@ -253,7 +257,7 @@ pub static KEYMAP: &[Binding] = {
         bind(P::Everywhere, &[Key::Char('?'), F1], A::Help, "help", "this help"),
         bind(P::Everywhere, &[Q, Key::Ctrl('c')], A::Quit, "quit", "leave; asks what to do with live runs"),
 
-        bind(P::NewRun, &[Key::Char('s')], A::Start, "start", "start the run"),
+        bind(P::NewRun, &[Key::Char('s')], A::Start, "start", "start the run or sweep"),
         bind(P::NewRun, &[UP, K], A::Up, "", "field above"),
         bind(P::NewRun, &[DOWN, J], A::Down, "", "field below"),
         bind(P::NewRun, &[LEFT], A::Left, "change", "choice before"),
@@ -289,7 +293,7 @@ pub static KEYMAP: &[Binding] = {
         bind(P::Live, &[DOWN, J], A::Down, "", "arm below"),
         bind(P::Live, &[PAGE_UP, LEFT], A::PageUp, "", "page of panels before"),
         bind(P::Live, &[PAGE_DOWN, RIGHT], A::PageDown, "", "next page of panels"),
-        bind(P::Live, &[ESC], A::Back, "", "list of runs"),
+        bind(P::Live, &[ESC], A::Back, "", "list of runs, or the sweep it is of"),
 
         bind(P::Arm, &[ESC], A::Back, "back", "all arms"),
         bind(P::Arm, &[LEFT], A::Left, "other arm", "arm before"),
@@ -302,18 +306,29 @@ pub static KEYMAP: &[Binding] = {
         bind(P::Arm, &[UP, K, PAGE_UP], A::Up, "", "older log lines"),
         bind(P::Arm, &[DOWN, J, PAGE_DOWN], A::Down, "", "newer log lines"),
 
-        bind(P::Runs, &[ENTER], A::Enter, "open", "open the run; a live one is followed"),
+        bind(P::Runs, &[ENTER], A::Enter, "open", "open the run; a live one is followed; of a sweep its points"),
         bind(P::Runs, &[Key::Char(' ')], A::Mark, "mark", "mark for comparison"),
         bind(P::Runs, &[Key::Char('c')], A::Compare, "compare", "compare the marked runs"),
         bind(P::Runs, &[Key::Char('e')], A::Export, "export", "write CSVs and figures of the marked runs, or this one"),
-        bind(P::Runs, &[Key::Char('r')], A::Resume, "resume", "go on with an interrupted or crashed run"),
-        bind(P::Runs, &[Key::Char('x')], A::Stop, "stop", "stop the run, with a checkpoint"),
+        bind(P::Runs, &[Key::Char('r')], A::Resume, "resume", "go on with an interrupted or crashed run, or with a sweep"),
+        bind(P::Runs, &[Key::Char('x')], A::Stop, "stop", "stop the run or sweep, with checkpoints"),
         bind(P::Runs, &[UP, K], A::Up, "", "run above"),
         bind(P::Runs, &[DOWN, J], A::Down, "", "run below"),
         bind(P::Runs, &[PAGE_UP], A::PageUp, "", "page up"),
         bind(P::Runs, &[PAGE_DOWN], A::PageDown, "", "page down"),
         bind(P::Runs, &[HOME], A::First, "", "newest run"),
         bind(P::Runs, &[END], A::Last, "", "oldest run"),
+
+        bind(P::Sweep, &[ENTER], A::Enter, "open", "open the point's run; why a refused one was"),
+        bind(P::Sweep, &[ESC], A::Back, "back", "list of runs"),
+        bind(P::Sweep, &[Key::Char('r')], A::Resume, "resume", "go on with the sweep, in the background"),
+        bind(P::Sweep, &[Key::Char('x')], A::Stop, "stop", "stop the sweep, with checkpoints"),
+        bind(P::Sweep, &[UP, K], A::Up, "", "point above"),
+        bind(P::Sweep, &[DOWN, J], A::Down, "", "point below"),
+        bind(P::Sweep, &[PAGE_UP], A::PageUp, "", "page up"),
+        bind(P::Sweep, &[PAGE_DOWN], A::PageDown, "", "page down"),
+        bind(P::Sweep, &[HOME], A::First, "", "first point"),
+        bind(P::Sweep, &[END], A::Last, "", "last point"),
 
         bind(P::Compare, &[ESC], A::Back, "back", "list of runs"),
         bind(P::Compare, &[ENTER], A::Enter, "open run", "open the run under the cursor"),
@@ -341,7 +356,7 @@ pub static KEYMAP: &[Binding] = {
 
         bind(P::Notice, &[ENTER, ESC, Key::Char(' '), Q, Key::Ctrl('c')], A::Back, "close", "close the message"),
 
-        bind(P::AskStop, &[Key::Char('y'), Key::Char('x')], A::Yes, "stop it", "stop the run; it can be resumed"),
+        bind(P::AskStop, &[Key::Char('y'), Key::Char('x')], A::Yes, "stop it", "stop it; it can be resumed"),
         bind(P::AskStop, &[ESC, Key::Char('n'), Q, Key::Ctrl('c')], A::Back, "let it run", "let it run"),
 
         bind(P::AskQuit, &[Key::Char('l'), ENTER, Key::Ctrl('c')], A::LeaveGoing, "leave it running", "leave; the runs go on"),

@@ -6,7 +6,7 @@
 use std::path::PathBuf;
 
 use forgetlab_study::experiment::{ArmSpec, RunConfig};
-use forgetlab_study::run::{Record, RunState, RunStatus};
+use forgetlab_study::run::{PointStatus, Record, RunState, RunStatus, SweepCounts};
 
 /// Everything the screens need of the program. Error texts are shown to the user as they are.
 pub trait Lab: Send {
@@ -16,15 +16,17 @@ pub trait Lab: Send {
     fn plugins(&mut self) -> anyhow::Result<Vec<Plugin>>;
     /// Devices a run can be started on, the default first.
     fn devices(&mut self) -> anyhow::Result<Vec<Device>>;
-    /// All runs on disk, newest first.
+    /// All runs and sweeps on disk, newest first.
     fn runs(&mut self) -> anyhow::Result<Vec<RunSummary>>;
+    /// A sweep with its points in order.
+    fn sweep(&mut self, sweep: &str) -> anyhow::Result<Sweep>;
     /// Opens a run for reading; the feed begins with its first event.
     fn open(&mut self, run: &str) -> anyhow::Result<Box<dyn Feed>>;
-    /// Starts a run, with a worker in a session of its own, and returns the run's name.
-    fn start(&mut self, request: &StartRequest) -> anyhow::Result<String>;
-    /// Starts a worker that resumes an interrupted or crashed run.
+    /// Starts a run, or a sweep where the preset is one, in a session of its own.
+    fn start(&mut self, request: &StartRequest) -> anyhow::Result<Started>;
+    /// Starts a worker that goes on with an interrupted or crashed run, or with a sweep.
     fn resume(&mut self, run: &str) -> anyhow::Result<()>;
-    /// Asks the worker of a run to stop at the next step with a checkpoint; does not wait for it.
+    /// Asks whoever works on a run or sweep to stop at the next step with a checkpoint; does not wait for it.
     fn stop(&mut self, run: &str) -> anyhow::Result<()>;
     /// Writes the CSVs and figures of one run, or the comparison of several; returns the paths.
     fn export(&mut self, runs: &[String]) -> anyhow::Result<Vec<PathBuf>>;
@@ -69,8 +71,19 @@ pub struct Preset {
     pub summary: String,
     /// What the run should show.
     pub expectation: String,
-    /// Everything that a run of it does, its arms and seeds included.
+    /// Everything that a run of it does, its arms and seeds included; of a sweep, what its points share.
     pub config: RunConfig,
+    /// Its points, where it is a sweep.
+    pub points: Option<Points>,
+}
+
+/// The points that a preset comes to.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Points {
+    /// How many there are.
+    pub count: usize,
+    /// What each of its grids has, a line each.
+    pub grids: Vec<String>,
 }
 
 /// A strategy plugin, loaded or rejected.
@@ -105,7 +118,7 @@ pub struct Device {
     pub error: Option<String>,
 }
 
-/// One line of the list of runs.
+/// One line of the list of runs: a run, or a sweep as one thing.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RunSummary {
     /// Name of its directory, which every other call takes.
@@ -124,9 +137,49 @@ pub struct RunSummary {
     pub progress: f64,
     /// Why it cannot be read, if it cannot.
     pub problem: Option<String>,
+    /// How its points stand, where it is a sweep.
+    pub points: Option<SweepCounts>,
 }
 
-/// A run to start.
+/// A sweep, and how each of its points stands.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sweep {
+    /// The sweep as a whole.
+    pub summary: RunSummary,
+    /// Its points, in the order in which they are worked on.
+    pub points: Vec<SweepPoint>,
+}
+
+/// A point of a sweep.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SweepPoint {
+    /// Name within the sweep.
+    pub name: String,
+    /// Name of its run, which every other call takes; `None` until somebody has begun with it.
+    pub run: Option<String>,
+    /// What has become of it.
+    pub status: PointStatus,
+    /// Share of its steps done, 0 to 1.
+    pub progress: f64,
+    /// What its first arm forgot, in words, once it is finished.
+    pub told: String,
+}
+
+/// The name of the run of a sweep's point.
+pub fn point_run(sweep: &str, point: &str) -> String {
+    format!("{sweep}/{point}")
+}
+
+/// What was started.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Started {
+    /// A run of this name.
+    Run(String),
+    /// A sweep of this name.
+    Sweep(String),
+}
+
+/// A run or a sweep to start.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StartRequest {
     /// Experiment.
@@ -137,6 +190,7 @@ pub struct StartRequest {
     pub device: String,
     /// Seeds, at least one.
     pub seeds: Vec<u64>,
-    /// Arms in order, at least one; no two have the same name.
+    /// Arms in order, at least one; no two have the same name. Of a sweep they replace those of its grids only where
+    /// they are not the preset's.
     pub arms: Vec<ArmSpec>,
 }

@@ -12,7 +12,7 @@ use super::app::{App, Exit};
 use super::event::{Command, Event, Reply};
 use super::fake;
 use super::keymap::{KEYMAP, Key};
-use super::lab::FeedUpdate;
+use super::lab::{FeedUpdate, Started};
 use super::theme::{Colours, Theme};
 
 const UNICODE: Theme = Theme {
@@ -92,7 +92,7 @@ fn judge(app: &mut App) -> usize {
 /// A lab that watches a test run.
 fn watching(theme: Theme, size: Size, arms: &[ArmInfo], until: u64) -> App {
     let mut app = app(theme, size);
-    app.update(Event::Reply(Reply::Started(Ok(RUN.into()))));
+    app.update(Event::Reply(Reply::Started(Ok(Started::Run(RUN.into())))));
     let status = if until < 600 {
         RunStatus::Live
     } else {
@@ -149,7 +149,7 @@ fn a_new_run_can_be_read_and_started() {
         [],
         "a second key starts no second worker"
     );
-    app.update(Event::Reply(Reply::Started(Ok(RUN.into()))));
+    app.update(Event::Reply(Reply::Started(Ok(Started::Run(RUN.into())))));
     assert_eq!(app.take_commands(), [Command::Watch(RUN.into())]);
 }
 
@@ -297,7 +297,7 @@ fn twelve_arms_are_paged_and_a_failed_one_says_why() {
 #[test]
 fn a_verdict_is_computed_once_an_evaluation_and_never_while_drawing() {
     let mut app = app(UNICODE, SMALL);
-    app.update(Event::Reply(Reply::Started(Ok(RUN.into()))));
+    app.update(Event::Reply(Reply::Started(Ok(Started::Run(RUN.into())))));
     let records = fake::records(&many_arms(), 300);
     let give = |app: &mut App, first: bool, records: Vec<Record>| {
         let status = RunStatus::Live;
@@ -384,7 +384,7 @@ fn an_arm_tells_which_phases_ended_early_and_why() {
     ];
     records.extend(fake::stamp(ends.map(end).into()));
     let mut app = app(UNICODE, LARGE);
-    app.update(Event::Reply(Reply::Started(Ok(RUN.into()))));
+    app.update(Event::Reply(Reply::Started(Ok(Started::Run(RUN.into())))));
     feed(&mut app, records, RunStatus::Live);
     key(&mut app, KeyCode::Enter);
     let shown = screen(&app, LARGE);
@@ -443,6 +443,143 @@ fn runs_are_listed_marked_and_compared() {
     insta::assert_snapshot!("compare_80", screen(&app, SMALL));
     keys(&mut app, "e");
     assert_eq!(app.take_commands().last(), Some(&Command::Export(chosen)));
+}
+
+const SWEEP: &str = "20261123T124600Z-size-length-grid-9f0e";
+
+/// A lab that knows a sweep beside its runs.
+fn with_sweep(theme: Theme, size: Size) -> App {
+    let mut app = app(theme, size);
+    let runs = [
+        fake::summary(RUN, RunStatus::Finished, 1.0, 0.0),
+        fake::sweep(SWEEP).summary,
+    ];
+    app.update(Event::Reply(Reply::Runs(Ok(runs.into()))));
+    app
+}
+
+/// Else a sweep of twelve runs would be none on the screen, or twelve.
+#[test]
+fn a_sweep_is_one_row_that_opens_its_points() {
+    let mut app = with_sweep(UNICODE, SMALL);
+    keys(&mut app, "3j");
+    insta::assert_snapshot!("runs_sweep_80", screen(&app, SMALL));
+    insta::assert_snapshot!("runs_sweep_160", screen(&app, LARGE));
+    app.take_commands();
+    key(&mut app, KeyCode::Enter);
+    let follow = Command::FollowSweep(Some(SWEEP.into()));
+    assert!(app.take_commands().contains(&follow));
+    assert!(screen(&app, SMALL).contains("reading the sweep"));
+    let sweep = fake::sweep(SWEEP);
+    let points = sweep.points.clone();
+    app.update(Event::Reply(Reply::Sweep(SWEEP.into(), Ok(sweep.clone()))));
+    insta::assert_snapshot!("sweep_80", screen(&app, SMALL));
+    insta::assert_snapshot!("sweep_160", screen(&app, LARGE));
+    keys(&mut app, "jjjj");
+    key(&mut app, KeyCode::Enter);
+    let run = points[4].run.clone().unwrap();
+    let commands = app.take_commands();
+    assert!(commands.contains(&Command::Watch(run)), "{commands:?}");
+    let ends = Command::FollowSweep(None);
+    assert!(!commands.contains(&ends), "it is live");
+    key(&mut app, KeyCode::Esc);
+    assert!(app.take_commands().contains(&follow), "back to its points");
+    keys(&mut app, "jj");
+    key(&mut app, KeyCode::Enter);
+    let shown = screen(&app, SMALL);
+    assert!(shown.contains("choose a smaller batch_size"), "{shown}");
+    key(&mut app, KeyCode::Enter);
+    keys(&mut app, "j");
+    key(&mut app, KeyCode::Enter);
+    assert!(screen(&app, SMALL).contains("nobody has begun with this point"));
+    key(&mut app, KeyCode::Esc);
+    assert!(app.take_commands().contains(&Command::FollowRuns(true)));
+}
+
+/// Else a sweep that was started here could not be ended here, or would end with the lab.
+#[test]
+fn a_sweep_is_stopped_resumed_and_left_as_a_whole() {
+    let mut app = with_sweep(UNICODE, SMALL);
+    let mut sweep = fake::sweep(SWEEP);
+    let started = Started::Sweep(SWEEP.into());
+    app.update(Event::Reply(Reply::Started(Ok(started))));
+    app.update(Event::Reply(Reply::Sweep(SWEEP.into(), Ok(sweep.clone()))));
+    app.take_commands();
+    keys(&mut app, "xn");
+    assert_eq!(app.take_commands(), []);
+    keys(&mut app, "x");
+    assert!(screen(&app, SMALL).contains("Stop the sweep?"));
+    keys(&mut app, "y");
+    assert_eq!(app.take_commands(), [Command::Stop(SWEEP.into())]);
+    app.update(Event::Reply(Reply::Stopping(SWEEP.into(), Ok(()))));
+    keys(&mut app, "q");
+    assert_eq!(app.exit(), None, "it is still live");
+    assert!(screen(&app, SMALL).contains(SWEEP));
+    key(&mut app, KeyCode::Esc);
+    keys(&mut app, "r");
+    assert!(screen(&app, SMALL).contains("live already"));
+    // Its end is seen while one of its points is looked at.
+    key(&mut app, KeyCode::Enter);
+    assert!(!app.take_commands().contains(&Command::FollowSweep(None)));
+    sweep.summary.status = RunStatus::Interrupted;
+    app.update(Event::Reply(Reply::Sweep(SWEEP.into(), Ok(sweep))));
+    assert!(app.runs_left_going().is_empty());
+    key(&mut app, KeyCode::Esc);
+    app.take_commands();
+    keys(&mut app, "r");
+    assert_eq!(app.take_commands(), [Command::Resume(SWEEP.into())]);
+    app.update(Event::Reply(Reply::Resumed(SWEEP.into(), Err("no".into()))));
+    key(&mut app, KeyCode::Enter);
+    keys(&mut app, "q");
+    assert_eq!(app.exit(), Some(Exit::Quit));
+}
+
+/// Else a study of many runs would start as the one that they have in common.
+#[test]
+fn the_form_says_of_how_many_points_a_sweep_is() {
+    let mut app = app(UNICODE, SMALL);
+    key(&mut app, KeyCode::Right);
+    insta::assert_snapshot!("new_run_sweep_80", screen(&app, SMALL));
+    app.take_commands();
+    keys(&mut app, "s");
+    let commands = app.take_commands();
+    let [Command::Start(request)] = &commands[..] else {
+        panic!("{commands:?}");
+    };
+    assert_eq!(request.experiment, "size-length-grid");
+}
+
+/// Else the points could not be read where there is neither colour nor Unicode.
+#[test]
+fn a_sweep_can_be_read_in_ascii_without_colour() {
+    let ascii = Theme {
+        colours: Colours::None,
+        ascii: true,
+    };
+    let mut app = with_sweep(ascii, SMALL);
+    keys(&mut app, "3j");
+    assert!(screen(&app, SMALL).is_ascii());
+    key(&mut app, KeyCode::Enter);
+    let sweep = fake::sweep(SWEEP);
+    app.update(Event::Reply(Reply::Sweep(SWEEP.into(), Ok(sweep))));
+    let shown = screen(&app, SMALL);
+    assert!(shown.is_ascii(), "{shown}");
+    for word in [
+        "finished",
+        "failed",
+        "live",
+        "unfinished",
+        "refused",
+        "waiting",
+    ] {
+        assert!(shown.contains(word), "{word}: {shown}");
+    }
+    let cells = terminal(&app, SMALL).backend().buffer().content.clone();
+    assert!(
+        cells
+            .iter()
+            .all(|cell| cell.fg == Color::Reset && cell.bg == Color::Reset)
+    );
 }
 
 /// Seeds that were run apart would stand as arms of their own, and no interval would be over them.
@@ -711,8 +848,11 @@ fn random_event(dice: &mut Dice, feeds: &Feeds) -> Event {
 }
 
 fn random_reply(dice: &mut Dice, feeds: &Feeds) -> Reply {
-    match dice.roll(9) {
-        0 => Reply::Started(Ok(RUN.into())),
+    match dice.roll(12) {
+        9 => Reply::Started(Ok(Started::Sweep(SWEEP.into()))),
+        10 => Reply::Sweep(SWEEP.into(), Ok(fake::sweep(SWEEP))),
+        11 => Reply::Sweep(SWEEP.into(), Err("gone".into())),
+        0 => Reply::Started(Ok(Started::Run(RUN.into()))),
         1 => Reply::Stopping(RUN.into(), Err("no".into())),
         2 => Reply::Runs(Ok(Vec::new())),
         3 => Reply::Runs(Err("unreadable".into())),

@@ -11,14 +11,14 @@ use forgetlab_study::run::{SweepDir, shell_path};
 
 use super::super::progress::LOOK_EVERY;
 use super::super::{exit, glyphs, out, unless_gone};
-use super::{Counts, percent_done, table};
+use super::{code_of, percent_done, table};
 
 /// Says what becomes of the points until nobody works on any; the exit code is the sweep's.
 pub fn attach(sweep: &SweepDir, leave: &AtomicBool) -> anyhow::Result<u8> {
     let mut known: BTreeMap<String, &str> = BTreeMap::new();
     loop {
         let statuses = sweep.statuses()?;
-        let counts = Counts::of(statuses.iter().map(|(_, status)| status));
+        let counts = sweep.counts(&statuses)?;
         let mut told = String::new();
         for (point, status) in &statuses {
             let word = status.word();
@@ -28,13 +28,13 @@ pub fn attach(sweep: &SweepDir, leave: &AtomicBool) -> anyhow::Result<u8> {
                 told += &format!("{}: {word} ({done}% of the sweep)\n", one_line(&point.name));
             }
         }
-        if counts.live == 0 {
+        if !counts.is_live() {
             told += &format!(
                 "\n{}",
                 table(sweep, &statuses).write(Format::Text(glyphs()))
             );
             unless_gone(out::stdout().write_all(told.as_bytes()))?;
-            return Ok(counts.code());
+            return Ok(code_of(counts.status()));
         }
         if leave.load(Ordering::Relaxed) {
             let path = shell_path(sweep.path());

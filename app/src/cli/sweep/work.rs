@@ -13,13 +13,13 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use forgetlab_study::printed::{one_line, path_in_line};
 use forgetlab_study::report::human_seconds;
-use forgetlab_study::run::{PointSpec, PointStatus, SweepDir, Taken, shell_path};
+use forgetlab_study::run::{PointSpec, PointStatus, SweepCounts, SweepDir, Taken, shell_path};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::super::signals::Signals;
 use super::super::worker::WorkerArgs;
 use super::super::{exit, out, unless_gone, warn};
-use super::{Counts, gpus, report};
+use super::{code_of, gpus, report};
 use crate::last_words::heading;
 
 /// Time between two looks at children and leases.
@@ -54,6 +54,8 @@ impl Work<'_> {
     /// Works until no point is open, or somebody asks to stop; the exit code.
     pub fn run(&self) -> anyhow::Result<u8> {
         let signals = Signals::watch(self.args.detach)?;
+        let mut through = self.sweep.work_through()?;
+        let mut looked = Instant::now();
         self.sweep.stop_request().clear()?;
         let points = self.sweep.spec()?.points;
         let first = points.first().map(|point| self.sweep.config(&point.name));
@@ -77,6 +79,11 @@ impl Work<'_> {
                 if signals.caught().is_some() || self.sweep.stop_request().pending() {
                     shared.stop.store(true, Ordering::Relaxed);
                 }
+                // Whoever had it may be gone, which is known of another machine after a while.
+                if through.is_none() && looked.elapsed() >= LOOK_AT_OTHERS {
+                    looked = Instant::now();
+                    through = self.sweep.work_through().ok().flatten();
+                }
                 thread::sleep(LOOK_EVERY);
             }
             workers
@@ -93,7 +100,10 @@ impl Work<'_> {
                 self.resume(false)
             )));
         }
-        self.tell_end(shared.stop.load(Ordering::Relaxed))
+        let code = self.tell_end(shared.stop.load(Ordering::Relaxed));
+        // Its tables and figures are a part of the work.
+        drop(through);
+        code
     }
 
     /// The command that goes on with it.
@@ -111,7 +121,7 @@ impl Work<'_> {
     /// Writes the tables and figures, and tells how the sweep stands; the exit code.
     fn tell_end(&self, stopped: bool) -> anyhow::Result<u8> {
         let statuses = self.sweep.statuses()?;
-        let counts = Counts::of(statuses.iter().map(|(_, status)| status));
+        let counts = SweepCounts::of(statuses.iter().map(|(_, status)| status));
         let mut told = match report(self.sweep) {
             Ok(told) => told,
             Err(error) if counts.finished == 0 => format!("no table yet: {error:#}\n"),
@@ -131,7 +141,7 @@ impl Work<'_> {
         if counts.bad > 0 {
             told += &format!("try these again with `{}`\n", self.resume(true));
         }
-        let code = match (stopped, counts.code()) {
+        let code = match (stopped, code_of(counts.status())) {
             (true, exit::DONE) => exit::DONE,
             (true, _) | (false, exit::INTERRUPTED) => {
                 told += &format!("interrupted; go on with `{}`\n", self.resume(false));

@@ -525,6 +525,53 @@ pub(super) fn read_checkpoint(json: &Path) -> Result<Checkpoint, RunError> {
     })
 }
 
+/// Verifies a checkpoint without having its tensors in memory; what its JSON says, and the parameters of its student.
+///
+/// # Errors
+/// As [`read_checkpoint`].
+pub(super) fn inspect_checkpoint(json: &Path) -> Result<(CheckpointInfo, u64), RunError> {
+    let info = read_info(json)?;
+    let path = json.with_extension("safetensors");
+    let bad = |problem: &str| RunError::BadCheckpoint {
+        path: json.to_owned(),
+        problem: problem.to_owned(),
+    };
+    let Some(mut file) = open_regular(&path)? else {
+        return Err(bad("its safetensors file is gone"));
+    };
+    let mut hasher = blake3::Hasher::new();
+    hasher
+        .update_reader(&mut file)
+        .map_err(RunError::io("read", &path))?;
+    if hasher.finalize().to_hex().as_str() != info.blake3 {
+        return Err(bad("its safetensors file is torn or corrupt"));
+    }
+    Ok((info, parameters(&path).unwrap_or(0)))
+}
+
+/// Parameters of the student in a safetensors file, by its header.
+fn parameters(path: &Path) -> Option<u64> {
+    let mut file = open_regular(path).ok()??;
+    let mut length = [0; 8];
+    file.read_exact(&mut length).ok()?;
+    let length = u64::from_le_bytes(length);
+    if length > LONGEST_JSON {
+        return None;
+    }
+    let mut header = vec![0; length as usize];
+    file.read_exact(&mut header).ok()?;
+    let header: serde_json::Map<String, Value> = serde_json::from_slice(&header).ok()?;
+    let students = header
+        .iter()
+        .filter(|(name, _)| name.starts_with("student."));
+    let sizes = students.map(|(_, tensor)| {
+        let shape = tensor.get("shape").and_then(Value::as_array);
+        let sides = shape.into_iter().flatten().filter_map(Value::as_u64);
+        sides.product::<u64>()
+    });
+    Some(sizes.sum())
+}
+
 /// Removes both files, the JSON first: without it there is no checkpoint, whatever happens next.
 fn remove_pair(json: &Path) -> Result<(), RunError> {
     remove_if_there(json)?;

@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use super::RunError;
 
@@ -145,7 +146,14 @@ pub(super) fn remove_leftovers(folder: &Path) {
     }
 }
 
-fn is_unused(path: &Path) -> bool {
+/// Notes that a file of a cache was of use now, by its time. It may lie where nothing can be changed.
+pub fn mark_used(path: &Path) {
+    let opened = OpenOptions::new().append(true).open(path);
+    let _ = opened.and_then(|file| file.set_modified(SystemTime::now()));
+}
+
+/// Whether nobody is writing a temporary file or folder any more.
+pub(super) fn is_unused(path: &Path) -> bool {
     File::open(path).is_ok_and(|file| file.try_lock().is_ok())
 }
 

@@ -31,7 +31,7 @@ mod stop;
 mod sweep;
 mod whole;
 
-pub use cache::{Cached, PhaseCache};
+pub use cache::{CacheEntry, CacheKind, Cached, PhaseCache};
 pub use checkpoint::{
     Checkpoint, CheckpointInfo, CheckpointStore, Latest, NamedTensor, TensorData,
 };
@@ -44,7 +44,7 @@ pub use event::{
 };
 pub use event_log::{EventReader, EventWriter, Follow, Mark, Opened, cut_damage};
 pub(crate) use file::remove_if_there;
-pub use file::{sync_folder, user_cache, write_atomically};
+pub use file::{mark_used, sync_folder, user_cache, write_atomically};
 pub use forgetting::Change;
 pub use from_csv::{CsvRun, holds_csvs, read_csvs};
 pub use lock::RunLock;
@@ -54,4 +54,6 @@ pub use results::{Found, Results, RunFound, RunSummary, readable_utc};
 pub use shell::{shell_path, shell_word};
 pub use state::{ArmState, ArmStatus, Evaluation, LogLine, Progress, RunState};
 pub use stop::StopRequest;
-pub use sweep::{Holder, Lease, PointSpec, PointStatus, SweepDir, SweepSpec, Taken};
+pub use sweep::{
+    FirstArm, Holder, Lease, PointSpec, PointStatus, SweepCounts, SweepDir, SweepSpec, Taken,
+};

@@ -156,7 +156,7 @@ impl RunDir {
 }
 
 /// Removes a file, a link itself, or a folder with what is in it.
-fn remove_all(path: &Path) -> Result<(), RunError> {
+pub(super) fn remove_all(path: &Path) -> Result<(), RunError> {
     let data = fs::symlink_metadata(path).map_err(RunError::io("read", path))?;
     match data.is_dir() {
         true => fs::remove_dir_all(path),
@@ -166,7 +166,7 @@ fn remove_all(path: &Path) -> Result<(), RunError> {
 }
 
 /// Bytes of a file or of everything in a folder; links count as themselves.
-fn size(path: &Path) -> u64 {
+pub(super) fn size(path: &Path) -> u64 {
     let Ok(data) = fs::symlink_metadata(path) else {
         return 0;
     };

@@ -105,14 +105,19 @@ impl Results {
         self.root.join("runs")
     }
 
+    /// Folder of what is kept for later runs.
+    pub fn cache_folder(&self) -> PathBuf {
+        self.root.join("cache")
+    }
+
     /// Folder of texts that were tokenized for runs.
     pub fn tokens(&self) -> PathBuf {
-        self.root.join("cache").join("tokens")
+        self.cache_folder().join("tokens")
     }
 
     /// The cache of phases shared between runs.
     pub fn cache(&self) -> PhaseCache {
-        PhaseCache::new(self.root.join("cache"))
+        PhaseCache::new(self.cache_folder())
     }
 
     /// Creates an empty run directory `<UTC>-<experiment>-<4 hex>`.
@@ -222,6 +227,19 @@ impl Results {
         let mut runs: Vec<RunSummary> = runs.collect();
         runs.sort_by_cached_key(|run| (run.start(), run.name.clone()));
         Ok(runs)
+    }
+
+    /// The folder of every run by its name, unread.
+    ///
+    /// # Errors
+    /// Where the folder of the runs cannot be read.
+    pub fn run_dirs(&self) -> Result<Vec<(String, RunDir)>, RunError> {
+        let names = self.names(RunDir::holds_run)?.into_iter();
+        let open = |name: String| {
+            let dir = RunDir::open(&self.runs().join(&name)).ok()?;
+            Some((name, dir))
+        };
+        Ok(names.filter_map(open).collect())
     }
 
     fn names(&self, holds: fn(&Path) -> bool) -> Result<Vec<String>, RunError> {

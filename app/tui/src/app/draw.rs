@@ -54,6 +54,11 @@ impl App {
                 frame.render_widget(Line::styled(text, theme.dim()).centered(), middle);
             }
             (Screen::Runs, _) => self.runs.draw(frame, body, theme, self.now),
+            (Screen::Sweep, _) => {
+                if let Some(sweep) = &self.sweep {
+                    sweep.draw(frame, body, theme);
+                }
+            }
             (Screen::Compare, _) => self.compare.draw(frame, body, theme),
             (Screen::Plugins, _) => self.plugins.draw(frame, body, theme),
         }
@@ -78,9 +83,13 @@ impl App {
                 overlay::draw_text(frame, body, theme, title, &lines, *scroll);
             }
             Some(Overlay::AskStop(run)) => {
-                let text = format!("{run}: stop it at the next step? It can be resumed later.");
+                let (what, when) = match self.is_sweep(run) {
+                    true => ("Stop the sweep?", "the next steps"),
+                    false => ("Stop the run?", "the next step"),
+                };
+                let text = format!("{run}: stop it at {when}? It can be resumed later.");
                 let keys = keys_of(Place::AskStop);
-                overlay::draw_box(frame, body, theme, "Stop the run?", &text, &keys);
+                overlay::draw_box(frame, body, theme, what, &text, &keys);
             }
             Some(Overlay::AskQuit(runs)) => {
                 let text = format!("Still running:\n{}", runs.join("\n"));

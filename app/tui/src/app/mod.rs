@@ -1,6 +1,7 @@
 //! The state of the terminal lab: events change it, drawing reads it.
 
 mod draw;
+mod replies;
 
 use std::collections::VecDeque;
 use std::mem;
@@ -11,7 +12,7 @@ use forgetlab_study::run::{RunState, RunStatus};
 use ratatui::layout::Size;
 use ratatui::style::Style;
 
-use super::event::{Command, Event, Reply};
+use super::event::{Command, Event};
 use super::keymap::{self, Action, Place};
 use super::screens::compare::Compare;
 use super::screens::live::Live;
@@ -19,6 +20,7 @@ use super::screens::new_run::NewRun;
 use super::screens::overlay::{self, Overlay, Text};
 use super::screens::plugins::Plugins;
 use super::screens::runs::Runs;
+use super::screens::sweep::SweepScreen;
 use super::screens::{Effects, Screen, arm, replay};
 use super::theme::Theme;
 
@@ -46,6 +48,8 @@ pub struct App {
     new_run: NewRun,
     live: Option<Live>,
     runs: Runs,
+    /// The sweep whose points are shown.
+    sweep: Option<SweepScreen>,
     compare: Compare,
     plugins: Plugins,
     overlay: Option<Overlay>,
@@ -76,6 +80,7 @@ impl App {
             new_run: NewRun::default(),
             live: None,
             runs: Runs::default(),
+            sweep: None,
             compare: Compare::default(),
             plugins: Plugins::default(),
             overlay: None,
@@ -155,6 +160,7 @@ impl App {
             (None, Screen::Live) => Place::Live,
             (None, Screen::Arm) => Place::Arm,
             (None, Screen::Runs) => Place::Runs,
+            (None, Screen::Sweep) => Place::Sweep,
             (None, Screen::Compare) => Place::Compare,
             (None, Screen::Plugins) => Place::Plugins,
         }
@@ -206,6 +212,10 @@ impl App {
                     None => effects.go = Some(Screen::Live),
                 },
                 Place::Runs => self.runs.act(action, body.height, &mut effects),
+                Place::Sweep => match &mut self.sweep {
+                    Some(sweep) => sweep.act(action, body.height, &mut effects),
+                    None => effects.go = Some(Screen::Runs),
+                },
                 Place::Compare => self.compare.act(action, body.height, &mut effects),
                 Place::Plugins => self.plugins.act(action, body),
                 Place::Notice => drop(self.notices.pop_front()),
@@ -231,6 +241,9 @@ impl App {
         if let Some(run) = effects.open {
             self.open(run);
         }
+        if let Some(sweep) = effects.open_sweep {
+            self.open_sweep(sweep);
+        }
         if let Some(run) = effects.ask_stop {
             self.overlay = Some(Overlay::AskStop(run));
         }
@@ -247,6 +260,17 @@ impl App {
     }
 
     fn go(&mut self, screen: Screen) {
+        match (self.screen == Screen::Sweep, &self.sweep) {
+            (false, Some(sweep)) if screen == Screen::Sweep => {
+                let name = Some(sweep.name.clone());
+                self.commands.push(Command::FollowSweep(name));
+            }
+            // A live one is followed to its end: leaving the lab asks about it.
+            (true, Some(sweep)) if screen != Screen::Sweep && !sweep.is_live() => {
+                self.commands.push(Command::FollowSweep(None));
+            }
+            _ => {}
+        }
         if (self.screen == Screen::Runs) != (screen == Screen::Runs) {
             self.commands
                 .push(Command::FollowRuns(screen == Screen::Runs));
@@ -258,8 +282,34 @@ impl App {
         if self.live.as_ref().is_none_or(|live| live.run != run) {
             self.live = Some(Live::new(run.clone()));
         }
+        if let Some(live) = &mut self.live {
+            let sweep = self.sweep.as_ref().filter(|sweep| sweep.has_run(&run));
+            live.sweep = sweep.map(|sweep| sweep.name.clone());
+        }
         self.commands.push(Command::Watch(run));
         self.go(Screen::Live);
+    }
+
+    /// Shows the points of a sweep.
+    fn open_sweep(&mut self, name: String) {
+        if self.sweep.as_ref().is_none_or(|sweep| sweep.name != name) {
+            self.sweep = Some(SweepScreen::new(name));
+            // Another one than that whose points may be shown just now.
+            self.go(Screen::Runs);
+        }
+        self.go(Screen::Sweep);
+    }
+
+    /// Whether a name is that of a sweep.
+    fn is_sweep(&self, name: &str) -> bool {
+        let shown = self.sweep.as_ref().is_some_and(|sweep| sweep.name == name);
+        shown || self.runs.is_sweep(name)
+    }
+
+    /// Whether a name is that of the run of a point of the sweep that is, or was, shown.
+    fn is_point(&self, run: &str) -> bool {
+        let sweep = self.sweep.as_ref();
+        sweep.is_some_and(|sweep| sweep.has_run(run))
     }
 
     fn ask_quit(&mut self) {
@@ -364,110 +414,13 @@ impl App {
     fn notify(&mut self, title: &'static str, text: String) {
         self.notices.push_back((title, text));
     }
-
-    fn reply(&mut self, reply: Reply) {
-        let was_dirty = std::mem::replace(&mut self.dirty, true);
-        // A reply ends a hint such as "starting…", unless it is only an update of what is followed.
-        if !matches!(
-            reply,
-            Reply::Feed { .. } | Reply::Runs(_) | Reply::Judged(..)
-        ) {
-            self.hint = None;
-        }
-        match reply {
-            Reply::Experiments(experiments) => self.new_run.set_experiments(experiments),
-            Reply::Plugins(plugins) => self.plugins.list = Some(plugins),
-            Reply::Devices(devices) => self.new_run.set_devices(devices),
-            Reply::Runs(runs) => {
-                let known = runs.as_deref().unwrap_or_default();
-                self.mine.retain(|name| {
-                    let run = known.iter().find(|run| run.name == *name);
-                    run.is_none_or(|run| run.status == RunStatus::Live)
-                });
-                self.runs.set(runs);
-                self.dirty = was_dirty || self.screen == Screen::Runs;
-            }
-            Reply::Feed { run, first, update } => {
-                if let Ok(update) = &update {
-                    self.note_status(&run, update.status);
-                }
-                let shown = self.live.as_mut().filter(|live| live.run == run);
-                if let Some(live) = shown {
-                    self.commands.extend(live.feed(first, update));
-                }
-                self.dirty = was_dirty || matches!(self.screen, Screen::Live | Screen::Arm);
-            }
-            Reply::Started(result) => {
-                self.new_run.starting = false;
-                match result {
-                    Ok(run) => {
-                        self.note_status(&run, RunStatus::Live);
-                        if self.screen == Screen::NewRun {
-                            self.open(run);
-                        } else {
-                            self.hint = Some(format!("{run} was started"));
-                        }
-                    }
-                    Err(error) => self.notify("The run could not be started", error),
-                }
-            }
-            Reply::Resumed(run, result) => match result {
-                Ok(()) => {
-                    self.note_status(&run, RunStatus::Live);
-                    self.open(run);
-                }
-                Err(error) => self.notify("The run could not be resumed", error),
-            },
-            Reply::Stopping(run, result) => self.stop_asked(&run, result),
-            Reply::Compared(runs) => {
-                let (compare, commands) = Compare::new(runs);
-                self.compare = compare;
-                self.commands.extend(commands);
-                self.go(Screen::Compare);
-            }
-            Reply::Exported(Ok(paths)) => {
-                let paths: Vec<String> = paths.iter().map(|p| p.display().to_string()).collect();
-                self.notify("Written", paths.join("\n"));
-            }
-            Reply::Exported(Err(error)) => self.notify("Not everything could be written", error),
-            Reply::Judged(runs, members, judgement) => {
-                if let Some(live) = &mut self.live {
-                    live.judged(&runs, &members, &judgement);
-                }
-                self.compare.judged(&runs, &members, &judgement);
-                let shown = [Screen::Live, Screen::Arm, Screen::Compare].contains(&self.screen);
-                self.dirty = was_dirty || shown;
-            }
-            Reply::Fault(fault) => self.exit = Some(Exit::Fault(fault)),
-        }
-    }
-
-    fn stop_asked(&mut self, run: &str, result: Result<(), String>) {
-        let leaving = self.stopping.iter().any(|name| name == run);
-        self.stopping.retain(|name| name != run);
-        match result {
-            Ok(()) => {
-                self.hint = Some(format!("{run} stops at its next step, with a checkpoint"));
-                if leaving {
-                    self.mine.retain(|name| name != run);
-                }
-            }
-            Err(error) => {
-                self.stopping.clear();
-                return self.notify("The run could not be stopped", error);
-            }
-        }
-        if leaving && self.stopping.is_empty() {
-            self.exit = Some(Exit::Quit);
-        }
-    }
 }
 
 /// The tab that a screen belongs to.
 fn tab_of(screen: Screen) -> Screen {
     match screen {
         Screen::Arm => Screen::Live,
-        Screen::Compare => Screen::Runs,
+        Screen::Compare | Screen::Sweep => Screen::Runs,
         other => other,
     }
 }

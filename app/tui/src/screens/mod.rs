@@ -10,6 +10,7 @@ mod phase_settings;
 pub mod plugins;
 pub mod replay;
 pub mod runs;
+pub mod sweep;
 
 use super::event::Command;
 
@@ -24,6 +25,8 @@ pub enum Screen {
     Arm,
     /// List of runs.
     Runs,
+    /// Points of a sweep.
+    Sweep,
     /// Comparison of runs.
     Compare,
     /// List of plugins.
@@ -39,7 +42,9 @@ pub struct Effects {
     pub go: Option<Screen>,
     /// Run to open.
     pub open: Option<String>,
-    /// Run to stop if the user confirms.
+    /// Sweep to open.
+    pub open_sweep: Option<String>,
+    /// Run or sweep to stop if the user confirms.
     pub ask_stop: Option<String>,
     /// Text to show in the footer until the next key.
     pub hint: Option<String>,

@@ -7,15 +7,16 @@ use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::style::Style;
 use ratatui::text::{Line, Text};
-use ratatui::widgets::{Row, Table};
+use ratatui::widgets::{Cell, Row, Table};
 
 use crate::event::Command;
 use crate::keymap::Action;
 use crate::lab::RunSummary;
 use crate::theme::Theme;
+use crate::widgets::status::{in_words, status_style};
 use crate::widgets::text::{clip, plural, scroll_to, seconds, wrap};
 
-use super::{Effects, step};
+use super::{Effects, step, sweep};
 
 /// State of the list.
 #[derive(Debug, Default)]
@@ -71,6 +72,12 @@ impl Runs {
         marked
     }
 
+    /// Whether a name is that of a sweep.
+    pub fn is_sweep(&self, name: &str) -> bool {
+        let mut list = self.list().iter();
+        list.any(|run| run.name == name && run.points.is_some())
+    }
+
     /// Applies a key's action; `height` is the body's.
     pub fn act(&mut self, action: Action, height: u16, effects: &mut Effects) {
         let page = isize::from(height.saturating_sub(3).max(1) as i16);
@@ -91,6 +98,9 @@ impl Runs {
         let Some(run) = self.current().cloned() else {
             return;
         };
+        if run.points.is_some() {
+            return self.act_on_sweep(action, &run, effects);
+        }
         match action {
             Action::Enter => match &run.problem {
                 Some(problem) => effects.notice = Some(problem.clone()),
@@ -116,6 +126,24 @@ impl Runs {
             }),
             Action::Stop if run.status == RunStatus::Live => effects.ask_stop = Some(run.name),
             Action::Stop => effects.hint("this run is not live"),
+            _ => {}
+        }
+    }
+
+    fn act_on_sweep(&self, action: Action, sweep: &RunSummary, effects: &mut Effects) {
+        let name = &sweep.name;
+        match action {
+            Action::Enter => effects.open_sweep = Some(name.clone()),
+            Action::Mark => {
+                effects.hint("a sweep is compared as one: `forgetlab compare` has its table")
+            }
+            Action::Compare => effects.hint(format!("`forgetlab compare {name}` has its table")),
+            Action::Export => effects.hint(format!("`forgetlab figure {name}` draws its figures")),
+            Action::Resume => sweep::resume(name, sweep.status, effects),
+            Action::Stop if sweep.status == RunStatus::Live => {
+                effects.ask_stop = Some(name.clone());
+            }
+            Action::Stop => effects.hint("this sweep is not live"),
             _ => {}
         }
     }
@@ -150,11 +178,22 @@ impl Runs {
             .iter()
             .filter(|run| run.status == RunStatus::Live)
             .count();
-        let text = format!(
-            "{}, {live} live, {} marked",
-            plural(list.len(), "run"),
-            self.marks.len()
-        );
+        let sweeps = list.iter().filter(|run| run.points.is_some()).count();
+        let runs = match (list.len() - sweeps, sweeps) {
+            (runs, 0) => plural(runs, "run"),
+            (0, sweeps) => plural(sweeps, "sweep"),
+            (runs, sweeps) => format!("{}, {}", plural(runs, "run"), plural(sweeps, "sweep")),
+        };
+        let mut text = format!("{runs}, {live} live, {} marked", self.marks.len());
+        if let Some(counts) = self.current().and_then(|run| run.points) {
+            let sweep = format!("this sweep: {}", in_words(counts));
+            let both = format!("{text}; {sweep}");
+            text = match both.chars().count() <= usize::from(foot.width) {
+                true => both,
+                false => sweep,
+            };
+        }
+        let text = clip(&text, usize::from(foot.width));
         frame.render_widget(Line::styled(text, theme.dim()), foot);
     }
 
@@ -164,12 +203,12 @@ impl Runs {
         let cursor = self.index();
         let first = scroll_to(cursor, list.len(), height);
         let wide = area.width >= 110;
-        let name_width = usize::from(area.width) - if wide { 68 } else { 43 };
+        let name_width = usize::from(area.width) - if wide { 65 } else { 40 };
         let shown = list.iter().enumerate().skip(first).take(height);
         let rows = shown.map(|(index, run)| {
             let mut cells = self.cells(run, name_width, theme, now);
             if wide {
-                cells.insert(2, Text::raw(clip(&run.experiment, 24)));
+                cells.insert(2, Text::raw(clip(&run.experiment, 24)).into());
             }
             let style = if index == cursor {
                 theme.selected()
@@ -178,7 +217,7 @@ impl Runs {
             };
             Row::new(cells).style(style)
         });
-        let mut header = vec!["", "run", "status", "done", "arms", "preset", "   started"];
+        let mut header = vec!["", "run", "status", "done", "arms", "preset", "   age"];
         let mut widths = vec![
             Constraint::Length(1),
             Constraint::Length(name_width as u16),
@@ -186,7 +225,7 @@ impl Runs {
             Constraint::Length(4),
             Constraint::Length(4),
             Constraint::Length(8),
-            Constraint::Length(10),
+            Constraint::Length(6),
         ];
         if wide {
             header.insert(2, "experiment");
@@ -197,41 +236,46 @@ impl Runs {
             .column_spacing(1)
     }
 
-    /// Cells of a run: mark, name, status, share done, arms, preset, time since the start.
+    /// Cells of a run: mark, name, status, share done, arms, preset, time since the start. A sweep has how many of its
+    /// points are finished in place of arms and preset.
     fn cells(
         &self,
         run: &RunSummary,
         name_width: usize,
         theme: Theme,
         now: f64,
-    ) -> Vec<Text<'static>> {
+    ) -> Vec<Cell<'static>> {
         let mark = if self.marks.contains(&run.name) {
             "✓"
         } else {
             ""
         };
-        let started = run.started.map_or("·".into(), |started| {
-            format!("{} ago", seconds((now - started).max(0.0)))
-        });
-        let status_style = match run.status {
-            RunStatus::Live => theme.good().patch(theme.heading()),
-            RunStatus::Finished => Style::new(),
-            RunStatus::Interrupted => theme.warn(),
-            RunStatus::Failed | RunStatus::Crashed => theme.bad(),
-        };
+        let started = run
+            .started
+            .map_or("·".into(), |started| seconds((now - started).max(0.0)));
         let status = match run.problem {
             Some(_) => Line::styled("unreadable", theme.bad()),
-            None => Line::styled(run.status.word(), status_style),
+            None => Line::styled(run.status.word(), status_style(theme, run.status)),
         };
         let done = format!("{:.0}%", (run.progress * 100.0).clamp(0.0, 100.0).floor());
-        vec![
-            Text::raw(mark),
-            Text::raw(clip(&run.name, name_width)),
+        let mut cells: Vec<Cell> = vec![
+            mark.into(),
+            clip(&run.name, name_width).into(),
             status.into(),
-            Text::raw(done).right_aligned(),
-            Text::raw(run.arms.to_string()).right_aligned(),
-            Text::raw(clip(&run.preset, 8)),
-            Text::raw(started).right_aligned(),
-        ]
+            Text::raw(done).right_aligned().into(),
+        ];
+        match run.points {
+            Some(counts) => {
+                // As wide as arms and preset together.
+                let told = format!("sweep {}/{}", counts.finished, counts.all);
+                cells.push(Cell::from(clip(&told, 13)).column_span(2));
+            }
+            None => cells.extend([
+                Text::raw(run.arms.to_string()).right_aligned().into(),
+                clip(&run.preset, 8).into(),
+            ]),
+        }
+        cells.push(Text::raw(started).right_aligned().into());
+        cells
     }
 }

@@ -5,5 +5,6 @@ pub mod chart;
 pub mod form;
 pub mod grid;
 pub mod names;
+pub mod status;
 pub mod text;
 pub mod verdict;

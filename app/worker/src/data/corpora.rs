@@ -9,7 +9,7 @@ use std::sync::Arc;
 use forgetlab_engine::pretrained::builtin;
 use forgetlab_plugin_host::SpecialTokens;
 use forgetlab_study::experiment::{CorpusSpec, TokensSpec};
-use forgetlab_study::run::Results;
+use forgetlab_study::run::{Results, mark_used};
 
 use super::new_rows::NewRows;
 use super::token_file::{RowSettings, TokenFile, TokenFileError, TokenRows, sidecar_path};
@@ -242,6 +242,8 @@ fn tokenized(files: &[PathBuf], tokenizer: &Tokenizer) -> Result<TokenFile, Data
     if sidecar_path(&path).exists()
         && let Ok(file) = TokenFile::open(&path)
     {
+        // Not the tokens: whether they were verified before is told by their time.
+        mark_used(&sidecar_path(&path));
         return Ok(file);
     }
     reserved(tokenizer, None).map_err(|error| DataError::Tokenize(Box::new(error)))?;

@@ -35,6 +35,7 @@ pub use hang::{EndProcess, Stop};
 pub use journal::Listener;
 pub use learner::read_student;
 pub use prepare::{
-    NUMERICS, PrepareError, Prepared, device_in_words, fetch, fetch_weights, prepare,
+    NUMERICS, PrepareError, Prepared, device_in_words, fetch, fetch_weights, numerics_in_words,
+    prepare,
 };
 pub use run::{BREADCRUMB, Outcome, RunOptions, run};

@@ -454,6 +454,12 @@ fn environment(config: &RunConfig, plugins: &[Arc<Plugin>]) -> Environment {
     }
 }
 
+/// Version of the numerics and device in words: others give other bits, and their first phases other names in the cache.
+pub fn numerics_in_words(environment: &Environment) -> String {
+    let device = device_in_words(environment);
+    format!("{}, {device}", environment.numerics)
+}
+
 /// The device of a run in words, e.g. `cpu, 2 threads, avx512` or `cuda (NVIDIA H100 80GB HBM3), bf16`.
 pub fn device_in_words(environment: &Environment) -> String {
     let Environment {

@@ -20,7 +20,7 @@ use super::context::RunContext;
 use super::error::{ArmError, TrainError};
 use super::hang::{EndProcess, Hang, Stop};
 use super::journal::{Journal, Listener};
-use super::prepare::{NUMERICS, Prepared, device_in_words};
+use super::prepare::{Prepared, device_in_words, numerics_in_words};
 use super::settings;
 use super::turn::{Turn, turn};
 use super::waiting::Waiting;
@@ -137,7 +137,7 @@ pub fn run(options: RunOptions) -> Result<Outcome, TrainError> {
             stop: &stop,
         },
         cache: options.cache,
-        numerics: format!("{NUMERICS}, {device}"),
+        numerics: numerics_in_words(environment),
         most_active: demand.learners,
         waiting,
         hang: Arc::new(hang),

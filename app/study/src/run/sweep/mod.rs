@@ -11,6 +11,8 @@
 //!
 //! What has become of a point is told by its run and its lease alone, so nothing has to be kept in step.
 
+mod counts;
+mod first_arm;
 mod lease;
 
 use std::collections::BTreeSet;
@@ -25,9 +27,13 @@ use super::directory::read_toml;
 use super::file::{create_folder, read_small};
 use super::{RunDir, RunError, RunStatus, StopRequest, write_atomically};
 
+pub use counts::SweepCounts;
+pub use first_arm::FirstArm;
 pub use lease::{Holder, Lease, Taken};
 
 const SWEEP: &str = "sweep.toml";
+/// The lease of who works through the points; no point is called so.
+const THROUGH: &str = ".sweep";
 /// Bytes that are read of why a point could not begin.
 const LONGEST_REASON: u64 = 64 << 10;
 
@@ -377,6 +383,31 @@ impl SweepDir {
     /// Where leases cannot be read.
     pub fn lease_of(&self, point: &str) -> Result<Option<Holder>, RunError> {
         lease::holder(&self.join("leases"), point)
+    }
+
+    /// How the sweep stands, given how its points do.
+    ///
+    /// # Errors
+    /// Where leases cannot be read.
+    pub fn counts(&self, statuses: &[(PointSpec, PointStatus)]) -> Result<SweepCounts, RunError> {
+        Ok(SweepCounts {
+            worked_on: self
+                .lease_of(THROUGH)?
+                .is_some_and(|holder| holder.is_live()),
+            ..SweepCounts::of(statuses.iter().map(|(_, status)| status))
+        })
+    }
+
+    /// Says, while it is kept, that a process works through the points: then the sweep is live also between two of
+    /// them. `None` where another process says so.
+    ///
+    /// # Errors
+    /// Where leases cannot be read or written.
+    pub fn work_through(&self) -> Result<Option<Lease>, RunError> {
+        match self.take(THROUGH)? {
+            Taken::Own(lease) => Ok(Some(lease)),
+            Taken::Busy(_) => Ok(None),
+        }
     }
 
     /// Takes the lease of a point; see [`Lease::take`].

@@ -111,3 +111,20 @@ fn a_spoilt_list_of_points_is_refused() {
         assert!(error.contains(says), "{error}");
     }
 }
+
+/// Else a sweep would be shown as interrupted whenever its process goes from one point to the next.
+#[test]
+fn a_sweep_is_live_between_two_points() {
+    let dir = tempfile::tempdir().unwrap();
+    let (sweep, _) = sweep(dir.path());
+    let status = || {
+        let statuses = sweep.statuses().unwrap();
+        sweep.counts(&statuses).unwrap().status()
+    };
+    assert_eq!(status(), RunStatus::Interrupted);
+    let lease = sweep.work_through().unwrap().unwrap();
+    assert_eq!(status(), RunStatus::Live);
+    assert!(sweep.work_through().unwrap().is_none(), "one says it");
+    drop(lease);
+    assert_eq!(status(), RunStatus::Interrupted);
+}

@@ -91,8 +91,13 @@ impl Live {
         facts.push(state.device.clone());
         let facts = facts.join(" · ");
         let room = width.saturating_sub(status.width() + 4);
+        // Of a point its own name tells more than that of its sweep, which all points share.
+        let (run, sweep) = match (&self.sweep, self.run.split_once('/')) {
+            (Some(_), Some((sweep, point))) => (point, format!(" of {sweep}")),
+            _ => (self.run.as_str(), String::new()),
+        };
         let name = clip(
-            &self.run,
+            &format!("{run}{sweep}"),
             room.saturating_sub(facts.chars().count().min(24)),
         );
         let facts = clip(&facts, room.saturating_sub(name.chars().count()));

@@ -24,6 +24,8 @@ use super::{Effects, Screen};
 pub struct Live {
     /// Name of the run.
     pub run: String,
+    /// The sweep from whose points it was opened, to go back to.
+    pub sweep: Option<String>,
     /// State of the run, from the records so far.
     pub state: RunState,
     /// Its arms over their seeds, and the verdicts on them.
@@ -51,6 +53,7 @@ impl Live {
     pub fn new(run: String) -> Self {
         Self {
             run,
+            sweep: None,
             state: RunState::default(),
             arms: Arms::default(),
             status: None,
@@ -141,7 +144,10 @@ impl Live {
                 self.log_back = 0;
                 effects.go = Some(Screen::Arm);
             }
-            Action::Back => effects.go = Some(Screen::Runs),
+            Action::Back => match &self.sweep {
+                Some(sweep) => effects.open_sweep = Some(sweep.clone()),
+                None => effects.go = Some(Screen::Runs),
+            },
             Action::Metric => self.metric = self.metric.next(),
             Action::Sort => self.sort = self.sort.next(),
             Action::Future => self.future = !self.future,

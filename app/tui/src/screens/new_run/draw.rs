@@ -6,7 +6,7 @@ use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::style::Style;
 use ratatui::text::{Line, Span};
 
-use crate::lab::{Plugin, Preset};
+use crate::lab::{Plugin, Points, Preset};
 use crate::theme::Theme;
 use crate::widgets::names::distinct;
 use crate::widgets::text::{StyledLines, clip, count, plural, scroll_to};
@@ -150,10 +150,13 @@ impl NewRun {
             }
             RowKind::AddArm => Line::from(vec![cursor, Span::styled(" + add an arm", style)]),
             RowKind::Start => {
-                let text = if self.starting {
-                    " starting… "
-                } else {
-                    " Start "
+                let points = self.preset().and_then(|preset| preset.points.as_ref());
+                let text = match (self.starting, points) {
+                    (true, _) => " starting… ".to_owned(),
+                    (false, None) => " Start ".to_owned(),
+                    (false, Some(points)) => {
+                        format!(" Start a sweep of {} ", plural(points.count, "point"))
+                    }
                 };
                 let style = theme.heading().patch(style);
                 Line::from(vec![cursor, Span::styled(format!("[{text}]"), style)])
@@ -222,6 +225,29 @@ impl NewRun {
         }
     }
 
+    /// Adds what a sweep is, and what its grids have.
+    fn add_points(&self, lines: &mut StyledLines, preset: &Preset, points: &Points) {
+        let text = format!(
+            "A sweep of {}, in the background: a run for each.",
+            plural(points.count, "point")
+        );
+        lines.add(&text, Style::new());
+        for grid in &points.grids {
+            lines.add(grid, Style::new());
+        }
+        let arms = match self.arms == preset.config.arms {
+            true => {
+                "Device and seeds are those of all points. Arms that you change replace those of every grid."
+            }
+            false => "Device, seeds and arms are those of all points.",
+        };
+        lines.add(arms, Style::new());
+        lines.add(
+            "The preset's own settings, which points change:",
+            Style::new(),
+        );
+    }
+
     /// Adds the description of the preset and of the run that would be started.
     fn add_preset(&self, lines: &mut StyledLines, theme: Theme, preset: &Preset) {
         let normal = Style::new();
@@ -232,6 +258,9 @@ impl NewRun {
         lines.add(&preset.summary, normal);
         lines.add("\n", normal);
         lines.add("What will be run", theme.heading());
+        if let Some(points) = &preset.points {
+            self.add_points(lines, preset, points);
+        }
         let seeds = self.parse_seeds().map_or(0, |seeds| seeds.len());
         let config = &preset.config;
         let phases: Vec<&str> = config.phases.iter().map(|p| p.dataset.as_str()).collect();

@@ -1,5 +1,7 @@
 //! The lab on this machine: run directories, plugin libraries, worker processes.
 
+mod sweeps;
+
 use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,13 +14,15 @@ use forgetlab_plugin_host::{Helper, Registry, search_path};
 use forgetlab_study::experiment::{self, Overrides, RunConfig};
 use forgetlab_study::report;
 use forgetlab_study::run::{
-    Follow, Results, RunDir, RunState, RunStatus, readable_utc, write_atomically,
+    Follow, Results, RunDir, RunState, RunStatus, SweepDir, readable_utc, write_atomically,
 };
 use forgetlab_tui::lab::{
-    Device, Experiment, Feed, FeedUpdate, Lab, Plugin, Preset, RunSummary, StartRequest,
+    Device, Experiment, Feed, FeedUpdate, Lab, Plugin, Preset, RunSummary, StartRequest, Started,
+    Sweep,
 };
 
 use crate::last_words;
+use sweeps::{Known, Place};
 
 /// How long a worker may take to tell the directory of its run.
 const START_LIMIT: Duration = Duration::from_secs(120);
@@ -30,6 +34,8 @@ pub struct LocalLab {
     devices: Vec<Device>,
     /// What the list said of each run, and what its events looked like then.
     known: HashMap<String, (Seen, RunSummary)>,
+    /// The same of the points of each sweep.
+    sweeps: HashMap<String, Known>,
 }
 
 /// Whether a run has changed: length of its events, and whether it is live.
@@ -43,6 +49,7 @@ impl LocalLab {
             plugin_dirs,
             devices,
             known: HashMap::new(),
+            sweeps: HashMap::new(),
         }
     }
 
@@ -67,6 +74,7 @@ impl LocalLab {
             started: state.times.map(|times| times.0),
             progress: progress(&state),
             problem,
+            points: None,
         };
         let seen = (length, live);
         self.known.insert(name.to_string(), (seen, summary.clone()));
@@ -218,7 +226,13 @@ impl Lab for LocalLab {
             let entry = entry.with_context(|| format!("cannot read {}", folder.display()))?;
             // What is no run is none of the list's business.
             let name = entry.file_name().into_string();
-            if let (Ok(name), Ok(dir)) = (name, RunDir::open(&entry.path())) {
+            let Ok(name) = name else {
+                continue;
+            };
+            if let Ok(dir) = SweepDir::open(&entry.path()) {
+                let known = self.sweeps.entry(name.clone()).or_default();
+                runs.push(known.look(&name, &dir).summary);
+            } else if let Ok(dir) = RunDir::open(&entry.path()) {
                 runs.push(self.summary(&name, &dir));
             }
         }
@@ -231,12 +245,35 @@ impl Lab for LocalLab {
         Ok(runs)
     }
 
+    fn sweep(&mut self, sweep: &str) -> anyhow::Result<Sweep> {
+        let dir = SweepDir::open(&self.results.runs().join(sweep))?;
+        let known = self.sweeps.entry(sweep.to_owned()).or_default();
+        let sweep = known.look(sweep, &dir);
+        match &sweep.summary.problem {
+            Some(problem) => bail!("{problem}"),
+            None => Ok(sweep),
+        }
+    }
+
     fn open(&mut self, run: &str) -> anyhow::Result<Box<dyn Feed>> {
-        let dir = self.results.find(run)?;
+        let dir = match Place::find(&self.results, run)? {
+            Place::Run(dir) => dir,
+            Place::Point(sweep, point) => sweep
+                .run(&point)
+                .with_context(|| format!("nobody has begun with {point} yet"))?,
+            Place::Sweep(_) => bail!("{run} is a sweep, not a run"),
+        };
         Ok(Box::new(RunFeed { dir, follow: None }))
     }
 
-    fn start(&mut self, request: &StartRequest) -> anyhow::Result<String> {
+    fn start(&mut self, request: &StartRequest) -> anyhow::Result<Started> {
+        let overrides = Overrides {
+            preset: Some(request.preset.clone()),
+            ..Overrides::default()
+        };
+        if experiment::points(&request.experiment, &overrides)?.is_some() {
+            return self.start_sweep(request).map(Started::Sweep);
+        }
         let config = config(request)?;
         // A file says what no argument can: settings of one arm alone.
         let scratch = Scratch::new()?;
@@ -249,18 +286,44 @@ impl Lab for LocalLab {
         let output = self.call_self(&["run", file, "--detach"])?;
         let path = output.lines().rev().find(|line| !line.trim().is_empty());
         let path = path.context("the worker was started but did not say where its run is")?;
-        Ok(file_name(Path::new(path.trim())))
+        Ok(Started::Run(file_name(Path::new(path.trim()))))
     }
 
     fn resume(&mut self, run: &str) -> anyhow::Result<()> {
-        self.call_self(&["resume", run, "--detach"]).map(drop)
+        let path = |path: &Path| {
+            let path = path.to_str().context("the folder's name is not UTF-8")?;
+            anyhow::Ok(path.to_owned())
+        };
+        match Place::find(&self.results, run)? {
+            Place::Run(dir) => self.call_self(&["resume", &path(dir.path())?, "--detach"]),
+            Place::Sweep(dir) => self.call_self(&["resume", &path(dir.path())?, "--detach"]),
+            Place::Point(dir, point) => {
+                let sweep = path(dir.path())?;
+                self.call_self(&["resume", &sweep, "--point", &point, "--detach"])
+            }
+        }
+        .map(drop)
     }
 
     fn stop(&mut self, run: &str) -> anyhow::Result<()> {
-        let dir = self.results.find(run)?;
-        // One that has ended meanwhile needs no request, which would only greet the next worker.
-        if dir.is_live() {
-            dir.stop_request().make()?;
+        let stop = |dir: &RunDir| match dir.is_live() {
+            true => dir.stop_request().make(),
+            // One that has ended meanwhile needs no request, which would only greet the next worker.
+            false => Ok(()),
+        };
+        match Place::find(&self.results, run)? {
+            Place::Run(dir) => stop(&dir)?,
+            Place::Point(sweep, point) => sweep.run(&point).as_ref().map_or(Ok(()), stop)?,
+            Place::Sweep(sweep) => {
+                let statuses = sweep.statuses()?;
+                if sweep.counts(&statuses)?.is_live() {
+                    sweep.stop_request().make()?;
+                }
+                // Also those that no sweep's process works on.
+                for (point, _) in &statuses {
+                    sweep.run(&point.name).as_ref().map_or(Ok(()), stop)?;
+                }
+            }
         }
         Ok(())
     }
@@ -365,6 +428,7 @@ fn preset(known: &experiment::Experiment, name: &str) -> anyhow::Result<Preset> 
         summary: preset.summary.clone(),
         expectation: preset.expectation.clone(),
         config: experiment::resolve(known.name, &overrides)?,
+        points: sweeps::points(known, name)?,
     })
 }
 
@@ -383,162 +447,4 @@ fn config(request: &StartRequest) -> anyhow::Result<RunConfig> {
 }
 
 #[cfg(test)]
-mod tests {
-    use forgetlab_study::experiment::{ArmInfo, ArmSpec};
-    use forgetlab_study::run::{Cost, Event, PhaseInfo, Role, Score};
-
-    use super::*;
-
-    #[test]
-    fn two_arms_may_differ_in_their_settings_alone() {
-        let arm = |name: &str| ArmSpec {
-            bare: Vec::new(),
-            ..ArmSpec::parse(name, 10.0).unwrap()
-        };
-        let names = [
-            "self-generated:kl:10",
-            "self-generated:kl:10+lr=1e-3+temperature=0.5",
-        ];
-        let request = StartRequest {
-            experiment: "toy-continual".into(),
-            preset: "cpu".into(),
-            device: "cpu".into(),
-            seeds: vec![3, 4],
-            arms: names.map(arm).into(),
-        };
-        let config = config(&request).unwrap();
-        let text = toml::to_string(&config).unwrap();
-        let back: RunConfig = toml::from_str(&text).unwrap();
-        assert_eq!(back, config, "the worker reads what the form said");
-        assert_eq!(back.seeds, [3, 4]);
-        assert_eq!(
-            back.arms.iter().map(ArmSpec::name).collect::<Vec<_>>(),
-            names
-        );
-    }
-
-    #[test]
-    fn every_preset_can_be_chosen_and_the_default_comes_first() {
-        let mut lab = LocalLab::new(Results::new("nowhere".into()), Vec::new(), Vec::new());
-        let experiments = lab.experiments().unwrap();
-        let toy = experiments
-            .iter()
-            .find(|e| e.name == "toy-continual")
-            .unwrap();
-        assert_eq!(toy.presets[0].name, "cpu");
-        assert_eq!(toy.presets[0].config.arms[0].strategy, "none");
-        assert_eq!(lab.runs().unwrap(), [], "no results folder yet is no error");
-    }
-
-    /// One run with spoilt files must not take the list of all others with it.
-    #[test]
-    fn an_unreadable_run_is_listed_with_its_problem() {
-        let dir = tempfile::tempdir().unwrap();
-        let results = Results::new(dir.path().join("results"));
-        let config = experiment::resolve("toy-continual", &Overrides::default()).unwrap();
-        let runs: Vec<RunDir> = (0..3)
-            .map(|_| {
-                let run = results.create("toy-continual").unwrap();
-                run.write_config(&config).unwrap();
-                run
-            })
-            .collect();
-        fs::write(runs[0].events_path(), "no events\n").unwrap();
-        fs::create_dir(runs[1].events_path()).unwrap();
-        let mut lab = LocalLab::new(results, Vec::new(), Vec::new());
-        for run in lab.runs().unwrap() {
-            let spoilt = run.name != runs[2].name();
-            assert_eq!(run.problem.is_some(), spoilt, "{:?}", run.problem);
-        }
-    }
-
-    /// Everything of a run of one arm but its end.
-    fn events_of_a_run() -> Vec<Event> {
-        let config = experiment::resolve("toy-continual", &Overrides::default()).unwrap();
-        let arms: Vec<ArmInfo> = experiment::expand(&config)
-            .into_iter()
-            .map(|arm| arm.info)
-            .take(1)
-            .collect();
-        let (phase, step) = (0, 10);
-        let score = Score {
-            dataset: "reversal".into(),
-            role: Role::New,
-            ntp: Some(1.5),
-            kl: Some(0.0),
-            accuracy: Some(0.5),
-            choices: None,
-            outcomes: None,
-            rows_kept: false,
-        };
-        vec![
-            Event::RunStarted {
-                experiment: config.experiment,
-                preset: config.preset,
-                arms,
-                config: None,
-                phases: vec![PhaseInfo {
-                    dataset: "reversal".into(),
-                    steps: step,
-                }],
-            },
-            Event::PhaseStarted {
-                arm: 0,
-                phase,
-                step: 0,
-            },
-            Event::Evaluated {
-                arm: 0,
-                phase,
-                step,
-                cost: Cost::default(),
-                scores: vec![score],
-            },
-            Event::ArmFinished { arm: 0, step },
-        ]
-    }
-
-    #[test]
-    fn the_list_and_the_feed_tell_a_crashed_run_from_a_finished_one() {
-        let dir = tempfile::tempdir().unwrap();
-        let results = Results::new(dir.path().join("results"));
-        let config = experiment::resolve("toy-continual", &Overrides::default()).unwrap();
-        let run = results.create("toy-continual").unwrap();
-        run.write_config(&config).unwrap();
-        let rest = events_of_a_run();
-        let lock = run.lock().unwrap();
-        let mut writer = run.writer(&lock).unwrap().writer;
-        for event in &rest {
-            writer.append(event.clone()).unwrap();
-        }
-        let mut lab = LocalLab::new(results, Vec::new(), Vec::new());
-        assert_eq!(lab.runs().unwrap()[0].status, RunStatus::Live);
-        let mut feed = lab.open(&run.name()).unwrap();
-        let update = feed.poll().unwrap();
-        assert_eq!(update.status, RunStatus::Live);
-        assert_eq!(
-            *update.before.expect("all so far"),
-            run.load_state().unwrap()
-        );
-        assert!(update.records.is_empty());
-        lab.stop(&run.name()).unwrap();
-        assert!(run.stop_request().pending());
-        drop(lock);
-        // A process that another test is just starting may hold a copy of the lock for a moment.
-        let started = Instant::now();
-        while lab.runs().unwrap()[0].status != RunStatus::Crashed {
-            assert!(started.elapsed() < Duration::from_secs(10));
-        }
-        let lock = run.lock().unwrap();
-        let mut writer = run.writer(&lock).unwrap().writer;
-        writer.append(Event::RunFinished {}).unwrap();
-        drop(lock);
-        while feed.poll().unwrap().status != RunStatus::Finished {
-            assert!(started.elapsed() < Duration::from_secs(10));
-        }
-        assert_eq!(lab.runs().unwrap()[0].status, RunStatus::Finished);
-        let two = [run.name(), run.name()];
-        let paths = lab.export(&two).unwrap();
-        assert!(paths.iter().all(|path| path.is_file()), "{paths:?}");
-    }
-}
+mod tests;

@@ -1,4 +1,6 @@
-//! Cache of trained phases, shared between runs and keyed by a content hash.
+//! Cache of trained phases, shared between runs and keyed by a content hash; what lies in it, and making room.
+
+mod entries;
 
 use std::fs::{self, File};
 use std::path::PathBuf;
@@ -7,7 +9,9 @@ use serde_json::Value;
 
 use super::RunError;
 use super::checkpoint::{Checkpoint, Content, NamedTensor, read_checkpoint, write_checkpoint};
-use super::file::{TEMPORARY, create_folder, random_hex, remove_leftovers, sync_folder};
+use super::file::{TEMPORARY, create_folder, mark_used, random_hex, remove_leftovers, sync_folder};
+
+pub use entries::{CacheEntry, CacheKind};
 
 /// Checkpoints under `results/cache/<hash>/`.
 #[derive(Clone, Debug)]
@@ -39,7 +43,10 @@ impl PhaseCache {
             return Cached::Miss;
         }
         match read_checkpoint(&path) {
-            Ok(checkpoint) => Cached::Hit(Box::new(checkpoint)),
+            Ok(checkpoint) => {
+                mark_used(&path);
+                Cached::Hit(Box::new(checkpoint))
+            }
             Err(error) => Cached::Corrupt(format!("cache entry ignored: {error}")),
         }
     }
