@@ -280,7 +280,7 @@ fn a_sweep_is_opened_to_its_points_and_a_point_to_its_run() {
     terminal.until("every point to be finished", |screen| {
         screen.contains("100%") && screen.contains("2 of 2 points finished")
     });
-    terminal.shows(&["none forgot"]);
+    terminal.shows(&["points: none"]);
     terminal.press(&["Down"]);
     terminal.press(&["Enter"]);
     terminal.shows(&["finished", "self-generated", "verdict"]);
@@ -313,7 +313,7 @@ fn a_sweep_is_started_from_the_form() {
     terminal.choose("▸ preset", "smoke");
     terminal.shows(&["Start a sweep of 2 points"]);
     terminal.press(&["s"]);
-    terminal.shows(&["2 of 2 points finished", "length=0.5-", "none forgot"]);
+    terminal.shows(&["2 of 2 points finished", "length=0.5-", "points: none"]);
     assert_eq!(lab.runs().len(), 1);
 }
 

@@ -60,31 +60,6 @@ fn every_study_of_text_runs_on_the_built_in_texts() {
             .find(|r| r["arm"] == "none" && r["step"] == step && r["dataset"] == dataset);
         row.expect("a row")["ntp"].parse().expect("a number")
     };
-    // Joint training begins anew, and is as long as both phases together.
-    let joint = |dataset: &str| -> Vec<(u64, f64)> {
-        let own = |row: &&BTreeMap<String, String>| {
-            row["arm"] == "none+joint=true" && row["dataset"] == dataset && row["phase"] == "1"
-        };
-        let point = |row: &BTreeMap<String, String>| {
-            let number = |column: &str| row[column].parse::<f64>().expect("a number");
-            (number("step") as u64, number("ntp"))
-        };
-        rows.iter().filter(own).map(point).collect()
-    };
-    let (first, last) = (joint("en")[0], *joint("en").last().expect("rows"));
-    assert_eq!(last.0, 60, "20 steps of pretraining, then 40");
-    assert!(
-        first.1 > loss("20", "en") + 0.1,
-        "what was pretrained is not there"
-    );
-    assert!(
-        last.1 < loss("40", "en"),
-        "it keeps English: it still sees it"
-    );
-    assert!(
-        joint("es").last().expect("rows").1 < loss("20", "es") - 0.1,
-        "it learns Spanish"
-    );
     let events = fs::read_to_string(lab.path("method-comparison/events.jsonl")).expect("events");
     // D 16, one block, V 1024: 2 x 1024 x 16 in the embeddings and 12 x 16 x 16 in the block.
     let told = "trains adapters of rank 2: 576 numbers beside 35840 weights (1.6 %)";
@@ -97,6 +72,58 @@ fn every_study_of_text_runs_on_the_built_in_texts() {
         loss("40", "es") < loss("20", "es") - 0.1,
         "it learns Spanish"
     );
+}
+
+/// Else the control that says how much could be kept would be of other length, or not begin anew.
+#[test]
+fn joint_training_begins_anew_and_is_as_long_as_both_phases() {
+    let lab = Lab::new();
+    for (arm, says) in [
+        (
+            "true-data:kl+joint=true",
+            "joint training is plain training of all weights",
+        ),
+        (
+            "none+lora_rank=2+joint=true",
+            "joint training is plain training of all weights",
+        ),
+    ] {
+        lab.forgetlab(&[&["run", "method-comparison", "--arms", arm], &SMOKE[..]].concat())
+            .exits(2)
+            .says(&[says]);
+    }
+    let of_first = ["--set", "phases.en.joint=true"];
+    lab.forgetlab(&[&["run", "method-comparison"], &SMOKE[..], &of_first].concat())
+        .exits(2)
+        .says(&["is for the second phase"]);
+    let arms = ["--arms", "none,none+joint=true"];
+    lab.forgetlab(&[&["run", "method-comparison"], &SMOKE[..], &arms].concat())
+        .exits(0);
+    let rows = Table::read(&lab.path("run/metrics.csv")).rows;
+    let course = |arm: &str, dataset: &str| -> Vec<(u64, f64)> {
+        let own = |row: &&BTreeMap<String, String>| {
+            row["arm"] == arm && row["dataset"] == dataset && row["phase"] == "1"
+        };
+        let point = |row: &BTreeMap<String, String>| {
+            let number = |column: &str| row[column].parse::<f64>().expect("a number");
+            (number("step") as u64, number("ntp"))
+        };
+        rows.iter().filter(own).map(point).collect()
+    };
+    let of = |arm: &str, dataset: &str| -> [(u64, f64); 2] {
+        let course = course(arm, dataset);
+        [course[0], *course.last().expect("rows")]
+    };
+    let ([_, plain], [first, last]) = (of("none", "en"), of("none+joint=true", "en"));
+    assert_eq!(
+        (plain.0, last.0),
+        (40, 60),
+        "20 steps of pretraining, then 20 or 40"
+    );
+    assert!(first.1 > plain.1, "what was pretrained is not there");
+    assert!(last.1 < plain.1 - 0.1, "it still sees English at the end");
+    let [before, after] = of("none+joint=true", "es");
+    assert!(after.1 < before.1 - 0.5, "it learns Spanish");
 }
 
 /// A pretraining of days that is killed must go on where it was, with the rows it would have had.
@@ -184,23 +211,6 @@ fn corpora_that_cannot_be_used_are_told_in_words() {
         "a batch is 9000 rows",
     ]);
     assert!(!lab.path("run").exists());
-    for (arm, says) in [
-        (
-            "true-data:kl+joint=true",
-            "joint training is plain training of all weights",
-        ),
-        (
-            "none+lora_rank=2+joint=true",
-            "joint training is plain training of all weights",
-        ),
-    ] {
-        lab.forgetlab(&[&["run", "method-comparison", "--arms", arm], &SMOKE[..]].concat())
-            .exits(2)
-            .says(&[says]);
-    }
-    smoke(&["phases.en.joint=true"])
-        .exits(2)
-        .says(&["is for the second phase"]);
     smoke(&["phases.en.tokens=0"])
         .exits(2)
         .says(&["phases.0.tokens"]);

@@ -7,10 +7,9 @@ use forgetlab_study::printed::{one_line, path_in_line};
 use forgetlab_study::report;
 use forgetlab_study::run::{Found, Results, RunDir, RunStatus};
 
-use super::run::workers;
 use super::supervise::{self, Parent};
 use super::work::Work;
-use super::worker::WorkerArgs;
+use super::worker::{WorkerArgs, workers};
 use super::{Usage, sweep};
 use super::{out, unless_gone, warn};
 

@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::builder::TypedValueParser;
 use forgetlab_study::experiment::{self, AxisSpec, Overrides, resolve, split_outside_quotes};
 use forgetlab_study::run::RunStatus;
 
@@ -11,7 +10,7 @@ use super::new_run::NewRun;
 use super::resume;
 use super::supervise::{self, Parent};
 use super::work::{self, Work};
-use super::worker::WorkerArgs;
+use super::worker::{WorkerArgs, workers};
 use super::{Usage, sweep};
 
 /// Arguments of `run`.
@@ -54,11 +53,6 @@ pub struct Args {
     /// How the run is worked on
     #[command(flatten)]
     pub worker: WorkerArgs,
-}
-
-/// Takes a number of workers.
-pub fn workers() -> impl TypedValueParser<Value = usize> {
-    clap::value_parser!(u16).range(1..=1024).map(usize::from)
 }
 
 impl Args {

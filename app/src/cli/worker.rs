@@ -49,3 +49,8 @@ pub fn helper() -> Helper {
         ));
     })
 }
+
+/// Takes a number of workers.
+pub fn workers() -> impl TypedValueParser<Value = usize> {
+    clap::value_parser!(u16).range(1..=1024).map(usize::from)
+}

@@ -183,7 +183,7 @@ fn told(run: &RunDir) -> String {
     let told: Vec<String> = nats.into_iter().chain(points).collect();
     match told.is_empty() {
         true => String::new(),
-        false => format!("{} forgot {}", first.name, told.join(", ")),
+        false => format!("{}: {}", told.join(", "), first.name),
     }
 }
 

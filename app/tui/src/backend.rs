@@ -278,7 +278,7 @@ impl Backend {
         if followed.last.as_ref() != Some(&sweep) {
             followed.last = Some(sweep.clone());
             let name = followed.name.clone();
-            self.reply(Reply::Sweep(name, sweep));
+            self.reply(Reply::Sweep(name, sweep.map(Box::new)));
         }
     }
 

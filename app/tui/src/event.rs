@@ -77,7 +77,7 @@ pub enum Reply {
         update: Result<FeedUpdate, String>,
     },
     /// A sweep by its name, and its points.
-    Sweep(String, Result<Sweep, String>),
+    Sweep(String, Result<Box<Sweep>, String>),
     /// A run or sweep was started.
     Started(Result<Started, String>),
     /// This run was resumed.

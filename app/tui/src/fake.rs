@@ -380,7 +380,7 @@ pub fn sweep(sweep: &str) -> Sweep {
                 .copied()
                 .unwrap_or(0.0),
             told: match &status {
-                PointStatus::Finished => format!("none forgot {index}.134 nats"),
+                PointStatus::Finished => format!("{index}.134 nats, 1.2 points: none"),
                 _ => String::new(),
             },
             status,

@@ -472,7 +472,10 @@ fn a_sweep_is_one_row_that_opens_its_points() {
     assert!(screen(&app, SMALL).contains("reading the sweep"));
     let sweep = fake::sweep(SWEEP);
     let points = sweep.points.clone();
-    app.update(Event::Reply(Reply::Sweep(SWEEP.into(), Ok(sweep.clone()))));
+    app.update(Event::Reply(Reply::Sweep(
+        SWEEP.into(),
+        Ok(sweep.clone().into()),
+    )));
     insta::assert_snapshot!("sweep_80", screen(&app, SMALL));
     insta::assert_snapshot!("sweep_160", screen(&app, LARGE));
     keys(&mut app, "jjjj");
@@ -503,7 +506,10 @@ fn a_sweep_is_stopped_resumed_and_left_as_a_whole() {
     let mut sweep = fake::sweep(SWEEP);
     let started = Started::Sweep(SWEEP.into());
     app.update(Event::Reply(Reply::Started(Ok(started))));
-    app.update(Event::Reply(Reply::Sweep(SWEEP.into(), Ok(sweep.clone()))));
+    app.update(Event::Reply(Reply::Sweep(
+        SWEEP.into(),
+        Ok(sweep.clone().into()),
+    )));
     app.take_commands();
     keys(&mut app, "xn");
     assert_eq!(app.take_commands(), []);
@@ -522,7 +528,7 @@ fn a_sweep_is_stopped_resumed_and_left_as_a_whole() {
     key(&mut app, KeyCode::Enter);
     assert!(!app.take_commands().contains(&Command::FollowSweep(None)));
     sweep.summary.status = RunStatus::Interrupted;
-    app.update(Event::Reply(Reply::Sweep(SWEEP.into(), Ok(sweep))));
+    app.update(Event::Reply(Reply::Sweep(SWEEP.into(), Ok(sweep.into()))));
     assert!(app.runs_left_going().is_empty());
     key(&mut app, KeyCode::Esc);
     app.take_commands();
@@ -561,7 +567,7 @@ fn a_sweep_can_be_read_in_ascii_without_colour() {
     assert!(screen(&app, SMALL).is_ascii());
     key(&mut app, KeyCode::Enter);
     let sweep = fake::sweep(SWEEP);
-    app.update(Event::Reply(Reply::Sweep(SWEEP.into(), Ok(sweep))));
+    app.update(Event::Reply(Reply::Sweep(SWEEP.into(), Ok(sweep.into()))));
     let shown = screen(&app, SMALL);
     assert!(shown.is_ascii(), "{shown}");
     for word in [
@@ -850,7 +856,7 @@ fn random_event(dice: &mut Dice, feeds: &Feeds) -> Event {
 fn random_reply(dice: &mut Dice, feeds: &Feeds) -> Reply {
     match dice.roll(12) {
         9 => Reply::Started(Ok(Started::Sweep(SWEEP.into()))),
-        10 => Reply::Sweep(SWEEP.into(), Ok(fake::sweep(SWEEP))),
+        10 => Reply::Sweep(SWEEP.into(), Ok(fake::sweep(SWEEP).into())),
         11 => Reply::Sweep(SWEEP.into(), Err("gone".into())),
         0 => Reply::Started(Ok(Started::Run(RUN.into()))),
         1 => Reply::Stopping(RUN.into(), Err("no".into())),

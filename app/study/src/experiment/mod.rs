@@ -11,6 +11,7 @@ mod grid;
 mod hash;
 mod in_phase;
 mod phase;
+mod points;
 mod resolve;
 mod spec;
 mod text;
@@ -21,10 +22,11 @@ pub use catalog::{Experiment, Preset, experiment, experiments};
 pub use difference::{Difference, differences};
 pub(crate) use error::position;
 pub use error::{SpecError, nearest};
-pub use grid::{AxisSpec, AxisValue, GridSpec, Point, points, said};
+pub use grid::{AxisSpec, AxisValue, GridSpec, said};
 pub use hash::first_phase_hash;
 pub use in_phase::PhaseSettings;
 pub use phase::{MixSpec, OptimizerSpec, PhaseOptimizer, PhaseSpec, Schedule};
+pub use points::{Point, points};
 pub use resolve::{Overrides, resolve, settle_arms};
 pub use spec::{
     ArmSpec, CorpusSpec, DIGIT_TASKS, DataSpec, DatasetSpec, Fractions, LoraSpec, MiniSpec,

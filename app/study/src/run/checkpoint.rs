@@ -528,7 +528,7 @@ pub(super) fn read_checkpoint(json: &Path) -> Result<Checkpoint, RunError> {
 /// Verifies a checkpoint without having its tensors in memory; what its JSON says, and the parameters of its student.
 ///
 /// # Errors
-/// As [`read_checkpoint`].
+/// Where it cannot be read, or is torn or corrupt.
 pub(super) fn inspect_checkpoint(json: &Path) -> Result<(CheckpointInfo, u64), RunError> {
     let info = read_info(json)?;
     let path = json.with_extension("safetensors");

@@ -50,7 +50,7 @@ impl App {
                     self.note_status(&name, sweep.summary.status);
                 }
                 if let Some(shown) = self.sweep.as_mut().filter(|sweep| sweep.name == name) {
-                    shown.set(result);
+                    shown.set(result.map(|sweep| *sweep));
                 }
                 self.dirty = was_dirty || self.screen == Screen::Sweep;
             }

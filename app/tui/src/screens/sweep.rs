@@ -193,7 +193,7 @@ impl SweepScreen {
             Constraint::Length(4),
             Constraint::Length(told_width as u16),
         ];
-        let header = ["", "point", "status", "done", "first arm"];
+        let header = ["", "point", "status", "done", "forgot, first arm"];
         Table::new(rows, widths)
             .header(Row::new(header).style(theme.heading()))
             .column_spacing(1)

@@ -410,7 +410,8 @@ impl SweepDir {
         }
     }
 
-    /// Takes the lease of a point; see [`Lease::take`].
+    /// Takes the lease of a point, unless somebody has it. That a holder on another machine is gone is known a minute
+    /// after the first attempt.
     ///
     /// # Errors
     /// Where leases cannot be read or written.
