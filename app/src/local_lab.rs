@@ -467,6 +467,7 @@ mod tests {
             ntp: Some(1.5),
             kl: Some(0.0),
             accuracy: Some(0.5),
+            fit: None,
             choices: None,
             outcomes: None,
             rows_kept: false,

@@ -9,8 +9,8 @@ use toml::Value;
 use super::arm::{insert, parse_value};
 use super::phase::{LENGTHS, PHASE_KEYS};
 use super::{
-    ArmSpec, PHASE_SETTINGS, Precision, Preset, RunConfig, SpecError, VerdictSpec, experiment,
-    nearest, validate,
+    ArmSpec, MARGIN_ERROR, PHASE_SETTINGS, Precision, Preset, RunConfig, SpecError, VerdictSpec,
+    experiment, nearest, validate,
 };
 
 /// Changes to an experiment from the command line or the lab's form.
@@ -70,7 +70,7 @@ pub fn resolve(experiment: &str, overrides: &Overrides) -> Result<RunConfig, Spe
     }
     let from_preset = !looks_like_path(experiment);
     if from_preset && !overrides.set.iter().any(|(key, _)| key == "precision") {
-        config.precision = default_precision(&config.device);
+        config.precision = default_precision(&config);
     }
     settle_arms(&mut config)?;
     Ok(config)
@@ -88,9 +88,10 @@ pub fn settle_arms(config: &mut RunConfig) -> Result<(), SpecError> {
 }
 
 /// bf16 on GPUs, which multiply it an order of magnitude faster than f32; f32 on CPUs, which mostly
-/// do not.
-fn default_precision(device: &str) -> Precision {
-    match device {
+/// do not; f64 for a regression.
+fn default_precision(config: &RunConfig) -> Precision {
+    match config.device.as_str() {
+        _ if config.regression().is_some() => Precision::F64,
         "cpu" => Precision::F32,
         _ => Precision::Bf16,
     }
@@ -179,7 +180,7 @@ fn from_preset(name: &str, overrides: &Overrides) -> Result<(RunConfig, Vec<Stri
         phases,
         ..
     } = preset;
-    let config = RunConfig {
+    let mut config = RunConfig {
         experiment: experiment.name.to_owned(),
         preset: preset_name.to_owned(),
         seeds: vec![0],
@@ -195,6 +196,9 @@ fn from_preset(name: &str, overrides: &Overrides) -> Result<(RunConfig, Vec<Stri
         phases,
         arms: Vec::new(),
     };
+    if config.regression().is_some() {
+        config.verdict.margin_error = Some(MARGIN_ERROR);
+    }
     Ok((config, arms))
 }
 
@@ -462,7 +466,7 @@ mod tests {
                 let mut config = resolve(experiment.name, &overrides).unwrap();
                 // How a setting was written is no setting.
                 config.arms.iter_mut().for_each(|arm| arm.bare.clear());
-                assert!(config.arms.len() >= 4);
+                assert!(config.arms.len() >= 2);
                 let dir = tempfile::tempdir().unwrap();
                 let path = dir.path().join("config.toml");
                 std::fs::write(&path, toml::to_string(&config).unwrap()).unwrap();
@@ -579,7 +583,7 @@ mod tests {
             ("seeds", "[]", "at least 1"),
             ("seeds", "[-1]", "--set seeds=[-1]"),
             ("threads", "0", "threads"),
-            ("precision", "f16", "expected `f32` or `bf16`"),
+            ("precision", "f16", "expected one of `f32`, `bf16`, `f64`"),
         ] {
             let error = with(&[(key, value)]).unwrap_err();
             assert!(error.contains(expected), "{key}={value}: {error}");

@@ -324,7 +324,7 @@ fn fill_in(config: &mut RunConfig, suite: &Suite) -> Result<(), DataError> {
         }
     }
     match &mut config.data {
-        DataSpec::Digits { .. } => {}
+        DataSpec::Digits { .. } | DataSpec::Regression(_) => {}
         DataSpec::Text(text) => {
             for dataset in &mut text.datasets {
                 dataset.files.iter_mut().for_each(absolute);

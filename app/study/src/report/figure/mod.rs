@@ -10,6 +10,7 @@ mod error;
 mod forgetting;
 mod legend;
 mod picture;
+mod regression;
 mod retention;
 mod speed;
 mod style;
@@ -21,6 +22,7 @@ use std::path::{Path, PathBuf};
 use curves::Curves;
 use forgetting::Forgetting;
 use picture::{MOST_PIXELS, Picture, png, svg};
+use regression::Regression;
 use retention::Retention;
 use speed::Speed;
 
@@ -44,16 +46,22 @@ pub enum FigureKind {
     Retention,
     /// Old loss against the steps to one new loss, along rates and shares.
     Speed,
+    /// Error of every dataset of a regression against the step, one panel an arm.
+    Error,
+    /// The functions of a regression, before the second phase and at its end, one panel an arm.
+    Regression,
 }
 
 impl FigureKind {
     /// Every kind, in the order in which they are told of.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 7] = [
         Self::Accuracy,
         Self::Ntp,
         Self::Forgetting,
         Self::Retention,
         Self::Speed,
+        Self::Error,
+        Self::Regression,
     ];
 
     /// Name of its files.
@@ -64,6 +72,8 @@ impl FigureKind {
             Self::Forgetting => "forgetting",
             Self::Retention => "retention",
             Self::Speed => "speed",
+            Self::Error => "error",
+            Self::Regression => "regression",
         }
     }
 
@@ -77,6 +87,8 @@ impl FigureKind {
                 "accuracy on old questions, and KL on old data, against accuracy on new data"
             }
             Self::Speed => "loss of old data against the steps to one loss of the new",
+            Self::Error => "error of every dataset against the step, one panel an arm",
+            Self::Regression => "the functions of a regression before and after, one panel an arm",
         }
     }
 
@@ -88,6 +100,8 @@ impl FigureKind {
             Self::Forgetting => "data that is old: trained on in an earlier phase, or questions",
             Self::Retention => "multiple-choice questions, asked during a phase after the first",
             Self::Speed => "arms that differ in one number: a rate, a share or a coefficient",
+            Self::Error => "a dataset with an error",
+            Self::Regression => "an arm of a regression that has come to its end",
         }
     }
 }
@@ -110,6 +124,8 @@ pub fn write_figures(
             FigureKind::Forgetting => draw(target, Forgetting::of(state, single_seeds))?,
             FigureKind::Retention => draw(target, Retention::of(state, single_seeds))?,
             FigureKind::Speed => draw(target, Speed::of(state))?,
+            FigureKind::Error => draw(target, curves(Metric::Error))?,
+            FigureKind::Regression => draw(target, Regression::of(state))?,
         });
     }
     Ok(paths)

@@ -111,6 +111,7 @@ impl Live {
             Metric::Accuracy => "accuracy:",
             Metric::Ntp => "NTP, nats:",
             Metric::Kl => "KL, nats:",
+            Metric::Error => "error:",
         };
         let mut spans = vec![Span::styled(metric, theme.dim())];
         let names = self.state.datasets();
