@@ -66,10 +66,10 @@ const ARROWS: &[(&str, &[Floor])] = &[
         &[
             ("data", &[]),
             ("eval", &["data"]),
-            ("train", &["data", "eval"]),
+            ("regression", &[]),
+            ("train", &["data", "eval", "regression"]),
             ("verify", &["train"]),
             ("bench", &[]),
-            ("regression", &[]),
         ],
     ),
 ];

@@ -24,6 +24,7 @@ mod phase_ends;
 mod printed;
 mod processes;
 mod pruning;
+mod regression;
 mod run_and_compare;
 mod runs_on_disk;
 mod sample;

@@ -97,6 +97,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let margins = args.margin.map(|margin| Margins {
         accuracy: margin,
         ntp: margin,
+        error: margin,
     });
     let comparison = Comparison::new(&runs, margins, |_| true);
     let Some(first) = comparison.arms.first() else {

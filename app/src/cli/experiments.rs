@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use forgetlab_study::experiment::{
-    Experiment, MiniSpec, ModelSpec, Preset, experiment, experiments,
+    Experiment, MiniSpec, ModelSpec, PhaseSpec, Preset, experiment, experiments, shortest,
 };
 
 use super::out;
@@ -59,19 +59,24 @@ fn show(experiment: &Experiment, out: &mut dyn Write) -> anyhow::Result<()> {
         };
         writeln!(out, "\n{name}{default}: {summary}")?;
         wrap(out, &expectation)?;
+        let length = |phase: &PhaseSpec| match &model {
+            ModelSpec::Bayesian(model) if phase.steps == 0 => {
+                format!("{} steps", model.pretraining_steps())
+            }
+            _ => phase.length(),
+        };
         let phases: Vec<String> = phases
             .iter()
-            .map(|phase| format!("{} ({})", phase.dataset, phase.length()))
+            .map(|phase| format!("{} ({})", phase.dataset, length(phase)))
             .collect();
         writeln!(out, "  phases: {}", phases.join(", "))?;
         writeln!(out, "  arms: {}", arms.join(", "))?;
-        writeln!(
-            out,
-            "  model: {}; batch {}, learning rate {}",
-            sizes(&model),
-            training.batch_size,
-            optimizer.lr
-        )?;
+        let batch = match training.batch_size {
+            0 => "all points at every step".to_owned(),
+            rows => format!("batch {rows}"),
+        };
+        let (model, lr) = (sizes(&model), shortest(optimizer.lr));
+        writeln!(out, "  model: {model}; {batch}, learning rate {lr}")?;
     }
     writeln!(
         out,
@@ -90,6 +95,14 @@ fn sizes(model: &ModelSpec) -> String {
             ..
         }) => format!("width {d_model}, {n_layers} layers, heads of {head_dim}"),
         ModelSpec::Pretrained(model) => model.pretrained.clone(),
+        ModelSpec::Bayesian(model) => {
+            let widths: Vec<String> = model.hidden.iter().map(usize::to_string).collect();
+            format!(
+                "{} functions, tanh, widths {}",
+                model.functions(),
+                widths.join("-")
+            )
+        }
     }
 }
 

@@ -30,7 +30,7 @@ pub fn warning(dir: &RunDir, prepared: &Prepared) -> Option<String> {
         1 => ("another run is".to_owned(), "both"),
         n => (format!("{n} other runs are"), "all"),
     };
-    let own = format!("about {}", human_bytes(prepared.demand.memory().total()));
+    let own = format!("about {}", human_bytes(prepared.memory()));
     Some(format!(
         "{who} live on {}: {}; this one takes {}: {all} will be slower",
         device(&config.device),

@@ -198,6 +198,7 @@ fn words(state: &RunState, record: &Record) -> Option<String> {
         | Event::CheckpointSaved { .. }
         | Event::RunFinished {}
         | Event::ReplaySeen { .. }
+        | Event::Drawn { .. }
         | Event::Unknown => return None,
     })
 }
@@ -242,12 +243,16 @@ fn figures(state: &RunState, arm: &ArmState, now: &Evaluation, brief: bool) -> S
         if let Some(ntp) = score.ntp.filter(|_| !brief || score.accuracy.is_none()) {
             text += &format!(" {ntp:.3} nats");
         }
+        if let Some(fit) = score.fit {
+            text += &format!(" error {:.3}", fit.error);
+        }
     }
     let forgot = arm.mean_forgetting(&state.phases, now);
-    match (forgot.accuracy, forgot.ntp) {
-        (Some(accuracy), _) => text += &format!(", forgot {:.1} %", accuracy * 100.0),
-        (None, Some(ntp)) => text += &format!(", forgot {ntp:.3} nats"),
-        (None, None) => {}
+    match (forgot.accuracy, forgot.ntp, forgot.error) {
+        (Some(accuracy), ..) => text += &format!(", forgot {:.1} %", accuracy * 100.0),
+        (None, Some(ntp), _) => text += &format!(", forgot {ntp:.3} nats"),
+        (None, None, Some(error)) => text += &format!(", forgot {error:.3}"),
+        (None, None, None) => {}
     }
     text
 }
@@ -314,6 +319,7 @@ mod tests {
                     ntp: Some(1.0 - accuracy),
                     kl: None,
                     accuracy: Some(accuracy),
+                    fit: None,
                     choices: None,
                     outcomes: None,
                     rows_kept: false,

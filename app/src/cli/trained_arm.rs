@@ -31,7 +31,7 @@ impl Model {
         };
         let Some(began_as) = arm.began_as() else {
             bail!(
-                "{name} is a model of the lab's small kind, which has no tokenizer; only arms that \
+                "{name} is a model of one of the lab's small kinds, which have no tokenizer; only arms that \
                  began as a pretrained model can be taken here"
             );
         };
@@ -162,7 +162,7 @@ impl TrainedArm {
     pub fn began_as(&self) -> Option<&str> {
         match &self.config.model {
             ModelSpec::Pretrained(model) => Some(&model.pretrained),
-            ModelSpec::Mini(_) => None,
+            ModelSpec::Mini(_) | ModelSpec::Bayesian(_) => None,
         }
     }
 

@@ -101,7 +101,7 @@ impl Work<'_> {
         warnings.extend(crash_warning(dir, args)?);
         warnings.extend(neighbours::warning(dir, &prepared));
         warnings.extend(prepared.warnings.clone());
-        let model = prepared.suite.pretrained();
+        let model = prepared.pretrained();
         warnings.extend(model.iter().flat_map(|model| model.warnings.clone()));
 
         let signals = Signals::watch(args.detach)?;

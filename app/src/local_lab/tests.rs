@@ -83,6 +83,7 @@ fn events_of_a_run() -> Vec<Event> {
         ntp: Some(1.5),
         kl: Some(0.0),
         accuracy: Some(0.5),
+        fit: None,
         choices: None,
         outcomes: None,
         rows_kept: false,

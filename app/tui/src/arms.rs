@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 
 use forgetlab_study::report::{self, ArmSeeds, Judgement};
-use forgetlab_study::run::{ArmState, ArmStatus, Cost, Evaluation, RunState, Score};
+use forgetlab_study::run::{ArmState, ArmStatus, Cost, Evaluation, Fit, RunState, Score};
 use forgetlab_study::stats;
 
 /// One seed of an arm: index of its run, and of the arm in the run.
@@ -264,6 +264,10 @@ fn mean_evaluation(all: &[&Evaluation]) -> Evaluation {
             ntp: of(|score| score.ntp),
             kl: of(|score| score.kl),
             accuracy: of(|score| score.accuracy),
+            fit: of(|score| score.fit.map(|fit| fit.error)).map(|error| Fit {
+                error,
+                distance: of(|score| score.fit.and_then(|fit| fit.distance)),
+            }),
             choices: first.choices,
             outcomes: None,
             rows_kept: false,

@@ -83,6 +83,7 @@ fn score(task: usize, phase: usize, step_in_phase: u64, info: &ArmInfo) -> Score
         ntp: Some(2.4 - 1.9 * accuracy),
         kl: Some((1.0 - accuracy) * if role == Role::Old { 1.2 } else { 0.1 }),
         accuracy: Some(accuracy),
+        fit: None,
         choices: None,
         outcomes: Some(Arc::new(Outcomes {
             right: (0..ROWS).map(|row| u32::from(row < right)).collect(),

@@ -14,6 +14,8 @@ pub enum Metric {
     Ntp,
     /// KL against the phase's reference, nats per token.
     Kl,
+    /// Root mean square error of a regression.
+    Error,
 }
 
 impl Metric {
@@ -23,15 +25,24 @@ impl Metric {
             Self::Accuracy => "accuracy",
             Self::Ntp => "NTP, nats/token",
             Self::Kl => "KL to reference, nats/token",
+            Self::Error => "error (RMSE)",
         }
     }
 
-    /// The next metric in turn.
-    pub fn next(self) -> Self {
+    /// The metric that a run is shown in first.
+    pub fn first_of(run: &RunState) -> Self {
+        match run.has_errors() {
+            true => Self::Error,
+            false => Self::Accuracy,
+        }
+    }
+
+    /// The next metric in turn of those that a run has.
+    pub fn next_of(self, run: &RunState) -> Self {
         match self {
             Self::Accuracy => Self::Ntp,
-            Self::Ntp => Self::Kl,
-            Self::Kl => Self::Accuracy,
+            Self::Ntp | Self::Error => Self::Kl,
+            Self::Kl => Self::first_of(run),
         }
     }
 
@@ -41,6 +52,7 @@ impl Metric {
             Self::Accuracy => score.accuracy,
             Self::Ntp => score.ntp,
             Self::Kl => score.kl,
+            Self::Error => score.fit.map(|fit| fit.error),
         };
         value.filter(|value| value.is_finite())
     }
@@ -50,6 +62,7 @@ impl Metric {
         match self {
             Self::Accuracy => report::Metric::Accuracy,
             Self::Ntp | Self::Kl => report::Metric::Ntp,
+            Self::Error => report::Metric::Error,
         }
     }
 
@@ -69,6 +82,7 @@ fn value_of(change: Change, metric: Metric) -> Option<f64> {
         Metric::Accuracy => change.accuracy,
         Metric::Ntp => change.ntp,
         Metric::Kl => None,
+        Metric::Error => change.error,
     };
     value.filter(|value| value.is_finite())
 }
@@ -189,4 +203,32 @@ pub fn kl(arm: &ArmState, role: Role) -> Option<f64> {
     let kls = scores.filter(|score| score.role == role);
     let kls: Vec<f64> = kls.filter_map(|score| Metric::Kl.of(score)).collect();
     stats::mean(&kls)
+}
+
+#[cfg(test)]
+mod tests {
+    use forgetlab_study::run::RunState;
+
+    use super::*;
+
+    /// Else a regression would be a screen of empty panels, or digits have a metric that nothing is measured in.
+    #[test]
+    fn a_regression_is_shown_by_its_errors_from_its_first_event_on() {
+        let run = |kind: &str| RunState {
+            config: Some(serde_json::json!({ "data": { "kind": kind } })),
+            ..RunState::default()
+        };
+        let metrics = |run: &RunState| {
+            let mut metric = Metric::first_of(run);
+            let next = || {
+                let shown = metric;
+                metric = metric.next_of(run);
+                shown
+            };
+            std::iter::repeat_with(next).take(4).collect::<Vec<_>>()
+        };
+        use Metric::{Accuracy, Error, Kl, Ntp};
+        assert_eq!(metrics(&run("regression")), [Error, Kl, Error, Kl]);
+        assert_eq!(metrics(&run("digits")), [Accuracy, Ntp, Kl, Accuracy]);
+    }
 }

@@ -106,7 +106,7 @@ fn prepared(points: Vec<Point>, args: &Args) -> anyhow::Result<(Vec<Point>, f64)
     let mut all = Vec::with_capacity(points.len());
     for point in points {
         let prepared = work::prepare_with(point.config, &registry)?;
-        most = most.max(prepared.demand.memory().total());
+        most = most.max(prepared.memory());
         all.push(Point {
             config: prepared.config,
             ..point

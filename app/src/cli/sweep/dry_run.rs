@@ -77,7 +77,7 @@ pub fn dry_run(points: Vec<Point>, args: &Args, workers: usize) -> anyhow::Resul
 fn speeds(known: &[Known]) -> Option<Speeds> {
     let demands: Vec<_> = known
         .iter()
-        .map(|point| point.prepared.as_ref().map(|p| &p.demand))
+        .map(|point| point.prepared.as_ref().and_then(Prepared::demand))
         .collect::<Option<_>>()?;
     let device = &known.first()?.config.device;
     match Speeds::measure(&demands, device) {
@@ -90,8 +90,8 @@ fn speeds(known: &[Known]) -> Option<Speeds> {
 }
 
 fn seconds(point: &Known, speeds: &Speeds) -> Option<f64> {
-    let prepared = point.prepared.as_ref()?;
-    Some(speeds.seconds(&point.config, &prepared.demand))
+    let demand = point.prepared.as_ref()?.demand()?;
+    Some(speeds.seconds(&point.config, demand))
 }
 
 fn row(point: &Known, seconds: Option<f64>) -> Vec<String> {
@@ -109,9 +109,10 @@ fn row(point: &Known, seconds: Option<f64>) -> Vec<String> {
             false => unknown(),
         },
         tokens.map_or_else(unknown, human_count),
-        point.prepared.as_ref().map_or_else(unknown, |prepared| {
-            human_bytes(prepared.demand.memory().total())
-        }),
+        point
+            .prepared
+            .as_ref()
+            .map_or_else(unknown, |prepared| human_bytes(prepared.memory())),
         seconds.map_or_else(unknown, human_seconds),
     ]
 }

@@ -147,6 +147,16 @@ const EXPERIMENTS: &[Experiment] = &[
             ("smoke", include_str!("presets/size-length-grid/smoke.toml")),
         ],
     },
+    Experiment {
+        name: "regression-1d",
+        summary: "learn one function of a line, then another beside it; a KL penalty keeps the first",
+        default_preset: "cpu",
+        presets: &[
+            ("cpu", include_str!("presets/regression-1d/cpu.toml")),
+            ("paper", include_str!("presets/regression-1d/paper.toml")),
+            ("smoke", include_str!("presets/regression-1d/smoke.toml")),
+        ],
+    },
 ];
 
 /// Every experiment.

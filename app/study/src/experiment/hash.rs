@@ -1,6 +1,6 @@
 //! The content hash of the shared first phase.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{PhaseSpec, RunConfig};
 
@@ -21,6 +21,17 @@ pub fn first_phase_hash(config: &RunConfig, seed: u64, numerics: &str) -> String
         precision,
         ..
     } = config;
+    if let Some((model, data)) = config.regression() {
+        // Settings of the second phase decide nothing of the first, nor do threads.
+        let inputs = json!({
+            "model": model,
+            "data": data,
+            "eval_every": config.in_phase(0).eval_every,
+            "seed": seed,
+            "numerics": numerics,
+        });
+        return hex(&inputs);
+    }
     let datasets: Vec<&str> = phases
         .iter()
         .map(|PhaseSpec { dataset, .. }| &**dataset)
@@ -50,6 +61,10 @@ pub fn first_phase_hash(config: &RunConfig, seed: u64, numerics: &str) -> String
     if phases.first().is_some_and(|first| first.mix.is_some()) {
         inputs["fractions"] = json!(config.replay.fractions);
     }
+    hex(&inputs)
+}
+
+fn hex(inputs: &Value) -> String {
     blake3::hash(inputs.to_string().as_bytes())
         .to_hex()
         .to_string()

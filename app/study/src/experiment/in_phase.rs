@@ -1,6 +1,6 @@
 //! The settings that hold in a phase, and how many steps it has.
 
-use super::{DataSpec, ModelSpec, OptimizerSpec, PhaseSpec, RunConfig};
+use super::{DataSpec, ModelSpec, OptimizerSpec, PhaseSpec, REGRESSION_DATASETS, RunConfig};
 
 /// The settings that hold in one phase: its own, and the run's where it has none.
 #[derive(Clone, Debug, PartialEq)]
@@ -81,7 +81,11 @@ impl RunConfig {
     /// Optimizer steps of a phase, at most; 0 where it depends on files that were not looked at.
     fn steps_of(&self, phase: &PhaseSpec, batch_size: usize) -> u64 {
         let a_step = self.tokens_of(batch_size);
-        if let Some(tokens) = phase.tokens {
+        if let ModelSpec::Bayesian(model) = &self.model
+            && phase.dataset == REGRESSION_DATASETS[0]
+        {
+            model.pretraining_steps() as u64
+        } else if let Some(tokens) = phase.tokens {
             tokens.div_ceil(a_step)
         } else if let Some(each) = phase.tokens_per_parameter {
             let parameters = self.counted_parameters().unwrap_or(0);
@@ -98,7 +102,7 @@ impl RunConfig {
     fn tokens_of(&self, batch_size: usize) -> u64 {
         let seq_len = match &self.data {
             DataSpec::Tokens(tokens) => tokens.seq_len,
-            DataSpec::Digits { .. } | DataSpec::Text(_) => 1,
+            DataSpec::Digits { .. } | DataSpec::Text(_) | DataSpec::Regression(_) => 1,
         };
         (batch_size * seq_len).max(1) as u64
     }

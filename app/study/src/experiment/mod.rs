@@ -12,6 +12,8 @@ mod hash;
 mod in_phase;
 mod phase;
 mod points;
+mod regression;
+mod regression_checks;
 mod resolve;
 mod spec;
 mod text;
@@ -27,11 +29,15 @@ pub use hash::first_phase_hash;
 pub use in_phase::PhaseSettings;
 pub use phase::{MixSpec, OptimizerSpec, PhaseOptimizer, PhaseSpec, Schedule};
 pub use points::{Point, points};
+pub use regression::{
+    BayesianSpec, FinetuningSettings, MapSettings, REGRESSION_DATASETS, RegressionSpec,
+    SamplesSettings, SghmcSettings, Student,
+};
 pub use resolve::{Overrides, resolve, settle_arms};
 pub use spec::{
-    ArmSpec, CorpusSpec, DIGIT_TASKS, DataSpec, DatasetSpec, Fractions, LoraSpec, MiniSpec,
-    ModelSpec, Objective, Precision, PretrainedSpec, QuestionStyle, QuestionsSpec, ReplaySpec,
-    RunConfig, TextSpec, TokensSpec, TrainingSpec, VerdictSpec, When,
+    ArmSpec, CorpusSpec, DIGIT_TASKS, DataSpec, DatasetSpec, Fractions, LoraSpec, MARGIN_ERROR,
+    MiniSpec, ModelSpec, Objective, Precision, PretrainedSpec, QuestionStyle, QuestionsSpec,
+    ReplaySpec, RunConfig, TextSpec, TokensSpec, TrainingSpec, VerdictSpec, When,
 };
 pub use text::{ChatSettings, NaiveDate, Separator, TextRows, TokenSetSettings, TooLong};
 pub use validate::validate;

@@ -69,16 +69,15 @@ pub struct MixSpec {
     pub share: f64,
 }
 
-/// AdamW and its schedule.
+/// AdamW and its schedule, or plain gradient descent.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(try_from = "OptimizerTable", into = "OptimizerTable")]
 pub struct OptimizerSpec {
     /// Peak learning rate; an arm may override it for the phases after the first.
     pub lr: f64,
     /// Steps of linear warm-up from 0 at the start of each phase.
     pub warmup_steps: u64,
     /// The same in tokens of new data, rounded up to steps; in place of `warmup_steps`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub warmup_tokens: Option<u64>,
     /// What follows the warm-up.
     pub schedule: Schedule,
@@ -90,6 +89,88 @@ pub struct OptimizerSpec {
     pub eps: f64,
     /// Decoupled weight decay, multiplied by the learning rate.
     pub weight_decay: f64,
+}
+
+impl OptimizerSpec {
+    /// Plain gradient descent, which a file writes as `lr` alone.
+    pub fn gradient_descent(lr: f64) -> Self {
+        Self {
+            lr,
+            warmup_steps: 0,
+            warmup_tokens: None,
+            schedule: Schedule::Constant,
+            beta1: 0.0,
+            beta2: 0.0,
+            eps: 0.0,
+            weight_decay: 0.0,
+        }
+    }
+
+    /// Whether it is plain gradient descent; AdamW has an epsilon above 0.
+    pub fn is_gradient_descent(&self) -> bool {
+        *self == Self::gradient_descent(self.lr)
+    }
+}
+
+/// The table `[optimizer]` of a file.
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct OptimizerTable {
+    lr: f64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    warmup_steps: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    warmup_tokens: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    schedule: Option<Schedule>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    beta1: Option<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    beta2: Option<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    eps: Option<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    weight_decay: Option<f64>,
+}
+
+impl TryFrom<OptimizerTable> for OptimizerSpec {
+    type Error = String;
+
+    fn try_from(table: OptimizerTable) -> Result<Self, String> {
+        let lr_alone = OptimizerTable::from(Self::gradient_descent(table.lr));
+        if table == lr_alone {
+            return Ok(Self::gradient_descent(table.lr));
+        }
+        fn required<T>(key: &str, value: Option<T>) -> Result<T, String> {
+            value.ok_or_else(|| format!("missing field `{key}` (lr alone is gradient descent)"))
+        }
+        Ok(Self {
+            lr: table.lr,
+            warmup_steps: required("warmup_steps", table.warmup_steps)?,
+            warmup_tokens: table.warmup_tokens,
+            schedule: required("schedule", table.schedule)?,
+            beta1: required("beta1", table.beta1)?,
+            beta2: required("beta2", table.beta2)?,
+            eps: required("eps", table.eps)?,
+            weight_decay: required("weight_decay", table.weight_decay)?,
+        })
+    }
+}
+
+impl From<OptimizerSpec> for OptimizerTable {
+    fn from(spec: OptimizerSpec) -> Self {
+        let adamw = !spec.is_gradient_descent();
+        Self {
+            lr: spec.lr,
+            warmup_steps: adamw.then_some(spec.warmup_steps),
+            warmup_tokens: spec.warmup_tokens,
+            schedule: adamw.then_some(spec.schedule),
+            beta1: adamw.then_some(spec.beta1),
+            beta2: adamw.then_some(spec.beta2),
+            eps: adamw.then_some(spec.eps),
+            weight_decay: adamw.then_some(spec.weight_decay),
+        }
+    }
 }
 
 /// Course of the learning rate after the warm-up.

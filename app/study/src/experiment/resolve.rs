@@ -9,8 +9,8 @@ use toml::Value;
 use super::arm::{insert, parse_value};
 use super::phase::{LENGTHS, PHASE_KEYS};
 use super::{
-    ArmSpec, AxisSpec, GridSpec, PHASE_SETTINGS, Precision, Preset, RunConfig, SpecError,
-    VerdictSpec, experiment, nearest, validate,
+    ArmSpec, AxisSpec, GridSpec, MARGIN_ERROR, PHASE_SETTINGS, Precision, Preset, RunConfig,
+    SpecError, VerdictSpec, experiment, nearest, validate,
 };
 
 /// Changes to an experiment from the command line or the lab's form.
@@ -53,7 +53,8 @@ pub(super) fn from_anywhere(
             let mut set = overrides.set.iter().rev();
             let set = set.find(|(key, _)| key == "device");
             let device = set.map(|(_, value)| value).or(overrides.device.as_ref());
-            config.precision = default_precision(device.unwrap_or(&config.device));
+            let device = device.unwrap_or(&config.device).clone();
+            config.precision = default_precision(&config, &device);
             Ok((config, arms, grids))
         }
     }
@@ -109,9 +110,10 @@ pub fn settle_arms(config: &mut RunConfig) -> Result<(), SpecError> {
 }
 
 /// bf16 on GPUs, which multiply it an order of magnitude faster than f32; f32 on CPUs, which mostly
-/// do not.
-fn default_precision(device: &str) -> Precision {
+/// do not; f64 for a regression.
+fn default_precision(config: &RunConfig, device: &str) -> Precision {
     match device {
+        _ if config.regression().is_some() => Precision::F64,
         "cpu" => Precision::F32,
         _ => Precision::Bf16,
     }
@@ -204,7 +206,7 @@ fn from_preset(
         grids,
         ..
     } = preset;
-    let config = RunConfig {
+    let mut config = RunConfig {
         experiment: experiment.name.to_owned(),
         preset: preset_name.to_owned(),
         seeds: vec![0],
@@ -220,6 +222,9 @@ fn from_preset(
         phases,
         arms: Vec::new(),
     };
+    if config.regression().is_some() {
+        config.verdict.margin_error = Some(MARGIN_ERROR);
+    }
     Ok((config, arms, grids))
 }
 
@@ -605,7 +610,7 @@ mod tests {
             ("seeds", "[]", "at least 1"),
             ("seeds", "[-1]", "--set seeds=[-1]"),
             ("threads", "0", "threads"),
-            ("precision", "f16", "expected `f32` or `bf16`"),
+            ("precision", "f16", "expected one of `f32`, `bf16`, `f64`"),
         ] {
             let error = with(&[(key, value)]).unwrap_err();
             assert!(error.contains(expected), "{key}={value}: {error}");

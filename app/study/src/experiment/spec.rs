@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::{OptimizerSpec, PhaseSpec, TokenSetSettings};
+use super::regression::{FinetuningSettings, MapSettings, SghmcSettings};
+use super::{BayesianSpec, OptimizerSpec, PhaseSpec, RegressionSpec, TokenSetSettings};
 
 /// The configuration in a run's `config.toml`: everything that decides its numbers, nothing else.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -42,6 +43,16 @@ pub struct RunConfig {
     pub arms: Vec<ArmSpec>,
 }
 
+impl RunConfig {
+    /// Model and data of the study on a line, where it is one.
+    pub fn regression(&self) -> Option<(&BayesianSpec, &RegressionSpec)> {
+        match (&self.model, &self.data) {
+            (ModelSpec::Bayesian(model), DataSpec::Regression(data)) => Some((model, data)),
+            _ => None,
+        }
+    }
+}
+
 /// Forgetting above which a verdict counts old data as lost.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -50,18 +61,25 @@ pub struct VerdictSpec {
     pub margin_accuracy: f64,
     /// Nats per token.
     pub margin_ntp: f64,
+    /// Error of a regression; other experiments have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub margin_error: Option<f64>,
 }
+
+/// Forgetting of a regression above which it counts as lost, where no other margin is set.
+pub const MARGIN_ERROR: f64 = 0.05;
 
 impl Default for VerdictSpec {
     fn default() -> Self {
         Self {
             margin_accuracy: 0.05,
             margin_ntp: 0.05,
+            margin_error: None,
         }
     }
 }
 
-/// Format of the matrix products' inputs. Sums, weights, moments and losses are f32 in both.
+/// Format of the matrix products' inputs. Sums, weights, moments and losses are f32, in a regression f64.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Precision {
@@ -70,6 +88,8 @@ pub enum Precision {
     F32,
     /// Inputs rounded to bfloat16.
     Bf16,
+    /// IEEE double precision, of the regression alone.
+    F64,
 }
 
 impl Precision {
@@ -78,11 +98,12 @@ impl Precision {
         match self {
             Self::F32 => "f32",
             Self::Bf16 => "bf16",
+            Self::F64 => "f64",
         }
     }
 }
 
-/// The student: a small transformer trained from random weights, or a pretrained model.
+/// The student: a small transformer trained from random weights, a pretrained model, or a Bayesian network.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "ModelTable", into = "ModelTable")]
 pub enum ModelSpec {
@@ -90,6 +111,8 @@ pub enum ModelSpec {
     Mini(MiniSpec),
     /// A model of the Llama family.
     Pretrained(PretrainedSpec),
+    /// A Bayesian network of numbers, not tokens.
+    Bayesian(BayesianSpec),
 }
 
 impl ModelSpec {
@@ -98,6 +121,7 @@ impl ModelSpec {
         match self {
             Self::Mini(model) => model.lora.rank,
             Self::Pretrained(model) => model.lora.rank,
+            Self::Bayesian(_) => 0,
         }
     }
 }
@@ -149,7 +173,7 @@ impl LoraSpec {
 const LORA_ALPHA: f64 = 32.0;
 
 /// The table `[model]` of a file, before its keys are checked against each other.
-#[derive(Clone, Serialize, Deserialize)]
+#[derive(Clone, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ModelTable {
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -166,12 +190,28 @@ struct ModelTable {
     n_layers: Option<usize>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     head_dim: Option<usize>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    hidden: Option<Vec<usize>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    prior_std: Option<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    map: Option<MapSettings>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    sghmc: Option<SghmcSettings>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    finetuning: Option<FinetuningSettings>,
 }
 
 impl TryFrom<ModelTable> for ModelSpec {
     type Error = String;
 
     fn try_from(table: ModelTable) -> Result<Self, String> {
+        if table.hidden.is_some() {
+            return table.bayesian().map(Self::Bayesian);
+        }
+        if let Some(key) = table.first_of_bayesian() {
+            return Err(format!("model.{key} goes with model.hidden"));
+        }
         let ModelTable {
             pretrained,
             hash,
@@ -180,6 +220,7 @@ impl TryFrom<ModelTable> for ModelSpec {
             d_model,
             n_layers,
             head_dim,
+            ..
         } = table;
         if let Some(pretrained) = pretrained {
             let sizes = [
@@ -213,15 +254,7 @@ impl TryFrom<ModelTable> for ModelSpec {
 
 impl From<ModelSpec> for ModelTable {
     fn from(model: ModelSpec) -> Self {
-        let mut table = Self {
-            pretrained: None,
-            hash: None,
-            lora_rank: None,
-            lora_alpha: None,
-            d_model: None,
-            n_layers: None,
-            head_dim: None,
-        };
+        let mut table = Self::default();
         match model {
             ModelSpec::Mini(MiniSpec {
                 d_model,
@@ -247,8 +280,61 @@ impl From<ModelSpec> for ModelTable {
                 table.lora_rank = Some(lora.rank);
                 table.lora_alpha = Some(lora.alpha);
             }
+            ModelSpec::Bayesian(BayesianSpec {
+                hidden,
+                prior_std,
+                map,
+                sghmc,
+                finetuning,
+            }) => {
+                table.hidden = Some(hidden);
+                table.prior_std = Some(prior_std);
+                table.map = Some(map);
+                table.sghmc = Some(sghmc);
+                table.finetuning = Some(finetuning);
+            }
         }
         table
+    }
+}
+
+impl ModelTable {
+    /// The first key it has of those that a Bayesian network has beside `hidden`.
+    fn first_of_bayesian(&self) -> Option<&'static str> {
+        let keys = [
+            ("prior_std", self.prior_std.is_some()),
+            ("map", self.map.is_some()),
+            ("sghmc", self.sghmc.is_some()),
+            ("finetuning", self.finetuning.is_some()),
+        ];
+        keys.iter().find(|(_, is)| *is).map(|(key, _)| *key)
+    }
+
+    fn bayesian(self) -> Result<BayesianSpec, String> {
+        fn required<T>(key: &str, value: Option<T>) -> Result<T, String> {
+            value.ok_or_else(|| format!("missing field `{key}` of model"))
+        }
+        let others = [
+            ("pretrained", self.pretrained.is_some()),
+            ("hash", self.hash.is_some()),
+            ("lora_rank", self.lora_rank.is_some()),
+            ("lora_alpha", self.lora_alpha.is_some()),
+            ("d_model", self.d_model.is_some()),
+            ("n_layers", self.n_layers.is_some()),
+            ("head_dim", self.head_dim.is_some()),
+        ];
+        if let Some((key, _)) = others.iter().find(|(_, is)| *is) {
+            return Err(format!(
+                "model.{key} is no setting of a network of model.hidden"
+            ));
+        }
+        Ok(BayesianSpec {
+            hidden: required("hidden", self.hidden)?,
+            prior_std: required("prior_std", self.prior_std)?,
+            map: required("map", self.map)?,
+            sghmc: required("sghmc", self.sghmc)?,
+            finetuning: required("finetuning", self.finetuning)?,
+        })
     }
 }
 
@@ -270,6 +356,8 @@ pub enum DataSpec {
     Text(TextSpec),
     /// Corpora as tokens of a tokenizer of one's own, for a small model that learns language from nothing.
     Tokens(TokensSpec),
+    /// Noisy points of two functions of a line, for a Bayesian network.
+    Regression(RegressionSpec),
 }
 
 /// Corpora for a small model.
@@ -384,14 +472,16 @@ pub enum When {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TrainingSpec {
-    /// Rows of a batch of new data.
+    /// Rows of a batch of new data; a regression trains on all points and has none.
+    #[serde(default, skip_serializing_if = "is_none")]
     pub batch_size: usize,
     /// Optimizer steps between evaluations; arms take turns at the same interval.
     pub eval_every: u64,
     /// The interval is at least this share of the phase's steps so far: evaluations become rarer as less happens.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub eval_growth: f64,
-    /// Held-out rows per dataset and evaluation, at most.
+    /// Held-out rows per dataset and evaluation, at most; a regression has none.
+    #[serde(default, skip_serializing_if = "is_none")]
     pub eval_rows: usize,
     /// Wall-clock seconds between checkpoints, rounded up to an evaluation. Phases always end with one.
     pub checkpoint_seconds: f64,
@@ -412,15 +502,22 @@ fn is_zero(value: &f64) -> bool {
     *value == 0.0
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde wants it so")]
+fn is_none(count: &usize) -> bool {
+    *count == 0
+}
+
 /// Replay settings that all arms share.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ReplaySpec {
-    /// Rows of a replay batch.
+    /// Rows of a replay batch; a regression replays all old inputs and has none.
+    #[serde(default, skip_serializing_if = "is_none")]
     pub batch_size: usize,
     /// Coefficient of arms that do not give one.
     pub coeff: f64,
-    /// Seconds after which a plugin call is reported as late.
+    /// Seconds after which a plugin call is reported as late; a regression calls none.
+    #[serde(default, skip_serializing_if = "is_zero")]
     pub call_deadline_seconds: f64,
     /// What becomes of the fraction of a row that a share of a batch comes to.
     #[serde(default, skip_serializing_if = "Fractions::is_carried")]

@@ -1,8 +1,9 @@
 //! Checks of a configuration's values, alone and against each other.
 
+use super::regression_checks;
 use super::{
     DIGIT_TASKS, DataSpec, Fractions, MiniSpec, ModelSpec, Objective, OptimizerSpec, PhaseSettings,
-    ReplaySpec, RunConfig, SpecError, TextSpec, TokensSpec, TrainingSpec,
+    Precision, REGRESSION_DATASETS, RunConfig, SpecError, TextSpec, TokensSpec, TrainingSpec,
 };
 
 /// Maximum number of parameters of a student.
@@ -13,7 +14,9 @@ pub fn validate(config: &RunConfig) -> Result<(), SpecError> {
     seeds(&config.seeds)?;
     device(&config.device)?;
     at_least_one("threads", config.threads)?;
+    precision(config)?;
     settings(config)?;
+    regression_checks::first_rate(config)?;
     let of_all = matches!(&config.model, ModelSpec::Mini(model) if model.lora.rank > 0);
     demand("model.lora_rank", !of_all, || {
         "adapters are for the phases after the first: give them to arms, e.g. none+lora_rank=4"
@@ -21,6 +24,8 @@ pub fn validate(config: &RunConfig) -> Result<(), SpecError> {
     })?;
     not_negative("verdict.margin_accuracy", config.verdict.margin_accuracy)?;
     not_negative("verdict.margin_ntp", config.verdict.margin_ntp)?;
+    let margin = config.verdict.margin_error.unwrap_or(0.0);
+    not_negative("verdict.margin_error", margin)?;
     arms(config)?;
     of_arms(config)
 }
@@ -30,10 +35,26 @@ fn settings(config: &RunConfig) -> Result<(), SpecError> {
     sizes(config)?;
     model(&config.model)?;
     data(&config.data, &config.model)?;
-    optimizer("optimizer", &config.optimizer)?;
+    if config.regression().is_some() {
+        regression_checks::rest(config)?;
+        positive("optimizer.lr", config.optimizer.lr)?;
+    } else {
+        optimizer("optimizer", &config.optimizer)?;
+        batches(config)?;
+    }
     training(&config.training)?;
-    replay(&config.replay)?;
+    not_negative("replay.coeff", config.replay.coeff)?;
     phases(config)
+}
+
+/// Checks the format of numbers: f64 is that of a regression.
+fn precision(config: &RunConfig) -> Result<(), SpecError> {
+    let of_regression = config.regression().is_some();
+    let fits = (config.precision == Precision::F64) == of_regression;
+    demand("precision", fits, || match of_regression {
+        true => "must be f64: the regression knows no other".into(),
+        false => "f64 is that of a regression; write f32 or bf16".into(),
+    })
 }
 
 fn seeds(seeds: &[u64]) -> Result<(), SpecError> {
@@ -80,6 +101,7 @@ fn model(model: &ModelSpec) -> Result<(), SpecError> {
             at_most("model.lora_rank", model.lora.rank, 1 << 12)?;
             positive("model.lora_alpha", model.lora.alpha)
         }
+        ModelSpec::Bayesian(model) => regression_checks::model(model),
     }
 }
 
@@ -105,6 +127,15 @@ fn data(data: &DataSpec, model: &ModelSpec) -> Result<(), SpecError> {
             "model.pretrained",
             "goes with data.kind = text: the tokens of corpora are not those of its tokenizer",
         )),
+        (DataSpec::Regression(data), ModelSpec::Bayesian(_)) => regression_checks::data(data),
+        (DataSpec::Regression(_), _) => Err(SpecError::value(
+            "data.kind",
+            "regression needs a network of model.hidden",
+        )),
+        (_, ModelSpec::Bayesian(_)) => Err(SpecError::value(
+            "model.hidden",
+            "goes with data.kind = regression: it takes numbers, not tokens",
+        )),
     }
 }
 
@@ -120,20 +151,21 @@ fn optimizer(section: &str, optimizer: &OptimizerSpec) -> Result<(), SpecError> 
     not_negative(&key("weight_decay"), optimizer.weight_decay)
 }
 
+/// Checks the batches of an experiment on tokens, and what calls its strategies.
+fn batches(config: &RunConfig) -> Result<(), SpecError> {
+    at_least_one("training.batch_size", config.training.batch_size)?;
+    at_least_one("training.eval_rows", config.training.eval_rows)?;
+    at_least_one("replay.batch_size", config.replay.batch_size)?;
+    let deadline = config.replay.call_deadline_seconds;
+    positive("replay.call_deadline_seconds", deadline)
+}
+
 fn training(training: &TrainingSpec) -> Result<(), SpecError> {
-    at_least_one("training.batch_size", training.batch_size)?;
     demand("training.eval_every", training.eval_every > 0, || {
         "must be at least 1".into()
     })?;
-    at_least_one("training.eval_rows", training.eval_rows)?;
     not_negative("training.eval_growth", training.eval_growth)?;
     not_negative("training.checkpoint_seconds", training.checkpoint_seconds)
-}
-
-fn replay(replay: &ReplaySpec) -> Result<(), SpecError> {
-    at_least_one("replay.batch_size", replay.batch_size)?;
-    not_negative("replay.coeff", replay.coeff)?;
-    positive("replay.call_deadline_seconds", replay.call_deadline_seconds)
 }
 
 fn phases(config: &RunConfig) -> Result<(), SpecError> {
@@ -142,6 +174,7 @@ fn phases(config: &RunConfig) -> Result<(), SpecError> {
         DataSpec::Digits { .. } => DIGIT_TASKS.to_vec(),
         DataSpec::Text(text) => text.datasets.iter().map(|d| d.name.as_str()).collect(),
         DataSpec::Tokens(tokens) => tokens.datasets.iter().map(|d| d.name.as_str()).collect(),
+        DataSpec::Regression(_) => REGRESSION_DATASETS.to_vec(),
     };
     let pretrained = matches!(config.model, ModelSpec::Pretrained(_));
     for (i, phase) in config.phases.iter().enumerate() {
@@ -153,8 +186,9 @@ fn phases(config: &RunConfig) -> Result<(), SpecError> {
         {
             return Err(SpecError::unknown("dataset", &mix.dataset, datasets));
         }
-        // The first phase of a pretrained model may leave it untouched.
-        length(config, i, i == 0 && pretrained)?;
+        // The first phase of a pretrained model may leave it untouched; that of a regression has its own length.
+        let may_be_empty = pretrained || config.regression().is_some();
+        length(config, i, i == 0 && may_be_empty)?;
         phase_settings(config, i)?;
     }
     Ok(())
@@ -254,7 +288,11 @@ fn phase_settings(config: &RunConfig, i: usize) -> Result<(), SpecError> {
             || "goes with data.kind = tokens".into(),
         )?;
     }
-    optimizer(&key("optimizer"), &config.in_phase(i).optimizer)
+    let own = config.in_phase(i).optimizer;
+    match config.regression() {
+        Some(_) => positive(&key("optimizer.lr"), own.lr),
+        None => optimizer(&key("optimizer"), &own),
+    }
 }
 
 /// Checks joint training.
@@ -320,6 +358,9 @@ fn arms(config: &RunConfig) -> Result<(), SpecError> {
         let name = arm.name();
         let problem = match names.contains(&name) {
             true => Err("is given twice; arms may differ in settings, not in nothing".into()),
+            false if config.regression().is_some() => {
+                regression_checks::arm(arm).and_then(|()| arm.check())
+            }
             false => arm.check(),
         };
         problem.map_err(|problem| SpecError::Arm {

@@ -245,6 +245,7 @@ pub fn differences_sheet(all: &[Difference], baseline: &str) -> Sheet {
     let unit = |metric: Metric| match metric {
         Metric::Accuracy => "points of accuracy (%)",
         Metric::Ntp => "nats a token",
+        Metric::Error => "RMSE",
     };
     let mut units: Vec<&str> = shown.iter().map(|d| unit(d.metric)).collect();
     units.sort_unstable();

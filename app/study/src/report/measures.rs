@@ -4,24 +4,28 @@
 use crate::run::{ArmState, Evaluation, PhaseInfo, Role, RunState, Score};
 use crate::stats::{Flips, Transitions, mean};
 
-/// A measure of a dataset: accuracy (a share, more is better) or next-token loss (nats per token, less is better).
+/// A measure of a dataset: accuracy (a share, more is better), next-token loss (nats per token, less is better), or of
+/// a regression the error (in units of the target, less is better).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Metric {
     /// Accuracy, 0 to 1.
     Accuracy,
     /// Next-token loss, nats per token.
     Ntp,
+    /// Root mean square error of a regression.
+    Error,
 }
 
 impl Metric {
-    /// Both, the one that verdicts prefer first.
-    pub const ALL: [Self; 2] = [Self::Accuracy, Self::Ntp];
+    /// All, the one that verdicts prefer first.
+    pub const ALL: [Self; 3] = [Self::Accuracy, Self::Ntp, Self::Error];
 
     /// Name in the CSVs.
     pub fn name(self) -> &'static str {
         match self {
             Self::Accuracy => "accuracy",
             Self::Ntp => "ntp",
+            Self::Error => "error",
         }
     }
 
@@ -30,6 +34,7 @@ impl Metric {
         let value = match self {
             Self::Accuracy => score.accuracy,
             Self::Ntp => score.ntp,
+            Self::Error => score.fit.map(|fit| fit.error),
         };
         value.filter(|value| value.is_finite())
     }
@@ -38,7 +43,7 @@ impl Metric {
     pub fn loss(self, then: f64, now: f64) -> f64 {
         match self {
             Self::Accuracy => then - now,
-            Self::Ntp => now - then,
+            Self::Ntp | Self::Error => now - then,
         }
     }
 }
@@ -66,7 +71,7 @@ pub struct Kept {
     pub forgetting_from_best: Option<f64>,
     /// Mean over the steps since it was last trained of the share that is kept: accuracy over accuracy at the end of
     /// its phase, or the likelihood of a token over that then, `exp(NTP then − NTP now)`. The mean is over steps:
-    /// evaluations are joined by straight lines.
+    /// evaluations are joined by straight lines. An error has no share.
     pub retention: Option<f64>,
 }
 
@@ -119,6 +124,7 @@ fn retention(metric: Metric, start: (u64, f64), later: &[(u64, f64)]) -> Option<
     let share = |value: f64| match metric {
         Metric::Accuracy => value / then,
         Metric::Ntp => (then - value).exp(),
+        Metric::Error => f64::NAN,
     };
     let (mut area, mut last) = (0.0, (start.0, 1.0));
     for &(step, value) in later {
@@ -301,6 +307,7 @@ mod tests {
                     ntp: Some(2.0 - accuracy),
                     kl: None,
                     accuracy: Some(accuracy),
+                    fit: None,
                     choices: None,
                     outcomes: None,
                     rows_kept: false,

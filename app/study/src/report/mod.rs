@@ -56,7 +56,8 @@ pub use measures::{Answers, Kept, Metric, Transfer, Worst, answers, kept, transf
 pub use measures_table::{measures_sheet, questions_sheet};
 pub use numbers::{human_count, human_seconds};
 pub use rows::{
-    choices_csv, compare_csv, metrics_csv, plugin_metrics_csv, points_csv, replay_csv, summary_csv,
+    choices_csv, compare_csv, curves_csv, metrics_csv, plugin_metrics_csv, points_csv, replay_csv,
+    summary_csv,
 };
 pub use settings::settings_sheet;
 pub use sheet::{Format, Glyphs, Sheet};
@@ -207,6 +208,9 @@ fn csvs(state: &RunState) -> Vec<Csv<'_>> {
     ];
     if state.arms.iter().any(|arm| !arm.replay.is_empty()) {
         csvs.push(csv("replay.csv", |state, w| replay_csv(state, w)));
+    }
+    if state.arms.iter().any(|arm| !arm.drawn.is_empty()) {
+        csvs.push(csv("curves.csv", |state, w| curves_csv(state, w)));
     }
     if has_questions(state) {
         csvs.push(csv("choices.csv", |state, w| choices_csv(state, w)));

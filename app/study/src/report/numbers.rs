@@ -9,16 +9,16 @@ pub(super) fn percent(share: f64) -> String {
     fixed(share * 100.0, 1)
 }
 
-/// Nats, with three decimals.
+/// Nats or errors, with three decimals.
 pub(super) fn nats(value: f64) -> String {
     fixed(value, 3)
 }
 
-/// A value of a metric: accuracy in percent, losses in nats.
+/// A value of a metric: accuracy in percent, losses in nats, errors as they are.
 pub(super) fn in_metric(metric: Metric, value: f64) -> String {
     match metric {
         Metric::Accuracy => percent(value),
-        Metric::Ntp => nats(value),
+        Metric::Ntp | Metric::Error => nats(value),
     }
 }
 

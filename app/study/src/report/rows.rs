@@ -84,6 +84,22 @@ const SUMMARY: [&str; 43] = [
     "status",
 ];
 
+/// Further columns of `metrics.csv` where a run has errors.
+const METRICS_OF_FIT: [&str; 3] = ["error", "distance", "forgetting_error"];
+
+/// Further columns of `summary.csv` where a run has errors.
+const SUMMARY_OF_FIT: [&str; 9] = [
+    "start_error",
+    "final_error",
+    "best_error",
+    "forgetting_error",
+    "learning_error",
+    "worst_error",
+    "worst_error_step",
+    "forgetting_best_error",
+    "distance",
+];
+
 const REPLAY: [&str; 8] = [
     "step",
     "rows",
@@ -107,15 +123,22 @@ const CHOICES: [&str; 9] = [
     "chance",
 ];
 
-/// Writes `metrics.csv`: one row per (arm, step, dataset). `phase` counts from 0.
+/// Columns that are there where something has them.
+fn where_there<const N: usize>(there: bool, columns: &[&'static str; N]) -> Vec<&'static str> {
+    columns.iter().copied().filter(|_| there).collect()
+}
+
+/// Writes `metrics.csv`: one row per (arm, step, dataset). `phase` counts from 0. A regression has more columns.
 pub fn metrics_csv(state: &RunState, out: &mut dyn Write) -> io::Result<()> {
     let mut csv = csv::Writer::from_writer(out);
-    csv.write_record(IDENTITY.iter().chain(&METRICS))?;
+    let has_fits = state.has_errors();
+    let of_fit = where_there(has_fits, &METRICS_OF_FIT);
+    csv.write_record(IDENTITY.iter().chain(&METRICS).chain(&of_fit))?;
     for arm in &state.arms {
         for evaluation in &arm.evaluations {
             for score in &evaluation.scores {
                 let forgetting = arm.forgetting(&state.phases, &score.dataset, evaluation);
-                csv.write_record(identity(state, &arm.info).into_iter().chain([
+                let own = identity(state, &arm.info).into_iter().chain([
                     evaluation.phase.to_string(),
                     evaluation.step.to_string(),
                     evaluation.cost.tokens_trained.to_string(),
@@ -129,7 +152,13 @@ pub fn metrics_csv(state: &RunState, out: &mut dyn Write) -> io::Result<()> {
                     optional(score.accuracy),
                     optional(forgetting.ntp),
                     optional(forgetting.accuracy),
-                ]))?;
+                ]);
+                let fit = [
+                    optional(score.fit.map(|fit| fit.error)),
+                    optional(score.fit.and_then(|fit| fit.distance)),
+                    optional(forgetting.error),
+                ];
+                csv.write_record(own.chain(fit.into_iter().filter(|_| has_fits)))?;
             }
         }
     }
@@ -139,8 +168,10 @@ pub fn metrics_csv(state: &RunState, out: &mut dyn Write) -> io::Result<()> {
 /// Writes `summary.csv`: one row per (arm, dataset), the role as of the last phase reached.
 pub fn summary_csv(state: &RunState, out: &mut dyn Write) -> io::Result<()> {
     let mut csv = csv::Writer::from_writer(out);
-    csv.write_record(IDENTITY.iter().chain(&SUMMARY))?;
-    for row in summary_rows(state) {
+    let has_fits = state.has_errors();
+    let of_fit = where_there(has_fits, &SUMMARY_OF_FIT);
+    csv.write_record(IDENTITY.iter().chain(&SUMMARY).chain(&of_fit))?;
+    for row in summary_rows(state, has_fits) {
         csv.write_record(row)?;
     }
     csv.flush()
@@ -152,9 +183,13 @@ pub fn compare_csv<'a>(
     out: &mut dyn Write,
 ) -> io::Result<()> {
     let mut csv = csv::Writer::from_writer(out);
-    csv.write_record(["run"].iter().chain(&IDENTITY).chain(&SUMMARY))?;
+    let runs: Vec<_> = runs.into_iter().collect();
+    let has_fits = runs.iter().any(|(_, state)| state.has_errors());
+    let of_fit = where_there(has_fits, &SUMMARY_OF_FIT);
+    let head = ["run"].iter().chain(&IDENTITY).chain(&SUMMARY);
+    csv.write_record(head.chain(&of_fit))?;
     for (name, state) in runs {
-        for row in summary_rows(state) {
+        for row in summary_rows(state, has_fits) {
             csv.write_record(std::iter::once(name.to_owned()).chain(row))?;
         }
     }
@@ -182,7 +217,7 @@ pub fn points_csv(points: &[SweepPoint], out: &mut dyn Write) -> io::Result<()> 
             .into_iter()
             .chain(at)
             .collect();
-        for row in summary_rows(&point.state) {
+        for row in summary_rows(&point.state, false) {
             csv.write_record(own.iter().cloned().chain(row))?;
         }
     }
@@ -256,12 +291,15 @@ pub fn choices_csv(state: &RunState, out: &mut dyn Write) -> io::Result<()> {
     csv.flush()
 }
 
-fn summary_rows(state: &RunState) -> Vec<Vec<String>> {
+fn summary_rows(state: &RunState, with_fits: bool) -> Vec<Vec<String>> {
     let mut rows = Vec::new();
     for arm in &state.arms {
         for dataset in state.datasets() {
             let mut row: Vec<String> = identity(state, &arm.info).into();
             row.extend(summary_row(state, arm, dataset));
+            if with_fits {
+                row.extend(fit_fields(state, arm, dataset));
+            }
             rows.push(row);
         }
     }
@@ -275,6 +313,7 @@ fn summary_row(state: &RunState, arm: &ArmState, dataset: &str) -> Vec<String> {
         ntp: None,
         kl: None,
         accuracy: None,
+        fit: None,
         choices: None,
         outcomes: None,
         rows_kept: false,
@@ -319,10 +358,58 @@ fn summary_row(state: &RunState, arm: &ArmState, dataset: &str) -> Vec<String> {
     row
 }
 
+/// Errors of a dataset, as `summary.csv` has the other metrics.
+fn fit_fields(state: &RunState, arm: &ArmState, dataset: &str) -> [String; 9] {
+    let Some(last) = arm.evaluations.last() else {
+        return Default::default();
+    };
+    let metric = Metric::Error;
+    let start = arm.start(&state.phases, dataset, last);
+    let error = |e: &Evaluation| metric.of(e.score(dataset)?);
+    let since = arm.evaluations.iter();
+    let since = since.filter(|e| start.is_some_and(|start| e.step >= start.step));
+    let kept = kept(state, arm, dataset, metric);
+    let fit = last.score(dataset).and_then(|score| score.fit);
+    [
+        optional(start.and_then(error)),
+        optional(error(last)),
+        optional(since.filter_map(error).reduce(f64::min)),
+        optional(arm.forgetting(&state.phases, dataset, last).error),
+        optional(arm.learning(&state.phases, dataset, last).error),
+        optional(kept.worst.map(|worst| worst.score)),
+        kept.worst.map_or_else(String::new, |w| w.step.to_string()),
+        optional(kept.forgetting_from_best),
+        optional(fit.and_then(|fit| fit.distance)),
+    ]
+}
+
+/// Writes `curves.csv`: one row per point of what an arm drew at its end, in the order in which it is drawn.
+pub fn curves_csv(state: &RunState, out: &mut dyn Write) -> io::Result<()> {
+    let mut csv = csv::Writer::from_writer(out);
+    csv.write_record(IDENTITY.iter().chain(&["curve", "x", "y", "low", "high"]))?;
+    for arm in &state.arms {
+        for curve in &arm.drawn {
+            for (i, (x, y)) in curve.x.iter().zip(&curve.y).enumerate() {
+                let edge = |edge: &[f64]| optional(edge.get(i).copied());
+                let own = [
+                    curve.name.clone(),
+                    number(*x),
+                    number(*y),
+                    edge(&curve.low),
+                    edge(&curve.high),
+                ];
+                csv.write_record(identity(state, &arm.info).into_iter().chain(own))?;
+            }
+        }
+    }
+    csv.flush()
+}
+
 /// What the arm kept of a dataset, and over its tasks.
 fn measure_fields(state: &RunState, arm: &ArmState, now: &Score) -> [String; 19] {
     let dataset = now.dataset.as_str();
-    let [accuracy, ntp] = Metric::ALL.map(|metric| kept(state, arm, dataset, metric));
+    let [accuracy, ntp] =
+        [Metric::Accuracy, Metric::Ntp].map(|metric| kept(state, arm, dataset, metric));
     let answers = answers(state, arm, dataset);
     let tasks = transfer(state, arm);
     let step = |worst: Option<Worst>| worst.map_or_else(String::new, |w| w.step.to_string());
@@ -408,7 +495,7 @@ pub(super) fn number(value: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::run::{ChoiceScores, Estimate, Event, Record, fixture};
+    use crate::run::{ChoiceScores, Estimate, Event, Fit, Record, fixture};
 
     fn text(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> String {
         let mut bytes = Vec::new();
@@ -487,6 +574,49 @@ mod tests {
         assert!(choices.lines().next().unwrap().ends_with(head), "{choices}");
         let row = format!("{identity},1,40,reversal,200,0.5,0.035,,,0.25");
         assert_eq!(choices.lines().skip(1).collect::<Vec<_>>(), [row]);
+    }
+
+    /// Else the errors of a regression would be in no file, or other experiments would have columns for them.
+    #[test]
+    fn errors_have_columns_where_there_are_errors_and_read_back() {
+        let mut state = fixture::state();
+        let without = text(|w| metrics_csv(&state, w));
+        assert!(!without.contains("error"), "{without}");
+        for (i, evaluation) in state.arms[0].evaluations.iter_mut().enumerate() {
+            for score in &mut evaluation.scores {
+                let old = score.role == Role::Old;
+                score.fit = Some(Fit {
+                    error: 0.5 + i as f64,
+                    distance: old.then_some(2.5),
+                });
+            }
+        }
+        let metrics = text(|w| metrics_csv(&state, w));
+        let lines: Vec<&str> = metrics.lines().collect();
+        assert!(lines[0].ends_with("forgetting_accuracy,error,distance,forgetting_error"));
+        // The last evaluation of the first arm: `reversal` ended its phase at the third, with 2.5.
+        let last = lines.iter().rfind(|line| line.contains(",none,")).unwrap();
+        let old = lines
+            .iter()
+            .rfind(|line| line.contains(",reversal,old,") && line.contains(",none,"));
+        assert!(old.unwrap().ends_with(",4.5,2.5,2"), "{old:?}");
+        assert!(last.ends_with(",4.5,,"), "{last}");
+        assert!(
+            lines.last().unwrap().ends_with(",,,"),
+            "the other arm has none"
+        );
+        let summary = text(|w| summary_csv(&state, w));
+        let row = summary.lines().nth(1).unwrap();
+        assert!(
+            row.ends_with(",finished,2.5,4.5,2.5,2,,4.5,40,2,2.5"),
+            "{row}"
+        );
+        let compared = text(|w| compare_csv([("a", &fixture::state()), ("b", &state)], w));
+        let widths: Vec<usize> = compared
+            .lines()
+            .map(|line| line.split(',').count())
+            .collect();
+        assert!(widths.iter().all(|width| *width == widths[0]), "{compared}");
     }
 
     /// An arm that failed before its first evaluation must still be in the summary.

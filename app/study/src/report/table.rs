@@ -114,6 +114,7 @@ impl<'a> Comparison<'a> {
         let unit = match metric {
             Some(Metric::Accuracy) => "in points of accuracy (%)",
             Some(Metric::Ntp) => "in nats a token",
+            Some(Metric::Error) => "in units of the target (RMSE)",
             None => "in points of accuracy (%) or nats a token",
         };
         let by: Vec<_> = self
@@ -195,14 +196,18 @@ impl<'a> Comparison<'a> {
             };
             arm.counted().into_iter().filter_map(last).collect()
         };
-        let exact = |arm| {
-            names
-                .iter()
-                .any(|name| !scores(Metric::Accuracy, arm, name).is_empty())
+        let has = |metric: Metric| {
+            let any = |arm| {
+                names
+                    .iter()
+                    .any(|name| !scores(metric, arm, name).is_empty())
+            };
+            self.arms.iter().any(any)
         };
-        let (metric, title) = match self.arms.iter().any(exact) {
-            true => (Metric::Accuracy, "final accuracy, %"),
-            false => (Metric::Ntp, "final loss, nats per token"),
+        let (metric, title) = match (has(Metric::Accuracy), has(Metric::Error)) {
+            (true, _) => (Metric::Accuracy, "final accuracy, %"),
+            (false, true) => (Metric::Error, "final error (RMSE)"),
+            (false, false) => (Metric::Ntp, "final loss, nats per token"),
         };
         let mut sheet = Sheet::new(title, &["arm"]);
         sheet.head.extend(names.iter().map(|&name| name.to_owned()));
@@ -344,6 +349,7 @@ fn with_unit(value: String, metric: Metric, of_table: Option<Metric>) -> String 
         _ if of_table == Some(metric) || value.is_empty() => value,
         Metric::Accuracy => format!("{value} %"),
         Metric::Ntp => format!("{value} nats"),
+        Metric::Error => format!("{value} RMSE"),
     }
 }
 
@@ -393,6 +399,42 @@ mod tests {
             told.contains("was lost, on average over 5 seeds, at"),
             "{told}"
         );
+    }
+
+    /// Else nobody would see which arm of a regression forgets, or would read its errors as nats.
+    #[test]
+    fn a_regression_is_judged_and_told_by_its_errors() {
+        let mut state = fixture::seeds(&[0.0, 0.0, 0.0]);
+        for (i, arm) in state.arms.iter_mut().enumerate() {
+            let grows = if arm.info.name == "none" { 2.0 } else { 0.001 };
+            for evaluation in &mut arm.evaluations {
+                let phase = evaluation.phase as f64;
+                for score in &mut evaluation.scores {
+                    (score.ntp, score.accuracy, score.outcomes) = (None, None, None);
+                    let error = 0.1 + phase * grows * (1.0 + 0.01 * i as f64);
+                    let distance = None;
+                    score.fit = Some(crate::run::Fit { error, distance });
+                }
+            }
+        }
+        let verdicts = |state: &RunState| {
+            let compared = Comparison::new(&[("a", state)], None, |_| true);
+            let words = compared.judgements.iter();
+            words.map(|j| j.verdict.word()).collect::<Vec<_>>()
+        };
+        assert_eq!(verdicts(&state), ["FORGETS", "keeps"]);
+        let text = table(&[("a", &state)], Glyphs::Ascii);
+        for told in [
+            "final error (RMSE)",
+            "units of the target",
+            "margin 0.050",
+            "2.040",
+        ] {
+            assert!(text.contains(told), "{told}:\n{text}");
+        }
+        assert!(!text.contains("nats"), "{text}");
+        state.config = Some(serde_json::json!({ "verdict": { "margin_error": 5.0 } }));
+        assert_eq!(verdicts(&state), ["keeps", "keeps"]);
     }
 
     /// The last thing a run says, on the smallest terminal.

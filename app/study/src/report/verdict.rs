@@ -4,6 +4,7 @@
 //! is a t interval of the seeds' differences; with one seed, or where the seeds agree to the bit, it is a bootstrap
 //! over the same held-out rows (or questions), which says nothing about other seeds.
 
+use crate::experiment::MARGIN_ERROR;
 use crate::run::{ArmState, Change, Outcomes, Role, RunState, Score};
 use crate::stats::{Bootstrap, Interval, LEVEL, mean, t_interval};
 
@@ -17,6 +18,8 @@ pub struct Margins {
     pub accuracy: f64,
     /// Nats per token.
     pub ntp: f64,
+    /// Error of a regression.
+    pub error: f64,
 }
 
 impl Default for Margins {
@@ -24,6 +27,7 @@ impl Default for Margins {
         Self {
             accuracy: 0.05,
             ntp: 0.05,
+            error: MARGIN_ERROR,
         }
     }
 }
@@ -34,6 +38,7 @@ impl Margins {
         match metric {
             Metric::Accuracy => self.accuracy,
             Metric::Ntp => self.ntp,
+            Metric::Error => self.error,
         }
     }
 }
@@ -166,6 +171,7 @@ pub fn margins(state: &RunState) -> Margins {
     Margins {
         accuracy: own("margin_accuracy").unwrap_or(default.accuracy),
         ntp: own("margin_ntp").unwrap_or(default.ntp),
+        error: own("margin_error").unwrap_or(default.error),
     }
 }
 
@@ -196,6 +202,7 @@ pub(super) fn learning(arm: &ArmSeeds) -> (Metric, Vec<f64>) {
         let values = changes.iter().map(|change| match metric {
             Metric::Accuracy => change.accuracy,
             Metric::Ntp => change.ntp,
+            Metric::Error => change.error,
         });
         values.flatten().collect()
     };
@@ -230,6 +237,8 @@ impl Rows {
         let values = |outcomes: &Outcomes| match metric {
             Metric::Accuracy => outcomes.accuracies(),
             Metric::Ntp => outcomes.ntp.iter().map(|&ntp| f64::from(ntp)).collect(),
+            // No scores of single points are kept.
+            Metric::Error => Vec::new(),
         };
         let (before, after) = (values(then), values(now));
         let same = !before.is_empty() && before.len() == after.len() && then.weights == now.weights;
@@ -428,13 +437,13 @@ pub fn forgetting_judged(arm: &ArmSeeds, dataset: &str, margins: Margins) -> Opt
 
 /// The metrics, the one by which a dataset is judged first, where it has that: text by its next-token loss, which tells
 /// more than whether the likeliest token is right; answers by their accuracy.
-pub(super) fn metrics_of(arm: &ArmSeeds, dataset: &str) -> [Metric; 2] {
+pub(super) fn metrics_of(arm: &ArmSeeds, dataset: &str) -> [Metric; 3] {
     let is_text = arm
         .seeds
         .first()
         .is_some_and(|(state, _)| is_text(state, dataset));
     match is_text {
-        true => [Metric::Ntp, Metric::Accuracy],
+        true => [Metric::Ntp, Metric::Accuracy, Metric::Error],
         false => Metric::ALL,
     }
 }

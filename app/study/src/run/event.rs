@@ -128,6 +128,15 @@ pub enum Event {
         #[serde(flatten)]
         seen: ReplayLook,
     },
+    /// What an arm draws at its end.
+    Drawn {
+        /// Arm.
+        arm: usize,
+        /// Steps of the arm so far.
+        step: u64,
+        /// The lines of the picture.
+        curves: Vec<Curve>,
+    },
     /// A log line for the researcher.
     Log {
         /// Severity.
@@ -202,6 +211,7 @@ impl Event {
             | Self::Evaluated { arm, .. }
             | Self::PluginMetric { arm, .. }
             | Self::ReplaySeen { arm, .. }
+            | Self::Drawn { arm, .. }
             | Self::CheckpointSaved { arm, .. }
             | Self::Rewound { arm, .. }
             | Self::ArmFinished { arm, .. }
@@ -385,6 +395,9 @@ pub struct Score {
     /// most likely token, of multiple-choice questions the share answered correctly (length-normalised where they
     /// are asked in plain text).
     pub accuracy: Option<f64>,
+    /// Regression: how well the functions fit, and how far they have moved.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fit: Option<Fit>,
     /// Multiple choice: the accuracies with their standard errors.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub choices: Option<ChoiceScores>,
@@ -394,6 +407,31 @@ pub struct Score {
     /// Whether that file has these scores: where it lacks them, it is damaged.
     #[serde(rename = "kept", default = "yes", skip_serializing_if = "is_yes")]
     pub rows_kept: bool,
+}
+
+/// Held-out figures of a regression on one interval.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Fit {
+    /// Root mean square of the predictive mean minus the target.
+    pub error: f64,
+    /// Root mean square of each function minus what it was before the phase; `None` before the second phase, and
+    /// where the data is not old.
+    pub distance: Option<f64>,
+}
+
+/// A line of a picture that an arm draws at its end, or points of it. Numbers that a picture shows, to six decimals.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Curve {
+    /// What it shows.
+    pub name: String,
+    /// Inputs.
+    pub x: Vec<f64>,
+    /// Values.
+    pub y: Vec<f64>,
+    /// Lower edge of a band around them; empty without one.
+    pub low: Vec<f64>,
+    /// Upper edge.
+    pub high: Vec<f64>,
 }
 
 impl Score {

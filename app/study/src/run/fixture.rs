@@ -142,6 +142,7 @@ fn evaluations(arm: usize) -> Vec<Evaluation> {
         ntp: Some(ntp),
         kl,
         accuracy: Some(accuracy),
+        fit: None,
         choices: None,
         outcomes: None,
         rows_kept: false,

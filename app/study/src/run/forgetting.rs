@@ -2,7 +2,7 @@
 //!
 //! - **Forgetting** of an old dataset compares its score now with its score at the end of the last
 //!   phase that trained it; if no phase trains it, with its first score, that of the untouched model.
-//!   In nats: NTP now − NTP then. In accuracy: then − now. It is positive when something was lost, and
+//!   In nats: NTP now − NTP then. In accuracy: then − now. In error: now − then. It is positive when something was lost, and
 //!   exists only while the dataset's role is `old`.
 //! - **Learning** of the new dataset compares its score now with the last evaluation before its
 //!   phase (the end of the phase before, or step 0), with the signs turned: positive when
@@ -16,13 +16,15 @@
 
 use super::{ArmState, Evaluation, PhaseInfo, Role, Score};
 
-/// Difference between two evaluations of a dataset, in NTP and in accuracy; the two are never mixed.
+/// Difference between two evaluations of a dataset, in NTP, in accuracy and in error, which are never mixed.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Change {
     /// Nats per token.
     pub ntp: Option<f64>,
     /// Share of rows, −1 to 1.
     pub accuracy: Option<f64>,
+    /// Error of a regression.
+    pub error: Option<f64>,
 }
 
 impl Change {
@@ -33,6 +35,10 @@ impl Change {
                 .accuracy
                 .zip(then.accuracy)
                 .map(|(now, then)| then - now),
+            error: now
+                .fit
+                .zip(then.fit)
+                .map(|(now, then)| now.error - then.error),
         }
     }
 
@@ -43,6 +49,10 @@ impl Change {
                 .accuracy
                 .zip(then.accuracy)
                 .map(|(now, then)| now - then),
+            error: now
+                .fit
+                .zip(then.fit)
+                .map(|(now, then)| then.error - now.error),
         }
     }
 }
@@ -93,6 +103,7 @@ impl ArmState {
         Change {
             ntp: mean(changes.iter().filter_map(|c| c.ntp)),
             accuracy: mean(changes.iter().filter_map(|c| c.accuracy)),
+            error: mean(changes.iter().filter_map(|c| c.error)),
         }
     }
 

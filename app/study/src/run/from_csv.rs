@@ -15,8 +15,8 @@ use super::csv_table::{CsvTable, Row};
 use super::outcomes_file::OutcomesReader;
 use super::state::told_apart;
 use super::{
-    ArmState, ArmStatus, ChoiceScores, Cost, Estimate, Evaluation, PhaseEnd, PhaseInfo, Role,
-    RunError, RunState, Score,
+    ArmState, ArmStatus, ChoiceScores, Cost, Curve, Estimate, Evaluation, Fit, PhaseEnd, PhaseInfo,
+    Role, RunError, RunState, Score,
 };
 
 /// File without which a folder holds no results.
@@ -40,7 +40,7 @@ pub fn holds_csvs(folder: &Path) -> bool {
 }
 
 /// Reads a folder of results without events: `metrics.csv`, and where they are there `summary.csv` (status,
-/// seconds and FLOPs by kind), `choices.csv` (standard errors) and `config.toml` (phases, preset).
+/// seconds and FLOPs by kind), `choices.csv` (standard errors), `curves.csv` (what arms drew) and `config.toml` (phases, preset).
 ///
 /// # Errors
 /// A file that cannot be read, with line and column.
@@ -72,12 +72,25 @@ pub fn read_csvs(folder: &Path) -> Result<CsvRun, RunError> {
     if let Some(choices) = &choices {
         read_choices(&mut state, choices)?;
     }
+    let curves = CsvTable::read_if_there(
+        folder.join("curves.csv"),
+        &[&IDENTITY[..], &["curve", "x", "y"]].concat(),
+    )?;
+    if let Some(curves) = &curves {
+        read_curves(&mut state, curves)?;
+    }
     let outline = read_outline(folder)?;
     let has_outline = outline.is_some();
     match outline {
         Some(outline) => {
             state.preset = outline.preset;
+            let told = phases_of_rows(&state);
             state.phases = outline.phases;
+            // A length that follows from other settings is not in the configuration.
+            let unknown = state.phases.iter_mut().zip(told);
+            for (phase, told) in unknown.filter(|(phase, _)| phase.steps == 0) {
+                phase.steps = told.steps;
+            }
         }
         None => state.phases = phases_of_rows(&state),
     }
@@ -209,10 +222,44 @@ fn score(row: Row<'_>) -> Result<Score, RunError> {
         ntp: row.number("ntp")?,
         kl: row.number("kl")?,
         accuracy: row.number("accuracy")?,
+        fit: fit(row)?,
         choices: None,
         outcomes: None,
         rows_kept: false,
     })
+}
+
+fn fit(row: Row<'_>) -> Result<Option<Fit>, RunError> {
+    let distance = row.number("distance")?;
+    let error = row.number("error")?;
+    Ok(error.map(|error| Fit { error, distance }))
+}
+
+/// Reads what the arms drew.
+fn read_curves(state: &mut RunState, curves: &CsvTable) -> Result<(), RunError> {
+    for row in curves.rows() {
+        let value = |column: &str| -> Result<f64, RunError> {
+            let value = row.number(column)?;
+            value.ok_or_else(|| row.error(column, "is empty"))
+        };
+        let (x, y, name) = (value("x")?, value("y")?, row.text("curve"));
+        let edges = (row.number("low")?, row.number("high")?);
+        let drawn = &mut arm_of(state, row)?.drawn;
+        if drawn.last().is_none_or(|curve| curve.name != name) {
+            let name = name.to_owned();
+            drawn.push(Curve {
+                name,
+                ..Curve::default()
+            });
+        }
+        if let Some(curve) = drawn.last_mut() {
+            curve.x.push(x);
+            curve.y.push(y);
+            curve.low.extend(edges.0);
+            curve.high.extend(edges.1);
+        }
+    }
+    Ok(())
 }
 
 /// Cost of an evaluation. Seconds and FLOPs are one sum there; they stand with those of training.
@@ -489,6 +536,50 @@ mod tests {
             (&state.preset, &state.phases, 40)
         );
         assert_eq!(read.lacks.len(), 2, "{:?}", read.lacks);
+    }
+
+    /// Else the picture of a regression could not be drawn again from what was kept.
+    #[test]
+    fn errors_and_curves_come_back_and_a_length_that_is_not_in_the_configuration() {
+        let mut state = state();
+        for score in state.arms[0]
+            .evaluations
+            .iter_mut()
+            .flat_map(|e| &mut e.scores)
+        {
+            let distance = (score.role == Role::Old).then_some(0.25);
+            score.fit = Some(Fit {
+                error: 0.1,
+                distance,
+            });
+        }
+        let curve = |name: &str, low: &[f64]| Curve {
+            name: name.into(),
+            x: vec![-1.5, 2.0],
+            y: vec![0.1 + 0.2, -3.0],
+            low: low.to_vec(),
+            high: low.to_vec(),
+        };
+        state.arms[0].drawn = vec![curve("old points", &[]), curve("before", &[1.0, 2.0])];
+        state.arms[1].drawn = vec![curve("before", &[0.0, 1.0])];
+        let dir = folder(&state);
+        let curves = written(&state, report::curves_csv);
+        fs::write(dir.path().join("curves.csv"), &curves).unwrap();
+        let path = dir.path().join("config.toml");
+        let config = fs::read_to_string(&path).unwrap();
+        fs::write(path, config.replacen("steps = 20", "steps = 0", 1)).unwrap();
+        let read = read_csvs(dir.path()).unwrap().state;
+        assert_eq!(read.arms[0].drawn, state.arms[0].drawn);
+        assert_eq!(read.arms[1].drawn, state.arms[1].drawn);
+        assert_eq!(written(&read, report::curves_csv), curves);
+        for (name, write) in CSVS {
+            assert_eq!(written(&read, write), written(&state, write), "{name}");
+        }
+        assert_eq!(read.phases, state.phases);
+        let broken = curves.replacen("-1.5", "x", 1);
+        fs::write(dir.path().join("curves.csv"), broken).unwrap();
+        let error = read_csvs(dir.path()).unwrap_err().to_string();
+        assert!(error.contains("line 2, column `x`"), "{error}");
     }
 
     /// Else `metrics.csv` alone, with the columns an older program wrote, would be good for nothing.

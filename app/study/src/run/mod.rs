@@ -40,7 +40,8 @@ pub use directory::{OutFolder, RunDir, RunStatus};
 pub use environment::{Environment, PluginRecord};
 pub use error::RunError;
 pub use event::{
-    Cost, EVENT_SCHEMA, Event, Level, PhaseEnd, PhaseInfo, Record, ReplayLook, Role, Score,
+    Cost, Curve, EVENT_SCHEMA, Event, Fit, Level, PhaseEnd, PhaseInfo, Record, ReplayLook, Role,
+    Score,
 };
 pub use event_log::{EventReader, EventWriter, Follow, Mark, Opened, cut_damage};
 pub(crate) use file::remove_if_there;

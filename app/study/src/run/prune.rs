@@ -10,10 +10,11 @@ use super::{ArmStatus, CheckpointStore, RunDir, RunError, RunFound, RunLock, Run
 const STARTING: Duration = Duration::from_secs(60);
 
 /// What the lab itself writes into the folder of a run.
-const OWN: [&str; 17] = [
+const OWN: [&str; 18] = [
     "arms",
     "choices.csv",
     "config.toml",
+    "curves.csv",
     "differences.csv",
     "environment.json",
     "events.index",

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::experiment::{ArmInfo, shortest};
 
 use super::event::{
-    Cost, Event, Level, PhaseEnd, PhaseInfo, Record, ReplayLook, Role, Score, null_is_nan,
+    Cost, Curve, Event, Level, PhaseEnd, PhaseInfo, Record, ReplayLook, Role, Score, null_is_nan,
 };
 
 /// State of a run: the fold of its events so far.
@@ -70,6 +70,9 @@ pub struct ArmState {
     pub plugin_metrics: Vec<(u64, String, f64)>,
     /// Samples of its replay batches, in order of steps; only the latest keeps its rows.
     pub replay: Vec<ReplayLook>,
+    /// What it drew at its end.
+    #[serde(default)]
+    pub drawn: Vec<Curve>,
 }
 
 /// Status of an arm.
@@ -147,6 +150,7 @@ impl ArmState {
             evaluations: Vec::new(),
             plugin_metrics: Vec::new(),
             replay: Vec::new(),
+            drawn: Vec::new(),
         }
     }
 
@@ -162,6 +166,9 @@ impl ArmState {
         self.ends.retain(|&(_, at, _)| at <= step);
         // The batch of step `step` comes after the checkpoint.
         self.replay.retain(|look| look.step < step);
+        if step < self.step {
+            self.drawn.clear();
+        }
         self.step = step;
         self.phase = self.evaluations.last().map_or(0, |e| e.phase);
         self.progress = None;
@@ -345,6 +352,7 @@ impl RunState {
                 arm.plugin_metric(*step, name, *value);
             }
             Event::ReplaySeen { seen, .. } => arm.replay_seen(seen),
+            Event::Drawn { curves, .. } => arm.drawn.clone_from(curves),
             Event::Rewound { step, .. } => {
                 arm.rewind(*step);
                 self.finished = false;
@@ -373,6 +381,7 @@ impl RunState {
             evaluations: arm.evaluations.last().cloned().into_iter().collect(),
             plugin_metrics: Vec::new(),
             replay: Vec::new(),
+            drawn: Vec::new(),
             ..*arm
         });
         Self {
@@ -386,6 +395,17 @@ impl RunState {
             interrupted: self.interrupted.clone(),
             ..*self
         }
+    }
+
+    /// Whether its data have errors: those of a regression.
+    pub fn has_errors(&self) -> bool {
+        let kind = self
+            .config
+            .as_ref()
+            .and_then(|c| c.get("data")?.get("kind"));
+        let mut evaluations = self.arms.iter().flat_map(|arm| &arm.evaluations);
+        kind.is_some_and(|kind| kind == "regression")
+            || evaluations.any(|e| e.scores.iter().any(|score| score.fit.is_some()))
     }
 
     /// Experiment and preset, for titles.

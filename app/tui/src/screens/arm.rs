@@ -27,7 +27,7 @@ pub fn act(live: &mut Live, action: Action, effects: &mut Effects) {
         Action::Back => effects.go = Some(Screen::Live),
         Action::Left => (live.arm, live.log_back) = ((live.arm + arms - 1) % arms, 0),
         Action::Right => (live.arm, live.log_back) = ((live.arm + 1) % arms, 0),
-        Action::Metric => live.metric = live.metric.next(),
+        Action::Metric => live.metric = live.metric.next_of(&live.state),
         Action::Future => live.future = !live.future,
         Action::Seeds => live.toggle_seeds(effects),
         Action::Log => effects.log = true,
@@ -142,12 +142,10 @@ fn dataset_table<'a>(live: &Live, group: &Group, seeds: &ArmSeeds, theme: Theme)
         Metric::Accuracy => Metric::Ntp,
         _ => Metric::Accuracy,
     };
-    let short = |metric| {
-        if metric == Metric::Accuracy {
-            "acc"
-        } else {
-            "NTP"
-        }
+    let short = |metric| match metric {
+        Metric::Accuracy => "acc",
+        Metric::Error => "RMSE",
+        Metric::Ntp | Metric::Kl => "NTP",
     };
     let right = |text: String| Text::from(text).right_aligned();
     let mut header = vec![Text::raw("dataset"), Text::raw("role")];
@@ -239,6 +237,9 @@ fn facts<'a>(group: &Group, seeds: &ArmSeeds, theme: Theme, width: usize) -> Vec
 
 fn progress(arm: &ArmState) -> Option<String> {
     let progress = arm.progress.filter(|_| arm.status == ArmStatus::Running)?;
+    if progress.ntp.is_nan() {
+        return Some(format!("step {}", arm.step));
+    }
     let replay = progress.replay.map_or("none".into(), nats);
     Some(format!(
         "step {}  loss {}  replay loss {replay}  gradient {}  {} tokens/s",
@@ -284,7 +285,7 @@ fn drift(group: &Group, seeds: &ArmSeeds) -> Option<String> {
     let mut scores = mean.evaluations.last()?.scores.iter();
     let new = scores.find(|score| score.role == Role::New);
     let learned = new.and_then(|new| {
-        let metrics = [Metric::Accuracy, Metric::Ntp].into_iter();
+        let metrics = [Metric::Accuracy, Metric::Ntp, Metric::Error].into_iter();
         let mut learned = metrics.filter_map(|metric| {
             let learned = figures::learning(mean, &run.phases, metric)?;
             Some(figure(metric, Some(learned)))

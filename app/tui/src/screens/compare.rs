@@ -34,6 +34,7 @@ impl Compare {
             runs,
             ..Self::default()
         };
+        compare.metric = compare.first().map(Metric::first_of).unwrap_or_default();
         let commands = compare.update();
         (compare, commands)
     }
@@ -106,7 +107,7 @@ impl Compare {
             Action::Metric => {
                 self.metric = match self.metric {
                     Metric::Accuracy => Metric::Ntp,
-                    _ => Metric::Accuracy,
+                    _ => self.first().map(Metric::first_of).unwrap_or_default(),
                 };
             }
             Action::Seeds => {

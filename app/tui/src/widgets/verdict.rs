@@ -114,7 +114,7 @@ pub fn line<'a>(
 fn value(by: &Forgetting, value: f64) -> String {
     match by.metric {
         Metric::Accuracy => percent(value),
-        Metric::Ntp => nats(value),
+        Metric::Ntp | Metric::Error => nats(value),
     }
 }
 
@@ -122,7 +122,7 @@ fn value(by: &Forgetting, value: f64) -> String {
 fn interval(by: &Forgetting, range: Interval) -> String {
     let end = |end: f64| match by.metric {
         Metric::Accuracy => percent(end).trim_end_matches('%').to_owned(),
-        Metric::Ntp => nats(end),
+        Metric::Ntp | Metric::Error => nats(end),
     };
     format!("[{},{}]", end(range.low), end(range.high))
 }

@@ -42,7 +42,8 @@ impl Suite {
             (DataSpec::Text(text), ModelSpec::Pretrained(model)) => {
                 Self::texts(config, Texts::open(text, model)?)
             }
-            (DataSpec::Text(_), ModelSpec::Mini(_)) => Err(DataError::Unknown("text".into())),
+            (DataSpec::Text(_), _) => Err(DataError::Unknown("text".into())),
+            (DataSpec::Regression(_), _) => Err(DataError::Unknown("regression".into())),
             (DataSpec::Digits { n_digits, held_out }, _) => {
                 Self::digits(config, *n_digits, *held_out)
             }

@@ -1,9 +1,10 @@
 //! The two target functions, and noisy points of them.
 
 use forgetlab_engine::Stream;
+use forgetlab_study::experiment::SamplesSettings;
 use serde::{Deserialize, Serialize};
 
-use super::config::{Config, SamplesSettings};
+use super::config::Config;
 
 /// What the network learns first: a line with a ripple, a bump near −1.2 and a valley near −2.
 pub fn old_target(x: f64) -> f64 {

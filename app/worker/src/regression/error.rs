@@ -8,16 +8,6 @@ pub type Result<T> = std::result::Result<T, Error>;
 /// Why the regression study can't go on.
 #[derive(Debug, thiserror::Error, PartialEq)]
 pub enum Error {
-    /// A setting that can't be used.
-    #[error("`{setting}` of the regression study is {value}; it must be {must}")]
-    Setting {
-        /// Its name, with the group's before it.
-        setting: &'static str,
-        /// As given.
-        value: String,
-        /// What would do.
-        must: &'static str,
-    },
     /// Weights or losses that are no longer numbers.
     #[error(
         "{stage} diverged at step {step}: its loss is no longer a number; try a lower learning rate or step size"

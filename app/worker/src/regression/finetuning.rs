@@ -1,9 +1,10 @@
 //! Training on the new points, without or with the penalty.
 
+use forgetlab_study::experiment::Student;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::config::{Config, Student};
+use super::config::Config;
 use super::data::Data;
 use super::ensemble::{Band, Moments, Penalty, predict};
 use super::error::{Error, Result};
@@ -99,7 +100,6 @@ impl Finetuning {
         penalised: bool,
         state: FinetuningState,
     ) -> Result<Self> {
-        config.check()?;
         Self::on(Data::new(config, seed), config, posterior, penalised, state)
     }
 
@@ -176,10 +176,15 @@ impl Finetuning {
         self.step == self.steps()
     }
 
-    /// Takes one step; returns an evaluation where one is due after it. Does nothing after the last.
+    /// Takes one step; returns an evaluation where one is due after it.
     pub fn step(&mut self) -> Result<Option<Evaluation>> {
+        Ok(self.advance()?.then(|| self.evaluate()))
+    }
+
+    /// Takes one step; returns whether an evaluation is due after it. Does nothing after the last.
+    pub fn advance(&mut self) -> Result<bool> {
         if self.is_done() {
-            return Ok(None);
+            return Ok(false);
         }
         let loss = self.gradients();
         if !loss.is_finite() {
@@ -199,7 +204,7 @@ impl Finetuning {
         });
         self.step += 1;
         let every = self.config.evaluation.finetuning_every;
-        Ok(due(self.step, self.steps(), every).then(|| self.evaluate()))
+        Ok(due(self.step, self.steps(), every))
     }
 
     /// Leaves in each function the gradient of its own loss, times the number of functions where they share one;

@@ -2,9 +2,10 @@
 
 use std::f64::consts::TAU;
 
+use forgetlab_study::experiment::SamplesSettings;
 use serde::{Deserialize, Serialize};
 
-use super::config::{Config, SamplesSettings};
+use super::config::Config;
 use super::data::{evenly, new_target, old_target};
 use super::ensemble::{Moments, predict};
 use super::mlp::Mlp;

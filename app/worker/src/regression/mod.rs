@@ -6,8 +6,8 @@
 //! divergence, at the old inputs, between the predictive distribution now and the one before. An [`Evaluation`] tells
 //! the error on both intervals and how far the functions have moved; a [`Picture`] has the curves.
 //!
-//! Source: arXiv 2605.26097, "1-D regression", and its code, `experiments/1d_regression/compute.py`. [`Config`] names
-//! each setting; where it differs from the source it says so.
+//! Source: arXiv 2605.26097, "1-D regression", and its code, `experiments/1d_regression/compute.py`. The settings say
+//! where they differ from it.
 //!
 //! Nothing here reads or writes files, and all is a function of the configuration and the seed: neither the number of
 //! threads nor an interruption changes a bit.
@@ -29,10 +29,7 @@ mod tanh;
 #[cfg(test)]
 mod tests;
 
-pub use config::{
-    Config, EvaluationSettings, FinetuningSettings, MapSettings, SamplesSettings, SghmcSettings,
-    Student,
-};
+pub use config::{Config, EvaluationConfig, FinetuningConfig};
 pub use data::{Data, Points, new_target, old_target};
 pub use ensemble::Band;
 pub use error::{Error, Result};

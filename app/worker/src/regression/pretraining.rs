@@ -47,7 +47,6 @@ struct Workspace {
 impl Pretraining {
     /// From initial weights.
     pub fn new(config: &Config, seed: u64) -> Result<Self> {
-        config.check()?;
         let mut normal = Stream::new(seed, "regression initial weights").at(0);
         let map = Mlp::new(&config.hidden)
             .in_matrix()
@@ -71,7 +70,6 @@ impl Pretraining {
 
     /// From a state that was kept, of the same configuration and seed.
     pub fn resume(config: &Config, seed: u64, state: PretrainingState) -> Result<Self> {
-        config.check()?;
         Self::on(Data::new(config, seed).old, config, seed, state)
     }
 
@@ -115,7 +113,7 @@ impl Pretraining {
 
     /// Steps there are, of both stages.
     pub fn steps(&self) -> usize {
-        steps(&self.config)
+        self.config.pretraining_steps()
     }
 
     /// Whether all steps are taken.
@@ -123,10 +121,15 @@ impl Pretraining {
         self.state.step == self.steps()
     }
 
-    /// Takes one step; returns an evaluation where one is due after it. Does nothing after the last.
+    /// Takes one step; returns an evaluation where one is due after it.
     pub fn step(&mut self) -> Result<Option<Evaluation>> {
+        Ok(self.advance()?.then(|| self.evaluate()))
+    }
+
+    /// Takes one step; returns whether an evaluation is due after it. Does nothing after the last.
+    pub fn advance(&mut self) -> Result<bool> {
         if self.is_done() {
-            return Ok(None);
+            return Ok(false);
         }
         let map_steps = self.config.map.steps;
         let finite = if self.state.step < map_steps {
@@ -148,7 +151,7 @@ impl Pretraining {
             _ => self.steps() - map_steps,
         };
         let every = self.config.evaluation.pretraining_every;
-        Ok(due(step, stage_steps, every).then(|| self.evaluate()))
+        Ok(due(step, stage_steps, every))
     }
 
     /// The stage, and the steps taken in it; the last step of a stage belongs to it.
@@ -250,12 +253,6 @@ impl Pretraining {
     }
 }
 
-/// Steps of both stages. Sampling ends with the last function kept.
-fn steps(config: &Config) -> usize {
-    let s = &config.sghmc;
-    config.map.steps + s.burn_in + (s.particles - 1) * s.thinning + 1
-}
-
 /// Functions a chain has kept after `step` steps of both stages.
 fn kept_after(config: &Config, step: usize) -> usize {
     let before = config.map.steps + config.sghmc.burn_in;
@@ -275,7 +272,7 @@ impl PretrainingState {
     /// Refuses a state of another configuration.
     fn check(&self, config: &Config, weights: usize) -> Result<()> {
         let refuse = |what: String| Err(Error::State(what));
-        let steps = steps(config);
+        let steps = config.pretraining_steps();
         if self.step > steps {
             return refuse(format!("it is at step {} of {steps}", self.step));
         }

@@ -3,7 +3,7 @@
 use forgetlab_engine::Random;
 use serde::{Deserialize, Serialize};
 
-use super::config::SghmcSettings;
+use forgetlab_study::experiment::SghmcSettings;
 
 /// One chain: where it is, and where it is going.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

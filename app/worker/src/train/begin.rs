@@ -21,11 +21,11 @@ impl Runner<'_> {
     /// room for: an arm's own last checkpoint, or the end of the first phase. `false`: the run is to stop.
     pub(super) fn gather(&mut self) -> Result<bool, TrainError> {
         let mut fresh = Vec::new();
-        for arm in 0..self.arms.len() {
+        for arm in 0..self.roll.arms.len() {
             if self.waiting.len() + fresh.len() >= self.most_active {
                 break;
             }
-            if self.is_over(arm) || self.waiting.has(arm) {
+            if self.roll.is_over(arm) || self.waiting.has(arm) {
                 continue;
             }
             match self.restore(arm) {
@@ -35,14 +35,14 @@ impl Runner<'_> {
                 Err(ArmError::Run(error)) => return Err(error),
                 Err(error) => {
                     return Err(TrainError::CannotGoOn {
-                        arm: self.arms[arm].info.slug.clone(),
+                        arm: self.roll.arms[arm].info.slug.clone(),
                         reason: error.to_string(),
                     });
                 }
             }
         }
         for &seed in &self.context.config.seeds {
-            let of_seed = |arm: &usize| self.arms[*arm].info.seed == seed;
+            let of_seed = |arm: &usize| self.roll.arms[*arm].info.seed == seed;
             let fresh: Vec<usize> = fresh.iter().copied().filter(of_seed).collect();
             if !fresh.is_empty() && !self.start_arms(seed, &fresh)? {
                 return Ok(false);
@@ -55,9 +55,9 @@ impl Runner<'_> {
     fn start_arms(&mut self, seed: u64, fresh: &[usize]) -> Result<bool, TrainError> {
         // Arms that wait for room are told of the phase, too.
         let mut members = Vec::new();
-        for (arm, info) in self.arms.iter().map(|arm| &arm.info).enumerate() {
+        for (arm, info) in self.roll.arms.iter().map(|arm| &arm.info).enumerate() {
             if info.seed == seed
-                && !self.is_over(arm)
+                && !self.roll.is_over(arm)
                 && !self.waiting.has(arm)
                 && self.store(arm).steps()?.is_empty()
             {
@@ -74,7 +74,7 @@ impl Runner<'_> {
             FirstPhase::Stopped => return Ok(false),
             FirstPhase::Failed(error, step) => {
                 for arm in members {
-                    self.fail(arm, step, &error)?;
+                    self.roll.fail(arm, step, &error)?;
                 }
                 return Ok(true);
             }
@@ -96,7 +96,7 @@ impl Runner<'_> {
                 Ok(run) => self.waiting.put(run),
                 Err(ArmError::Cancelled) => return Ok(false),
                 Err(ArmError::Run(error)) => return Err(error),
-                Err(error) => self.fail(arm, step, &error)?,
+                Err(error) => self.roll.fail(arm, step, &error)?,
             }
         }
         Ok(true)
@@ -108,7 +108,7 @@ impl Runner<'_> {
         let options = self.options(arm);
         let setup = ArmSetup {
             index: arm,
-            arm: &self.arms[arm],
+            arm: &self.roll.arms[arm],
             plugin: &self.plugins[arm],
             options,
         };
@@ -135,7 +135,7 @@ impl Runner<'_> {
                 let options = self.options(arm);
                 let setup = ArmSetup {
                     index: arm,
-                    arm: &self.arms[arm],
+                    arm: &self.roll.arms[arm],
                     plugin: &self.plugins[arm],
                     options,
                 };
@@ -166,9 +166,9 @@ impl Runner<'_> {
         phase: usize,
         store: &CheckpointStore,
     ) -> Result<Option<PhaseStart>, TrainError> {
-        let seed = self.arms[arm].info.seed;
+        let seed = self.roll.arms[arm].info.seed;
         let shared = self.shared_reference(seed).filter(|_| phase == 1);
-        let below_adapters = settings::lora(&self.arms[arm].config).is_some();
+        let below_adapters = settings::lora(&self.roll.arms[arm].config).is_some();
         if let Some(reference) = shared.clone()
             && !below_adapters
         {
@@ -210,13 +210,13 @@ impl Runner<'_> {
 
     /// Checkpoints of an arm.
     fn store(&self, arm: usize) -> CheckpointStore {
-        self.context.dir.checkpoints(&self.arms[arm].info.slug)
+        self.context.dir.checkpoints(&self.roll.arms[arm].info.slug)
     }
 
     pub(super) fn options(&self, arm: usize) -> InstanceOptions {
         let seconds = self.context.config.replay.call_deadline_seconds;
         InstanceOptions {
-            arm: self.arms[arm].info.slug.clone(),
+            arm: self.roll.arms[arm].info.slug.clone(),
             offered: offered(),
             breadcrumb: self.breadcrumbs.clone(),
             // Longer than a duration can be is never.

@@ -26,6 +26,9 @@ pub enum TrainError {
     /// The pretrained weights cannot be read.
     #[error(transparent)]
     Pretrained(#[from] Box<PretrainedError>),
+    /// The study on a line cannot go on.
+    #[error(transparent)]
+    Regression(#[from] crate::regression::Error),
     /// The configuration is not the one the run was started with.
     #[error(
         "config.toml was changed since the run was started ({what}); take the change back, or start \

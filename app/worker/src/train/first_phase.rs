@@ -3,9 +3,7 @@
 use std::sync::Arc;
 
 use forgetlab_study::experiment::first_phase_hash;
-use forgetlab_study::run::{
-    Cached, Checkpoint, CheckpointStore, Evaluation, Event, Level, PhaseCache, RunState, Score,
-};
+use forgetlab_study::run::{Cached, Checkpoint, CheckpointStore, Evaluation, Level, PhaseCache};
 
 use super::arm::{ArmRun, SavedPhase};
 use super::context::RunContext;
@@ -220,33 +218,8 @@ fn read(context: &RunContext, checkpoint: &Checkpoint, seed: u64) -> Result<Star
 /// Brings the events of the arms to where the first phase stands: nothing beyond, nothing missing.
 fn catch_up(context: &RunContext, run: &ArmRun) -> Result<(), TrainError> {
     let (journal, step) = (&context.journal, run.learner.point.step);
-    for &arm in &run.members {
-        let (reached, known) = journal.state(|state| {
-            let arm = &state.arms[arm];
-            let whole = |e: &&Evaluation| !e.scores.iter().any(Score::lacks_rows);
-            let known = arm.evaluations.iter().take_while(whole);
-            (arm.step, known.map(|e| e.step).collect::<Vec<u64>>())
-        });
-        if reached > step {
-            let reason = format!("resumed from step {step} of the first phase");
-            journal.emit(Event::Rewound { arm, step, reason })?;
-        }
-        if known.is_empty() {
-            let phase = 0;
-            let step = 0;
-            journal.emit(Event::PhaseStarted { arm, phase, step })?;
-        }
-        let evaluations = run.evaluations.iter();
-        for evaluation in evaluations.filter(|e| !known.contains(&e.step)) {
-            journal.emit(evaluation.event(arm))?;
-        }
-    }
-    let told = |state: &RunState| {
-        run.members
-            .iter()
-            .all(|&arm| !state.arms[arm].ends.is_empty())
-    };
-    match journal.state(told) {
+    journal.catch_up(&run.members, step, &run.evaluations)?;
+    match journal.told_of_first_end(&run.members) {
         true => Ok(()),
         false => Ok(tell_phase_end(context, run)?),
     }

@@ -3,7 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use forgetlab_study::run::{Event, EventWriter, Level, Mark, Record, RunError, RunState};
+use forgetlab_study::run::{
+    Evaluation, Event, EventWriter, Level, Mark, Record, RunError, RunState, Score,
+};
 
 /// Called with every event as it is written and the state of the run after it; from another thread while a
 /// strategy is late.
@@ -97,6 +99,44 @@ impl Journal {
     /// Reads the state of the run after all events so far.
     pub(super) fn state<T>(&self, read: impl FnOnce(&RunState) -> T) -> T {
         read(&self.lock().state)
+    }
+
+    /// Brings the events of arms to where the first phase stands: nothing beyond, nothing missing.
+    pub(super) fn catch_up(
+        &self,
+        members: &[usize],
+        step: u64,
+        evaluations: &[Evaluation],
+    ) -> Result<(), RunError> {
+        for &arm in members {
+            let (reached, known) = self.state(|state| {
+                let arm = &state.arms[arm];
+                let whole = |e: &&Evaluation| !e.scores.iter().any(Score::lacks_rows);
+                let known = arm.evaluations.iter().take_while(whole);
+                (arm.step, known.map(|e| e.step).collect::<Vec<u64>>())
+            });
+            if reached > step {
+                let reason = format!("resumed from step {step} of the first phase");
+                self.emit(Event::Rewound { arm, step, reason })?;
+            }
+            if known.is_empty() {
+                let phase = 0;
+                let step = 0;
+                self.emit(Event::PhaseStarted { arm, phase, step })?;
+            }
+            for evaluation in evaluations.iter().filter(|e| !known.contains(&e.step)) {
+                self.emit(evaluation.event(arm))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the events of all these arms tell of the end of the first phase.
+    pub(super) fn told_of_first_end(&self, members: &[usize]) -> bool {
+        self.state(|state| {
+            let mut members = members.iter();
+            members.all(|&arm| !state.arms[arm].ends.is_empty())
+        })
     }
 
     /// Where the strategy of arm `arm` logs to.

@@ -1,6 +1,7 @@
 //! Training, in reading order: [`prepare()`] reads and checks what a configuration asks for, [`run()`] takes the
 //! run's folder to its end. Arms begin in `begin` and take turns in `turn`, where every step happens; the first
-//! phase (`first_phase`) is an arm without a strategy. `hang` ends a run whose strategy does not. [`settings`] turns
+//! phase (`first_phase`) is an arm without a strategy. `roll` has what all runs have in common, and `regression` the run of
+//! the study on a line, which has no tokens. `hang` ends a run whose strategy does not. [`settings`] turns
 //! settings into the engine's numbers.
 
 mod error;
@@ -26,16 +27,22 @@ mod waiting;
 
 mod hang;
 
+mod options;
+
+mod roll;
+
 mod begin;
 mod first_phase;
+mod regression;
 mod run;
 
 pub use error::{NotFinite, TrainError};
 pub use hang::{EndProcess, Stop};
 pub use journal::Listener;
 pub use learner::read_student;
+pub use options::{Outcome, RunOptions};
 pub use prepare::{
-    NUMERICS, PrepareError, Prepared, device_in_words, fetch, fetch_weights, numerics_in_words,
-    prepare,
+    NUMERICS, PrepareError, Prepared, Work, device_in_words, fetch, fetch_weights,
+    numerics_in_words, prepare,
 };
-pub use run::{BREADCRUMB, Outcome, RunOptions, run};
+pub use run::{BREADCRUMB, run};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use forgetlab_engine::memory::{available_memory, cpu_model, resident_memory};
 use forgetlab_engine::ops::matmul::instruction_set;
-use forgetlab_engine::pretrained::{self, DownloadProgress, Hub, builtin};
+use forgetlab_engine::pretrained::{self, DownloadProgress, Hub, Pretrained, builtin};
 use forgetlab_engine::{Demand, Memory, check_device, human_bytes};
 use forgetlab_plugin_host::{
     Capabilities, LoadError, Plugin, Registry, Rejected, SettingsError, UnknownStrategy,
@@ -123,6 +123,24 @@ pub(super) fn offered() -> Capabilities {
 pub struct Prepared {
     /// Every setting, those of the strategies and the hashes of the files included.
     pub config: RunConfig,
+    /// What it trains on, and with what.
+    pub work: Work,
+    /// Everything outside the configuration that may decide its numbers.
+    pub environment: Environment,
+    /// What its user should hear of that concerns none of its arms.
+    pub warnings: Vec<String>,
+}
+
+/// What a run trains on, and with what.
+pub enum Work {
+    /// Language models, on tokens.
+    Tokens(Box<TokenWork>),
+    /// Small functions, on points of a line: all is in the configuration.
+    Regression,
+}
+
+/// What a run of language models needs.
+pub struct TokenWork {
     /// Its datasets.
     pub suite: Suite,
     /// Its questions, ready to be asked.
@@ -131,10 +149,37 @@ pub struct Prepared {
     pub plugins: Vec<Arc<Plugin>>,
     /// Sizes of its work, with as many arms at a time as there is memory for.
     pub demand: Demand,
-    /// Everything outside the configuration that may decide its numbers.
-    pub environment: Environment,
-    /// What its user should hear of that concerns none of its arms.
-    pub warnings: Vec<String>,
+}
+
+impl Prepared {
+    /// Sizes of its work, where it is one of language models.
+    pub fn demand(&self) -> Option<&Demand> {
+        match &self.work {
+            Work::Tokens(tokens) => Some(&tokens.demand),
+            Work::Regression => None,
+        }
+    }
+
+    /// Bytes of memory it is thought to take.
+    pub fn memory(&self) -> f64 {
+        match (&self.work, self.config.regression()) {
+            (Work::Tokens(tokens), _) => tokens.demand.memory().total(),
+            // Weights before, now and at two checkpoints, and gradients, of the arms of a seed.
+            (Work::Regression, Some((model, _))) => {
+                let numbers = model.functions() * model.weights() * self.config.arms.len();
+                8.0 * 6.0 * numbers as f64
+            }
+            (Work::Regression, None) => 0.0,
+        }
+    }
+
+    /// The pretrained model it begins with, if there is one.
+    pub fn pretrained(&self) -> Option<&Pretrained> {
+        match &self.work {
+            Work::Tokens(tokens) => tokens.suite.pretrained(),
+            Work::Regression => None,
+        }
+    }
 }
 
 /// Reads the data of a configuration, finds the strategy of every arm and fills the defaults into its settings,
@@ -143,6 +188,14 @@ pub struct Prepared {
 /// # Errors
 /// [`PrepareError`] names the first arm that cannot be run, and a near miss where there is one.
 pub fn prepare(mut config: RunConfig, registry: &Registry) -> Result<Prepared, PrepareError> {
+    if config.regression().is_some() {
+        return Ok(Prepared {
+            environment: environment(&config, &[]),
+            config,
+            work: Work::Regression,
+            warnings: Vec::new(),
+        });
+    }
     let suite = Suite::new(&config)?;
     sizes(&mut config, &suite);
     let questions = questions(&suite)?;
@@ -159,10 +212,12 @@ pub fn prepare(mut config: RunConfig, registry: &Registry) -> Result<Prepared, P
     Ok(Prepared {
         environment: environment(&config, &plugins),
         config,
-        suite,
-        questions,
-        plugins,
-        demand,
+        work: Work::Tokens(Box::new(TokenWork {
+            suite,
+            questions,
+            plugins,
+            demand,
+        })),
         warnings,
     })
 }
@@ -324,7 +379,7 @@ fn fill_in(config: &mut RunConfig, suite: &Suite) -> Result<(), DataError> {
         }
     }
     match &mut config.data {
-        DataSpec::Digits { .. } => {}
+        DataSpec::Digits { .. } | DataSpec::Regression(_) => {}
         DataSpec::Text(text) => {
             for dataset in &mut text.datasets {
                 dataset.files.iter_mut().for_each(absolute);

@@ -33,6 +33,8 @@ pub fn precision(precision: experiment::Precision) -> Precision {
     match precision {
         experiment::Precision::F32 => Precision::F32,
         experiment::Precision::Bf16 => Precision::Bf16,
+        // Its matrices are no engine's.
+        experiment::Precision::F64 => Precision::F32,
     }
 }
 
@@ -60,6 +62,7 @@ pub fn lora(config: &RunConfig) -> Option<LoraConfig> {
     let lora = match &config.model {
         ModelSpec::Mini(model) => model.lora,
         ModelSpec::Pretrained(model) => model.lora,
+        ModelSpec::Bayesian(_) => return None,
     };
     (lora.rank > 0).then_some(LoraConfig {
         rank: lora.rank,
@@ -78,7 +81,9 @@ pub fn model(config: &RunConfig, suite: &Suite) -> ModelConfig {
             suite.vocab_size(),
         ),
         // Digits have no other model; configurations are checked.
-        (None, ModelSpec::Pretrained(_)) => ModelConfig::mini(2, 1, 2, suite.vocab_size()),
+        (None, ModelSpec::Pretrained(_) | ModelSpec::Bayesian(_)) => {
+            ModelConfig::mini(2, 1, 2, suite.vocab_size())
+        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! `accuracy` and `ntp`: every dataset's score against the step, one panel an arm.
+//! `accuracy`, `ntp` and `error`: every dataset's score against the step, one panel an arm.
 
 use plotters::coord::Shift;
 use plotters::prelude::*;
@@ -45,7 +45,7 @@ fn shown(metric: Metric, score: &Score) -> Option<f64> {
     let value = metric.of(score)?;
     Some(match metric {
         Metric::Accuracy => 100.0 * value,
-        Metric::Ntp => value,
+        Metric::Ntp | Metric::Error => value,
     })
 }
 
@@ -53,6 +53,7 @@ fn title(metric: Metric) -> &'static str {
     match metric {
         Metric::Accuracy => "accuracy of every dataset",
         Metric::Ntp => "next-token loss of every dataset",
+        Metric::Error => "error of every dataset",
     }
 }
 
@@ -60,6 +61,7 @@ fn unit(metric: Metric) -> &'static str {
     match metric {
         Metric::Accuracy => "accuracy, %",
         Metric::Ntp => "NTP, nats per token",
+        Metric::Error => "root mean square error",
     }
 }
 
@@ -67,7 +69,7 @@ fn unit(metric: Metric) -> &'static str {
 fn bounds(metric: Metric) -> (f64, f64) {
     match metric {
         Metric::Accuracy => (0.0, 100.0),
-        Metric::Ntp => (0.0, f64::INFINITY),
+        Metric::Ntp | Metric::Error => (0.0, f64::INFINITY),
     }
 }
 
@@ -87,7 +89,7 @@ impl<'a> Curves<'a> {
         let (least, most) = bounds(metric);
         let range = match metric {
             Metric::Accuracy => (least, most),
-            Metric::Ntp => {
+            Metric::Ntp | Metric::Error => {
                 let ends = means().flat_map(Mean::extent);
                 let ends = ends.map(|value| value.clamp(least, most));
                 ends.fold((f64::INFINITY, 0.0), |(least, most), value| {

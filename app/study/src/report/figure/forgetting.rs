@@ -67,7 +67,7 @@ struct Measure {
     unit: f64,
 }
 
-const MEASURES: [Measure; 2] = [
+const MEASURES: [Measure; 3] = [
     Measure {
         metric: Metric::Accuracy,
         title: "in accuracy",
@@ -78,6 +78,12 @@ const MEASURES: [Measure; 2] = [
         metric: Metric::Ntp,
         title: "in next-token loss",
         axis: "NTP now − then, nats per token",
+        unit: 1.0,
+    },
+    Measure {
+        metric: Metric::Error,
+        title: "in error",
+        axis: "root mean square error now − then",
         unit: 1.0,
     },
 ];
@@ -216,6 +222,7 @@ impl<'a> Forgetting<'a> {
             match measure.metric {
                 Metric::Accuracy => format!("{margin} points"),
                 Metric::Ntp => format!("{margin} nats"),
+                Metric::Error => format!("{margin} in error"),
             }
         };
         let margins: Vec<String> = self.panels.iter().map(margin).collect();
@@ -344,7 +351,7 @@ impl<'a> Forgetting<'a> {
 fn bounded(end: f64, measure: Measure) -> f64 {
     match measure.metric {
         Metric::Accuracy => end.clamp(-measure.unit, measure.unit),
-        Metric::Ntp => end,
+        Metric::Ntp | Metric::Error => end,
     }
 }
 

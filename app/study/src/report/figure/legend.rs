@@ -5,8 +5,8 @@ use plotters::prelude::*;
 
 use super::error::{FigureError, refused};
 use super::style::{
-    FAINT, GREY, INK, colour, draw_line_sample, draw_marker_sample, draw_shape_sample, ring,
-    text_width, write_text,
+    FAINT, GREY, INK, colour, draw_line_sample, draw_marker_sample, draw_shape_sample,
+    draw_stroke_sample, ring, text_width, write_text,
 };
 
 const ROW: u32 = 26;
@@ -20,6 +20,8 @@ const TEXT: u32 = 14;
 pub(super) enum Sample {
     /// A line with its marker.
     Line(usize),
+    /// A line without markers in its band.
+    Stroke(usize),
     /// A marker.
     Marker(usize),
     /// The shape of a marker, whatever its colour.
@@ -107,6 +109,12 @@ impl Sample {
         };
         match self {
             Self::Line(index) => draw_line_sample(area, (x, y), index, scale),
+            Self::Stroke(index) => {
+                let fill = colour(index).mix(0.16).filled();
+                let corners = [at(0, -7), at(44, 7)];
+                area.draw(&Rectangle::new(corners, fill)).map_err(refused)?;
+                draw_stroke_sample(area, (x, y), index, scale)
+            }
             Self::Marker(index) => draw_marker_sample(area, (x, y), index, scale),
             Self::Shape(index) => draw_shape_sample(area, (x, y), (index, FAINT), scale),
             Self::Colour(index) => {

@@ -17,6 +17,7 @@ mod methods;
 mod panel;
 mod picture;
 mod rates;
+mod regression;
 mod retention;
 mod speed;
 mod style;
@@ -31,6 +32,7 @@ use drift::DriftFigure;
 use forgetting::Forgetting;
 use methods::MethodsFigure;
 use picture::{MOST_PIXELS, Picture, png, svg};
+use regression::Regression;
 use retention::Retention;
 use speed::Speed;
 
@@ -69,11 +71,15 @@ pub enum FigureKind {
     Frontier,
     /// The compute multiplier over two axes of a sweep.
     Heat,
+    /// Error of every dataset of a regression against the step, one panel an arm.
+    Error,
+    /// The functions of a regression, before the second phase and at its end, one panel an arm.
+    Regression,
 }
 
 impl FigureKind {
     /// Every kind, in the order in which they are told of.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 13] = [
         Self::Accuracy,
         Self::Ntp,
         Self::Forgetting,
@@ -85,6 +91,8 @@ impl FigureKind {
         Self::Drift,
         Self::Frontier,
         Self::Heat,
+        Self::Error,
+        Self::Regression,
     ];
 
     /// Name of its files.
@@ -101,6 +109,8 @@ impl FigureKind {
             Self::Drift => "drift",
             Self::Frontier => "frontier",
             Self::Heat => "heat",
+            Self::Error => "error",
+            Self::Regression => "regression",
         }
     }
 
@@ -120,6 +130,8 @@ impl FigureKind {
             Self::Drift => "forgetting against drift on the new data, one marker an arm",
             Self::Frontier => "finetuned arms beside pretrained mixtures, by old and new loss",
             Self::Heat => "share of the pretraining that is kept, over two axes",
+            Self::Error => "error of every dataset against the step, one panel an arm",
+            Self::Regression => "the functions of a regression before and after, one panel an arm",
         }
     }
 
@@ -137,6 +149,8 @@ impl FigureKind {
             Self::Drift => "text, and two arms or more",
             Self::Frontier => "a sweep with a grid `frontier` of mixtures, and another",
             Self::Heat => "a sweep along two axes of numbers",
+            Self::Error => "a dataset with an error",
+            Self::Regression => "an arm of a regression that has come to its end",
         }
     }
 }
@@ -165,6 +179,8 @@ pub fn write_figures(
             FigureKind::Axis | FigureKind::Rates | FigureKind::Frontier | FigureKind::Heat => {
                 Vec::new()
             }
+            FigureKind::Error => draw(target, curves(Metric::Error))?,
+            FigureKind::Regression => draw(target, Regression::of(state))?,
         });
     }
     Ok(paths)

@@ -445,6 +445,7 @@ mod tests {
                     ntp: Some(3.0),
                     kl,
                     accuracy,
+                    fit: None,
                     choices: None,
                     outcomes: None,
                     rows_kept: false,

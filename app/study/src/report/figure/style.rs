@@ -135,6 +135,17 @@ pub(super) fn draw_title<DB: DrawingBackend>(
 /// Draws what stands for a line in a legend, 44 pixels wide: the line itself, with its marker.
 pub(super) fn draw_line_sample<DB: DrawingBackend>(
     area: &DrawingArea<DB, Shift>,
+    at: (i32, i32),
+    index: usize,
+    scale: u32,
+) -> Result<(), FigureError> {
+    draw_stroke_sample(area, at, index, scale)?;
+    draw_marker_sample(area, at, index, scale)
+}
+
+/// The same without a marker.
+pub(super) fn draw_stroke_sample<DB: DrawingBackend>(
+    area: &DrawingArea<DB, Shift>,
     (x, y): (i32, i32),
     index: usize,
     scale: u32,
@@ -152,7 +163,7 @@ pub(super) fn draw_line_sample<DB: DrawingBackend>(
         area.draw(&piece).map_err(refused)?;
         at = end + gap as i32;
     }
-    draw_marker_sample(area, (x, y), index, scale)
+    Ok(())
 }
 
 /// Draws what stands for a marker in a legend, in the middle of 44 pixels.

@@ -118,6 +118,7 @@ fn evaluation(phase: usize, step: u64, (new, old, kl): (f64, f64, f64)) -> Evalu
         ntp: Some(ntp),
         kl: Some(kl),
         accuracy: Some(0.3),
+        fit: None,
         choices: None,
         outcomes: None,
         rows_kept: false,

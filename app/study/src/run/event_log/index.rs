@@ -15,12 +15,12 @@ use serde::{Deserialize, Serialize};
 use super::super::file::{create_folder, open_regular, user_cache};
 use super::super::state::{Evaluation, LogLine};
 use super::super::{
-    ChoiceScores, Cost, ReplayLook, Role, RunError, RunState, Score, write_atomically,
+    ChoiceScores, Cost, Curve, Fit, ReplayLook, Role, RunError, RunState, Score, write_atomically,
 };
 use super::reader::Position;
 
 /// Version of the file's format and of what states hold; others are passed over.
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 /// Events of fewer bytes are read as quickly without an index.
 pub(super) const WORTH: u64 = 1 << 18;
 
@@ -189,6 +189,7 @@ struct ArmBody {
     evaluations: Vec<EvaluationBody>,
     plugin_metrics: Vec<(u64, u32, f64)>,
     replay: Vec<ReplayLook>,
+    drawn: Vec<Curve>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -210,6 +211,7 @@ struct ScoreBody {
     kl: Option<f64>,
     accuracy: Option<f64>,
     choices: Option<ChoiceScores>,
+    fit: Option<Fit>,
     rows_kept: bool,
 }
 
@@ -244,6 +246,7 @@ impl Body {
                 .map(|(step, name, value)| (*step, names.place(name), *value))
                 .collect(),
             replay: arm.replay.clone(),
+            drawn: arm.drawn.clone(),
         });
         let arms = arms.collect();
         Self {
@@ -268,6 +271,7 @@ impl Body {
                 .map(|(step, place, value)| Some((step, name(place)?.clone(), value)))
                 .collect::<Option<_>>()?;
             arm.replay = body.replay;
+            arm.drawn = body.drawn;
         }
         Some(())
     }
@@ -283,6 +287,7 @@ impl EvaluationBody {
             kl: score.kl,
             accuracy: score.accuracy,
             choices: score.choices,
+            fit: score.fit,
             rows_kept: score.rows_kept,
         });
         Self {
@@ -324,6 +329,7 @@ impl EvaluationBody {
                 kl: score.kl,
                 accuracy: score.accuracy,
                 choices: score.choices,
+                fit: score.fit,
                 outcomes: None,
                 rows_kept: score.rows_kept,
             })

@@ -32,6 +32,7 @@ impl RunDir {
         let forgetting = Change {
             ntp: mean("forgetting_ntp"),
             accuracy: mean("forgetting_accuracy"),
+            error: mean("forgetting_error"),
         };
         Some(FirstArm { name, forgetting })
     }

@@ -116,6 +116,7 @@ impl Live {
             Metric::Accuracy => "accuracy:",
             Metric::Ntp => "NTP, nats:",
             Metric::Kl => "KL, nats:",
+            Metric::Error => "error:",
         };
         let mut spans = vec![Span::styled(metric, theme.dim())];
         let names = self.state.datasets();

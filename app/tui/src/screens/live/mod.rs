@@ -73,6 +73,7 @@ impl Live {
             Ok(update) => {
                 if first {
                     self.state = update.before.map(|before| *before).unwrap_or_default();
+                    self.metric = Metric::first_of(&self.state);
                     self.arms = Arms::new(self.arms.apart);
                     self.problem = None;
                 }
@@ -148,7 +149,7 @@ impl Live {
                 Some(sweep) => effects.open_sweep = Some(sweep.clone()),
                 None => effects.go = Some(Screen::Runs),
             },
-            Action::Metric => self.metric = self.metric.next(),
+            Action::Metric => self.metric = self.metric.next_of(&self.state),
             Action::Sort => self.sort = self.sort.next(),
             Action::Future => self.future = !self.future,
             Action::Seeds => self.toggle_seeds(effects),

@@ -1,11 +1,12 @@
 //! The same numbers by numpy (`tests/fixtures/regression/make.py`).
 
+use forgetlab_study::experiment::Student;
 use serde::Deserialize;
 
 use super::super::mlp::{Mlp, Trace};
 use super::super::posterior::Potential;
 use super::super::*;
-use super::{assert_close, tiny};
+use super::{assert_close, smoke, tiny};
 
 const FIXTURE: &str = include_str!("../../../../../tests/fixtures/regression/regression.json");
 
@@ -77,7 +78,7 @@ fn fixture() -> Fixture {
 fn the_potential_its_gradient_and_its_descent_are_those_of_numpy() {
     for case in fixture().map {
         let s = case.settings;
-        let mut config = Config::smoke();
+        let mut config = smoke();
         config.hidden = case.hidden;
         config.prior_std = s.prior_std;
         config.old.noise = s.noise;
@@ -131,7 +132,7 @@ fn finetuning_and_its_penalty_are_those_of_numpy() {
         let mut config = tiny();
         config.hidden = case.hidden;
         config.new.noise = s.noise;
-        config.finetuning = FinetuningSettings {
+        config.finetuning = FinetuningConfig {
             student: Student::Ensemble,
             steps: s.steps,
             lr: s.lr,
