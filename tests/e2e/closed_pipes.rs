@@ -34,6 +34,12 @@ fn calls() -> Vec<Vec<String>> {
         "stop run".into(),
         "list".into(),
         "runs prune --failed --yes".into(),
+        "cache list".into(),
+        "cache prune --older-than 1 --yes".into(),
+        "list sweep".into(),
+        "attach sweep".into(),
+        "resume sweep".into(),
+        "compare sweep".into(),
         "compare run".into(),
         "figure run --out figN".into(),
         "experiments".into(),
@@ -67,6 +73,9 @@ fn calls() -> Vec<Vec<String>> {
 fn no_command_minds_that_nobody_reads() {
     let lab = Lab::new();
     lab.smoke(&["--arms", "none", "--out", "run"]).exits(0);
+    let axis = ["--axis", "optimizer.lr=1e-3,1e-2"];
+    lab.smoke(&[&["--arms", "none", "--out", "sweep"], &axis[..]].concat())
+        .exits(0);
     let text: Vec<String> = (0..40)
         .map(|i| format!("a document, number {i}\n"))
         .collect();
