@@ -347,13 +347,31 @@ fn what_is_wrong_with_a_sweep_is_named() {
         .says(&[
             "is not the run of its point: phases.0.tokens is 4000 there, and 2000 in the sweep",
         ]);
+    for command in ["resume", "compare"] {
+        lab.forgetlab(&[command, "sweep"])
+            .exits(1)
+            .says(&["is not the run of its point"]);
+    }
     fs::write(config(&first), kept).expect("write");
     // A point that is missing is trained again; the other one stays.
     fs::remove_dir_all(sweep.join("points").join(&second)).expect("remove");
     lab.forgetlab(&["list", "sweep"])
         .exits(0)
         .says(&["waiting"]);
-    lab.forgetlab(&["resume", "sweep"]).exits(0);
+    lab.forgetlab(&["compare", "sweep"])
+        .says(&["1 of 2 points are finished"]);
+    let none = [
+        "resume",
+        "sweep",
+        "--point",
+        &second,
+        "--skip-arm",
+        "nothing",
+    ];
+    lab.forgetlab(&none)
+        .exits(1)
+        .says(&["the run has no arm `nothing`"]);
+    lab.forgetlab(&["resume", "sweep", "--retry"]).exits(0);
     // A configuration that cannot be read, of a point that has not begun.
     fs::remove_dir_all(sweep.join("points").join(&second)).expect("remove");
     let path = sweep.join("configs").join(format!("{second}.toml"));

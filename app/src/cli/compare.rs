@@ -129,7 +129,11 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         },
         // Arms by the dozen would hide what is told of them.
         Some(points) => report::sweep_sheets(points, args.at_new_loss),
-        None => sheets(&args, &runs, &comparison, &all, baseline),
+        None => Vec::new(),
+    };
+    let sheets = match sheets.is_empty() {
+        true => self::sheets(&args, &runs, &comparison, &all, baseline),
+        false => sheets,
     };
     let mut out = WhileRead(out::stdout());
     if !args.csv.as_deref().is_some_and(is_stdout) {

@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use anyhow::bail;
 use forgetlab_study::report::SweepPoint;
 use forgetlab_study::run::{
-    Found, PointSpec, Results, RunDir, RunError, RunState, SweepDir, holds_csvs, read_csvs,
+    Found, PointSpec, PointStatus, Results, RunDir, RunError, RunState, SweepDir, holds_csvs,
+    read_csvs,
 };
 
 use super::warn;
@@ -85,7 +86,24 @@ fn place_of(dir: &RunDir) -> Place {
 
 /// Every point of a sweep that somebody has begun with.
 fn points(sweep: &SweepDir) -> anyhow::Result<Vec<(String, Place, Option<PointSpec>)>> {
-    let points = sweep.spec()?.points.into_iter();
+    let spec = sweep.spec()?;
+    let all = spec.points.len();
+    let statuses = sweep.statuses()?.into_iter();
+    let finished = statuses.filter(|(_, status)| *status == PointStatus::Finished);
+    let finished = finished.count();
+    // Of committed results, CSVs alone, nothing tells how a run stands.
+    if finished < all && sweep.join("configs").exists() {
+        let name = sweep.name();
+        warn(format_args!(
+            "note: {name}: {finished} of {all} points are finished"
+        ));
+    }
+    if sweep.join("configs").exists() {
+        for point in &spec.points {
+            sweep.check_run(&point.name)?;
+        }
+    }
+    let points = spec.points.into_iter();
     let begun: Vec<_> = points
         .filter_map(|point| {
             let place = place_of(&sweep.run(&point.name)?);

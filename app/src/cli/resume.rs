@@ -56,6 +56,10 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         let what = "--go-back and --skip-arm are for one run: name it with --point";
         return Err(Usage(what.to_owned()).into());
     }
+    if args.worker.detach && args.point.is_some() {
+        let what = "--detach is for a run or a whole sweep, not for --point";
+        return Err(Usage(what.to_owned()).into());
+    }
     if let Some(point) = &args.point {
         return sweep::run_point(&sweep, point, args);
     }

@@ -89,6 +89,10 @@ fn stop_sweep(sweep: &SweepDir) -> anyhow::Result<ExitCode> {
     let asked = writeln!(out, "asked {name} to stop at its next steps ...");
     unless_gone(asked.and_then(|()| out.flush()))?;
     while let Some(live) = live()? {
+        // A process that began just now clears what it takes for an old request.
+        if !sweep.stop_request().pending() {
+            sweep.stop_request().make()?;
+        }
         // Also those that no sweep's process works on.
         for point in live {
             if let Some(run) = sweep.run(&point).filter(|run| run.is_live()) {

@@ -1,10 +1,12 @@
 //! The body of a point: one command that starts its run, or goes on with it, and can be given to any scheduler.
 
-use std::io::Write;
+use std::io::{self, Write};
 use std::process::ExitCode;
+use std::thread;
+use std::time::Duration;
 
 use anyhow::{Context, bail};
-use forgetlab_study::run::{OutFolder, PointStatus, RunDir, RunStatus, SweepDir, Taken};
+use forgetlab_study::run::{Lease, OutFolder, PointStatus, RunDir, RunStatus, SweepDir, Taken};
 use rustix::process::Signal;
 
 use super::super::new_run::{NewRun, has_begun};
@@ -18,14 +20,7 @@ pub fn run(sweep: &SweepDir, name: &str, args: &resume::Args) -> anyhow::Result<
         end_with_parent()?;
     }
     let point = sweep.find(name)?.name;
-    let lease = match sweep.take(&point)? {
-        Taken::Own(lease) => lease,
-        Taken::Busy(holder) => bail!(
-            "{point} is being worked on by process {} on {}",
-            holder.pid,
-            holder.host
-        ),
-    };
+    let lease = take(sweep, &point)?;
     lease.when_lost(|| {
         warn("error: another process took this point over, since this one gave no sign of life for a minute");
         // The worker ends with this process.
@@ -41,10 +36,14 @@ pub fn run(sweep: &SweepDir, name: &str, args: &resume::Args) -> anyhow::Result<
             bail!("{point} was refused before: {reason}; try it again with --retry")
         }
         (None, None) => None,
-        (Some(run), _) => match run.status()? {
-            RunStatus::Finished => Some(PointStatus::Finished),
-            RunStatus::Failed => Some(PointStatus::Failed),
-            _ => None,
+        (Some(run), _) => match run.status() {
+            // It goes back to what is whole before that is read.
+            Err(_) if args.go_back => None,
+            status => match status? {
+                RunStatus::Finished => Some(PointStatus::Finished),
+                RunStatus::Failed => Some(PointStatus::Failed),
+                _ => None,
+            },
         },
     };
     if let Some(status) = over {
@@ -57,6 +56,38 @@ pub fn run(sweep: &SweepDir, name: &str, args: &resume::Args) -> anyhow::Result<
     let code = supervise::run(&args.worker);
     drop(lease);
     code
+}
+
+/// Takes the lease of a point. A holder that cannot be seen from here is watched, until it gives a sign of life or has
+/// given none for long enough.
+fn take(sweep: &SweepDir, point: &str) -> anyhow::Result<Lease> {
+    let mut first = None;
+    loop {
+        let holder = match sweep.take(point)? {
+            Taken::Own(lease) => return Ok(lease),
+            Taken::Busy(holder) => holder,
+        };
+        let who = format!("process {} on {}", holder.pid, holder.host);
+        if holder.known().is_some() || first.is_some_and(|beat| beat != holder.beat()) {
+            bail!("{point} is being worked on by {who}");
+        }
+        if first.is_none() {
+            first = Some(holder.beat());
+            warn(format_args!(
+                "{point} was taken by {who}; waiting a minute for a sign of life"
+            ));
+        }
+        thread::sleep(Duration::from_secs(1));
+    }
+}
+
+/// Whether the system had no room, or would not write: another time it may.
+fn is_passing(error: &anyhow::Error) -> bool {
+    use io::ErrorKind::{QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+    let mut kinds = error
+        .chain()
+        .filter_map(|cause| Some(cause.downcast_ref::<io::Error>()?.kind()));
+    kinds.any(|kind| matches!(kind, QuotaExceeded | ReadOnlyFilesystem | StorageFull))
 }
 
 /// Ends with the process that started this one: what it worked on stops with a checkpoint.
@@ -100,6 +131,7 @@ pub fn body(
     }
     let started = start(sweep, &point, args, parent);
     if let Err(error) = &started
+        && !is_passing(error)
         && !RunDir::open(&path).is_ok_and(|dir| has_begun(&dir))
     {
         let causes: Vec<String> = error.chain().map(ToString::to_string).collect();
@@ -120,7 +152,7 @@ fn start(
     let lock = run.lock.take();
     let work = Work {
         dir: &run.dir,
-        skip_arms: &[],
+        skip_arms: &args.skip_arm,
         args: &args.worker,
         parent,
     };

@@ -58,6 +58,9 @@ impl Work<'_> {
         let mut looked = Instant::now();
         self.sweep.stop_request().clear()?;
         let points = self.sweep.spec()?.points;
+        for point in &points {
+            self.sweep.check_run(&point.name)?;
+        }
         let first = points.first().map(|point| self.sweep.config(&point.name));
         let shared = Shared {
             work: *self,
@@ -189,7 +192,13 @@ impl Shared<'_> {
                 Ok(PointStatus::Failed | PointStatus::Refused(_)) => self.work.retry,
                 // Of a holder on another machine it is known after a while that it is gone.
                 Ok(PointStatus::Live) => match self.work.sweep.take(&point.name)? {
-                    Taken::Own(_) => self.work.sweep.status(&point.name)?.is_open(),
+                    Taken::Own(lease) => {
+                        drop(lease);
+                        let status = self.work.sweep.status(&point.name)?;
+                        // Its run may be live without a lease, started as an ordinary one.
+                        others |= status == PointStatus::Live;
+                        status.is_open()
+                    }
                     Taken::Busy(_) => {
                         others = true;
                         false
@@ -228,7 +237,11 @@ impl Shared<'_> {
         let took = human_seconds(begun.elapsed().as_secs_f64());
         match now {
             PointStatus::Finished => say(&format!("{place} {name}: finished in {took}")),
-            PointStatus::Live => say(&format!("{place} {name}: somebody else works on it")),
+            PointStatus::Live => {
+                // To be looked at again: whoever works on it may be killed.
+                self.taken().remove(&point.name);
+                say(&format!("{place} {name}: somebody else works on it"))
+            }
             PointStatus::Unfinished if self.stops() => say(&format!("{place} {name}: stopped")),
             now => {
                 say(&format!(

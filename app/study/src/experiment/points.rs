@@ -29,6 +29,14 @@ pub fn points(experiment: &str, overrides: &Overrides) -> Result<Option<Vec<Poin
     if grids.is_empty() {
         grids.push(GridSpec::default());
     }
+    for (i, axis) in overrides.axes.iter().enumerate() {
+        let given = overrides.axes[..i]
+            .iter()
+            .any(|other| other.key == axis.key);
+        if given || axis.key == "seeds" && !overrides.seeds.is_empty() {
+            return Err(SpecError::axis(&axis.key, "is given twice"));
+        }
+    }
     let mut all: Vec<Point> = Vec::new();
     for grid in grids {
         let grid = grid.with_axes(&overrides.axes);
@@ -36,7 +44,8 @@ pub fn points(experiment: &str, overrides: &Overrides) -> Result<Option<Vec<Poin
         grid.axes.iter().try_for_each(AxisSpec::check)?;
         for at in grid.combinations() {
             let point = point(&base, &arms, &grid, &at, overrides)?;
-            let twin = of_grid.iter().find(|other| other.config == point.config);
+            let is_twin = |other: &&Point| identity(&other.config) == identity(&point.config);
+            let twin = of_grid.iter().find(is_twin);
             if let Some(twin) = twin {
                 return Err(changes_nothing(&grid, twin, &point));
             }
@@ -53,7 +62,10 @@ fn changes_nothing(grid: &GridSpec, a: &Point, b: &Point) -> SpecError {
     let (key, problem) = match axes.find(|(_, (a, b))| a != b) {
         Some((axis, (a, b))) => (
             axis.key.as_str(),
-            format!("changes nothing between {} and {}", a.value, b.value),
+            format!(
+                "changes nothing that decides numbers between {} and {}",
+                a.value, b.value
+            ),
         ),
         None => ("", "changes nothing".to_owned()),
     };
@@ -250,7 +262,17 @@ mod tests {
             (
                 vec!["optimizer.lr=1,1.0"],
                 vec![],
-                "axis optimizer.lr: changes nothing between 1 and 1.0",
+                "axis optimizer.lr: changes nothing that decides numbers between 1 and 1.0",
+            ),
+            (
+                vec!["threads=1,2"],
+                vec![],
+                "axis threads: changes nothing that decides numbers",
+            ),
+            (
+                vec!["optimizer.lr=1,2", "optimizer.lr=3,4"],
+                vec![],
+                "axis optimizer.lr: is given twice",
             ),
             (
                 vec!["optimizer.lr=1,2"],

@@ -34,14 +34,23 @@ pub struct Holder {
     pub host: String,
     /// Process.
     pub pid: u32,
+    /// The machine, whatever its name.
+    #[serde(default)]
+    machine: String,
     /// The machine's boot, which a process id does not outlive.
     boot: String,
+    /// Whose process ids they are: those of a container are its own.
+    #[serde(default)]
+    processes: String,
     /// Start of the process, in clock ticks since the boot: ids are used again.
     started: u64,
     /// Grows while the holder lives.
     beat: u64,
     /// The holder has given it back.
     released: bool,
+    /// How long ago it was written, by this machine's clock.
+    #[serde(skip)]
+    age: Duration,
 }
 
 /// The right to work on a point; given back when dropped.
@@ -82,27 +91,46 @@ impl Holder {
         Self {
             host: read_trimmed("/proc/sys/kernel/hostname"),
             pid: std::process::id(),
+            machine: read_trimmed("/etc/machine-id"),
             boot: boot(),
+            processes: process_ids(),
             started: start_of(std::process::id()).unwrap_or(0),
             beat: 0,
             released: false,
+            age: Duration::ZERO,
         }
     }
 
-    /// Whether the holder still works on the point, as far as can be told.
+    /// Whether the holder still works on the point, as far as can be told in passing.
     pub fn is_live(&self) -> bool {
-        if self.released {
-            return false;
-        }
-        match self.is_on_this_boot() {
-            true => start_of(self.pid) == Some(self.started),
-            // Known only by watching; whoever looks in passing takes it for live.
-            false => true,
+        match self.known() {
+            Some(lives) => lives,
+            // A clock that is wrong by minutes must not make it gone.
+            None => self.age < 3 * GONE_AFTER,
         }
     }
 
-    fn is_on_this_boot(&self) -> bool {
-        !self.boot.is_empty() && self.boot == boot()
+    /// Number of its signs of life.
+    pub fn beat(&self) -> u64 {
+        self.beat
+    }
+
+    /// Whether it lives, where that can be seen from here; of another machine, or another container of this one, it
+    /// is only known by watching.
+    pub fn known(&self) -> Option<bool> {
+        let this = Self::this_process();
+        let known = |own: &str, other: &str| !own.is_empty() && own == other;
+        let here = known(&self.boot, &this.boot) && known(&self.processes, &this.processes);
+        // The machine has been started again since.
+        let restarted = known(&self.host, &this.host)
+            && known(&self.machine, &this.machine)
+            && !self.boot.is_empty()
+            && self.boot != this.boot;
+        match (self.released || restarted, here) {
+            (true, _) => Some(false),
+            (false, true) => Some(start_of(self.pid) == Some(self.started)),
+            (false, false) => None,
+        }
     }
 }
 
@@ -218,11 +246,11 @@ fn last(leases: &Path, point: &str) -> Result<Option<(u64, Holder)>, RunError> {
         let entry = entry.map_err(RunError::io("read", leases))?.file_name();
         let number = entry.to_str().and_then(|name| {
             let (of, number) = name.rsplit_once('.')?;
-            number.parse::<u64>().ok().filter(|_| of == point)
+            number.parse::<u32>().ok().filter(|_| of == point)
         });
         most = most.max(number);
     }
-    let Some(number) = most else {
+    let Some(number) = most.map(u64::from) else {
         return Ok(None);
     };
     let path = path(leases, point, number);
@@ -231,12 +259,23 @@ fn last(leases: &Path, point: &str) -> Result<Option<(u64, Holder)>, RunError> {
     let holder = serde_json::from_slice(&bytes).unwrap_or_else(|_| Holder {
         host: "an unknown machine".into(),
         pid: 0,
+        machine: String::new(),
         boot: String::new(),
+        processes: String::new(),
         started: 0,
         beat: 0,
         released: false,
+        age: Duration::ZERO,
     });
-    Ok(Some((number, holder)))
+    let written = fs::metadata(&path).and_then(|data| data.modified()).ok();
+    let age = written.and_then(|written| written.elapsed().ok());
+    Ok(Some((
+        number,
+        Holder {
+            age: age.unwrap_or_default(),
+            ..holder
+        },
+    )))
 }
 
 /// Writes a lease and gives it its number; `false` where another process has it.
@@ -262,10 +301,10 @@ fn write(path: &Path, holder: &Holder) -> Result<(), RunError> {
 
 /// Whether the holder of a lease is gone for sure.
 fn is_gone(path: &Path, holder: &Holder) -> bool {
-    if holder.released || holder.is_on_this_boot() {
-        return !holder.is_live();
+    match holder.known() {
+        Some(lives) => !lives,
+        None => seen(path, holder).is_some_and(|first| first.elapsed() >= GONE_AFTER),
     }
-    seen(path, holder).is_some_and(|first| first.elapsed() >= GONE_AFTER)
 }
 
 /// When this process first saw a lease as it is now.
@@ -283,6 +322,12 @@ fn seen(path: &Path, holder: &Holder) -> Option<Instant> {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Names the process ids that this process sees.
+fn process_ids() -> String {
+    let link = fs::read_link("/proc/self/ns/pid").unwrap_or_default();
+    link.to_string_lossy().into_owned()
 }
 
 fn boot() -> String {
@@ -391,13 +436,33 @@ mod tests {
         holder.started += 1;
         write(&path(dir.path(), "b", 1), &holder).unwrap();
         drop(own(Lease::take(dir.path(), "b").unwrap()));
-        // On another machine it is not known yet.
-        holder.boot = "another".into();
-        write(&path(dir.path(), "c", 1), &holder).unwrap();
-        assert!(matches!(
-            Lease::take(dir.path(), "c").unwrap(),
-            Taken::Busy(_)
-        ));
+        // On another machine, or in another container, it is not known yet.
+        for (point, change) in [("c", "host"), ("d", "processes"), ("e", "spoilt")] {
+            let mut other = holder.clone();
+            match change {
+                "host" => (other.host, other.boot) = ("another".into(), "another".into()),
+                _ => other.processes = "another".into(),
+            }
+            write(&path(dir.path(), point, 1), &other).unwrap();
+            if change == "spoilt" {
+                fs::write(path(dir.path(), point, 1), "{").unwrap();
+            }
+            let Taken::Busy(found) = Lease::take(dir.path(), point).unwrap() else {
+                panic!("{change}");
+            };
+            assert!(found.is_live() && found.known().is_none(), "{change}");
+            let silent = Holder {
+                age: 4 * GONE_AFTER,
+                ..found
+            };
+            assert!(!silent.is_live(), "{change}");
+        }
+        // This machine, started again since.
+        if !holder.machine.is_empty() {
+            holder.boot = "the one before".into();
+            write(&path(dir.path(), "f", 1), &holder).unwrap();
+            drop(own(Lease::take(dir.path(), "f").unwrap()));
+        }
     }
 
     /// A machine that was asleep for an hour must notice that others went on without it.
