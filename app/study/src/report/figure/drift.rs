@@ -7,11 +7,9 @@ use super::super::drift::{Drift, Mark};
 use super::super::mean::Mean;
 use super::error::FigureError;
 use super::legend::{Legend, Sample};
-use super::panel::{Axis, WIDTH, cross, frame, heading, heading_height, note, note_height, zero};
-use super::picture::Picture;
+use super::panel::{Axis, OnePanel, cross, frame, zero};
 use super::style::draw_shape;
 
-const PANEL: u32 = 330;
 /// The most runs that have an entry of the legend each.
 const TOLD: usize = 9;
 
@@ -19,16 +17,32 @@ const TOLD: usize = 9;
 pub(super) struct DriftFigure(pub(super) Drift);
 
 impl DriftFigure {
-    fn title(&self) -> String {
-        format!("{}: forgetting against drift", self.0.title)
-    }
-
     /// Shape and colour of an arm of a run: of one run both tell the arm, of several the colour tells the run.
     fn look(&self, mark: &Mark) -> (usize, usize) {
         match self.0.runs.len() {
             1 => (mark.arm, mark.arm),
             _ => (mark.arm, mark.run),
         }
+    }
+}
+
+impl OnePanel for DriftFigure {
+    const HEIGHT: u32 = 330;
+
+    fn title(&self) -> String {
+        format!("{}: forgetting against drift", self.0.title)
+    }
+
+    fn note(&self) -> String {
+        let correlation = self.0.correlation();
+        let mut notes = Vec::new();
+        if !correlation.is_empty() {
+            notes.push(format!("{correlation}."));
+        }
+        if self.0.runs.len() > TOLD {
+            notes.push(format!("Colours: {} runs.", self.0.runs.len()));
+        }
+        notes.join(" ")
     }
 
     fn legend(&self) -> Legend {
@@ -53,19 +67,7 @@ impl DriftFigure {
         legend
     }
 
-    fn note(&self) -> String {
-        let correlation = self.0.correlation();
-        let mut notes = Vec::new();
-        if !correlation.is_empty() {
-            notes.push(format!("{correlation}."));
-        }
-        if self.0.runs.len() > TOLD {
-            notes.push(format!("Colours: {} runs.", self.0.runs.len()));
-        }
-        notes.join(" ")
-    }
-
-    fn draw_plane<DB: DrawingBackend>(
+    fn draw_panel<DB: DrawingBackend>(
         &self,
         area: &DrawingArea<DB, Shift>,
         scale: u32,
@@ -92,24 +94,5 @@ impl DriftFigure {
             draw_shape(&mut chart, (kl.value, forgot.value), self.look(mark), scale)?;
         }
         Ok(())
-    }
-}
-
-impl Picture for DriftFigure {
-    fn size(&self) -> (u32, u32) {
-        let texts = heading_height(&self.title()) + note_height(&self.note());
-        (WIDTH, texts + PANEL + self.legend().height(WIDTH))
-    }
-
-    fn draw<DB: DrawingBackend>(
-        &self,
-        root: &DrawingArea<DB, Shift>,
-        scale: u32,
-    ) -> Result<(), FigureError> {
-        let rest = heading(root, &self.title(), scale)?;
-        let (plane, rest) = rest.split_vertically(PANEL * scale);
-        self.draw_plane(&plane, scale)?;
-        let rest = note(&rest, &self.note(), scale)?;
-        self.legend().draw(&rest, WIDTH, scale)
     }
 }

@@ -6,13 +6,9 @@ use plotters::prelude::*;
 use super::super::sweep::FrontierStudy;
 use super::error::{FigureError, refused};
 use super::legend::{Legend, Sample};
-use super::panel::{
-    Axis, WIDTH, cross, frame, heading, heading_height, label, label_width, note, note_height,
-};
-use super::picture::Picture;
+use super::panel::{Axis, OnePanel, cross, frame, label, label_width};
 use super::style::{INK, Panel, draw_line, draw_marker};
 
-const PANEL: u32 = 350;
 /// Black, solid, with circles.
 const FRONTIER: usize = 20;
 /// Colours of the paths: all but black.
@@ -27,8 +23,62 @@ fn index(path: usize) -> usize {
 }
 
 impl FrontierFigure {
+    /// Writes the shares of the mixtures below the frontier, but for those that would touch another.
+    fn write_shares<DB: DrawingBackend>(
+        &self,
+        chart: &mut Panel<'_, DB>,
+        line: &[(f64, f64)],
+        scale: u32,
+    ) -> Result<(), FigureError> {
+        let k = scale as i32;
+        let mut taken: Vec<[i32; 4]> = Vec::new();
+        // The ends first: they say what the line runs between.
+        let middle = 1..line.len().saturating_sub(1);
+        let order = [0, line.len() - 1].into_iter().chain(middle);
+        for i in order {
+            let text = &self.0.mixtures[i].label;
+            let (px, py) = chart.backend_coord(&line[i]);
+            let wide = label_width(text);
+            let touches = |own: &[i32; 4]| {
+                let apart = |other: &[i32; 4]| {
+                    own[2] <= other[0]
+                        || other[2] <= own[0]
+                        || own[3] <= other[1]
+                        || other[3] <= own[1]
+                };
+                !taken.iter().all(apart)
+            };
+            // To the left below the line, else to the right of it.
+            let free = [(-wide - 7, 6), (9, -7)]
+                .into_iter()
+                .find_map(|(right, down)| {
+                    let (left, top) = (px + right * k, py + down * k);
+                    let own = [left, top, left + wide * k, top + 16 * k];
+                    let first = chart.backend_coord(&(chart.x_range().start, 0.0)).0;
+                    (left > first && !touches(&own)).then_some((own, (right, down)))
+                });
+            let Some((own, (right, down))) = free else {
+                continue;
+            };
+            taken.push(own);
+            label(chart, line[i], text, (right, down), scale)?;
+        }
+        Ok(())
+    }
+}
+
+impl OnePanel for FrontierFigure {
+    const HEIGHT: u32 = 350;
+
     fn title(&self) -> String {
         format!("{}: finetuning and mixtures", self.0.experiment)
+    }
+
+    fn note(&self) -> String {
+        match self.0.missing.is_empty() {
+            true => String::new(),
+            false => format!("Without a loss: {}.", self.0.missing.join(", ")),
+        }
     }
 
     fn legend(&self) -> Legend {
@@ -48,14 +98,7 @@ impl FrontierFigure {
         legend
     }
 
-    fn note(&self) -> String {
-        match self.0.missing.is_empty() {
-            true => String::new(),
-            false => format!("Without a loss: {}.", self.0.missing.join(", ")),
-        }
-    }
-
-    fn draw_plane<DB: DrawingBackend>(
+    fn draw_panel<DB: DrawingBackend>(
         &self,
         area: &DrawingArea<DB, Shift>,
         scale: u32,
@@ -109,67 +152,5 @@ impl FrontierFigure {
             chart.draw_series(starts).map_err(refused)?;
         }
         self.write_shares(&mut chart, &line, scale)
-    }
-
-    /// Writes the shares of the mixtures below the frontier, but for those that would touch another.
-    fn write_shares<DB: DrawingBackend>(
-        &self,
-        chart: &mut Panel<'_, DB>,
-        line: &[(f64, f64)],
-        scale: u32,
-    ) -> Result<(), FigureError> {
-        let k = scale as i32;
-        let mut taken: Vec<[i32; 4]> = Vec::new();
-        // The ends first: they say what the line runs between.
-        let middle = 1..line.len().saturating_sub(1);
-        let order = [0, line.len() - 1].into_iter().chain(middle);
-        for i in order {
-            let text = &self.0.mixtures[i].label;
-            let (px, py) = chart.backend_coord(&line[i]);
-            let wide = label_width(text);
-            let touches = |own: &[i32; 4]| {
-                let apart = |other: &[i32; 4]| {
-                    own[2] <= other[0]
-                        || other[2] <= own[0]
-                        || own[3] <= other[1]
-                        || other[3] <= own[1]
-                };
-                !taken.iter().all(apart)
-            };
-            // To the left below the line, else to the right of it.
-            let free = [(-wide - 7, 6), (9, -7)]
-                .into_iter()
-                .find_map(|(right, down)| {
-                    let (left, top) = (px + right * k, py + down * k);
-                    let own = [left, top, left + wide * k, top + 16 * k];
-                    let first = chart.backend_coord(&(chart.x_range().start, 0.0)).0;
-                    (left > first && !touches(&own)).then_some((own, (right, down)))
-                });
-            let Some((own, (right, down))) = free else {
-                continue;
-            };
-            taken.push(own);
-            label(chart, line[i], text, (right, down), scale)?;
-        }
-        Ok(())
-    }
-}
-
-impl Picture for FrontierFigure {
-    fn size(&self) -> (u32, u32) {
-        let texts = heading_height(&self.title()) + note_height(&self.note());
-        (WIDTH, texts + PANEL + self.legend().height(WIDTH))
-    }
-
-    fn draw<DB: DrawingBackend>(
-        &self,
-        root: &DrawingArea<DB, Shift>,
-        scale: u32,
-    ) -> Result<(), FigureError> {
-        let rest = heading(root, &self.title(), scale)?;
-        let (plane, rest) = rest.split_vertically(PANEL * scale);
-        self.draw_plane(&plane, scale)?;
-        let rest = note(&rest, &self.note(), scale)?;
-        self.legend().draw(&rest, WIDTH, scale)
     }
 }

@@ -8,11 +8,9 @@ use super::super::methods::Methods;
 use super::super::numbers::fixed;
 use super::error::{FigureError, refused};
 use super::legend::{Legend, Sample};
-use super::panel::{Axis, WIDTH, cross, frame, heading, heading_height, note, note_height, rule};
-use super::picture::Picture;
+use super::panel::{Axis, OnePanel, cross, frame, rule};
 use super::style::{INK, draw_marker};
 
-const PANEL: u32 = 330;
 /// The start is drawn where it lies no further from the arms than this share of their range.
 const NEAR: f64 = 0.6;
 
@@ -28,10 +26,6 @@ fn likelihood(losses: &[f64]) -> Option<Mean> {
 }
 
 impl MethodsFigure {
-    fn title(&self) -> String {
-        format!("{}: log-likelihood after finetuning", self.0.title)
-    }
-
     /// The arms with a place.
     fn places(&self) -> Vec<(usize, At)> {
         let arms = self.0.arms.iter().enumerate();
@@ -64,6 +58,22 @@ impl MethodsFigure {
             .contains(&start)
             .then_some(start)
     }
+}
+
+impl OnePanel for MethodsFigure {
+    const HEIGHT: u32 = 330;
+
+    fn title(&self) -> String {
+        format!("{}: log-likelihood after finetuning", self.0.title)
+    }
+
+    fn note(&self) -> String {
+        let unfinished = self.0.unfinished.join(", ");
+        match unfinished.is_empty() {
+            true => String::new(),
+            false => format!("Not finished with every seed: {unfinished}."),
+        }
+    }
 
     fn legend(&self) -> Legend {
         let mut legend = Legend::default();
@@ -87,15 +97,7 @@ impl MethodsFigure {
         legend
     }
 
-    fn note(&self) -> String {
-        let unfinished = self.0.unfinished.join(", ");
-        match unfinished.is_empty() {
-            true => String::new(),
-            false => format!("Not finished with every seed: {unfinished}."),
-        }
-    }
-
-    fn draw_plane<DB: DrawingBackend>(
+    fn draw_panel<DB: DrawingBackend>(
         &self,
         area: &DrawingArea<DB, Shift>,
         scale: u32,
@@ -138,24 +140,5 @@ impl MethodsFigure {
             draw_marker(&mut chart, (new.value, old.value), *i, scale)?;
         }
         Ok(())
-    }
-}
-
-impl Picture for MethodsFigure {
-    fn size(&self) -> (u32, u32) {
-        let texts = heading_height(&self.title()) + note_height(&self.note());
-        (WIDTH, texts + PANEL + self.legend().height(WIDTH))
-    }
-
-    fn draw<DB: DrawingBackend>(
-        &self,
-        root: &DrawingArea<DB, Shift>,
-        scale: u32,
-    ) -> Result<(), FigureError> {
-        let rest = heading(root, &self.title(), scale)?;
-        let (plane, rest) = rest.split_vertically(PANEL * scale);
-        self.draw_plane(&plane, scale)?;
-        let rest = note(&rest, &self.note(), scale)?;
-        self.legend().draw(&rest, WIDTH, scale)
     }
 }

@@ -5,6 +5,8 @@ use plotters::prelude::*;
 
 use super::super::mean::Mean;
 use super::error::{FigureError, refused};
+use super::legend::Legend;
+use super::picture::Picture;
 use super::style::{FAINT, GREY, GRID, INK, Panel, colour, style, text_width, write_text};
 
 /// Width of the figures.
@@ -120,6 +122,47 @@ fn ends(values: impl Iterator<Item = f64>) -> Option<(f64, f64)> {
         .filter(|value| value.is_finite())
         .map(|value| (value, value))
         .reduce(|(low, high), (other, _)| (low.min(other), high.max(other)))
+}
+
+/// A figure of one panel, with a heading above it, and a note and a legend below.
+pub(super) trait OnePanel {
+    /// Height of the panel.
+    const HEIGHT: u32;
+
+    /// Heading.
+    fn title(&self) -> String;
+
+    /// Note; none where it is empty.
+    fn note(&self) -> String;
+
+    /// Legend.
+    fn legend(&self) -> Legend;
+
+    /// Draws the panel.
+    fn draw_panel<DB: DrawingBackend>(
+        &self,
+        area: &DrawingArea<DB, Shift>,
+        scale: u32,
+    ) -> Result<(), FigureError>;
+}
+
+impl<F: OnePanel> Picture for F {
+    fn size(&self) -> (u32, u32) {
+        let texts = heading_height(&self.title()) + note_height(&self.note());
+        (WIDTH, texts + F::HEIGHT + self.legend().height(WIDTH))
+    }
+
+    fn draw<DB: DrawingBackend>(
+        &self,
+        root: &DrawingArea<DB, Shift>,
+        scale: u32,
+    ) -> Result<(), FigureError> {
+        let rest = heading(root, &self.title(), scale)?;
+        let (panel, rest) = rest.split_vertically(F::HEIGHT * scale);
+        self.draw_panel(&panel, scale)?;
+        let rest = note(&rest, &self.note(), scale)?;
+        self.legend().draw(&rest, WIDTH, scale)
+    }
 }
 
 /// Draws the frame of a panel: title, axes, marks, and the lines of the grid.
