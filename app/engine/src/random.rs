@@ -63,6 +63,15 @@ impl Random {
         }
     }
 
+    /// The same sequence after so many of its [`normal`](Self::normal) numbers; `count` must be even, and nothing may
+    /// have been drawn yet.
+    pub(crate) fn after_normals(mut self, count: usize) -> Self {
+        debug_assert!(count.is_multiple_of(2) && self.rng.get_word_pos() == 0);
+        // A pair takes two numbers of two words each.
+        self.rng.set_word_pos(2 * count as u128);
+        self
+    }
+
     /// Standard normal (Box–Muller).
     pub fn normal(&mut self) -> f32 {
         if let Some(spare) = self.spare.take() {

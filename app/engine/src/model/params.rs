@@ -1,7 +1,7 @@
 //! Weights of a model: one flat buffer, with named tensors in it.
 
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::random::Stream;
 
@@ -18,6 +18,9 @@ pub struct Entry {
     /// Range in the flat buffer.
     pub range: Range<usize>,
 }
+
+/// Weights of a tensor that one thread initialises at a time; even.
+const INIT_PART: usize = 1 << 18;
 
 /// A linear layer of a block, in the order of [`Layout::block`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -159,17 +162,39 @@ impl Params {
     /// gains are 1.
     pub fn init(layout: &Arc<Layout>, stream: &Stream) -> Self {
         let mut params = Self::zeros(layout);
+        let mut parts = Vec::new();
+        let mut rest = &mut params.data[..];
         for (i, entry) in layout.entries.iter().enumerate() {
+            let (data, after) = rest.split_at_mut(entry.range.len());
+            rest = after;
             if entry.name.ends_with("_norm") {
-                params.data[entry.range.clone()].fill(1.0);
+                data.fill(1.0);
                 continue;
             }
             let std = (entry.shape[1] as f64).powf(-0.5) as f32;
-            let mut normals = stream.at(i as u64);
-            for x in &mut params.data[entry.range.clone()] {
-                *x = std * normals.normal();
-            }
+            let begins = (0..).step_by(INIT_PART);
+            parts.extend(
+                data.chunks_mut(INIT_PART)
+                    .zip(begins)
+                    .map(|(part, begin)| (stream.at(i as u64).after_normals(begin), std, part)),
+            );
         }
+        let workers = match parts.len() {
+            // Not worth a thread.
+            parts if parts < 2 * layout.entries.len() => 1,
+            parts => std::thread::available_parallelism().map_or(1, |cores| parts.min(cores.get())),
+        };
+        let parts = Mutex::new(parts);
+        let next = || parts.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let fill = || {
+            while let Some((mut normals, std, part)) = next() {
+                part.iter_mut().for_each(|x| *x = std * normals.normal());
+            }
+        };
+        std::thread::scope(|scope| {
+            (1..workers).for_each(|_| drop(scope.spawn(fill)));
+            fill();
+        });
         params
     }
 
@@ -179,5 +204,27 @@ impl Params {
             .entries
             .iter()
             .map(|e| (e.name.as_str(), e.shape, &self.data[e.range.clone()]))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Weights must not depend on how many threads drew them.
+    #[test]
+    fn tensors_are_drawn_in_parts_as_they_are_in_one() {
+        let config = ModelConfig::mini(64, 1, 16, 19_999);
+        let layout = Layout::new(config);
+        let stream = Stream::new(3, "test");
+        let params = Params::init(&layout, &stream);
+        let mut parts = 0;
+        for (i, (name, [_, inputs], data)) in params.tensors().enumerate() {
+            let std = (inputs as f64).powf(-0.5) as f32;
+            let mut normals = stream.at(i as u64);
+            assert!(data.iter().all(|&x| x == std * normals.normal()), "{name}");
+            parts += data.len().div_ceil(INIT_PART);
+        }
+        assert!(parts >= 2 * layout.entries.len(), "by one thread alone");
     }
 }
