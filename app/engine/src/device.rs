@@ -123,16 +123,36 @@ mod cuda {
     use std::panic::catch_unwind;
 
     use candle_core::Device;
-    use candle_core::cuda::cudarc::driver::DriverError;
+    use candle_core::cuda::CudaDevice;
+    use candle_core::cuda::cudarc::driver::{DriverError, result, sys};
 
     use super::Gpu;
 
     /// Opens GPU `n`, or says why it cannot be used.
     pub(super) fn open(n: usize) -> Result<Device, String> {
         // cudarc panics where one of CUDA's libraries is missing.
-        match catch_unwind(|| Device::new_cuda(n)) {
-            Ok(opened) => opened.map_err(|error| in_words(&error.to_string())),
+        match catch_unwind(|| CudaDevice::new_with_stream(n)) {
+            Ok(opened) => {
+                let device = opened.map_err(|error| in_words(&error.to_string()))?;
+                keep_memory(&device, n).map_err(|error| in_words(&error.to_string()))?;
+                // SAFETY: all work of a device goes through its one stream, in which it is ordered, frees included.
+                unsafe { device.disable_event_tracking() };
+                Ok(Device::Cuda(device))
+            }
             Err(_) => Err("CUDA's libraries cannot be loaded".into()),
+        }
+    }
+
+    /// Lets the driver's pool keep what is freed: else every wait for the GPU may hand it back to the system, and the
+    /// next step asks for it again.
+    fn keep_memory(device: &CudaDevice, n: usize) -> Result<(), DriverError> {
+        device.cuda_stream().context().bind_to_thread()?;
+        let mut bytes = u64::MAX;
+        let threshold = sys::CUmemPool_attribute_enum::CU_MEMPOOL_ATTR_RELEASE_THRESHOLD;
+        // SAFETY: the attribute is a `cuuint64_t`, and the pool is the device's own.
+        unsafe {
+            let pool = result::device::get_default_mem_pool(result::device::get(n as i32)?)?;
+            result::mem_pool::set_attribute(pool, threshold, (&raw mut bytes).cast())
         }
     }
 

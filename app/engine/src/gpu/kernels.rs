@@ -114,10 +114,13 @@ use cuda::address as address_on_gpu;
 
 #[cfg(feature = "cuda")]
 mod cuda {
+    use std::collections::HashMap;
+    use std::sync::{Mutex, PoisonError};
+
     use candle_core::cuda::cudarc::driver::{
-        CudaSlice, DevicePtr, DeviceRepr, LaunchConfig, PushKernelArg,
+        CudaFunction, CudaSlice, DevicePtr, DeviceRepr, LaunchConfig, PushKernelArg,
     };
-    use candle_core::cuda::{CudaDevice, CudaStorageSlice as S, WrapErr};
+    use candle_core::cuda::{CudaDevice, CudaStorageSlice as S, DeviceId, WrapErr};
     use candle_core::{CudaStorage, Result, bail};
 
     use super::Args;
@@ -130,13 +133,13 @@ mod cuda {
     /// Launches a kernel of the PTX.
     pub(super) fn run(
         device: &CudaDevice,
-        name: &str,
+        name: &'static str,
         blocks: usize,
         threads: usize,
         args: Args,
     ) -> Result<()> {
-        let kernel = device.get_or_load_custom_func(name, "forgetlab", PTX)?;
-        let mut launch = kernel.builder();
+        let (kernel, stream) = (kernel(device, name)?, device.cuda_stream());
+        let mut launch = stream.launch_builder(&kernel);
         launch.arg(&args);
         let config = LaunchConfig {
             grid_dim: (blocks as u32, 1, 1),
@@ -147,6 +150,20 @@ mod cuda {
         // work of a device goes through its one stream, so they are freed after it.
         unsafe { launch.launch(config) }.w()?;
         Ok(())
+    }
+
+    /// A kernel of the PTX, looked up once for each device.
+    fn kernel(device: &CudaDevice, name: &'static str) -> Result<CudaFunction> {
+        static KERNELS: Mutex<Option<HashMap<(DeviceId, &str), CudaFunction>>> = Mutex::new(None);
+        let mut kernels = KERNELS.lock().unwrap_or_else(PoisonError::into_inner);
+        let kernels = kernels.get_or_insert_default();
+        if let Some(kernel) = kernels.get(&(device.id(), name)) {
+            return Ok(kernel.clone());
+        }
+        let kernel = device.get_or_load_custom_func(name, "forgetlab", PTX)?;
+        let kernel = kernel.into_cuda_function();
+        kernels.insert((device.id(), name), kernel.clone());
+        Ok(kernel)
     }
 
     /// Address of the first element of a GPU's storage.

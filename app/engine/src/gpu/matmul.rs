@@ -205,6 +205,9 @@ mod cuda {
         }
     }
 
+    /// Products of one call of cuBLAS, some of whose kernels fail from 65 536 on.
+    const MOST_PRODUCTS: usize = 1 << 15;
+
     fn source<'a>(storage: &'a CudaStorage, layout: &'a Layout) -> Source<'a> {
         Source { storage, layout }
     }
@@ -235,50 +238,61 @@ mod cuda {
         };
         let stream = device.cuda_stream();
         let (a_start, b_start) = (a.layout.start_offset(), b.layout.start_offset());
-        let (a, b, kind, _reads) = match (&a.storage.slice, &b.storage.slice) {
+        let (a, b, kind, bytes, _reads) = match (&a.storage.slice, &b.storage.slice) {
             (S::BF16(a), S::BF16(b)) => {
                 let ((a, reads_a), (b, reads_b)) = (a.device_ptr(&stream), b.device_ptr(&stream));
                 let (a, b) = (a + 2 * a_start as u64, b + 2 * b_start as u64);
-                (a, b, sys::cudaDataType_t::CUDA_R_16BF, (reads_a, reads_b))
+                (
+                    a,
+                    b,
+                    sys::cudaDataType_t::CUDA_R_16BF,
+                    2,
+                    (reads_a, reads_b),
+                )
             }
             (S::F32(a), S::F32(b)) => {
                 let ((a, reads_a), (b, reads_b)) = (a.device_ptr(&stream), b.device_ptr(&stream));
                 let (a, b) = (a + 4 * a_start as u64, b + 4 * b_start as u64);
-                (a, b, sys::cudaDataType_t::CUDA_R_32F, (reads_a, reads_b))
+                (a, b, sys::cudaDataType_t::CUDA_R_32F, 4, (reads_a, reads_b))
             }
             _ => bail!("both matrices must be f32, or both bf16"),
         };
         let (c, _writes) = out.slice.device_ptr_mut(&stream);
         let one = 1f32;
-        // SAFETY: the layouts are of these slices and were checked to multiply; `out` holds the product
-        // from its offset on. Row-major c = a·b is column-major cᵀ = bᵀ·aᵀ, so b comes first.
-        unsafe {
-            result::gemm_strided_batched_ex(
-                *device.cublas_handle().handle(),
-                op(&b_operand),
-                op(&a_operand),
-                n as i32,
-                m as i32,
-                k as i32,
-                from_ref(&one).cast::<c_void>(),
-                b as *const c_void,
-                kind,
-                b_operand.leading as i32,
-                b_operand.distance as i64,
-                a as *const c_void,
-                kind,
-                a_operand.leading as i32,
-                a_operand.distance as i64,
-                from_ref(&keep).cast::<c_void>(),
-                (c + 4 * out.offset as u64) as *mut c_void,
-                sys::cudaDataType_t::CUDA_R_32F,
-                n as i32,
-                (m * n) as i64,
-                batch as i32,
-                sys::cublasComputeType_t::CUBLAS_COMPUTE_32F,
-                sys::cublasGemmAlgo_t::CUBLAS_GEMM_DEFAULT_TENSOR_OP,
-            )
+        for first in (0..batch).step_by(MOST_PRODUCTS) {
+            let at =
+                |start: u64, distance: usize, bytes: u64| start + bytes * (first * distance) as u64;
+            // SAFETY: the layouts are of these slices and were checked to multiply; `out` holds the product
+            // from its offset on. Row-major c = a·b is column-major cᵀ = bᵀ·aᵀ, so b comes first.
+            unsafe {
+                result::gemm_strided_batched_ex(
+                    *device.cublas_handle().handle(),
+                    op(&b_operand),
+                    op(&a_operand),
+                    n as i32,
+                    m as i32,
+                    k as i32,
+                    from_ref(&one).cast::<c_void>(),
+                    at(b, b_operand.distance, bytes) as *const c_void,
+                    kind,
+                    b_operand.leading as i32,
+                    b_operand.distance as i64,
+                    at(a, a_operand.distance, bytes) as *const c_void,
+                    kind,
+                    a_operand.leading as i32,
+                    a_operand.distance as i64,
+                    from_ref(&keep).cast::<c_void>(),
+                    at(c + 4 * out.offset as u64, m * n, 4) as *mut c_void,
+                    sys::cudaDataType_t::CUDA_R_32F,
+                    n as i32,
+                    (m * n) as i64,
+                    MOST_PRODUCTS.min(batch - first) as i32,
+                    sys::cublasComputeType_t::CUBLAS_COMPUTE_32F,
+                    sys::cublasGemmAlgo_t::CUBLAS_GEMM_DEFAULT,
+                )
+            }
+            .w()?;
         }
-        .w()
+        Ok(())
     }
 }

@@ -84,7 +84,9 @@ fn norm_backward_is_its_derivative_and_adds() {
             let y = normed.gained(None).unwrap();
             let alone = normed.backward(None, &y, None).unwrap();
             let added = normed.backward(Some(&x[0]), &y, None).unwrap();
-            assert_eq!(download(&added), download(&(alone + &x[0]).unwrap()));
+            // In one kernel a compiler may round product and sum together.
+            let expected = download(&(alone + &x[0]).unwrap());
+            assert!(error(&download(&added), &expected, 1e-6) < 1e-6);
             let mut twice = None;
             normed.gain_backward(&mut twice, &y).unwrap();
             let once = download(twice.as_ref().unwrap());
@@ -266,7 +268,9 @@ fn bf16_is_rounded_to_nearest_even() {
         let heads = heads([1, 1, 1, 1, x.len()], true, &device);
         let bits = |x: Tensor| -> Vec<u32> {
             let x = download(&x.to_dtype(F32).unwrap());
-            x.iter().map(|x| x.to_bits()).collect()
+            // Which of the many is no part of it.
+            let bits = |x: &f32| if x.is_nan() { f32::NAN } else { *x }.to_bits();
+            x.iter().map(bits).collect()
         };
         // Values pass through but for the rounding.
         let qkv = Tensor::from_vec(x.repeat(3), (1, 3 * x.len()), &device).unwrap();
