@@ -1,4 +1,4 @@
-"""Runs forgetlab and its peers in turn and prints how much faster forgetlab is.
+"""Runs forgetlab and its peers in turn, on the CPU or a GPU, and prints how much faster forgetlab is.
 
 The peers of an item are started once, warmed up, and wait; in every round each of them and a fresh
 `forgetlab bench` works for --seconds, in an order that rotates from round to round. A ratio is
@@ -27,8 +27,9 @@ PEERS = {
     "PyTorch compiled f32": ["peer_torch.py", "--mode", "compiled"],
     "PyTorch compiled bf16": ["peer_torch.py", "--mode", "compiled", "--dtype", "bf16"],
     "transformers eager f32": ["peer_transformers.py"],
+    "transformers eager bf16": ["peer_transformers.py", "--dtype", "bf16", "--micro-batch", "8"],
 }
-JAX, EAGER, COMPILED, COMPILED_BF16, TRANSFORMERS = PEERS
+JAX, EAGER, COMPILED, COMPILED_BF16, TRANSFORMERS, TRANSFORMERS_BF16 = PEERS
 ISA = ("avx2", "fma", "avx512f", "avx512_bf16", "avx512_fp16", "amx_bf16")
 
 
@@ -67,6 +68,18 @@ LINES = [
     Line("llama-135m:generate", {TRANSFORMERS: 1.5}),
 ]
 LINES = {line.name: line for line in LINES}
+# On a GPU; nothing is aimed at yet.
+GPU_LINES = [
+    Line("toy-256:train", {COMPILED_BF16: None}, dtype="bf16"),
+    Line("toy-2048:train", {COMPILED_BF16: None}, dtype="bf16"),
+    Line("text:train", {COMPILED_BF16: None}, dtype="bf16"),
+    Line("text-256:train", {COMPILED: None}),
+    Line("text-256:train", {COMPILED_BF16: None}, dtype="bf16"),
+    Line("text-256:generate", {COMPILED_BF16: None}, dtype="bf16"),
+    Line("llama-1b:train", {TRANSFORMERS_BF16: None}, dtype="bf16"),
+    Line("llama-1b:generate", {TRANSFORMERS_BF16: None}, dtype="bf16"),
+]
+GPU_LINES = {line.name: line for line in GPU_LINES}
 # Without a target, and slow.
 NOT_BY_DEFAULT = ("toy-256:train-kl", "text-256:train-kl", "text-256:generate")
 
@@ -74,8 +87,10 @@ NOT_BY_DEFAULT = ("toy-256:train-kl", "text-256:train-kl", "text-256:generate")
 class Peer:
     """A peer process, ready and waiting for `go`."""
 
-    def __init__(self, name, item, threads):
-        command = [sys.executable, *PEERS[name], "--item", item, "--threads", str(threads)]
+    def __init__(self, name, item, options):
+        command = [sys.executable, *PEERS[name], "--item", item, "--threads", str(options.threads)]
+        if options.device != "cpu":
+            command += ["--device", options.device]
         self.name, self.process = name, subprocess.Popen(
             command, cwd=HERE, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
@@ -101,7 +116,7 @@ def ours(options, line):
     """One `forgetlab bench`, a fresh process."""
     item = work.ITEMS[line.item]
     command = [options.forgetlab, "bench", "--config", item.config_name, "--work", item.work]
-    command += ["--batch", item.batch, "--threads", options.threads]
+    command += ["--batch", item.batch, "--threads", options.threads, "--device", options.device]
     if line.dtype != "f32":
         command += ["--dtype", line.dtype]
     if item.replay_rows:
@@ -118,7 +133,7 @@ def compare(options, line):
     peers = []
     try:
         for name in line.targets:
-            peer = Peer(name, line.item, options.threads)
+            peer = Peer(name, line.item, options)
             peers.append(peer)
             peer.answer()
         sides = [lambda: ours(options, line), *(lambda p=p: p.measure(options.seconds) for p in peers)]
@@ -140,7 +155,7 @@ def rows(line, ours, theirs):
         return [r["tokens_per_second"] for r in reports]
 
     def rss(reports):
-        return max(r["peak_rss_bytes"] for r in reports) / 2**20
+        return max(r["peak_rss_bytes"] or 0 for r in reports) / 2**20
 
     for name, reports in theirs.items():
         ratio = median(rates(ours)) / median(rates(reports))
@@ -190,6 +205,9 @@ def setting(options):
     commit = output("git", "-C", HERE, "describe", "--always", "--dirty")
     yield f"- Hardware: {cpu.get('Model name', '?').strip()}, {os.cpu_count()} cores, "
     yield f"  {' '.join(f for f in ISA if f in flags)}; {options.threads} threads a side"
+    if options.device != "cpu":
+        query = ("--query-gpu=name,driver_version,memory.total", "--format=csv,noheader")
+        yield f"- GPU: {output('nvidia-smi', *query)}"
     yield f"- Versions: {output(options.forgetlab, '--version') or options.forgetlab} at {commit};"
     yield f"  Python {platform.python_version()}, {', '.join(versions)}; Linux {platform.release()}"
     yield f"- Command: `{shlex.join(['python', 'compare.py', *sys.argv[1:]])}`"
@@ -205,20 +223,22 @@ def table(rows):
 
 
 def main():
-    default = [name for name in LINES if name not in NOT_BY_DEFAULT]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--forgetlab", required=True, metavar="PATH", help="the binary, built with --release")
-    parser.add_argument("--items", default=",".join(default), help="of: " + ", ".join(LINES))
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    parser.add_argument("--items", help=f"on the CPU of {', '.join(LINES)}; on a GPU of {', '.join(GPU_LINES)}")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--seconds", type=float, default=4.0)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--out", type=Path, metavar="FILE.md", help="where the table is written as well")
     options = parser.parse_args()
     options.load = os.getloadavg()[0]
-    items = options.items.split(",")
-    if unknown := [name for name in items if name not in LINES]:
-        parser.error(f"unknown items {', '.join(unknown)}; there are {', '.join(LINES)}")
-    measured = [row for name in items for row in compare(options, LINES[name])]
+    lines = LINES if options.device == "cpu" else GPU_LINES
+    default = [name for name in lines if lines is GPU_LINES or name not in NOT_BY_DEFAULT]
+    items = options.items.split(",") if options.items else default
+    if unknown := [name for name in items if name not in lines]:
+        parser.error(f"unknown items {', '.join(unknown)}; there are {', '.join(lines)}")
+    measured = [row for name in items for row in compare(options, lines[name])]
     text = "\n".join([*setting(options), "", *table(measured)]) + "\n"
     print(text, end="")
     if options.out:
