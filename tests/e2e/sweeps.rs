@@ -110,7 +110,7 @@ fn a_sweep_is_listed_compared_and_not_done_twice() {
         .says(&["is not running"]);
     lab.forgetlab(&["compare", name]).exits(0);
     let point = sweep.join("points").join(first);
-    lab.forgetlab(&["compare", point.to_str().expect("UTF-8")])
+    lab.forgetlab(&["compare", &format!("{name}/{first}")])
         .exits(0)
         .says(&["true-data:kl"]);
     let rows = Table::read(&sweep.join("points.csv")).rows;
@@ -131,6 +131,26 @@ fn a_sweep_is_listed_compared_and_not_done_twice() {
         fs::read(point.join("events.jsonl")).expect("events"),
         before
     );
+    // Of a worker that was killed after its last event the tables are of earlier; they are made whole.
+    let tables = ["metrics.csv", "summary.csv"].map(|table| point.join(table));
+    let whole = tables.clone().map(|table| fs::read(table).expect("CSV"));
+    for (args, lost) in [
+        (&["resume", name][..], 0),
+        (&["resume", name, "--point", first], 1),
+    ] {
+        fs::write(&tables[0], &whole[0][..whole[0].len() / 2]).expect("half");
+        fs::remove_file(&tables[lost]).expect("remove");
+        fs::remove_file(point.join("verdicts.csv")).expect("remove");
+        lab.forgetlab(args).exits(0);
+        assert_eq!(
+            tables.clone().map(|table| fs::read(table).expect("CSV")),
+            whole
+        );
+    }
+    // One that was started by a process that is gone would go on with nobody to stop it.
+    lab.forgetlab(&["resume", name, "--point", first, "--with-parent", "1"])
+        .exits(1)
+        .says(&["the process that works on the sweep is gone"]);
     lab.forgetlab(&["resume", name, "--skip-arm", "none"])
         .exits(2);
     lab.forgetlab(&["run", "toy-continual", "--workers", "2"])

@@ -22,7 +22,7 @@ use super::{Usage, WhileRead, exit, out, warn};
 pub struct Args {
     /// Runs or sweeps: paths, names or unique beginnings of names; folders of their CSVs alone, too
     ///
-    /// Of sweeps alone, what is told are the tables of their axes; of a single point, `SWEEP/points/POINT`, its arms.
+    /// Of sweeps alone, what is told are the tables of their axes; of a single point, `SWEEP/POINT`, its arms.
     #[arg(value_name = "RUN", required = true)]
     runs: Vec<String>,
     /// Only these arms, by name

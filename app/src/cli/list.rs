@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use forgetlab_study::printed::{one_line, path_in_line};
 use forgetlab_study::report::{Format, Glyphs};
 use forgetlab_study::run::{
-    Found, Results, RunFound, RunState, RunStatus, RunSummary, SweepDir, readable_utc,
+    Found, Results, RunFound, RunStatus, RunSummary, SweepDir, readable_utc,
 };
 use toml::Value;
 
@@ -208,7 +208,7 @@ fn cells(name: &str, found: &RunFound) -> [String; 7] {
         one_line(preset.unwrap_or_default()).into_owned(),
         arms.to_string(),
         ranges(&seeds),
-        format!("{}%", percent_done(state)),
+        format!("{}%", sweep::percent(state)),
         started,
     ]
 }
@@ -229,12 +229,6 @@ fn ranges(numbers: &BTreeSet<u64>) -> String {
     };
     let texts: Vec<String> = ranges.iter().map(text).collect();
     texts.join(",")
-}
-
-/// Share of all arms' steps that need no more work.
-fn percent_done(state: &RunState) -> u64 {
-    let (done, total) = state.steps_done();
-    (done * 100).checked_div(total).unwrap_or(0)
 }
 
 /// Ways to write a start, and the space between columns, from the widest to the narrowest.

@@ -6,8 +6,7 @@ use std::path::PathBuf;
 use anyhow::bail;
 use forgetlab_study::report::SweepPoint;
 use forgetlab_study::run::{
-    Found, PointSpec, PointStatus, Results, RunDir, RunError, RunState, SweepDir, holds_csvs,
-    read_csvs,
+    Found, PointSpec, Results, RunDir, RunError, RunState, SweepDir, holds_csvs, read_csvs,
 };
 
 use super::warn;
@@ -44,14 +43,8 @@ pub fn load(runs: &[String]) -> anyhow::Result<(Vec<Loaded>, bool)> {
     let mut loaded: Vec<Loaded> = Vec::new();
     let mut unreadable = false;
     for run in runs {
-        for (told, place, point) in find(&results, run)? {
-            match read(place, &loaded) {
-                Ok(one) => loaded.push(Loaded { point, ..one }),
-                Err(error) => {
-                    warn(format_args!("{told} is unreadable and left out: {error}"));
-                    unreadable = true;
-                }
-            }
+        for found in find(&results, run)? {
+            unreadable |= !add(found, &mut loaded);
         }
     }
     if loaded.is_empty() {
@@ -60,17 +53,53 @@ pub fn load(runs: &[String]) -> anyhow::Result<(Vec<Loaded>, bool)> {
     Ok((loaded, unreadable))
 }
 
+/// Loads the points of a sweep that somebody has begun with.
+pub fn load_sweep(sweep: &SweepDir) -> anyhow::Result<Vec<Loaded>> {
+    let mut loaded = Vec::new();
+    for found in points(sweep)? {
+        add(found, &mut loaded);
+    }
+    Ok(loaded)
+}
+
 /// The folder of a run, and the run where it has events.
 type Place = (PathBuf, Option<RunDir>);
 
-/// What a name stands for: a run, or every point of a sweep that somebody has begun with.
-fn find(results: &Results, name: &str) -> anyhow::Result<Vec<(String, Place, Option<PointSpec>)>> {
-    Ok(match results.find_any(name) {
-        Ok(Found::Sweep(sweep)) => points(&sweep)?,
-        Ok(Found::Run(dir)) => vec![(name.to_owned(), place_of(&dir), None)],
-        Err(RunError::NotARun { path }) if holds_csvs(&path) => {
-            vec![(name.to_owned(), (path, None), None)]
+/// A run that is to be read.
+struct ToRead {
+    /// Its name, as it was given.
+    told: String,
+    place: Place,
+    /// What it is in its sweep.
+    point: Option<PointSpec>,
+}
+
+/// Reads a run and adds it; `false`, told on standard error, where it cannot be read.
+fn add(found: ToRead, loaded: &mut Vec<Loaded>) -> bool {
+    let ToRead { told, place, point } = found;
+    match read(place, loaded) {
+        Ok(one) => loaded.push(Loaded { point, ..one }),
+        Err(error) => {
+            warn(format_args!("{told} is unreadable and left out: {error}"));
+            return false;
         }
+    }
+    true
+}
+
+/// What a name stands for: a run, or every point of a sweep that somebody has begun with.
+fn find(results: &Results, name: &str) -> anyhow::Result<Vec<ToRead>> {
+    let run = |place: Place| {
+        let (told, point) = (name.to_owned(), None);
+        vec![ToRead { told, place, point }]
+    };
+    Ok(match results.find_any(name) {
+        Ok(Found::Sweep(sweep)) => {
+            tell_unfinished(&sweep)?;
+            points(&sweep)?
+        }
+        Ok(Found::Run(dir)) => run(place_of(&dir)),
+        Err(RunError::NotARun { path }) if holds_csvs(&path) => run((path, None)),
         Err(RunError::NotARun { path }) => bail!(
             "{} is neither a run (it has no config.toml) nor a folder of results (no metrics.csv)",
             path.display()
@@ -84,32 +113,42 @@ fn place_of(dir: &RunDir) -> Place {
     (dir.path().to_owned(), has_events.then(|| dir.clone()))
 }
 
-/// Every point of a sweep that somebody has begun with.
-fn points(sweep: &SweepDir) -> anyhow::Result<Vec<(String, Place, Option<PointSpec>)>> {
-    let spec = sweep.spec()?;
-    let all = spec.points.len();
-    let statuses = sweep.statuses()?.into_iter();
-    let finished = statuses.filter(|(_, status)| *status == PointStatus::Finished);
-    let finished = finished.count();
-    // Of committed results, CSVs alone, nothing tells how a run stands.
-    if finished < all && sweep.join("configs").exists() {
-        let name = sweep.name();
+/// Whether a sweep is as it was worked on; of committed results, CSVs alone, nothing tells how a run stands.
+fn is_whole(sweep: &SweepDir) -> bool {
+    sweep.join("configs").exists()
+}
+
+/// Tells that points are missing in what is told of a sweep, or are not whole.
+fn tell_unfinished(sweep: &SweepDir) -> anyhow::Result<()> {
+    let statuses = sweep.statuses()?;
+    let counts = sweep.counts(&statuses)?;
+    if counts.finished < counts.all && is_whole(sweep) {
         warn(format_args!(
-            "note: {name}: {finished} of {all} points are finished"
+            "note: {}: {} of {} points are finished",
+            sweep.name(),
+            counts.finished,
+            counts.all
         ));
     }
-    if sweep.join("configs").exists() {
-        for point in &spec.points {
+    Ok(())
+}
+
+/// Every point of a sweep that somebody has begun with.
+fn points(sweep: &SweepDir) -> anyhow::Result<Vec<ToRead>> {
+    let mut begun = Vec::new();
+    for point in sweep.spec()?.points {
+        let Some(run) = sweep.run(&point.name) else {
+            continue;
+        };
+        if is_whole(sweep) {
             sweep.check_run(&point.name)?;
         }
+        begun.push(ToRead {
+            told: point.name.clone(),
+            place: place_of(&run),
+            point: Some(point),
+        });
     }
-    let points = spec.points.into_iter();
-    let begun: Vec<_> = points
-        .filter_map(|point| {
-            let place = place_of(&sweep.run(&point.name)?);
-            Some((point.name.clone(), place, Some(point)))
-        })
-        .collect();
     if begun.is_empty() {
         bail!("{}: nobody has begun with a point yet", sweep.name());
     }

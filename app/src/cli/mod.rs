@@ -21,6 +21,7 @@ mod neighbours;
 mod new_run;
 mod out;
 mod plugins;
+mod process_log;
 mod progress;
 mod resume;
 mod run;

@@ -28,8 +28,8 @@ pub struct Args {
     #[arg(long)]
     pub retry: bool,
     /// End with the process that works on the sweep
-    #[arg(long, hide = true)]
-    pub with_parent: bool,
+    #[arg(long, hide = true, value_name = "PID")]
+    pub with_parent: Option<u32>,
     /// Go on without this arm (may be given again)
     #[arg(long, value_name = "ARM")]
     pub skip_arm: Vec<String>,

@@ -21,6 +21,8 @@ pub struct Args {
 /// How often it says that it still waits.
 const REMIND_EVERY: Duration = Duration::from_secs(30);
 
+const REMINDER: &str = "still waiting for the step to end; Ctrl-C stops only the waiting";
+
 /// Asks the worker to stop and waits until it has.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let dir = match Results::from_env().find_any(&args.run)? {
@@ -48,10 +50,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         }
         if told.elapsed() >= REMIND_EVERY {
             told = Instant::now();
-            unless_gone(writeln!(
-                out,
-                "still waiting for the step to end; Ctrl-C stops only the waiting"
-            ))?;
+            unless_gone(writeln!(out, "{REMINDER}").and_then(|()| out.flush()))?;
         }
     }
     // A worker that ended of its own did not see it.
@@ -88,7 +87,12 @@ fn stop_sweep(sweep: &SweepDir) -> anyhow::Result<ExitCode> {
     sweep.stop_request().make()?;
     let asked = writeln!(out, "asked {name} to stop at its next steps ...");
     unless_gone(asked.and_then(|()| out.flush()))?;
+    let mut told = Instant::now();
     while let Some(live) = live()? {
+        if told.elapsed() >= REMIND_EVERY {
+            told = Instant::now();
+            unless_gone(writeln!(out, "{REMINDER}").and_then(|()| out.flush()))?;
+        }
         // A process that began just now clears what it takes for an old request.
         if !sweep.stop_request().pending() {
             sweep.stop_request().make()?;
@@ -101,6 +105,8 @@ fn stop_sweep(sweep: &SweepDir) -> anyhow::Result<ExitCode> {
         }
         thread::sleep(LOOK_EVERY);
     }
+    // Whoever ended of its own did not see it.
+    sweep.stop_request().clear()?;
     let resume = format!("forgetlab resume {}", shell_path(sweep.path()));
     writeln!(out, "stopped; go on with `{resume}`")?;
     Ok(ExitCode::SUCCESS)

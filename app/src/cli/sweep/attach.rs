@@ -4,14 +4,17 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
+use std::time::Duration;
 
 use forgetlab_study::printed::one_line;
 use forgetlab_study::report::Format;
 use forgetlab_study::run::{SweepDir, shell_path};
 
-use super::super::progress::LOOK_EVERY;
 use super::super::{exit, glyphs, out, unless_gone};
 use super::{code_of, percent_done, table};
+
+/// Time between two looks at the points, which reads their events.
+const LOOK_AT_POINTS: Duration = Duration::from_secs(1);
 
 /// Says what becomes of the points until nobody works on any; the exit code is the sweep's.
 pub fn attach(sweep: &SweepDir, leave: &AtomicBool) -> anyhow::Result<u8> {
@@ -47,6 +50,6 @@ pub fn attach(sweep: &SweepDir, leave: &AtomicBool) -> anyhow::Result<u8> {
         let mut out = out::stdout();
         unless_gone(out.write_all(told.as_bytes()).and_then(|()| out.flush()))?;
         drop(out);
-        thread::sleep(LOOK_EVERY);
+        thread::sleep(LOOK_AT_POINTS);
     }
 }

@@ -13,12 +13,19 @@ use forgetlab_study::run::{Results, SweepDir};
 use super::super::run::Args;
 use super::super::worker::registry;
 use super::super::{out, resume, unless_gone, warn, work};
+use super::work::device_and_threads;
 use super::{Work, start_detached};
 
 /// Makes a sweep of the points, and works on it.
 pub fn begin(points: Vec<Point>, args: &Args, workers: usize) -> anyhow::Result<u8> {
     let (points, most) = prepared(points, args)?;
-    let workers = fitting(workers, most);
+    // On GPUs each worker has one of its own.
+    let on_cpu = points.iter().all(|point| point.config.device == "cpu");
+    let workers = if on_cpu {
+        fitting(workers, most)
+    } else {
+        workers
+    };
     let sweep = match &args.out {
         Some(path) if SweepDir::holds_sweep(path) => same(SweepDir::open(path)?, &points)?,
         Some(path) => SweepDir::create(path, &points)?,
@@ -50,10 +57,10 @@ pub fn begin(points: Vec<Point>, args: &Args, workers: usize) -> anyhow::Result<
 /// Goes on with a sweep.
 pub fn resume(sweep: &SweepDir, args: &resume::Args) -> anyhow::Result<u8> {
     let points = sweep.spec()?.points;
-    let first = points.first().map(|point| sweep.config(&point.name));
-    let workers = match (args.workers, first.transpose()?) {
+    let (device, threads) = device_and_threads(sweep, &points);
+    let workers = match (args.workers, &*device) {
         (Some(workers), _) => workers,
-        (None, Some(config)) if config.device == "cpu" => cores() / config.threads.max(1),
+        (None, "cpu") => cores() / threads.max(1),
         (None, _) => 1,
     };
     let work = Work {

@@ -10,6 +10,7 @@ mod gpus;
 mod point;
 mod report;
 mod table;
+mod view;
 mod work;
 
 use forgetlab_study::run::RunStatus;
@@ -20,8 +21,8 @@ pub use attach::attach;
 pub use begin::{begin, only, resume, threads, workers};
 pub use dry_run::dry_run;
 pub use point::{body, run as run_point};
-pub use report::report;
-pub use table::{percent_done, table};
+pub use report::{complete, report};
+pub use table::{percent, percent_done, table};
 pub use work::{Work, start_detached};
 
 /// The exit code that a sweep calls for.

@@ -13,11 +13,12 @@ use super::super::new_run::{NewRun, has_begun};
 use super::super::supervise::{self, Parent};
 use super::super::work::{self, Work};
 use super::super::{exit, out, resume, unless_gone, warn};
+use super::complete;
 
 /// Takes the lease of a point, and has its work done by a process that this one waits for.
 pub fn run(sweep: &SweepDir, name: &str, args: &resume::Args) -> anyhow::Result<ExitCode> {
-    if args.with_parent {
-        end_with_parent()?;
+    if let Some(parent) = args.with_parent {
+        end_with(parent)?;
     }
     let point = sweep.find(name)?.name;
     let lease = take(sweep, &point)?;
@@ -47,6 +48,7 @@ pub fn run(sweep: &SweepDir, name: &str, args: &resume::Args) -> anyhow::Result<
         },
     };
     if let Some(status) = over {
+        complete(sweep, &point, &status)?;
         unless_gone(writeln!(out::stdout(), "{point} is {}", status.word()))?;
         return Ok(ExitCode::from(match status {
             PointStatus::Failed => exit::ARM_FAILED,
@@ -91,13 +93,12 @@ fn is_passing(error: &anyhow::Error) -> bool {
 }
 
 /// Ends with the process that started this one: what it worked on stops with a checkpoint.
-fn end_with_parent() -> anyhow::Result<()> {
+fn end_with(parent: u32) -> anyhow::Result<()> {
     #[cfg(target_os = "linux")]
     rustix::process::set_parent_process_death_signal(Some(Signal::TERM))
         .context("cannot follow the end of the parent process")?;
-    // It may have ended before that: then init, or a reaper, has taken this process.
-    let parent = rustix::process::getppid();
-    if parent.is_none_or(|parent| parent.is_init()) {
+    // It may have ended before that: then another process is this one's parent.
+    if std::os::unix::process::parent_id() != parent {
         bail!("the process that works on the sweep is gone");
     }
     Ok(())

@@ -7,14 +7,29 @@ use forgetlab_study::printed::path_in_line;
 use forgetlab_study::report::{
     self, FigureKind, Format, Sheet, SweepPoint, points_csv, write_sweep_figures,
 };
-use forgetlab_study::run::{SweepDir, write_atomically};
+use forgetlab_study::run::{PointStatus, SweepDir, write_atomically};
 
-use super::super::load::{self, Loaded};
+use super::super::load::{Loaded, load_sweep};
+use super::super::warn;
+
+/// Writes the tables and figures of a point whose run is over, where whoever worked on it was killed before these were
+/// whole, or they were deleted since.
+pub fn complete(sweep: &SweepDir, point: &str, status: &PointStatus) -> anyhow::Result<()> {
+    let over = matches!(status, PointStatus::Finished | PointStatus::Failed);
+    let run = sweep.run(point).filter(|_| over);
+    if let Some(run) = run.filter(|run| !report::is_written(run)) {
+        let written = run.checked_state().map_err(anyhow::Error::from);
+        let written = written.and_then(|state| Ok(report::write(&run, &state)?));
+        for note in written.with_context(|| point.to_owned())?.notes {
+            warn(format_args!("note: {note}"));
+        }
+    }
+    Ok(())
+}
 
 /// Writes `points.csv` and the figures of what is there by now; the tables and the paths, to be printed.
 pub fn report(sweep: &SweepDir) -> anyhow::Result<String> {
-    let path = sweep.path().to_string_lossy().into_owned();
-    let (loaded, _) = load::load(&[path])?;
+    let loaded = load_sweep(sweep)?;
     let points: Vec<SweepPoint> = loaded.iter().filter_map(Loaded::sweep_point).collect();
     drop(loaded);
     let csv = sweep.join("points.csv");

@@ -26,7 +26,7 @@ fn brief(run: &RunDir, status: &PointStatus) -> RunState {
 }
 
 /// Share of all arms' steps that need no more work, in percent.
-fn percent(state: &RunState) -> u64 {
+pub fn percent(state: &RunState) -> u64 {
     let (done, total) = state.steps_done();
     (done * 100).checked_div(total).unwrap_or(0)
 }

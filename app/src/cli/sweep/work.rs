@@ -1,10 +1,8 @@
 //! Workers that take the points of a sweep, one at a time each, until none is open.
 
-use std::collections::BTreeMap;
-use std::fs::{File, OpenOptions};
-use std::io::{Read, Seek, SeekFrom, Write};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::collections::BTreeSet;
+use std::io::Write;
+use std::process::{Child, ExitStatus};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -16,18 +14,20 @@ use forgetlab_study::report::human_seconds;
 use forgetlab_study::run::{PointSpec, PointStatus, SweepCounts, SweepDir, Taken, shell_path};
 use rustix::process::{Pid, Signal, kill_process};
 
+use super::super::process_log::{ProcessLog, command};
 use super::super::signals::Signals;
 use super::super::worker::WorkerArgs;
 use super::super::{exit, out, unless_gone, warn};
-use super::{code_of, gpus, report};
-use crate::last_words::heading;
+use super::view::View;
+use super::{code_of, complete, gpus, report};
+use crate::last_words::LOG;
 
 /// Time between two looks at children and leases.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// Time between two looks at points that others work on.
 const LOOK_AT_OTHERS: Duration = Duration::from_secs(1);
-/// Bytes of the end of a log that are told where a point goes wrong.
-const TAIL: u64 = 2000;
+/// Lines of the end of a log that are told where a point goes wrong.
+const LAST_LINES: usize = 4;
 
 /// Work on a sweep.
 #[derive(Clone, Copy)]
@@ -45,9 +45,12 @@ struct Shared<'a> {
     work: Work<'a>,
     points: Vec<PointSpec>,
     /// Points that this process has begun with, or left for good.
-    taken: Mutex<BTreeMap<String, bool>>,
+    taken: Mutex<BTreeSet<String>>,
     stop: AtomicBool,
+    /// Whether it was said that others work on what is left.
+    waits: AtomicBool,
     device: String,
+    view: View,
 }
 
 impl Work<'_> {
@@ -61,15 +64,14 @@ impl Work<'_> {
         for point in &points {
             self.sweep.check_run(&point.name)?;
         }
-        let first = points.first().map(|point| self.sweep.config(&point.name));
         let shared = Shared {
             work: *self,
-            device: first
-                .transpose()?
-                .map_or_else(String::new, |config| config.device),
+            device: device_and_threads(self.sweep, &points).0,
             points,
             taken: Mutex::default(),
             stop: AtomicBool::new(false),
+            waits: AtomicBool::new(false),
+            view: View::new(),
         };
         let errors: Vec<anyhow::Error> = thread::scope(|scope| {
             let workers: Vec<_> = (0..self.workers)
@@ -82,6 +84,7 @@ impl Work<'_> {
                 if signals.caught().is_some() || self.sweep.stop_request().pending() {
                     shared.stop.store(true, Ordering::Relaxed);
                 }
+                shared.view.look(self.sweep);
                 // Whoever had it may be gone, which is known of another machine after a while.
                 if through.is_none() && looked.elapsed() >= LOOK_AT_OTHERS {
                     looked = Instant::now();
@@ -97,6 +100,7 @@ impl Work<'_> {
                 })
                 .collect()
         });
+        shared.view.finish();
         if let Some(error) = errors.into_iter().next() {
             return Err(error.context(format!(
                 "the sweep stopped; go on with `{}`",
@@ -125,6 +129,12 @@ impl Work<'_> {
     fn tell_end(&self, stopped: bool) -> anyhow::Result<u8> {
         let statuses = self.sweep.statuses()?;
         let counts = SweepCounts::of(statuses.iter().map(|(_, status)| status));
+        for (point, status) in &statuses {
+            // What cannot be read is left out of the table, too.
+            if let Err(error) = complete(self.sweep, &point.name, status) {
+                warn(format_args!("{error:#}"));
+            }
+        }
         let mut told = match report(self.sweep) {
             Ok(told) => told,
             Err(error) if counts.finished == 0 => format!("no table yet: {error:#}\n"),
@@ -135,11 +145,16 @@ impl Work<'_> {
             counts.finished, counts.all
         );
         for (point, status) in &statuses {
-            if let PointStatus::Refused(reason) = status {
-                told += &format!("{}: refused: {}\n", point.name, one_line(reason));
-            } else if *status == PointStatus::Failed {
-                told += &format!("{}: an arm failed\n", point.name);
-            }
+            told += &match status {
+                PointStatus::Refused(reason) => {
+                    format!("{}: refused: {}\n", point.name, one_line(reason))
+                }
+                PointStatus::Failed => format!("{}: an arm failed\n", point.name),
+                PointStatus::Unfinished if !stopped => {
+                    format!("{}: its process ended before its run did\n", point.name)
+                }
+                _ => continue,
+            };
         }
         if counts.bad > 0 {
             told += &format!("try these again with `{}`\n", self.resume(true));
@@ -158,11 +173,15 @@ impl Work<'_> {
 }
 
 impl Shared<'_> {
+    fn say(&self, line: &str) -> anyhow::Result<()> {
+        self.view.say(line)
+    }
+
     fn stops(&self) -> bool {
         self.stop.load(Ordering::Relaxed)
     }
 
-    fn taken(&self) -> MutexGuard<'_, BTreeMap<String, bool>> {
+    fn taken(&self) -> MutexGuard<'_, BTreeSet<String>> {
         self.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -171,7 +190,12 @@ impl Shared<'_> {
         while !self.stops() {
             match self.next()? {
                 Next::Point(point) => self.point(&point, slot)?,
-                Next::Others => thread::sleep(LOOK_AT_OTHERS),
+                Next::Others => {
+                    if !self.waits.swap(true, Ordering::Relaxed) {
+                        self.say("others work on what is left; waiting for them")?;
+                    }
+                    thread::sleep(LOOK_AT_OTHERS);
+                }
                 Next::Nothing => break,
             }
         }
@@ -183,7 +207,7 @@ impl Shared<'_> {
         let mut taken = self.taken();
         let mut others = false;
         for point in &self.points {
-            if taken.contains_key(&point.name) {
+            if taken.contains(&point.name) {
                 continue;
             }
             let status = self.work.sweep.status(&point.name);
@@ -204,15 +228,18 @@ impl Shared<'_> {
                         false
                     }
                 },
-                Ok(_) => false,
+                Ok(_) => {
+                    taken.insert(point.name.clone());
+                    false
+                }
                 Err(error) => {
                     warn(format_args!("{}: {error}", point.name));
-                    taken.insert(point.name.clone(), false);
+                    taken.insert(point.name.clone());
                     false
                 }
             };
             if open {
-                taken.insert(point.name.clone(), true);
+                taken.insert(point.name.clone());
                 return Ok(Next::Point(point.clone()));
             }
         }
@@ -227,68 +254,53 @@ impl Shared<'_> {
         let number = self.points.iter().position(|other| other == point);
         let place = format!("[{}/{}]", number.map_or(0, |n| n + 1), self.points.len());
         let name = one_line(&point.name).into_owned();
-        say(&format!("{place} {name}: begins"))?;
+        self.say(&format!("{place} {name}: begins"))?;
         let begun = Instant::now();
         let path = self.work.sweep.log_path(&point.name)?;
-        let mut log = Log::begin(&path)?;
-        let mut child = self.spawn(point, slot, &log)?;
+        let log = ProcessLog::begin(path.clone())?;
+        let mut child = self.start(point, slot, &log)?;
         let status = self.wait(&mut child)?;
         let now = self.work.sweep.status(&point.name)?;
         let took = human_seconds(begun.elapsed().as_secs_f64());
         match now {
-            PointStatus::Finished => say(&format!("{place} {name}: finished in {took}")),
+            PointStatus::Finished => self.say(&format!("{place} {name}: finished in {took}")),
             PointStatus::Live => {
                 // To be looked at again: whoever works on it may be killed.
                 self.taken().remove(&point.name);
-                say(&format!("{place} {name}: somebody else works on it"))
+                self.say(&format!("{place} {name}: somebody else works on it"))
             }
-            PointStatus::Unfinished if self.stops() => say(&format!("{place} {name}: stopped")),
+            PointStatus::Unfinished if self.stops() => {
+                self.say(&format!("{place} {name}: stopped"))
+            }
             now => {
-                say(&format!(
+                self.say(&format!(
                     "{place} {name}: {} ({}); what it said is in {}",
                     now.word(),
                     how(status),
                     path_in_line(&path)
                 ))?;
-                for line in log.last_lines() {
-                    say(&format!("    {}", one_line(&line)))?;
-                }
-                Ok(())
+                let said = log.said();
+                let lines: Vec<&str> = said.lines().collect();
+                let last = &lines[lines.len().saturating_sub(LAST_LINES)..];
+                last.iter()
+                    .try_for_each(|line| self.say(&format!("    {line}")))
             }
         }
     }
 
     /// Starts `forgetlab resume SWEEP --point POINT`, which ends with this process.
-    fn spawn(&self, point: &PointSpec, slot: usize, log: &Log) -> anyhow::Result<Child> {
-        let Work {
-            sweep,
-            args,
-            workers,
-            retry,
-        } = self.work;
-        let program = std::env::current_exe().context("cannot find this program")?;
-        let mut command = Command::new(program);
-        command.arg("resume").arg(absolute(sweep.path())?);
-        command.args(["--point", &point.name, "--with-parent"]);
-        for dir in &args.plugin_dir {
-            command.arg("--plugin-dir").arg(absolute(dir)?);
-        }
-        if args.no_cache {
-            command.arg("--no-cache");
-        }
-        if retry {
+    fn start(&self, point: &PointSpec, slot: usize, log: &ProcessLog) -> anyhow::Result<Child> {
+        let Work { sweep, args, .. } = self.work;
+        let mut command = command(&["resume"], sweep.path(), args)?;
+        let this = std::process::id().to_string();
+        command.args(["--point", &point.name, "--with-parent", &this]);
+        if self.work.retry {
             command.arg("--retry");
         }
-        if let Some(gpu) = gpus::of_worker(slot, workers, &self.device) {
+        if let Some(gpu) = gpus::of_worker(slot, self.work.workers, &self.device) {
             command.env(gpus::VISIBLE, gpu);
         }
-        command
-            .stdin(Stdio::null())
-            .stdout(log.share()?)
-            .stderr(log.share()?);
-        command
-            .spawn()
-            .context("cannot start a process for a point")
+        log.start(&mut command)
     }
 
     /// Waits for a child's end; asks it to stop where this process is asked to.
@@ -308,6 +320,17 @@ impl Shared<'_> {
     }
 }
 
+/// Device and threads of a sweep's points, as the first says whose configuration can be read.
+pub fn device_and_threads(sweep: &SweepDir, points: &[PointSpec]) -> (String, usize) {
+    let mut configs = points
+        .iter()
+        .filter_map(|point| sweep.config(&point.name).ok());
+    configs.next().map_or_else(
+        || ("cpu".to_owned(), 1),
+        |config| (config.device, config.threads),
+    )
+}
+
 /// What a worker finds to do.
 enum Next {
     Point(PointSpec),
@@ -323,89 +346,22 @@ fn how(status: ExitStatus) -> String {
     }
 }
 
-fn say(line: &str) -> anyhow::Result<()> {
-    let mut out = out::stdout();
-    Ok(unless_gone(
-        writeln!(out, "{line}").and_then(|()| out.flush()),
-    )?)
-}
-
-fn absolute(path: &Path) -> anyhow::Result<PathBuf> {
-    std::path::absolute(path).with_context(|| format!("cannot resolve {}", path.display()))
-}
-
-/// What is printed while a point is worked on.
-struct Log {
-    file: File,
-    from: u64,
-}
-
-impl Log {
-    fn begin(path: &Path) -> anyhow::Result<Self> {
-        let open = OpenOptions::new()
-            .create(true)
-            .append(true)
-            .read(true)
-            .open(path);
-        let begun = open.and_then(|mut file| {
-            file.write_all(heading().as_bytes())?;
-            let from = file.metadata()?.len();
-            Ok(Self { file, from })
-        });
-        begun.with_context(|| format!("cannot write {}", path.display()))
-    }
-
-    fn share(&self) -> anyhow::Result<File> {
-        self.file.try_clone().context("cannot share a log")
-    }
-
-    /// The last lines that were printed, a few.
-    fn last_lines(&mut self) -> Vec<String> {
-        let mut bytes = Vec::new();
-        let end = self.file.metadata().map_or(0, |data| data.len());
-        let from = self.from.max(end.saturating_sub(TAIL));
-        if self.file.seek(SeekFrom::Start(from)).is_ok() {
-            // As much as can be had.
-            let _ = self.file.read_to_end(&mut bytes);
-        }
-        let text = String::from_utf8_lossy(&bytes);
-        let lines: Vec<String> = text.lines().map(str::to_owned).collect();
-        lines[lines.len().saturating_sub(4)..].to_vec()
-    }
-}
-
 /// Starts the work in a session of its own, where it survives this terminal.
 pub fn start_detached(work: &Work) -> anyhow::Result<u8> {
-    let path = work.sweep.join("worker.log");
-    let log = Log::begin(&path)?;
-    let program = std::env::current_exe().context("cannot find this program")?;
-    let mut command = Command::new(program);
-    command
-        .args(["worker", "sweep"])
-        .arg(absolute(work.sweep.path())?);
+    let log = ProcessLog::begin(work.sweep.join(LOG))?;
+    let mut command = command(&["worker", "sweep"], work.sweep.path(), work.args)?;
     command.args(["--workers", &work.workers.to_string()]);
-    for dir in &work.args.plugin_dir {
-        command.arg("--plugin-dir").arg(absolute(dir)?);
-    }
-    if work.args.no_cache {
-        command.arg("--no-cache");
-    }
     if work.retry {
         command.arg("--retry");
     }
-    let mut child = command
-        .stdin(Stdio::null())
-        .stdout(log.share()?)
-        .stderr(log.share()?)
-        .spawn()
-        .context("cannot start a worker process")?;
+    let mut child = log.start(&mut command)?;
     thread::sleep(LOOK_EVERY * 5);
     if let Some(status) = child.try_wait().context("cannot watch the worker")?
         && !status.success()
     {
         bail!(
             "the worker ended at once ({status}); see {}",
-            path.display()
+            log.path.display()
         );
     }
     let path = shell_path(work.sweep.path());

@@ -3,7 +3,7 @@
 //! Methods compared at one rate for all of them say little. The choice is to be made on seeds and rows that are not
 //! reported.
 
-use crate::experiment::{ArmInfo, shortest, split_outside_quotes};
+use crate::experiment::{shortest, split_outside_quotes};
 use crate::run::{ArmState, RunState};
 use crate::stats::mean;
 
@@ -44,7 +44,7 @@ pub fn best_rates(arms: &[ArmSeeds]) -> Option<Sheet> {
         else {
             continue;
         };
-        let (name, rate) = (without_rate(&own.info), own.info.lr);
+        let (name, rate) = (without_rate(&arm.name), own.info.lr);
         match ways.iter_mut().find(|way| way.name == name) {
             Some(way) => way.tried.push((rate, loss)),
             None => ways.push(Way {
@@ -98,9 +98,9 @@ fn new_loss(run: &RunState, arm: &ArmState) -> Option<f64> {
     Metric::Ntp.of(arm.evaluations.last()?.score(new)?)
 }
 
-/// The name of an arm without its learning rate.
-fn without_rate(info: &ArmInfo) -> String {
-    let parts = split_outside_quotes(&info.name, '+').into_iter();
+/// The name of an arm, which may have its run before it, without its learning rate.
+fn without_rate(name: &str) -> String {
+    let parts = split_outside_quotes(name, '+').into_iter();
     let kept: Vec<&str> = parts.filter(|part| !part.starts_with("lr=")).collect();
     kept.join("+")
 }

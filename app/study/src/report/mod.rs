@@ -86,6 +86,13 @@ pub enum ReportError {
     },
 }
 
+/// The CSVs that every run has.
+const MAIN_CSVS: [&str; 3] = ["metrics.csv", "summary.csv", "plugin_metrics.csv"];
+/// The folder of figures.
+const FIGURES: &str = "figures";
+/// What [`write()`] writes last, and nothing else writes.
+const LAST: &str = "verdicts.csv";
+
 /// Files written by [`write()`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Written {
@@ -119,20 +126,17 @@ pub fn write(dir: &RunDir, state: &RunState) -> Result<Written, ReportError> {
         }
         csv.write(&path)?;
     }
-    let [metrics, summary, plugin_metrics] =
-        ["metrics.csv", "summary.csv", "plugin_metrics.csv"].map(|name| dir.join(name));
+    let [metrics, summary, plugin_metrics] = MAIN_CSVS.map(|name| dir.join(name));
+    let figures = write_figures(&dir.join(FIGURES), state, &FigureKind::ALL, false)?;
     let arms = arms(&[("", state)]);
     let margins = margins(state);
-    write_atomically(&dir.join("verdicts.csv"), |w| {
-        verdicts_csv(&arms, margins, w)
-    })?;
     if let Some(baseline) = arms.first().filter(|_| arms.len() > 1) {
         let differences = differences(&arms, baseline);
         write_atomically(&dir.join("differences.csv"), |w| {
             differences_csv(&differences, &baseline.name, w)
         })?;
     }
-    let figures = write_figures(&dir.join("figures"), state, &FigureKind::ALL, false)?;
+    write_atomically(&dir.join(LAST), |w| verdicts_csv(&arms, margins, w))?;
     Ok(Written {
         metrics,
         summary,
@@ -140,6 +144,17 @@ pub fn write(dir: &RunDir, state: &RunState) -> Result<Written, ReportError> {
         figures,
         notes,
     })
+}
+
+/// Whether the files of [`write()`] are there, made since the last event. A worker that was killed after its run's last
+/// event leaves older ones.
+pub fn is_written(dir: &RunDir) -> bool {
+    let changed = |path: PathBuf| fs::metadata(path).and_then(|data| data.modified());
+    let is_new = match (changed(dir.join(LAST)), changed(dir.events_path())) {
+        (Ok(last), Ok(events)) => last >= events,
+        _ => false,
+    };
+    is_new && dir.join(FIGURES).is_dir() && MAIN_CSVS.iter().all(|name| dir.join(name).is_file())
 }
 
 /// The tables that belong to the figures of a single run: methods and drift, where they apply.
@@ -247,6 +262,8 @@ fn lines_of(path: &Path) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use std::time::{Duration, SystemTime};
+
     use super::*;
     use crate::run::{OutFolder, fixture};
 
@@ -257,7 +274,10 @@ mod tests {
         let OutFolder::Fresh(run) = RunDir::out(dir.path()).unwrap() else {
             panic!()
         };
+        fs::write(run.events_path(), "").unwrap();
+        assert!(!is_written(&run));
         let written = write(&run, &fixture::state()).unwrap();
+        assert!(is_written(&run));
         // Accuracy, NTP and forgetting, as SVG and PNG.
         assert_eq!(written.figures.len(), 6);
         for file in [&written.metrics, &written.summary, &written.plugin_metrics]
@@ -266,6 +286,20 @@ mod tests {
         {
             assert!(fs::metadata(file).unwrap().len() > 20, "{}", file.display());
         }
+        // Of a worker that was killed before it wrote them they are older.
+        let later = SystemTime::now() + Duration::from_secs(1);
+        let events = File::options()
+            .append(true)
+            .open(run.events_path())
+            .unwrap();
+        events.set_modified(later).unwrap();
+        assert!(!is_written(&run));
+        write(&run, &fixture::state()).unwrap();
+        let verdicts = File::options().append(true).open(run.join(LAST)).unwrap();
+        verdicts.set_modified(later).unwrap();
+        assert!(is_written(&run));
+        fs::remove_file(&written.summary).unwrap();
+        assert!(!is_written(&run));
     }
 
     /// Rows that were measured would be gone from the only file that somebody plots.

@@ -303,7 +303,7 @@ mod tests {
         assert_eq!(RunDir::out(&out).unwrap(), OutFolder::Existing(run));
         fs::write(dir.path().join("thesis.tex"), "").unwrap();
         let error = RunDir::out(dir.path()).unwrap_err().to_string();
-        assert!(error.contains("not a run"), "{error}");
+        assert!(error.contains("something else already (`"), "{error}");
     }
 
     /// A run must be repeatable from the file it leaves behind.

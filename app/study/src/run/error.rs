@@ -68,7 +68,7 @@ pub enum RunError {
     },
     /// The output folder is in use for something else.
     #[error(
-        "{} holds something that is not a run (`{entry}`); give an empty or a new folder to --out",
+        "{} holds something else already (`{entry}`); give an empty or a new folder to --out",
         path.display()
     )]
     OccupiedOut {

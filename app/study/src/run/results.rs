@@ -162,7 +162,8 @@ impl Results {
         }
     }
 
-    /// Finds a run or a sweep by its path, its name or a unique beginning of its name.
+    /// Finds a run or a sweep by its path, its name or a unique beginning of its name; the run of a point as
+    /// `SWEEP/POINT`.
     ///
     /// # Errors
     /// Where there is none, or more than one.
@@ -192,6 +193,13 @@ impl Results {
         }
         if path.is_dir() {
             return open_either(path);
+        }
+        // A point of a sweep, `SWEEP/POINT`.
+        if let Some((sweep, point)) = name.split_once('/')
+            && let Ok(Found::Sweep(sweep)) = self.find_any(sweep)
+        {
+            let point = sweep.find(point.trim_start_matches("points/"))?.name;
+            return RunDir::open(&sweep.point_path(&point)).map(Found::Run);
         }
         Err(RunError::NotFound {
             name: name.to_owned(),

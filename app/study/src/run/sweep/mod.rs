@@ -16,6 +16,7 @@ mod first_arm;
 mod lease;
 
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -132,21 +133,17 @@ impl SweepDir {
     /// Where it holds something else, or cannot be written.
     pub fn create(path: &Path, points: &[Point]) -> Result<Self, RunError> {
         create_folder(path)?;
-        let entries = fs::read_dir(path).map_err(RunError::io("read", path))?;
-        for entry in entries {
-            let entry = entry.map_err(RunError::io("read", path))?.file_name();
-            // One that was killed before it was whole leaves only these.
-            if entry != "configs" && !entry.as_encoded_bytes().starts_with(b".tmp-") {
-                let entry = entry.to_string_lossy().into_owned();
-                return Err(RunError::OccupiedOut {
-                    path: path.to_owned(),
-                    entry,
-                });
-            }
-        }
         let sweep = Self {
             path: path.to_owned(),
         };
+        // One that was killed before it was whole leaves only these.
+        must_hold_only(path, |entry| entry == "configs")?;
+        if sweep.join("configs").is_dir() {
+            must_hold_only(&sweep.join("configs"), |entry| {
+                let mut own = points.iter();
+                own.any(|point| entry == &*format!("{}.toml", point.name))
+            })?;
+        }
         create_folder(&sweep.join("configs"))?;
         for point in points {
             write_toml(&sweep.config_path(&point.name), &point.config)?;
@@ -325,6 +322,11 @@ impl SweepDir {
         Ok(all.collect())
     }
 
+    /// Refuses to make a folder anew that was moved away.
+    fn must_be_there(&self) -> Result<(), RunError> {
+        Self::open(&self.path).map(drop)
+    }
+
     fn refused_path(&self, point: &str) -> PathBuf {
         self.join("refused").join(format!("{point}.txt"))
     }
@@ -334,6 +336,7 @@ impl SweepDir {
     /// # Errors
     /// Where it cannot be written.
     pub fn refuse(&self, point: &str, reason: &str) -> Result<(), RunError> {
+        self.must_be_there()?;
         create_folder(&self.join("refused"))?;
         write_atomically(&self.refused_path(point), |w| writeln!(w, "{reason}"))
     }
@@ -367,6 +370,7 @@ impl SweepDir {
     /// # Errors
     /// Where it cannot be made.
     pub fn log_path(&self, point: &str) -> Result<PathBuf, RunError> {
+        self.must_be_there()?;
         let logs = self.join("logs");
         create_folder(&logs)?;
         Ok(logs.join(format!("{point}.log")))
@@ -420,6 +424,21 @@ impl SweepDir {
         create_folder(&leases)?;
         Lease::take(&leases, point)
     }
+}
+
+/// Refuses a folder with other entries than these, and what a killed process had begun to write.
+fn must_hold_only(folder: &Path, is_own: impl Fn(&OsStr) -> bool) -> Result<(), RunError> {
+    for entry in fs::read_dir(folder).map_err(RunError::io("read", folder))? {
+        let entry = entry.map_err(RunError::io("read", folder))?.file_name();
+        if !is_own(&entry) && !entry.as_encoded_bytes().starts_with(b".tmp-") {
+            let entry = entry.to_string_lossy().into_owned();
+            return Err(RunError::OccupiedOut {
+                path: folder.to_owned(),
+                entry,
+            });
+        }
+    }
+    Ok(())
 }
 
 fn write_toml(path: &Path, value: &impl Serialize) -> Result<(), RunError> {

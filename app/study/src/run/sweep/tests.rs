@@ -52,6 +52,27 @@ fn a_sweep_comes_back_from_its_folder() {
     assert!(again.to_string().contains("sweep.toml"), "{again}");
 }
 
+/// `--out` into a folder of one's own must not mix a sweep into it, nor overwrite what lies there.
+#[test]
+fn an_occupied_folder_is_refused_and_a_killed_beginning_taken_over() {
+    let dir = tempfile::tempdir().unwrap();
+    let (whole, points) = sweep(&dir.path().join("a"));
+    let configs = dir.path().join("b/configs");
+    fs::create_dir_all(&configs).unwrap();
+    let own = format!("{}.toml", points[0].name);
+    fs::copy(whole.join("configs").join(&own), configs.join(&own)).unwrap();
+    fs::write(configs.join(".tmp-1"), "").unwrap();
+    SweepDir::create(&dir.path().join("b"), &points).unwrap();
+    fs::remove_file(dir.path().join("b/sweep.toml")).unwrap();
+    fs::write(configs.join("mine.txt"), "").unwrap();
+    let error = SweepDir::create(&dir.path().join("b"), &points).unwrap_err();
+    assert!(error.to_string().contains("mine.txt"), "{error}");
+    // One that was moved away is not made anew.
+    fs::rename(whole.path(), dir.path().join("c")).unwrap();
+    assert!(whole.refuse("x", "y").is_err() && whole.log_path("x").is_err());
+    assert!(!whole.path().exists());
+}
+
 /// A point's status decides whether it is trained, again, or never.
 #[test]
 fn status_comes_from_lease_run_and_refusal() {
