@@ -64,7 +64,7 @@ pub fn dry_run(points: Vec<Point>, args: &Args, workers: usize) -> anyhow::Resul
     );
     if let Some(total) = total {
         sheet.notes.push(format!(
-            "Predicted from a few seconds of training here, with nothing else going on: {} in all, at most.",
+            "Predicted from a few seconds of training here, with nothing else going on: about {} in all.",
             human_seconds(total / workers.max(1) as f64)
         ));
     }
