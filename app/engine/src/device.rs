@@ -131,14 +131,16 @@ mod cuda {
     /// Opens GPU `n`, or says why it cannot be used.
     pub(super) fn open(n: usize) -> Result<Device, String> {
         // cudarc panics where one of CUDA's libraries is missing.
-        match catch_unwind(|| CudaDevice::new_with_stream(n)) {
-            Ok(opened) => {
-                let device = opened.map_err(|error| in_words(&error.to_string()))?;
-                keep_memory(&device, n).map_err(|error| in_words(&error.to_string()))?;
-                // SAFETY: all work of a device goes through its one stream, in which it is ordered, frees included.
-                unsafe { device.disable_event_tracking() };
-                Ok(Device::Cuda(device))
-            }
+        let opened = catch_unwind(|| {
+            let device = CudaDevice::new_with_stream(n)?;
+            // Slower without it, on a GPU or a driver that cannot.
+            let _ = keep_memory(&device, n);
+            // SAFETY: all work of a device goes through its one stream, in which it is ordered, frees included.
+            unsafe { device.disable_event_tracking() };
+            Ok(Device::Cuda(device))
+        });
+        match opened {
+            Ok(opened) => opened.map_err(|error: candle_core::Error| in_words(&error.to_string())),
             Err(_) => Err("CUDA's libraries cannot be loaded".into()),
         }
     }
