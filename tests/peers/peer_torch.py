@@ -89,7 +89,7 @@ class Model(nn.Module):
         """Empty keys and values of each block, in the type that the projections yield."""
         c, device = self.config, self.cos.device
         autocast = torch.is_autocast_enabled(device.type)
-        dtype = torch.get_autocast_dtype(device.type) if autocast else torch.float32
+        dtype = torch.get_autocast_dtype(device.type) if autocast else self.embed_out.weight.dtype
         shape = (2, rows, c.n_heads, c.seq_len, c.head_dim)
         return [torch.zeros(shape, dtype=dtype, device=device) for _ in self.blocks]
 
@@ -168,6 +168,10 @@ class Peer:
             weight_decay=work.WEIGHT_DECAY,
             fused=True,
         )
+        if self.bf16 and item.work == "generate":
+            # Frozen weights are rounded once; autocast would round them again at every token.
+            self.reference.to(torch.bfloat16)
+            self.bf16 = False
         self.loss = torch.compile(loss) if mode == "compiled" else loss
 
     def autocast(self):

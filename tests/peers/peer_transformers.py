@@ -48,6 +48,10 @@ class Peer:
         self.model = model(item.config).to(device)
         if item.work == "generate":
             self.model.requires_grad_(False).eval()
+            if self.bf16:
+                # Rounded once; autocast would round the weights again at every token.
+                self.model.to(torch.bfloat16)
+                self.bf16 = False
             return
         self.optimizer = torch.optim.AdamW(
             self.model.parameters(),
