@@ -44,7 +44,10 @@ pub fn best_rates(arms: &[ArmSeeds]) -> Option<Sheet> {
         else {
             continue;
         };
-        let (name, rate) = (without_rate(&arm.name), own.info.lr);
+        // Arms of runs that differ have their run before their name: they began from other models.
+        let run = arm.name.strip_suffix(&*own.info.name).unwrap_or_default();
+        let name = run.to_owned() + &without_rate(&own.info.name);
+        let rate = own.info.lr;
         match ways.iter_mut().find(|way| way.name == name) {
             Some(way) => way.tried.push((rate, loss)),
             None => ways.push(Way {
@@ -98,7 +101,7 @@ fn new_loss(run: &RunState, arm: &ArmState) -> Option<f64> {
     Metric::Ntp.of(arm.evaluations.last()?.score(new)?)
 }
 
-/// The name of an arm, which may have its run before it, without its learning rate.
+/// The name of an arm without its learning rate.
 fn without_rate(name: &str) -> String {
     let parts = split_outside_quotes(name, '+').into_iter();
     let kept: Vec<&str> = parts.filter(|part| !part.starts_with("lr=")).collect();
@@ -160,6 +163,13 @@ mod tests {
             sheet.messages,
             ["--arms 'none+lr=1e-3,bos-prompted:kl:10+buffer_batches=4+lr=0.01'"]
         );
+        // The name of a point may look like a rate.
+        let mut other = state.clone();
+        other.experiment = "other".into();
+        let points = [("lr=1e-3-0a", &state), ("lr=1e-4-0b", &other)];
+        let sheet = best_rates(&arms(&points)).unwrap();
+        assert_eq!(sheet.rows.len(), 4);
+        assert_eq!(sheet.rows[0][0], "lr=1e-3-0a: none");
         state.arms.truncate(1);
         assert!(best_rates(&arms(&[("", &state)])).is_none());
     }
