@@ -53,13 +53,17 @@ pub fn load(runs: &[String]) -> anyhow::Result<(Vec<Loaded>, bool)> {
     Ok((loaded, unreadable))
 }
 
-/// Loads the points of a sweep that somebody has begun with.
-pub fn load_sweep(sweep: &SweepDir) -> anyhow::Result<Vec<Loaded>> {
+/// Loads the points of a sweep that somebody has begun with; also whether one cannot be read and is left out.
+pub fn load_sweep(sweep: &SweepDir) -> anyhow::Result<(Vec<Loaded>, bool)> {
     let mut loaded = Vec::new();
+    let mut unreadable = false;
     for found in points(sweep)? {
-        add(found, &mut loaded);
+        unreadable |= !add(found, &mut loaded);
     }
-    Ok(loaded)
+    if loaded.is_empty() {
+        bail!("no point can be read");
+    }
+    Ok((loaded, unreadable))
 }
 
 /// The folder of a run, and the run where it has events.

@@ -10,6 +10,9 @@ use anyhow::Context;
 use super::worker::WorkerArgs;
 use crate::last_words::heading;
 
+/// Bytes of the end of a log that are read.
+const LONGEST_SAID: u64 = 64 << 10;
+
 /// The log of processes that were started one after the other, to which one more writes.
 pub struct ProcessLog {
     pub path: PathBuf,
@@ -41,14 +44,20 @@ impl ProcessLog {
             .context("cannot start a worker process")
     }
 
-    /// What the process has printed.
+    /// What the process has printed, the end of it where that is long.
     pub fn said(&self) -> String {
         let mut said = Vec::new();
-        if let Ok(mut file) = File::open(&self.path)
-            && file.seek(SeekFrom::Start(self.from)).is_ok()
-        {
+        let open = || -> std::io::Result<File> {
+            let mut file = File::open(&self.path)?;
+            let end = file.seek(SeekFrom::End(0))?;
+            file.seek(SeekFrom::Start(
+                self.from.max(end.saturating_sub(LONGEST_SAID)),
+            ))?;
+            Ok(file)
+        };
+        if let Ok(file) = open() {
             // As much as can be had.
-            let _ = file.read_to_end(&mut said);
+            let _ = file.take(LONGEST_SAID).read_to_end(&mut said);
         }
         String::from_utf8_lossy(&said).into_owned()
     }

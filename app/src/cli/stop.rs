@@ -21,6 +21,9 @@ pub struct Args {
 /// How often it says that it still waits.
 const REMIND_EVERY: Duration = Duration::from_secs(30);
 
+/// Longest that a process which works on a sweep has no point.
+const BETWEEN_POINTS: Duration = Duration::from_secs(1);
+
 const REMINDER: &str = "still waiting for the step to end; Ctrl-C stops only the waiting";
 
 /// Asks the worker to stop and waits until it has.
@@ -88,7 +91,17 @@ fn stop_sweep(sweep: &SweepDir) -> anyhow::Result<ExitCode> {
     let asked = writeln!(out, "asked {name} to stop at its next steps ...");
     unless_gone(asked.and_then(|()| out.flush()))?;
     let mut told = Instant::now();
-    while let Some(live) = live()? {
+    let mut gone_since = None;
+    loop {
+        let Some(live) = live()? else {
+            // One of several processes may be between two points.
+            if gone_since.get_or_insert_with(Instant::now).elapsed() >= BETWEEN_POINTS {
+                break;
+            }
+            thread::sleep(LOOK_EVERY);
+            continue;
+        };
+        gone_since = None;
         if told.elapsed() >= REMIND_EVERY {
             told = Instant::now();
             unless_gone(writeln!(out, "{REMINDER}").and_then(|()| out.flush()))?;

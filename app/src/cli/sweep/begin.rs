@@ -14,17 +14,15 @@ use super::super::run::Args;
 use super::super::worker::registry;
 use super::super::{out, resume, unless_gone, warn, work};
 use super::work::device_and_threads;
-use super::{Work, start_detached};
+use super::{Work, gpus, start_detached};
 
 /// Makes a sweep of the points, and works on it.
 pub fn begin(points: Vec<Point>, args: &Args, workers: usize) -> anyhow::Result<u8> {
     let (points, most) = prepared(points, args)?;
-    // On GPUs each worker has one of its own.
-    let on_cpu = points.iter().all(|point| point.config.device == "cpu");
-    let workers = if on_cpu {
-        fitting(workers, most)
-    } else {
-        workers
+    let device = points.first().map_or("cpu", |point| &point.config.device);
+    let workers = match device {
+        "cpu" => fitting(workers, most),
+        gpu => gpus::fitting(workers, gpu),
     };
     let sweep = match &args.out {
         Some(path) if SweepDir::holds_sweep(path) => same(SweepDir::open(path)?, &points)?,
@@ -65,7 +63,7 @@ pub fn resume(sweep: &SweepDir, args: &resume::Args) -> anyhow::Result<u8> {
     };
     let work = Work {
         sweep,
-        workers: workers.clamp(1, points.len().max(1)),
+        workers: gpus::fitting(workers.clamp(1, points.len().max(1)), &device),
         retry: args.retry,
         args: &args.worker,
     };

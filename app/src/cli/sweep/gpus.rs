@@ -1,6 +1,8 @@
 //! GPUs for the workers of a sweep: one each.
 
-use std::env;
+use std::{env, fs};
+
+use super::super::warn;
 
 /// The variable by which CUDA is told which GPUs there are.
 pub const VISIBLE: &str = "CUDA_VISIBLE_DEVICES";
@@ -12,15 +14,37 @@ pub fn of_worker(slot: usize, workers: usize, device: &str) -> Option<String> {
 }
 
 fn own(slot: usize, visible: Option<&str>) -> String {
-    let listed: Vec<&str> = visible
-        .unwrap_or_default()
-        .split(',')
-        .map(str::trim)
-        .filter(|gpu| !gpu.is_empty())
-        .collect();
-    match listed.is_empty() {
-        true => slot.to_string(),
-        false => listed[slot % listed.len()].to_owned(),
+    match listed(visible)[..] {
+        [] => slot.to_string(),
+        ref listed => listed[slot % listed.len()].to_owned(),
+    }
+}
+
+fn listed(visible: Option<&str>) -> Vec<&str> {
+    let all = visible.unwrap_or_default().split(',').map(str::trim);
+    all.filter(|gpu| !gpu.is_empty()).collect()
+}
+
+/// As many workers as have a GPU of their own; on the CPU all.
+pub fn fitting(workers: usize, device: &str) -> usize {
+    let visible = env::var(VISIBLE).ok();
+    let there = fs::read_dir("/proc/driver/nvidia/gpus").map_or(0, Iterator::count);
+    let fit = most(device, visible.as_deref(), there).map_or(workers, |most| workers.min(most));
+    if fit < workers {
+        warn(format_args!(
+            "note: {fit} at a time, not {workers}: each needs a GPU of its own"
+        ));
+    }
+    fit
+}
+
+/// How many GPUs there are for workers; `None` where none is needed, or it is not known.
+fn most(device: &str, visible: Option<&str>, there: usize) -> Option<usize> {
+    match (device, listed(visible).len()) {
+        ("cpu", _) => None,
+        ("cuda", 0) => Some(there).filter(|&there| there > 0),
+        ("cuda", listed) => Some(listed),
+        _ => Some(1),
     }
 }
 
@@ -37,6 +61,11 @@ mod tests {
             ("3".into(), "5".into())
         );
         assert_eq!(own(2, Some("3,5")), "3");
+        assert_eq!(most("cpu", Some("3,5"), 8), None);
+        assert_eq!(most("cuda", Some("3,5"), 8), Some(2));
+        assert_eq!(most("cuda", None, 8), Some(8));
+        assert_eq!(most("cuda", None, 0), None);
+        assert_eq!(most("cuda:1", None, 8), Some(1));
         assert_eq!(of_worker(1, 2, "cpu"), None);
         assert_eq!(of_worker(0, 1, "cuda"), None);
     }

@@ -13,23 +13,29 @@ use super::super::load::{Loaded, load_sweep};
 use super::super::warn;
 
 /// Writes the tables and figures of a point whose run is over, where whoever worked on it was killed before these were
-/// whole, or they were deleted since.
+/// whole, or the main ones are gone.
 pub fn complete(sweep: &SweepDir, point: &str, status: &PointStatus) -> anyhow::Result<()> {
     let over = matches!(status, PointStatus::Finished | PointStatus::Failed);
     let run = sweep.run(point).filter(|_| over);
-    if let Some(run) = run.filter(|run| !report::is_written(run)) {
-        let written = run.checked_state().map_err(anyhow::Error::from);
-        let written = written.and_then(|state| Ok(report::write(&run, &state)?));
-        for note in written.with_context(|| point.to_owned())?.notes {
-            warn(format_args!("note: {note}"));
-        }
+    let Some(run) = run.filter(|run| !report::is_written(run)) else {
+        return Ok(());
+    };
+    // Whoever has it begins anew with it.
+    let Ok(_lock) = run.lock() else {
+        return Ok(());
+    };
+    let state = run.checked_state().map_err(anyhow::Error::from);
+    let written = state.and_then(|state| Ok(report::write(&run, &state)?));
+    for note in written.with_context(|| point.to_owned())?.notes {
+        warn(format_args!("note: {note}"));
     }
     Ok(())
 }
 
-/// Writes `points.csv` and the figures of what is there by now; the tables and the paths, to be printed.
-pub fn report(sweep: &SweepDir) -> anyhow::Result<String> {
-    let loaded = load_sweep(sweep)?;
+/// Writes `points.csv` and the figures of what is there by now; the tables and the paths, to be printed, and whether a
+/// point is left out since it cannot be read.
+pub fn report(sweep: &SweepDir) -> anyhow::Result<(String, bool)> {
+    let (loaded, unreadable) = load_sweep(sweep)?;
     let points: Vec<SweepPoint> = loaded.iter().filter_map(Loaded::sweep_point).collect();
     drop(loaded);
     let csv = sweep.join("points.csv");
@@ -47,5 +53,5 @@ pub fn report(sweep: &SweepDir) -> anyhow::Result<String> {
     for file in [&csv].into_iter().chain(&figures) {
         told += &format!("{}\n", path_in_line(file));
     }
-    Ok(told)
+    Ok((told, unreadable))
 }

@@ -135,9 +135,9 @@ impl Work<'_> {
                 warn(format_args!("{error:#}"));
             }
         }
-        let mut told = match report(self.sweep) {
+        let (mut told, unreadable) = match report(self.sweep) {
             Ok(told) => told,
-            Err(error) if counts.finished == 0 => format!("no table yet: {error:#}\n"),
+            Err(error) if counts.finished == 0 => (format!("no table yet: {error:#}\n"), false),
             Err(error) => return Err(error),
         };
         told += &format!(
@@ -165,6 +165,7 @@ impl Work<'_> {
                 told += &format!("interrupted; go on with `{}`\n", self.resume(false));
                 exit::INTERRUPTED
             }
+            (false, exit::DONE) if unreadable => exit::FAILED,
             (false, code) => code,
         };
         unless_gone(out::stdout().write_all(told.as_bytes()))?;

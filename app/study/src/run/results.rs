@@ -194,12 +194,16 @@ impl Results {
         if path.is_dir() {
             return open_either(path);
         }
-        // A point of a sweep, `SWEEP/POINT`.
-        if let Some((sweep, point)) = name.split_once('/')
-            && let Ok(Found::Sweep(sweep)) = self.find_any(sweep)
-        {
-            let point = sweep.find(point.trim_start_matches("points/"))?.name;
-            return RunDir::open(&sweep.point_path(&point)).map(Found::Run);
+        // A point of a sweep, `SWEEP/POINT` or `SWEEP/points/POINT`.
+        if let Some((sweep, point)) = name.rsplit_once('/') {
+            match self.find_any(sweep.strip_suffix("/points").unwrap_or(sweep)) {
+                Ok(Found::Sweep(sweep)) => {
+                    let point = sweep.find(point)?.name;
+                    return RunDir::open(&sweep.point_path(&point)).map(Found::Run);
+                }
+                Err(error @ RunError::Ambiguous { .. }) => return Err(error),
+                _ => {}
+            }
         }
         Err(RunError::NotFound {
             name: name.to_owned(),

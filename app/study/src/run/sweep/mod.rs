@@ -420,6 +420,7 @@ impl SweepDir {
     /// # Errors
     /// Where leases cannot be read or written.
     pub fn take(&self, point: &str) -> Result<Taken, RunError> {
+        self.must_be_there()?;
         let leases = self.join("leases");
         create_folder(&leases)?;
         Lease::take(&leases, point)
