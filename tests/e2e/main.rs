@@ -11,6 +11,7 @@ mod cache;
 mod closed_pipes;
 mod csv_folders;
 mod data;
+mod for_scripts;
 mod hub;
 mod instruct;
 mod kill_and_resume;

@@ -96,6 +96,7 @@ fn a_run_with_evil_names_is_listed_attached_to_and_compared() {
     let run = run.to_str().expect("a path");
     for args in [
         &["list"][..],
+        &["list", "--json"],
         &["attach", run],
         &["resume", run],
         &["stop", run],

@@ -11,9 +11,10 @@ use forgetlab_study::printed::one_line;
 use forgetlab_study::report::Glyphs;
 use forgetlab_study::run::Results;
 use forgetlab_worker::verify::verify_mini;
+use serde_json::json;
 
 use super::worker::{WorkerArgs, registry};
-use super::{WhileRead, exit, out};
+use super::{exit, out, unless_gone};
 
 /// Arguments of `doctor`.
 #[derive(clap::Args)]
@@ -21,6 +22,9 @@ pub struct Args {
     /// Also look for strategies in this folder (may be given again)
     #[arg(long, value_name = "DIR")]
     plugin_dir: Vec<std::path::PathBuf>,
+    /// One JSON object a line instead of text
+    #[arg(long)]
+    json: bool,
 }
 
 /// How one thing stands.
@@ -39,15 +43,27 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     lines.extend(plugins(&args));
     lines.push(results());
     lines.extend(terminal());
-    let mut out = WhileRead(out::stdout());
-    writeln!(out, "forgetlab {}", env!("CARGO_PKG_VERSION"))?;
+    let mut out = out::stdout();
+    if !args.json {
+        unless_gone(writeln!(out, "forgetlab {}", env!("CARGO_PKG_VERSION")))?;
+    }
     for (what, standing, text) in &lines {
+        if args.json {
+            let standing = match standing {
+                Standing::Good => "ok",
+                Standing::Note => "note",
+                Standing::Bad => "bad",
+            };
+            let line = json!({ "check": what, "standing": standing, "text": text });
+            unless_gone(out.json(&line))?;
+            continue;
+        }
         let mark = match standing {
             Standing::Good => "ok",
             Standing::Note => "--",
             Standing::Bad => "NO",
         };
-        writeln!(out, "  {mark}  {what:9} {}", one_line(text))?;
+        unless_gone(writeln!(out, "  {mark}  {what:9} {}", one_line(text)))?;
     }
     let bad = lines
         .iter()

@@ -7,6 +7,8 @@ use forgetlab_study::experiment::{
     Experiment, MiniSpec, ModelSpec, PhaseSpec, Preset, experiment, experiments, shortest,
 };
 
+use serde_json::{Value, json};
+
 use super::out;
 
 /// Arguments of `experiments`.
@@ -14,12 +16,20 @@ use super::out;
 pub struct Args {
     /// Show the presets of this experiment
     name: Option<String>,
+    /// One JSON object a line instead of text
+    #[arg(long)]
+    json: bool,
 }
 
 /// Lists experiments, or shows one.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let mut out = out::stdout();
     match &args.name {
+        _ if args.json => {
+            for line in as_json(args.name.as_deref())? {
+                out.json(&line)?;
+            }
+        }
         Some(name) => show(experiment(name)?, &mut out)?,
         None => {
             for experiment in experiments() {
@@ -37,6 +47,38 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// An object an experiment, or of one experiment an object a preset.
+fn as_json(name: Option<&str>) -> anyhow::Result<Vec<Value>> {
+    let Some(name) = name else {
+        let line = |experiment: &Experiment| {
+            json!({
+                "experiment": experiment.name,
+                "summary": experiment.summary,
+                "presets": experiment.presets().collect::<Vec<_>>(),
+                "default_preset": experiment.default_preset,
+            })
+        };
+        return Ok(experiments().iter().map(line).collect());
+    };
+    let experiment = experiment(name)?;
+    let mut presets = Vec::new();
+    for name in experiment.presets() {
+        let preset = experiment.preset(name)?;
+        let phases = preset.phases.iter().map(|phase| phase.dataset.as_str());
+        presets.push(json!({
+            "experiment": experiment.name,
+            "preset": name,
+            "default": name == experiment.default_preset,
+            "summary": preset.summary,
+            "expectation": preset.expectation.trim(),
+            "phases": phases.collect::<Vec<_>>(),
+            "arms": preset.arms,
+            "lr": preset.optimizer.lr,
+        }));
+    }
+    Ok(presets)
 }
 
 fn show(experiment: &Experiment, out: &mut dyn Write) -> anyhow::Result<()> {

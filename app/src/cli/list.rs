@@ -9,6 +9,7 @@ use forgetlab_study::report::{Format, Glyphs};
 use forgetlab_study::run::{
     Found, Results, RunFound, RunStatus, RunSummary, SweepDir, readable_utc,
 };
+use serde_json::json;
 use toml::Value;
 
 use super::differing::{Settings, differing};
@@ -21,6 +22,9 @@ use crate::last_words;
 pub struct Args {
     /// Sweep: list its points
     sweep: Option<String>,
+    /// One JSON object a line instead of text
+    #[arg(long)]
+    json: bool,
 }
 
 /// Columns before what differs.
@@ -37,11 +41,11 @@ const INDENT: usize = 4;
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let results = Results::from_env();
     if let Some(name) = &args.sweep {
-        return points(&results, name);
+        return points(&results, name, args.json);
     }
     let (runs, sweeps) = (results.list()?, results.sweeps()?);
     let mut out = out::stdout();
-    if runs.is_empty() && sweeps.is_empty() {
+    if runs.is_empty() && sweeps.is_empty() && !args.json {
         let runs = results.runs();
         let runs = path_in_line(&runs);
         writeln!(
@@ -70,22 +74,24 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
                 let differs = differences.next().unwrap_or_default();
                 Line::Run(Box::new(RunLine {
                     start: run.start(),
-                    cells: cells(&run.name, found),
-                    differs: one_line(&differs.join(", ")).into_owned(),
+                    facts: facts(&run.name, found),
+                    differs,
                     why: why_crashed(run, found),
                 }))
             }
-            Err(error) => {
-                let why = error.to_string().replace('\n', " ");
-                let line = format!("{}  unreadable: {why}", run.name);
-                Line::Unreadable(one_line(&line).into_owned())
-            }
+            Err(error) => Line::unreadable(&run.name, error),
         })
         .collect();
     lines.extend(sweeps.iter().map(sweep_line));
     lines.sort_by_cached_key(|line| line.start());
-    let all_read = !lines.iter().any(|line| matches!(line, Line::Unreadable(_)));
-    unless_gone(out.write_all(table(&lines, columns()).as_bytes()))?;
+    let all_read = !lines
+        .iter()
+        .any(|line| matches!(line, Line::Unreadable { .. }));
+    let told = match args.json {
+        true => lines.iter().try_for_each(|line| out.json(&line.json())),
+        false => out.write_all(table(&lines, columns()).as_bytes()),
+    };
+    unless_gone(told)?;
     Ok(match all_read {
         true => ExitCode::SUCCESS,
         false => ExitCode::from(exit::FAILED),
@@ -94,21 +100,57 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
 
 enum Line {
     Run(Box<RunLine>),
-    Unreadable(String),
+    Unreadable { name: String, why: String },
 }
 
 impl Line {
+    fn unreadable(name: &str, why: impl ToString) -> Self {
+        Self::Unreadable {
+            name: name.to_owned(),
+            why: why.to_string().replace('\n', " "),
+        }
+    }
+
     /// When it began, else its name, which mostly begins with that.
     fn start(&self) -> String {
         match self {
             Self::Run(run) => run.start.clone(),
-            Self::Unreadable(line) => line.clone(),
+            Self::Unreadable { name, .. } => name.clone(),
+        }
+    }
+
+    /// What a script may want to know; without a sweep's points, `points` is missing.
+    fn json(&self) -> serde_json::Value {
+        match self {
+            Self::Run(run) => {
+                let facts = &run.facts;
+                let mut json = json!({
+                    "name": facts.name,
+                    "status": facts.status.word(),
+                    "preset": facts.preset,
+                    "arms": facts.arms,
+                    "seeds": facts.seeds,
+                    "percent": facts.percent,
+                    "started": facts.started,
+                    "differs": run.differs,
+                });
+                if let Some((finished, all)) = facts.points {
+                    json["points"] = json!({ "finished": finished, "all": all });
+                }
+                if !run.why.is_empty() {
+                    json["why"] = json!(run.why);
+                }
+                json
+            }
+            Self::Unreadable { name, why } => {
+                json!({ "name": name, "status": "unreadable", "why": why })
+            }
         }
     }
 }
 
 /// Prints the points of a sweep.
-fn points(results: &Results, name: &str) -> anyhow::Result<ExitCode> {
+fn points(results: &Results, name: &str, as_json: bool) -> anyhow::Result<ExitCode> {
     let sweep = match results.find_any(name)? {
         Found::Sweep(sweep) => sweep,
         Found::Run(dir) => {
@@ -116,45 +158,48 @@ fn points(results: &Results, name: &str) -> anyhow::Result<ExitCode> {
         }
     };
     let statuses = sweep.statuses()?;
-    let table = sweep::table(&sweep, &statuses).write(Format::Text(super::glyphs()));
-    unless_gone(out::stdout().write_all(table.as_bytes()))?;
+    let mut out = out::stdout();
+    let told = match as_json {
+        true => sweep::json(&sweep, &statuses)
+            .iter()
+            .try_for_each(|point| out.json(point)),
+        false => {
+            let table = sweep::table(&sweep, &statuses).write(Format::Text(super::glyphs()));
+            out.write_all(table.as_bytes())
+        }
+    };
+    unless_gone(told)?;
     Ok(ExitCode::SUCCESS)
 }
 
-/// A sweep as one thing: how many of its points are finished stands in the place of what differs.
+/// A sweep as one thing.
 fn sweep_line(sweep: &SweepDir) -> Line {
-    let name = one_line(&sweep.name()).into_owned();
+    let name = sweep.name();
     let read = || -> anyhow::Result<RunLine> {
         let (spec, statuses) = (sweep.spec()?, sweep.statuses()?);
         let counts = sweep.counts(&statuses)?;
         let first = spec.points.first().map(|point| sweep.config(&point.name));
         let config = first.transpose()?;
-        let seeds: BTreeSet<u64> = config
-            .iter()
-            .flat_map(|c| c.seeds.iter().copied())
-            .collect();
-        let arms = config.map_or(0, |config| config.arms.len());
+        let seeds = config.iter().flat_map(|c| c.seeds.iter().copied());
         Ok(RunLine {
             start: name.clone(),
-            cells: [
-                name.clone(),
-                counts.status().word().to_owned(),
-                one_line(&spec.preset).into_owned(),
-                arms.to_string(),
-                ranges(&seeds),
-                format!("{}%", sweep::percent_done(sweep, &statuses)),
-                String::new(),
-            ],
-            differs: format!("sweep: {} of {} points", counts.finished, counts.all),
+            facts: Facts {
+                name: name.clone(),
+                status: counts.status(),
+                preset: spec.preset,
+                seeds: seeds.collect(),
+                arms: config.map_or(0, |config| config.arms.len()),
+                percent: sweep::percent_done(sweep, &statuses),
+                started: None,
+                points: Some((counts.finished, counts.all)),
+            },
+            differs: Vec::new(),
             why: String::new(),
         })
     };
     match read() {
         Ok(line) => Line::Run(Box::new(line)),
-        Err(error) => {
-            let why = error.to_string().replace('\n', " ");
-            Line::Unreadable(one_line(&format!("{name}  unreadable: {why}")).into_owned())
-        }
+        Err(error) => Line::unreadable(&name, error),
     }
 }
 
@@ -162,11 +207,51 @@ fn sweep_line(sweep: &SweepDir) -> Line {
 struct RunLine {
     /// When it began, in words that sort as time does.
     start: String,
-    cells: [String; 7],
+    facts: Facts,
     /// What tells it from others.
-    differs: String,
+    differs: Vec<String>,
     /// Why its worker ended before the run did, where that is known.
     why: String,
+}
+
+/// What is told of every run and sweep.
+struct Facts {
+    name: String,
+    status: RunStatus,
+    preset: String,
+    /// Arms of a seed.
+    arms: usize,
+    seeds: BTreeSet<u64>,
+    /// Share of all steps that is done.
+    percent: u64,
+    /// Seconds since 1970.
+    started: Option<u64>,
+    /// Of a sweep, its finished points and all of them.
+    points: Option<(usize, usize)>,
+}
+
+impl RunLine {
+    fn cells(&self) -> [String; 7] {
+        let facts = &self.facts;
+        let started = facts.started.map(readable_utc);
+        [
+            one_line(&facts.name).into_owned(),
+            facts.status.word().to_owned(),
+            one_line(&facts.preset).into_owned(),
+            facts.arms.to_string(),
+            ranges(&facts.seeds),
+            format!("{}%", facts.percent),
+            started.map_or_else(String::new, |started| started[..16].to_owned()),
+        ]
+    }
+
+    /// What differs; how many points are finished stands in its place for a sweep.
+    fn beside(&self) -> String {
+        match self.facts.points {
+            Some((finished, all)) => format!("sweep: {finished} of {all} points"),
+            None => one_line(&self.differs.join(", ")).into_owned(),
+        }
+    }
 }
 
 fn why_crashed(run: &RunSummary, found: &RunFound) -> String {
@@ -183,7 +268,7 @@ fn columns() -> usize {
     }
 }
 
-fn cells(name: &str, found: &RunFound) -> [String; 7] {
+fn facts(name: &str, found: &RunFound) -> Facts {
     let state = &found.state;
     let setting = |key: &str| found.settings.get(key);
     let given = setting("seeds").and_then(Value::as_array);
@@ -199,18 +284,16 @@ fn cells(name: &str, found: &RunFound) -> [String; 7] {
         arms => arms / seeds.len().max(1),
     };
     let preset = setting("preset").and_then(Value::as_str);
-    let started = state.times.map_or_else(String::new, |(start, _)| {
-        readable_utc(start.max(0.0) as u64)[..16].to_owned()
-    });
-    [
-        one_line(name).into_owned(),
-        found.status.word().to_owned(),
-        one_line(preset.unwrap_or_default()).into_owned(),
-        arms.to_string(),
-        ranges(&seeds),
-        format!("{}%", sweep::percent(state)),
-        started,
-    ]
+    Facts {
+        name: name.to_owned(),
+        status: found.status,
+        preset: preset.unwrap_or_default().to_owned(),
+        arms,
+        seeds,
+        percent: sweep::percent(state),
+        started: state.times.map(|(start, _)| start.max(0.0) as u64),
+        points: None,
+    }
 }
 
 /// Numbers in few characters: `0-4,7`.
@@ -244,7 +327,7 @@ fn table(lines: &[Line], width: usize) -> String {
     let mut widths = HEADER.map(|name| name.chars().count());
     for line in lines {
         if let Line::Run(run) = line {
-            for (width, cell) in widths.iter_mut().zip(&run.cells) {
+            for (width, cell) in widths.iter_mut().zip(&run.cells()) {
                 *width = (*width).max(cell.chars().count());
             }
         }
@@ -269,18 +352,15 @@ fn table(lines: &[Line], width: usize) -> String {
     };
     let mut text = row(HEADER).trim_end().to_owned() + "\n";
     for line in lines {
-        let RunLine {
-            cells,
-            differs,
-            why,
-            start: _,
-        } = match line {
-            Line::Unreadable(line) => {
-                text += &format!("{line}\n");
+        let run = match line {
+            Line::Unreadable { name, why } => {
+                let line = format!("{name}  unreadable: {why}");
+                text += &format!("{}\n", one_line(&line));
                 continue;
             }
             Line::Run(run) => &**run,
         };
+        let (cells, differs, why) = (run.cells(), run.beside(), &run.why);
         let mut cells = cells.each_ref().map(String::as_str);
         cells[6] = shortened(cells[6], style.0);
         let mut line = row(cells);
@@ -291,7 +371,7 @@ fn table(lines: &[Line], width: usize) -> String {
         text += line.trim_end();
         text.push('\n');
         if !differs.is_empty() && !beside {
-            let differs = cut(differs, width.saturating_sub(INDENT));
+            let differs = cut(&differs, width.saturating_sub(INDENT));
             text += &format!("{}{differs}\n", " ".repeat(INDENT));
         }
         if !why.is_empty() {
@@ -339,12 +419,20 @@ fn shown(sentence: &str, width: usize) -> String {
 mod tests {
     use super::*;
 
-    fn line(name: &str, status: &str, differs: &str) -> Line {
-        let cells = [name, status, "cpu", "4", "0-4", "100%", "2026-11-23 13:05"];
+    fn line(name: &str, status: RunStatus, differs: &str) -> Line {
         Line::Run(Box::new(RunLine {
             start: name.to_owned(),
-            cells: cells.map(str::to_owned),
-            differs: differs.to_owned(),
+            facts: Facts {
+                name: name.to_owned(),
+                status,
+                preset: "cpu".into(),
+                arms: 4,
+                seeds: (0..5).collect(),
+                percent: 100,
+                started: Some(1_795_439_100),
+                points: None,
+            },
+            differs: vec![differs.to_owned()],
             why: String::new(),
         }))
     }
@@ -356,8 +444,8 @@ mod tests {
         let long =
             "lr=1e-4, steps=400, batch_size=128, eval_every=100, warmup_steps=10, n_layers=4";
         let lines = [
-            line(name, "finished", "lr=1e-4"),
-            line(name, "interrupted", long),
+            line(name, RunStatus::Finished, "lr=1e-4"),
+            line(name, RunStatus::Interrupted, long),
         ];
         let text = table(&lines, 80);
         assert!(

@@ -11,7 +11,7 @@ use anyhow::{Context, bail, ensure};
 use clap::{Args, Subcommand};
 use forgetlab_plugin_host::{CheckReport, Helper, Plugin, Registry, check, search_path, serve};
 use forgetlab_study::printed::{one_line, path_in_line};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::worker::{folder, helper};
 use super::{Usage, out, unless_gone, warn};
@@ -33,6 +33,9 @@ enum Command {
         /// Folder to search first; may be given several times
         #[arg(long = "plugin-dir", value_name = "DIR", value_parser = folder())]
         plugin_dirs: Vec<PathBuf>,
+        /// One JSON object a line instead of text
+        #[arg(long)]
+        json: bool,
     },
     /// Try a library out: handshake, settings, and a short life against a made-up lab
     Check {
@@ -58,8 +61,12 @@ enum Command {
 /// Runs `forgetlab plugins`.
 pub fn run(args: PluginsArgs) -> anyhow::Result<ExitCode> {
     match args.command {
-        Command::List { plugin_dirs } => {
-            list(&plugin_dirs)?;
+        Command::List { plugin_dirs, json } => {
+            let registry = Registry::discover(&search_path(&plugin_dirs), &helper());
+            match json {
+                true => list_as_json(&registry)?,
+                false => list(&registry)?,
+            }
             Ok(ExitCode::SUCCESS)
         }
         Command::Check { file, settings } => try_out(&file, &settings),
@@ -71,8 +78,40 @@ pub fn run(args: PluginsArgs) -> anyhow::Result<ExitCode> {
     }
 }
 
-fn list(plugin_dirs: &[PathBuf]) -> io::Result<()> {
-    let registry = Registry::discover(&search_path(plugin_dirs), &helper());
+fn list_as_json(registry: &Registry) -> io::Result<()> {
+    let mut out = out::stdout();
+    for plugin in registry.plugins() {
+        let settings: Vec<Value> = plugin
+            .schema
+            .settings
+            .iter()
+            .map(|setting| {
+                json!({
+                    "name": setting.name,
+                    "expected": setting.expected(),
+                    "default": setting.default,
+                    "required": setting.required,
+                    "description": setting.description,
+                })
+            })
+            .collect();
+        out.json(&json!({
+            "strategy": plugin.name,
+            "version": plugin.version,
+            "summary": plugin.summary,
+            "path": plugin.path.display().to_string(),
+            "settings": settings,
+            "needs": plugin.capabilities.needs(),
+        }))?;
+    }
+    for rejected in registry.rejected() {
+        let path = rejected.path.display().to_string();
+        out.json(&json!({ "path": path, "refused": rejected.reason.to_string() }))?;
+    }
+    Ok(())
+}
+
+fn list(registry: &Registry) -> io::Result<()> {
     let mut out = out::stdout();
     for plugin in registry.plugins() {
         writeln!(

@@ -22,7 +22,7 @@ pub use begin::{begin, only, resume, threads, workers};
 pub use dry_run::dry_run;
 pub use point::{body, run as run_point};
 pub use report::{complete, report};
-pub use table::{percent, percent_done, table};
+pub use table::{json, percent, percent_done, table};
 pub use work::{Work, start_detached};
 
 /// The exit code that a sweep calls for.

@@ -2,6 +2,7 @@
 
 use forgetlab_study::report::Sheet;
 use forgetlab_study::run::{PointSpec, PointStatus, RunDir, RunState, SweepDir};
+use serde_json::{Value, json};
 
 /// A table of the points of a sweep: status, and the share of all steps that is done.
 pub fn table(sweep: &SweepDir, statuses: &[(PointSpec, PointStatus)]) -> Sheet {
@@ -18,6 +19,23 @@ pub fn table(sweep: &SweepDir, statuses: &[(PointSpec, PointStatus)]) -> Sheet {
         }
     }
     sheet
+}
+
+/// The same for scripts: an object a point.
+pub fn json(sweep: &SweepDir, statuses: &[(PointSpec, PointStatus)]) -> Vec<Value> {
+    let point = |(point, status): &(PointSpec, PointStatus)| {
+        let run = sweep.run(&point.name);
+        let mut json = json!({
+            "point": point.name,
+            "status": status.word(),
+            "percent": run.map_or(0, |run| percent(&brief(&run, status))),
+        });
+        if let PointStatus::Refused(reason) = status {
+            json["why"] = json!(reason);
+        }
+        json
+    };
+    statuses.iter().map(point).collect()
 }
 
 fn brief(run: &RunDir, status: &PointStatus) -> RunState {

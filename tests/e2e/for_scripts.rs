@@ -1,0 +1,94 @@
+//! What the lists say can be read by a program: one JSON object a line.
+
+use std::fs;
+
+use forgetlab_tests::{Done, Lab};
+use serde_json::Value;
+
+/// Every line of what was printed.
+fn lines(done: &Done) -> Vec<Value> {
+    let lines = done.out.lines();
+    let parsed: Result<Vec<Value>, _> = lines.map(serde_json::from_str).collect();
+    parsed.unwrap_or_else(|error| panic!("{error}: {}", done.out))
+}
+
+/// Else a script would have to cut columns out of a table that is made to fit a terminal.
+#[test]
+fn runs_sweeps_and_what_cannot_be_read_are_objects() {
+    let lab = Lab::new();
+    assert!(lines(&lab.forgetlab(&["list", "--json"]).exits(0)).is_empty());
+    lab.smoke(&["--arms", "none,true-data:kl", "--seed", "3", "--seed", "5"])
+        .exits(0);
+    let sweep = [
+        "run",
+        "pretrain-length",
+        "--preset",
+        "smoke",
+        "--arms",
+        "none",
+    ];
+    lab.forgetlab(&sweep).exits(0);
+    let spoilt = lab.path("results/runs/20200101T000000Z-spoilt");
+    fs::create_dir_all(&spoilt).expect("folder");
+    fs::write(spoilt.join("config.toml"), "preset = ").expect("file");
+    let all = lines(&lab.forgetlab(&["list", "--json"]).exits(1));
+    let [bad, run, sweep] = &all[..] else {
+        panic!("{all:?}");
+    };
+    assert_eq!(
+        (&bad["name"], &bad["status"]),
+        (&"20200101T000000Z-spoilt".into(), &"unreadable".into())
+    );
+    assert_eq!(run["status"], "finished");
+    assert_eq!((&run["arms"], &run["percent"]), (&2.into(), &100.into()));
+    assert_eq!(run["seeds"], serde_json::json!([3, 5]));
+    assert!(run["started"].as_u64().is_some_and(|at| at > 1_700_000_000));
+    assert!(run.get("points").is_none());
+    let counts = &sweep["points"];
+    assert!(
+        counts["all"].as_u64() > Some(1) && counts["all"] == counts["finished"],
+        "{sweep}"
+    );
+    let name = sweep["name"].as_str().expect("name");
+    let points = lines(&lab.forgetlab(&["list", name, "--json"]).exits(0));
+    assert_eq!(Some(points.len() as u64), counts["all"].as_u64());
+    assert!(points.iter().all(|point| point["status"] == "finished"));
+}
+
+/// The same of everything else that is listed.
+#[test]
+fn experiments_strategies_and_the_machine_are_objects() {
+    let lab = Lab::new();
+    let experiments = lines(&lab.forgetlab(&["experiments", "--json"]).exits(0));
+    let toy = experiments
+        .iter()
+        .find(|line| line["experiment"] == "toy-continual");
+    assert_eq!(toy.expect("toy-continual")["default_preset"], "cpu");
+    let presets = lines(
+        &lab.forgetlab(&["experiments", "toy-continual", "--json"])
+            .exits(0),
+    );
+    let cpu = presets.iter().find(|line| line["default"] == true);
+    assert_eq!(cpu.expect("default")["arms"][0], "none");
+    let plugins = lines(&lab.forgetlab(&["plugins", "list", "--json"]).exits(0));
+    let names: Vec<&str> = plugins
+        .iter()
+        .filter_map(|line| line["strategy"].as_str())
+        .collect();
+    assert_eq!(
+        names,
+        ["bos-prompted", "none", "self-generated", "true-data"]
+    );
+    assert!(plugins[0]["settings"][0]["name"].is_string());
+    fs::create_dir(lab.path("more")).expect("folder");
+    fs::write(lab.path("more/libno_strategy.so"), "no library").expect("file");
+    let args = ["plugins", "list", "--plugin-dir", "more", "--json"];
+    let plugins = lines(&lab.forgetlab(&args).exits(0));
+    assert!(plugins.iter().any(|line| line["refused"].is_string()));
+    let checks = lines(&lab.forgetlab(&["doctor", "--json"]).exits(0));
+    assert!(
+        checks
+            .iter()
+            .any(|line| line["check"] == "CPU" && line["text"].is_string())
+    );
+}
