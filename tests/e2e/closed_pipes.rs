@@ -61,6 +61,8 @@ fn calls() -> Vec<Vec<String>> {
         "doctor".into(),
         "doctor --json".into(),
         "verify".into(),
+        "completions zsh".into(),
+        "man".into(),
         "bench --seconds 0.01".into(),
         // Errors, too.
         "run nothing".into(),

@@ -1,6 +1,7 @@
-//! What the lists say can be read by a program: one JSON object a line.
+//! What programs read: lists as one JSON object a line, completions of a shell, manual pages.
 
 use std::fs;
+use std::process::Command;
 
 use forgetlab_tests::{Done, Lab};
 use serde_json::Value;
@@ -91,4 +92,40 @@ fn experiments_strategies_and_the_machine_are_objects() {
             .iter()
             .any(|line| line["check"] == "CPU" && line["text"].is_string())
     );
+}
+
+/// A script with an error would greet its user at every login.
+#[test]
+fn completions_and_manual_pages_name_every_command() {
+    let lab = Lab::new();
+    for shell in ["bash", "zsh", "fish"] {
+        let script = lab.forgetlab(&["completions", shell]).exits(0).out;
+        for word in ["prune", "tokenize", "best-rates"] {
+            assert!(script.contains(word), "{shell}: {word}");
+        }
+        // What this program says to itself is nobody's to type.
+        assert!(!script.contains("plugin-child"), "{shell}");
+        if shell == "bash" {
+            fs::write(lab.path("completions"), &script).expect("file");
+            let checked = Command::new("bash")
+                .arg("-n")
+                .arg(lab.path("completions"))
+                .status();
+            assert!(checked.expect("bash").success());
+        }
+    }
+    lab.forgetlab(&["completions", "cmd"]).exits(2);
+    let page = lab.forgetlab(&["man"]).exits(0).out;
+    assert!(page.contains(".TH forgetlab 1"), "{page}");
+    lab.forgetlab(&["man", "--out", "pages"])
+        .exits(0)
+        .says(&["pages/forgetlab.1"]);
+    for page in ["forgetlab.1", "forgetlab-run.1", "forgetlab-runs-prune.1"] {
+        let text = fs::read_to_string(lab.path("pages").join(page)).expect(page);
+        assert!(text.contains(".SH NAME"), "{page}");
+    }
+    fs::write(lab.path("file"), "").expect("file");
+    lab.forgetlab(&["man", "--out", "file"])
+        .exits(1)
+        .says(&["cannot write manual pages to file"]);
 }

@@ -27,6 +27,7 @@ mod resume;
 mod run;
 mod runs;
 mod sample;
+mod shell;
 mod signals;
 mod stop;
 mod supervise;
@@ -42,7 +43,7 @@ use std::io;
 use std::panic;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use forgetlab_plugin_host::CHILD_COMMAND;
 use forgetlab_study::experiment::SpecError;
 use forgetlab_study::report::Glyphs;
@@ -64,9 +65,20 @@ const VERSION: &str = concat!(
 /// Without a command it opens the lab on this terminal.
 #[derive(Parser)]
 #[command(version = VERSION, max_term_width = 100)]
-struct Cli {
+struct Cli<C: Subcommand> {
     #[command(subcommand)]
-    command: Option<Command>,
+    command: Option<C>,
+}
+
+/// Commands of users, and of this program's own processes.
+#[derive(Subcommand)]
+enum AnyCommand {
+    #[command(flatten)]
+    User(Command),
+    #[command(hide = true)]
+    Worker(child::Args),
+    #[command(hide = true, name = CHILD_COMMAND)]
+    PluginChild(plugins::ChildArgs),
 }
 
 #[derive(Subcommand)]
@@ -105,10 +117,10 @@ enum Command {
     Verify(verify::Args),
     /// Measure training, generation and evaluation on this machine
     Bench(bench::Args),
-    #[command(hide = true)]
-    Worker(child::Args),
-    #[command(hide = true, name = CHILD_COMMAND)]
-    PluginChild(plugins::ChildArgs),
+    /// Print completions for a shell
+    Completions(shell::CompletionsArgs),
+    /// Print the manual page
+    Man(shell::ManArgs),
 }
 
 /// The exit codes scripts may rely on.
@@ -139,7 +151,7 @@ pub fn main() -> ExitCode {
     }));
     // A limit on the size of files is told as an error of the file that has met it.
     let _ = signals::let_pass(SIGXFSZ);
-    let result = panic::catch_unwind(|| match Cli::try_parse() {
+    let result = panic::catch_unwind(|| match Cli::<AnyCommand>::try_parse() {
         Ok(cli) => dispatch(cli),
         Err(error) => {
             let code = error.exit_code();
@@ -156,28 +168,33 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
-    match cli.command {
-        Some(Command::Run(args)) => run::run(&args),
-        Some(Command::Resume(args)) => resume::run(&args),
-        Some(Command::Attach(args)) => attach::run(args),
-        Some(Command::Stop(args)) => stop::run(args),
-        Some(Command::List(args)) => list::run(args),
-        Some(Command::Runs(args)) => runs::run(args),
-        Some(Command::Cache(args)) => cache::run(args),
-        Some(Command::Compare(args)) => compare::run(args),
-        Some(Command::Figure(args)) => figure::run(args),
-        Some(Command::Experiments(args)) => experiments::run(args),
-        Some(Command::Plugins(args)) => plugins::run(args),
-        Some(Command::Data(args)) => data::run(args),
-        Some(Command::Model(args)) => model::run(args),
-        Some(Command::Sample(args)) => sample::run(args),
-        Some(Command::Doctor(args)) => doctor::run(args),
-        Some(Command::Verify(args)) => verify::run(args),
-        Some(Command::Bench(args)) => bench::run(args),
-        Some(Command::PluginChild(args)) => plugins::child(&args),
-        Some(Command::Worker(args)) => child::run(args),
-        None => lab::run(),
+fn dispatch(cli: Cli<AnyCommand>) -> anyhow::Result<ExitCode> {
+    let command = match cli.command {
+        Some(AnyCommand::User(command)) => command,
+        Some(AnyCommand::PluginChild(args)) => return plugins::child(&args),
+        Some(AnyCommand::Worker(args)) => return child::run(args),
+        None => return lab::run(),
+    };
+    match command {
+        Command::Run(args) => run::run(&args),
+        Command::Resume(args) => resume::run(&args),
+        Command::Attach(args) => attach::run(args),
+        Command::Stop(args) => stop::run(args),
+        Command::List(args) => list::run(args),
+        Command::Runs(args) => runs::run(args),
+        Command::Cache(args) => cache::run(args),
+        Command::Compare(args) => compare::run(args),
+        Command::Figure(args) => figure::run(args),
+        Command::Experiments(args) => experiments::run(args),
+        Command::Plugins(args) => plugins::run(args),
+        Command::Data(args) => data::run(args),
+        Command::Model(args) => model::run(args),
+        Command::Sample(args) => sample::run(args),
+        Command::Doctor(args) => doctor::run(args),
+        Command::Verify(args) => verify::run(args),
+        Command::Bench(args) => bench::run(args),
+        Command::Completions(args) => shell::completions(&args, Cli::<Command>::command()),
+        Command::Man(args) => shell::man(&args, Cli::<Command>::command()),
     }
 }
 
@@ -248,13 +265,11 @@ pub fn glyphs() -> Glyphs {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     /// A mistake in the declarations would be a panic at the first start.
     #[test]
     fn the_command_line_is_well_formed() {
-        Cli::command().debug_assert();
+        Cli::<AnyCommand>::command().debug_assert();
     }
 }
