@@ -173,6 +173,22 @@ fn family(lab: &Lab) -> Vec<Pid> {
     .collect()
 }
 
+/// A file that nobody needs any more must not keep the other points waiting.
+#[test]
+fn a_spoilt_configuration_of_a_point_that_is_over_is_in_nobodys_way() {
+    let lab = Lab::new();
+    lab.forgetlab(&SMALL).exits(0);
+    let sweep = lab.path("sweep");
+    let [first, second] = [0, 1].map(|i| names(&sweep).remove(i));
+    fs::remove_dir_all(sweep.join("points").join(second)).expect("remove");
+    let spoilt = sweep.join("configs").join(format!("{first}.toml"));
+    fs::write(spoilt, "preset = ").expect("write");
+    lab.forgetlab(&["resume", "sweep"])
+        .exits(0)
+        .says(&["2 of 2 points are finished"]);
+    lab.forgetlab(&["compare", "sweep"]).exits(0);
+}
+
 /// Weeks of a cluster's time must survive whatever is killed: workers, the process that waits for them, all at once.
 #[test]
 fn a_sweep_that_is_killed_ten_times_ends_like_one_that_was_not() {

@@ -145,7 +145,7 @@ fn points(sweep: &SweepDir) -> anyhow::Result<Vec<ToRead>> {
             continue;
         };
         if is_whole(sweep) {
-            sweep.check_run(&point.name)?;
+            sweep.refuse_foreign(&point.name)?;
         }
         begun.push(ToRead {
             told: point.name.clone(),

@@ -62,7 +62,7 @@ impl Work<'_> {
         self.sweep.stop_request().clear()?;
         let points = self.sweep.spec()?.points;
         for point in &points {
-            self.sweep.check_run(&point.name)?;
+            self.sweep.refuse_foreign(&point.name)?;
         }
         let shared = Shared {
             work: *self,

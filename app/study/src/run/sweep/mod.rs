@@ -277,6 +277,18 @@ impl SweepDir {
         }
     }
 
+    /// Refuses a run that is surely another's. Where the two configurations cannot be compared, its point alone is
+    /// the worse for it.
+    ///
+    /// # Errors
+    /// [`RunError::ForeignRun`].
+    pub fn refuse_foreign(&self, point: &str) -> Result<(), RunError> {
+        match self.check_run(point) {
+            Err(error @ RunError::ForeignRun { .. }) => Err(error),
+            _ => Ok(()),
+        }
+    }
+
     /// What has become of a point.
     ///
     /// # Errors
