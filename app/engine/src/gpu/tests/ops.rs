@@ -268,7 +268,7 @@ fn bf16_is_rounded_to_nearest_even() {
         let heads = heads([1, 1, 1, 1, x.len()], true, &device);
         let bits = |x: Tensor| -> Vec<u32> {
             let x = download(&x.to_dtype(F32).unwrap());
-            // Which of the many is no part of it.
+            // A GPU has another NaN than we: neither is wrong.
             let bits = |x: &f32| if x.is_nan() { f32::NAN } else { *x }.to_bits();
             x.iter().map(bits).collect()
         };
@@ -484,5 +484,17 @@ fn a_target_is_correct_if_it_is_the_first_of_the_largest() {
         let (losses, _) = head::run(&positions, None, 1 << 20).unwrap();
         let correct = download(&losses.narrow(1, 2, 1).unwrap());
         assert_eq!(correct, [1.0, 0.0, 0.0, 1.0]);
+    }
+}
+
+/// A GPU takes so many products in several calls; the last one must not be of the first one's matrices.
+#[test]
+fn more_products_than_one_call_takes_are_all_there() {
+    for (_, device) in devices() {
+        let many = 70_001;
+        let numbers: Vec<f32> = (0..many).map(|i| (i % 251) as f32).collect();
+        let a = Tensor::from_slice(&numbers, (many, 1, 1), &device).unwrap();
+        let expected: Vec<f32> = numbers.iter().map(|x| x * x).collect();
+        assert_eq!(download(&matmul_nn(&a, &a).unwrap()), expected);
     }
 }
