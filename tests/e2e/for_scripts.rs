@@ -20,14 +20,8 @@ fn runs_sweeps_and_what_cannot_be_read_are_objects() {
     assert!(lines(&lab.forgetlab(&["list", "--json"]).exits(0)).is_empty());
     lab.smoke(&["--arms", "none,true-data:kl", "--seed", "3", "--seed", "5"])
         .exits(0);
-    let sweep = [
-        "run",
-        "pretrain-length",
-        "--preset",
-        "smoke",
-        "--arms",
-        "none",
-    ];
+    let sweep = "run pretrain-length --preset smoke --arms none";
+    let sweep: Vec<&str> = sweep.split(' ').collect();
     lab.forgetlab(&sweep).exits(0);
     let spoilt = lab.path("results/runs/20200101T000000Z-spoilt");
     fs::create_dir_all(&spoilt).expect("folder");

@@ -119,7 +119,7 @@ impl Line {
         }
     }
 
-    /// What a script may want to know; without a sweep's points, `points` is missing.
+    /// The same for scripts; `points` is of sweeps alone, `why` of what went wrong.
     fn json(&self) -> serde_json::Value {
         match self {
             Self::Run(run) => {
