@@ -7,6 +7,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
+use serde_json::Value;
 use tempfile::TempDir;
 
 /// Root of the workspace.
@@ -494,12 +495,13 @@ impl Table {
     }
 }
 
-/// Everything in a run's CSVs that must not depend on when and where it ran.
+/// Everything in a run's CSVs, and of its training, that must not depend on when and where it ran.
 #[derive(Debug, PartialEq)]
 pub struct Figures {
     metrics: Table,
     summary: Table,
     plugin_metrics: String,
+    training: BTreeMap<String, Vec<Value>>,
 }
 
 impl Figures {
@@ -511,6 +513,7 @@ impl Figures {
             metrics: Table::read(&run.join("metrics.csv")).timeless(),
             summary: Table::read(&run.join("summary.csv")).timeless(),
             plugin_metrics: std::fs::read_to_string(plugin_metrics).expect("plugin_metrics.csv"),
+            training: training(run),
         }
     }
 
@@ -528,7 +531,42 @@ impl Figures {
             assert_eq!(a.rows.len(), b.rows.len(), "{why}");
         }
         assert_eq!(self.plugin_metrics, other.plugin_metrics, "{why}");
+        assert_eq!(self.training, other.training, "{why}");
     }
+}
+
+/// Figures of training of every arm, by its slug, as a run's events have them in the end.
+#[track_caller]
+pub fn training(run: &Path) -> BTreeMap<String, Vec<Value>> {
+    let events = std::fs::read_to_string(run.join("events.jsonl")).unwrap_or_default();
+    let mut arms: Vec<(String, Vec<Value>)> = Vec::new();
+    for line in events.lines() {
+        // A line that a kill has torn is none.
+        let Ok(mut event) = serde_json::from_str::<Value>(line) else {
+            continue;
+        };
+        let slug = |arm: &Value| arm["slug"].as_str().expect("a slug").to_owned();
+        let step = event["step"].as_u64();
+        let arm = event["arm"].as_u64().map(|arm| arm as usize);
+        match (event["event"].as_str(), arm, step) {
+            (Some("run_started"), ..) => {
+                let all = event["arms"].as_array().into_iter().flatten();
+                arms = all.map(|arm| (slug(arm), Vec::new())).collect();
+            }
+            (Some("rewound"), Some(arm), Some(step)) => {
+                arms[arm]
+                    .1
+                    .retain(|point| point["step"].as_u64() <= Some(step));
+            }
+            (Some("trained"), Some(arm), Some(_)) => {
+                let fields = event.as_object_mut().expect("an object");
+                fields.retain(|key, _| !["v", "seq", "time", "arm", "c"].contains(&&**key));
+                arms[arm].1.push(event);
+            }
+            _ => {}
+        }
+    }
+    arms.into_iter().collect()
 }
 
 /// A small random stream, the same every time.

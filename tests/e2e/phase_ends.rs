@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use forgetlab_tests::{Figures, Lab, SMOKE, Table, events, wait_for};
+use forgetlab_tests::{Figures, Lab, SMOKE, Table, events, training, wait_for};
 use rustix::process::Signal;
 use serde_json::Value;
 
@@ -75,6 +75,33 @@ fn a_phase_ends_at_the_loss_that_is_wanted_and_the_same_after_a_kill() {
         "its data have the loss that was wanted",
         "true-data:kl:10: warning: phase 1 ends by its steps: the lowest held-out loss of sort is 0.",
     ]);
+    // Every step is in the curves of training, and no phase has more points than a screen can use.
+    for (slug, points) in training(&run) {
+        let of = |point: &Value, key: &str| point[key].as_u64().expect("a number");
+        let steps: u64 = points.iter().map(|point| of(point, "steps")).sum();
+        assert_eq!(
+            points.last().map(|point| of(point, "step")),
+            Some(steps),
+            "{slug}"
+        );
+        for phase in 0..3 {
+            let own = points.iter().filter(|point| of(point, "phase") == phase);
+            let (count, end) = (
+                own.clone().count(),
+                own.map(|point| of(point, "step")).max(),
+            );
+            assert!(
+                (1..=200).contains(&count),
+                "{slug}: {count} in phase {phase}"
+            );
+            let is_end =
+                |&(_, p, step, _): &(u64, u64, u64, String)| p == phase && Some(step) == end;
+            assert!(
+                ended.iter().any(is_end),
+                "{slug}: phase {phase} ends at {end:?}"
+            );
+        }
+    }
     for (i, arm, target) in [(0, "none", 0.56), (2, "none+target_loss=0.66", 0.66)] {
         let (from, to) = (ended[3 * i].2, ended[3 * i + 1].2);
         let mut of_phase = losses(&run, arm, "sort");

@@ -194,6 +194,7 @@ fn words(state: &RunState, record: &Record) -> Option<String> {
         }
         Event::Interrupted { reason } => format!("interrupted: {reason}"),
         Event::Progress { .. }
+        | Event::Trained { .. }
         | Event::PluginMetric { .. }
         | Event::CheckpointSaved { .. }
         | Event::RunFinished {}

@@ -4,6 +4,9 @@ use serde_json::{Value, json};
 
 use super::{PhaseSpec, RunConfig};
 
+/// What a phase in the cache has besides evaluations; phases of versions that recorded less are trained again.
+const RECORDS: [&str; 1] = ["training"];
+
 /// Content hash of the first phase of a seed: equal exactly when the phase would give the same
 /// weights and the same evaluations. `numerics` names the version of the engine's numerics and
 /// the instruction set.
@@ -29,6 +32,7 @@ pub fn first_phase_hash(config: &RunConfig, seed: u64, numerics: &str) -> String
             "eval_every": config.in_phase(0).eval_every,
             "seed": seed,
             "numerics": numerics,
+            "records": RECORDS,
         });
         return hex(&inputs);
     }
@@ -53,6 +57,7 @@ pub fn first_phase_hash(config: &RunConfig, seed: u64, numerics: &str) -> String
         "numerics": numerics,
         // What the cost of an evaluation counts: phases of versions that counted less are trained again.
         "costs": ["tokens", "seconds", "flops"],
+        "records": RECORDS,
     });
     if training.eval_growth != 0.0 {
         inputs["eval_growth"] = json!(training.eval_growth);

@@ -6,7 +6,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::experiment::ArmInfo;
 
-use super::{ChoiceScores, Outcomes, Quality};
+use super::{ChoiceScores, Outcomes, Quality, TrainingStretch};
 
 /// Version of the event schema this program writes. From version 2 on every line has a checksum.
 pub const EVENT_SCHEMA: u32 = 2;
@@ -93,6 +93,15 @@ pub enum Event {
         /// Trained tokens per second since the last progress event.
         #[serde(deserialize_with = "null_is_nan")]
         tokens_per_second: f64,
+    },
+    /// The figures of a stretch of steps: at most [`TrainingStretch::MOST`] a phase, which end at steps that the length
+    /// of the phase decides, where it ends early, and where the arm fails.
+    Trained {
+        /// Arm.
+        arm: usize,
+        /// The figures.
+        #[serde(flatten)]
+        stretch: TrainingStretch,
     },
     /// Every dataset was evaluated: at step 0, after every interval and at the end of every phase;
     /// never twice at the same step.
@@ -208,6 +217,7 @@ impl Event {
             Self::PhaseStarted { arm, .. }
             | Self::PhaseEnded { arm, .. }
             | Self::Progress { arm, .. }
+            | Self::Trained { arm, .. }
             | Self::Evaluated { arm, .. }
             | Self::PluginMetric { arm, .. }
             | Self::ReplaySeen { arm, .. }

@@ -6,7 +6,7 @@ use crate::experiment::ArmInfo;
 
 use super::{
     Cost, Evaluation, Event, Outcomes, PhaseInfo, Quality, Record, ReplayLook, Role, RunState,
-    Score,
+    Score, TrainingStretch,
 };
 
 /// Two arms, two phases of 20 steps, an evaluation every 10.
@@ -85,6 +85,20 @@ pub fn evaluated(arm: usize, evaluation: &Evaluation) -> Event {
         cost: evaluation.cost,
         scores: evaluation.scores.clone(),
     }
+}
+
+/// Figures of ten steps of training up to a step of the second phase.
+pub fn trained(arm: usize, step: u64) -> Event {
+    let stretch = TrainingStretch {
+        phase: 1,
+        step,
+        steps: 10,
+        loss: 1.0 / step as f64,
+        replay: (arm == 1).then_some(0.25),
+        grad_norm: 0.5,
+        lr: 0.003,
+    };
+    stretch.event(arm)
 }
 
 /// A sample of a batch of four rows, two of them as text.

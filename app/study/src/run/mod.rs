@@ -29,6 +29,7 @@ mod shell;
 mod state;
 mod stop;
 mod sweep;
+mod training;
 mod whole;
 
 pub use cache::{CacheEntry, CacheKind, Cached, PhaseCache};
@@ -58,3 +59,4 @@ pub use stop::StopRequest;
 pub use sweep::{
     FirstArm, Holder, Lease, PointSpec, PointStatus, SweepCounts, SweepDir, SweepSpec, Taken,
 };
+pub use training::{OpenStretch, TrainingStep, TrainingStretch};

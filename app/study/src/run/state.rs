@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::experiment::{ArmInfo, shortest};
 
+use super::TrainingStretch;
 use super::event::{
     Cost, Curve, Event, Level, PhaseEnd, PhaseInfo, Record, ReplayLook, Role, Score, null_is_nan,
 };
@@ -64,6 +65,10 @@ pub struct ArmState {
     pub ends: Vec<(usize, u64, PhaseEnd)>,
     /// The last live progress.
     pub progress: Option<Progress>,
+    /// Losses, gradient norms and learning rates between evaluations, in order of steps; runs of older versions have
+    /// none.
+    #[serde(default)]
+    pub training: Vec<TrainingStretch>,
     /// Evaluations in order of steps, the first at step 0.
     pub evaluations: Vec<Evaluation>,
     /// Numbers reported by the plugin: step, name, value.
@@ -147,6 +152,7 @@ impl ArmState {
             step: 0,
             ends: Vec::new(),
             progress: None,
+            training: Vec::new(),
             evaluations: Vec::new(),
             plugin_metrics: Vec::new(),
             replay: Vec::new(),
@@ -162,6 +168,7 @@ impl ArmState {
     /// Discards everything reported after `step`.
     fn rewind(&mut self, step: u64) {
         self.evaluations.retain(|e| e.step <= step);
+        self.training.retain(|stretch| stretch.step <= step);
         self.plugin_metrics.retain(|(at, _, _)| *at <= step);
         self.ends.retain(|&(_, at, _)| at <= step);
         // The batch of step `step` comes after the checkpoint.
@@ -177,6 +184,14 @@ impl ArmState {
         } else {
             ArmStatus::Running
         };
+    }
+
+    /// Adds figures of training, in place of earlier ones at the same or a later step.
+    fn trained(&mut self, stretch: TrainingStretch) {
+        keep_while(&mut self.training, |known| known.step < stretch.step);
+        self.step = stretch.step;
+        self.phase = stretch.phase;
+        self.training.push(stretch);
     }
 
     /// Adds an evaluation, in place of earlier ones at the same or a later step.
@@ -331,6 +346,10 @@ impl RunState {
                     tokens_per_second,
                 });
             }
+            &Event::Trained { stretch, .. } => {
+                arm.mark_running();
+                arm.trained(stretch);
+            }
             &Event::Evaluated {
                 phase,
                 step,
@@ -371,13 +390,14 @@ impl RunState {
         }
     }
 
-    /// The same without what grows with a run: metrics, replay samples, log, and all evaluations but the last of each
-    /// arm.
+    /// The same without what grows with a run: figures of training, metrics, replay samples, log, and all evaluations
+    /// but the last of each arm.
     pub fn brief(&self) -> Self {
         let arms = self.arms.iter().map(|arm| ArmState {
             info: arm.info.clone(),
             status: arm.status.clone(),
             ends: arm.ends.clone(),
+            training: Vec::new(),
             evaluations: arm.evaluations.last().cloned().into_iter().collect(),
             plugin_metrics: Vec::new(),
             replay: Vec::new(),
@@ -594,6 +614,9 @@ mod tests {
                 value: 1.0,
             },
         );
+        for step in [20, 30, 40] {
+            apply(&mut state, fixture::trained(0, step));
+        }
         let back = Event::Rewound {
             arm: 0,
             step: 20,
@@ -607,6 +630,12 @@ mod tests {
         );
         assert_eq!(arm.evaluations, whole.arms[0].evaluations[..3]);
         assert!(arm.plugin_metrics.is_empty());
+        let steps = |arm: &ArmState| arm.training.iter().map(|s| s.step).collect::<Vec<u64>>();
+        assert_eq!(steps(arm), [20]);
+        // The same step once more, after a kill before its checkpoint, counts once.
+        apply(&mut state, fixture::trained(0, 20));
+        assert_eq!(steps(&state.arms[0]), [20]);
+        state.arms[0].training.clear();
         assert_eq!(state.arms[1], whole.arms[1], "other arms are not touched");
         assert!(!state.finished);
         // The same again gives the state of a run that was never interrupted.

@@ -1,6 +1,7 @@
 //! Training on the new points, without or with the penalty.
 
 use forgetlab_study::experiment::Student;
+use forgetlab_study::run::TrainingStep;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
@@ -28,6 +29,7 @@ pub struct Finetuning {
     before: Before,
     functions: Vec<Function>,
     step: usize,
+    last: TrainingStep,
 }
 
 /// Values on the grids before finetuning.
@@ -147,6 +149,7 @@ impl Finetuning {
             },
             penalised,
             step: state.step,
+            last: TrainingStep::default(),
             config: config.clone(),
             mlp,
             grids,
@@ -176,6 +179,12 @@ impl Finetuning {
         self.step == self.steps()
     }
 
+    /// Figures of the last step since this was made: the mean loss on the new points, the penalty before its weight,
+    /// and the root mean square of the gradients' norms.
+    pub fn last(&self) -> TrainingStep {
+        self.last
+    }
+
     /// Takes one step; returns an evaluation where one is due after it.
     pub fn step(&mut self) -> Result<Option<Evaluation>> {
         Ok(self.advance()?.then(|| self.evaluate()))
@@ -196,6 +205,7 @@ impl Finetuning {
         let settings = &self.config.finetuning;
         let squares: f64 = self.functions.iter().map(|f| f.squared_norm).sum();
         let norm = (squares / self.functions.len() as f64 + 1e-12).sqrt();
+        (self.last.grad_norm, self.last.lr) = (norm, settings.lr);
         let lr = settings.lr * (settings.clip / norm).min(1.0);
         self.functions.par_iter_mut().for_each(|f| {
             for (weight, gradient) in f.weights.iter_mut().zip(&f.gradient) {
@@ -220,6 +230,7 @@ impl Finetuning {
             }
         });
         let loss = self.functions.iter().map(|f| f.loss).sum::<f64>() / self.functions.len() as f64;
+        (self.last.loss, self.last.replay) = (loss, None);
         if !penalised {
             return loss;
         }
@@ -233,7 +244,9 @@ impl Finetuning {
             penalty.add_slopes(&now, &f.trace.outputs()[new..], weight, slopes);
             f.backward(mlp);
         });
-        loss + weight * penalty.value(&now)
+        let value = penalty.value(&now);
+        self.last.replay = Some(value);
+        loss + weight * value
     }
 
     /// The figures of now.

@@ -1,6 +1,7 @@
 //! Learning the old points: the most probable weights, then samples of the posterior.
 
 use forgetlab_engine::Stream;
+use forgetlab_study::run::TrainingStep;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
@@ -23,6 +24,7 @@ pub struct Pretraining {
     noise: Vec<Stream>,
     workspaces: Vec<Workspace>,
     state: PretrainingState,
+    last: TrainingStep,
 }
 
 /// All that changes in the course of it. Kept and given to [`Pretraining::resume`], training goes on to the same bits.
@@ -42,6 +44,9 @@ pub struct PretrainingState {
 struct Workspace {
     trace: Trace,
     gradient: Vec<f64>,
+    /// Of the last step: value of the potential and norm of its gradient.
+    value: f64,
+    norm: f64,
 }
 
 impl Pretraining {
@@ -89,6 +94,8 @@ impl Pretraining {
         let workspace = Workspace {
             trace: Trace::default(),
             gradient: vec![0.0; mlp.len()],
+            value: 0.0,
+            norm: 0.0,
         };
         Ok(Self {
             points,
@@ -98,6 +105,7 @@ impl Pretraining {
             config: config.clone(),
             mlp,
             state,
+            last: TrainingStep::default(),
         })
     }
 
@@ -119,6 +127,12 @@ impl Pretraining {
     /// Whether all steps are taken.
     pub fn is_done(&self) -> bool {
         self.state.step == self.steps()
+    }
+
+    /// Figures of the last step since this was made: the negative log posterior, in sampling the chains' mean, and the
+    /// root mean square of their gradients' norms.
+    pub fn last(&self) -> TrainingStep {
+        self.last
     }
 
     /// Takes one step; returns an evaluation where one is due after it.
@@ -164,15 +178,23 @@ impl Pretraining {
 
     fn map_step(&mut self) -> bool {
         let settings = &self.config.map;
-        let Workspace { trace, gradient } = &mut self.workspaces[0];
+        let Workspace {
+            trace, gradient, ..
+        } = &mut self.workspaces[0];
         let potential = potential(&self.config, &self.mlp, &self.points);
         let value = potential.value_and_gradient(&self.state.map, trace, gradient);
-        clip(gradient, settings.clip);
+        let grad_norm = clip(gradient, settings.clip);
         let part = self.state.step as f64 / (settings.steps - 1).max(1) as f64;
         let lr = settings.lr_start + (settings.lr_end - settings.lr_start) * part;
         for (weight, gradient) in self.state.map.iter_mut().zip(gradient) {
             *weight -= lr * *gradient;
         }
+        self.last = TrainingStep {
+            loss: value,
+            replay: None,
+            grad_norm,
+            lr,
+        };
         value.is_finite()
     }
 
@@ -187,13 +209,22 @@ impl Pretraining {
             .par_iter_mut()
             .zip(&mut self.workspaces)
             .zip(&self.noise)
-            .map(|((chain, Workspace { trace, gradient }), noise)| {
-                let value = potential.value_and_gradient(&chain.position, trace, gradient);
-                clip(gradient, settings.clip);
+            .map(|((chain, space), noise)| {
+                let (trace, gradient) = (&mut space.trace, &mut space.gradient);
+                space.value = potential.value_and_gradient(&chain.position, trace, gradient);
+                space.norm = clip(gradient, settings.clip);
                 chain.step(gradient, settings, &mut noise.at(step as u64));
-                value.is_finite()
+                space.value.is_finite()
             })
             .reduce(|| true, |a, b| a && b);
+        let chains = self.workspaces.len() as f64;
+        let sum = |of: fn(&Workspace) -> f64| self.workspaces.iter().map(of).sum::<f64>();
+        self.last = TrainingStep {
+            loss: sum(|space| space.value) / chains,
+            replay: None,
+            grad_norm: (sum(|space| space.norm * space.norm) / chains).sqrt(),
+            lr: settings.step_size,
+        };
         if step >= settings.burn_in && (step - settings.burn_in).is_multiple_of(settings.thinning) {
             for (kept, chain) in self.state.kept.iter_mut().zip(&self.state.chains) {
                 kept.push(chain.position.clone());

@@ -8,7 +8,7 @@ use forgetlab_plugin_host::PhaseContext;
 use forgetlab_study::experiment::{ArmSpec, Objective, RunConfig};
 use forgetlab_study::run::{
     Checkpoint, CheckpointStore, Cost, Evaluation, Event, Level, NamedTensor, OutcomesLine,
-    RunError,
+    RunError, TrainingStretch,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -37,10 +37,19 @@ pub(super) struct ArmRun {
     pub strategy: Option<ArmStrategy>,
     /// Evaluations of the first phase, which arms yet to start will report.
     pub evaluations: Vec<Evaluation>,
+    /// Figures of its training, likewise.
+    pub training: Vec<TrainingStretch>,
     store: CheckpointStore,
     saved_at: Instant,
     /// Step of the last checkpoint.
     pub saved_step: Option<u64>,
+}
+
+/// Where the first phase stands.
+pub(super) struct Start {
+    pub learner: Learner,
+    pub evaluations: Vec<Evaluation>,
+    pub training: Vec<TrainingStretch>,
 }
 
 /// The JSON of an arm's checkpoint.
@@ -62,10 +71,14 @@ pub(super) struct SavedPhase {
     /// Scores of single rows at these evaluations; entries of older versions have none.
     #[serde(default)]
     outcomes: Vec<OutcomesLine>,
+    /// Figures of its training; checkpoints of older versions have none.
+    #[serde(default)]
+    pub training: Vec<TrainingStretch>,
 }
 
 impl SavedPhase {
-    fn new(point: TrainingPoint, cost: Cost, evaluations: &[Evaluation]) -> Self {
+    fn new(run: &ArmRun) -> Self {
+        let evaluations = &run.evaluations;
         let scores = evaluations
             .iter()
             .flat_map(|e| e.scores.iter().map(|score| (e.step, score)));
@@ -73,10 +86,11 @@ impl SavedPhase {
             Some(score.outcomes.as_ref()?.line(0, step, &score.dataset))
         });
         Self {
-            point,
-            cost,
+            point: run.learner.point,
+            cost: run.learner.cost,
             outcomes: lines.collect(),
-            evaluations: evaluations.to_vec(),
+            evaluations: evaluations.clone(),
+            training: run.training.clone(),
         }
     }
 
@@ -99,8 +113,11 @@ impl ArmRun {
     pub(super) fn first_phase(
         config: &RunConfig,
         members: &[usize],
-        learner: Learner,
-        evaluations: Vec<Evaluation>,
+        Start {
+            learner,
+            evaluations,
+            training,
+        }: Start,
         store: CheckpointStore,
     ) -> Self {
         Self {
@@ -110,6 +127,7 @@ impl ArmRun {
             learner,
             strategy: None,
             evaluations,
+            training,
             store,
             saved_at: Instant::now(),
             saved_step: None,
@@ -135,6 +153,7 @@ impl ArmRun {
             learner,
             strategy: Some(strategy),
             evaluations: Vec::new(),
+            training: Vec::new(),
             store,
             saved_at: Instant::now(),
             saved_step: None,
@@ -312,14 +331,13 @@ impl ArmRun {
 
     /// The JSON of its checkpoint.
     pub(super) fn saved(&self) -> Value {
-        let (point, cost) = (self.learner.point, self.learner.cost);
         match &self.strategy {
             Some(strategy) => json!(SavedArm {
-                point,
-                cost,
+                point: self.learner.point,
+                cost: self.learner.cost,
                 counters: strategy.counters(),
             }),
-            None => json!(SavedPhase::new(point, cost, &self.evaluations)),
+            None => json!(SavedPhase::new(self)),
         }
     }
 

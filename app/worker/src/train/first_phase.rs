@@ -5,7 +5,7 @@ use std::sync::Arc;
 use forgetlab_study::experiment::first_phase_hash;
 use forgetlab_study::run::{Cached, Checkpoint, CheckpointStore, Evaluation, Level, PhaseCache};
 
-use super::arm::{ArmRun, SavedPhase};
+use super::arm::{ArmRun, SavedPhase, Start};
 use super::context::RunContext;
 use super::error::{ArmError, TrainError};
 use super::learner::{Learner, PhaseStart, Resumed, starting_weights};
@@ -40,14 +40,11 @@ pub(super) fn run(context: &mut RunContext, wanted: &Wanted) -> Result<FirstPhas
     let hash = first_phase_hash(context.config, wanted.seed, wanted.numerics);
     let folder = format!("first-phase-seed-{}", wanted.seed);
     let store = context.dir.checkpoints(&folder);
-    let Start {
-        learner,
-        evaluations,
-    } = match find(context, wanted, &store, &hash)? {
+    let start = match find(context, wanted, &store, &hash)? {
         Some(start) => start,
         None => begin(context, wanted.seed)?,
     };
-    let mut run = ArmRun::first_phase(context.config, wanted.members, learner, evaluations, store);
+    let mut run = ArmRun::first_phase(context.config, wanted.members, start, store);
     know_rows(context, &mut run)?;
     catch_up(context, &run)?;
     if run.evaluations.is_empty() {
@@ -115,12 +112,6 @@ fn save(context: &RunContext, run: &mut ArmRun) -> Result<(), TrainError> {
     }
 }
 
-/// Where the first phase stands.
-struct Start {
-    learner: Learner,
-    evaluations: Vec<Evaluation>,
-}
-
 /// The first phase as far as the run's own checkpoint has it, or whole from the cache.
 fn find(
     context: &RunContext,
@@ -174,6 +165,7 @@ fn begin(context: &RunContext, seed: u64) -> Result<Start, TrainError> {
     Ok(Start {
         learner,
         evaluations: known.into_iter().collect(),
+        training: Vec::new(),
     })
 }
 
@@ -211,6 +203,7 @@ fn read(context: &RunContext, checkpoint: &Checkpoint, seed: u64) -> Result<Star
     let learner = Learner::restore(context.config, &context.engine, resumed)?;
     Ok(Start {
         learner,
+        training: saved.training.clone(),
         evaluations: saved.evaluations(),
     })
 }
@@ -218,7 +211,7 @@ fn read(context: &RunContext, checkpoint: &Checkpoint, seed: u64) -> Result<Star
 /// Brings the events of the arms to where the first phase stands: nothing beyond, nothing missing.
 fn catch_up(context: &RunContext, run: &ArmRun) -> Result<(), TrainError> {
     let (journal, step) = (&context.journal, run.learner.point.step);
-    journal.catch_up(&run.members, step, &run.evaluations)?;
+    journal.catch_up(&run.members, step, (&run.evaluations, &run.training))?;
     match journal.told_of_first_end(&run.members) {
         true => Ok(()),
         false => Ok(tell_phase_end(context, run)?),

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use forgetlab_study::run::{
-    Evaluation, Event, EventWriter, Level, Mark, Record, RunError, RunState, Score,
+    Evaluation, Event, EventWriter, Level, Mark, Record, RunError, RunState, Score, TrainingStretch,
 };
 
 /// Called with every event as it is written and the state of the run after it; from another thread while a
@@ -106,7 +106,7 @@ impl Journal {
         &self,
         members: &[usize],
         step: u64,
-        evaluations: &[Evaluation],
+        (evaluations, training): (&[Evaluation], &[TrainingStretch]),
     ) -> Result<(), RunError> {
         for &arm in members {
             let (reached, known) = self.state(|state| {
@@ -124,8 +124,18 @@ impl Journal {
                 let step = 0;
                 self.emit(Event::PhaseStarted { arm, phase, step })?;
             }
-            for evaluation in evaluations.iter().filter(|e| !known.contains(&e.step)) {
-                self.emit(evaluation.event(arm))?;
+            let recorded = self.state(|state| {
+                let recorded = state.arms[arm].training.iter();
+                recorded.map(|s| s.step).collect::<Vec<u64>>()
+            });
+            let training = training.iter().filter(|s| !recorded.contains(&s.step));
+            let evaluations = evaluations.iter().filter(|e| !known.contains(&e.step));
+            let training = training.map(|s| (s.step, s.event(arm)));
+            let missing = training.chain(evaluations.map(|e| (e.step, e.event(arm))));
+            let mut missing: Vec<(u64, Event)> = missing.collect();
+            missing.sort_by_key(|(step, _)| *step);
+            for (_, event) in missing {
+                self.emit(event)?;
             }
         }
         Ok(())

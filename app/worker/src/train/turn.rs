@@ -8,7 +8,7 @@
 //! - weigh the losses of every token, new and replayed: `objective.rs`
 //! - forward and backward, then update: `learner/mod.rs`, on `engine/src/engine.rs`
 //! - let the strategy observe the losses: `strategy.rs`
-//! - report progress: `pace.rs`
+//! - record the figures of training, and report progress: `pace.rs`
 //! - evaluate: `eval/scores.rs`
 //! - write a checkpoint: `arm.rs`
 
@@ -16,7 +16,7 @@ use std::time::Instant;
 
 use forgetlab_plugin_host::{ReplayBatch, StepMetrics};
 use forgetlab_study::experiment::PhaseSpec;
-use forgetlab_study::run::{Evaluation, Event, Level, PhaseEnd, Progress, RunError};
+use forgetlab_study::run::{Evaluation, Event, Level, PhaseEnd, Progress, RunError, TrainingStep};
 
 use crate::data::Batch;
 
@@ -49,7 +49,11 @@ pub(super) fn turn(context: &mut RunContext, run: &mut ArmRun) -> Result<Turn, T
     match steps(context, run) {
         Err(ArmError::Run(error)) => Err(error),
         Err(ArmError::Cancelled) => Ok(Turn::Stopped { savable: false }),
-        Err(error) => Ok(Turn::Failed(error)),
+        Err(error) => {
+            // Its last steps tell what went wrong.
+            record(context, run, true)?;
+            Ok(Turn::Failed(error))
+        }
         Ok(turn) => Ok(turn),
     }
 }
@@ -71,12 +75,15 @@ fn steps(context: &mut RunContext, run: &mut ArmRun) -> Result<Turn, ArmError> {
         }
         let stepped = step(context, run);
         run.report_metrics(context)?;
-        report_progress(context, run, &mut pace, stepped?)?;
+        let stepped = stepped?;
+        record(context, run, false)?;
+        report_progress(context, run, &mut pace, stepped)?;
         if run.learner.end_at_time(&run.config) {
             break;
         }
     }
     evaluate(context, run)?;
+    record(context, run, false)?;
     tell_phase_end(context, run)?;
     run.save_if_due(context)?;
     Ok(match run.is_over() {
@@ -122,6 +129,12 @@ fn step(context: &mut RunContext, run: &mut ArmRun) -> Result<Progress, ArmError
         new_row_losses,
         replay_row_losses: replay_row_losses.unwrap_or_default(),
     };
+    run.learner.point.stretch.add(TrainingStep {
+        loss: new_loss,
+        replay: replay_loss,
+        grad_norm,
+        lr: learning_rate,
+    });
     if let Some(strategy) = &mut run.strategy {
         strategy.observe(context, &mut run.learner, &metrics)?;
     }
@@ -173,6 +186,20 @@ fn weigh(
         strategy: run.spec.strategy.clone(),
         what,
     })
+}
+
+/// Puts the figures of training since the last ones into the events, where that is due, or `now`.
+fn record(context: &RunContext, run: &mut ArmRun, now: bool) -> Result<(), RunError> {
+    let Some(stretch) = run.learner.end_stretch(&run.config, now) else {
+        return Ok(());
+    };
+    for &arm in &run.members {
+        context.journal.emit(stretch.event(arm))?;
+    }
+    if run.strategy.is_none() {
+        run.training.push(stretch);
+    }
+    Ok(())
 }
 
 /// Tells of live progress, where that is due.

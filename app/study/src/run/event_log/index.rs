@@ -15,12 +15,13 @@ use serde::{Deserialize, Serialize};
 use super::super::file::{create_folder, open_regular, user_cache};
 use super::super::state::{Evaluation, LogLine};
 use super::super::{
-    ChoiceScores, Cost, Curve, Fit, ReplayLook, Role, RunError, RunState, Score, write_atomically,
+    ChoiceScores, Cost, Curve, Fit, ReplayLook, Role, RunError, RunState, Score, TrainingStretch,
+    write_atomically,
 };
 use super::reader::Position;
 
 /// Version of the file's format and of what states hold; others are passed over.
-const FORMAT: u32 = 3;
+const FORMAT: u32 = 4;
 /// Events of fewer bytes are read as quickly without an index.
 pub(super) const WORTH: u64 = 1 << 18;
 
@@ -186,10 +187,21 @@ struct Body {
 
 #[derive(Serialize, Deserialize)]
 struct ArmBody {
+    training: Vec<TrainingBody>,
     evaluations: Vec<EvaluationBody>,
     plugin_metrics: Vec<(u64, u32, f64)>,
     replay: Vec<ReplayLook>,
     drawn: Vec<Curve>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct TrainingBody {
+    phase: usize,
+    step: u64,
+    steps: u64,
+    replay: Option<f64>,
+    /// Loss, gradient norm and learning rate, any of which may be NaN.
+    rest: [f64; 3],
 }
 
 #[derive(Serialize, Deserialize)]
@@ -235,6 +247,7 @@ impl Body {
     fn of(state: &RunState) -> Self {
         let mut names = Names::default();
         let arms = state.arms.iter().map(|arm| ArmBody {
+            training: arm.training.iter().map(TrainingBody::of).collect(),
             evaluations: arm
                 .evaluations
                 .iter()
@@ -264,6 +277,7 @@ impl Body {
         state.log = self.log;
         for (arm, body) in state.arms.iter_mut().zip(self.arms) {
             let name = |place: u32| self.names.get(place as usize);
+            arm.training = body.training.into_iter().map(TrainingBody::whole).collect();
             let evaluations = body.evaluations.into_iter().map(|e| e.whole(&self.names));
             arm.evaluations = evaluations.collect::<Option<_>>()?;
             let metrics = body.plugin_metrics.into_iter();
@@ -274,6 +288,31 @@ impl Body {
             arm.drawn = body.drawn;
         }
         Some(())
+    }
+}
+
+impl TrainingBody {
+    fn of(stretch: &TrainingStretch) -> Self {
+        Self {
+            phase: stretch.phase,
+            step: stretch.step,
+            steps: stretch.steps,
+            replay: stretch.replay,
+            rest: [stretch.loss, stretch.grad_norm, stretch.lr],
+        }
+    }
+
+    fn whole(self) -> TrainingStretch {
+        let [loss, grad_norm, lr] = self.rest;
+        TrainingStretch {
+            phase: self.phase,
+            step: self.step,
+            steps: self.steps,
+            loss,
+            replay: self.replay,
+            grad_norm,
+            lr,
+        }
     }
 }
 

@@ -377,6 +377,7 @@ fn long(dir: &Path) -> std::path::PathBuf {
         });
         let seen = fixture::look(step);
         give(Event::ReplaySeen { arm, seen });
+        give(fixture::trained(arm, step));
     }
     writer.sync().unwrap();
     writer.index(&state, true);
@@ -393,6 +394,7 @@ fn an_index_gives_the_state_that_all_events_give_and_goes_on_behind_it() {
     let brief = Follow::briefly(&path).unwrap().state;
     assert_eq!(brief, whole(&path).brief());
     assert!(brief.log.is_empty() && brief.arms[1].evaluations.len() == 1);
+    assert!(brief.arms[1].training.is_empty() && whole(&path).arms[1].training.len() == 3000);
 
     // A worker goes on: what follows is read, whether it is there or is yet to come.
     let mut writer = EventWriter::open(&path).unwrap().writer;

@@ -14,7 +14,9 @@ use forgetlab_engine::{
     AdamW, Engine, EngineError, LossBatch, LossReport, Optimizer, Stream, Weights,
 };
 use forgetlab_study::experiment::RunConfig;
-use forgetlab_study::run::{Checkpoint, Cost, NamedTensor, PhaseEnd, RunError, Score};
+use forgetlab_study::run::{
+    Checkpoint, Cost, NamedTensor, OpenStretch, PhaseEnd, RunError, Score, TrainingStretch,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::data::{Batch, NewRows, Suite};
@@ -70,6 +72,9 @@ pub struct TrainingPoint {
     /// New rows of the phase that replayed ones stood in the place of.
     #[serde(default)]
     pub replaced: u64,
+    /// Figures of the steps that the events do not tell of as yet.
+    #[serde(default, skip_serializing_if = "OpenStretch::is_empty")]
+    pub stretch: OpenStretch,
 }
 
 impl TrainingPoint {
@@ -85,6 +90,7 @@ impl TrainingPoint {
             stale: 0,
             timed: 0.0,
             replaced: 0,
+            stretch: OpenStretch::default(),
         }
     }
 
@@ -275,6 +281,17 @@ impl Learner {
             joint: joint.is_some(),
         };
         Ok(suite.batch(phase, new)?)
+    }
+
+    /// The figures of training since the last ones, where a stretch of steps ends here: where one is due, the phase is
+    /// over, or `now`.
+    pub fn end_stretch(&mut self, config: &RunConfig, now: bool) -> Option<TrainingStretch> {
+        let now = now || self.phase_is_over(config);
+        let point = &mut self.point;
+        let most = config.in_phase(point.phase).steps;
+        let done = point.step - point.phase_start;
+        let place = (point.phase, point.step);
+        point.stretch.end(place, (done, most), now)
     }
 
     /// Learning rate of the coming step.

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use forgetlab_study::experiment::Objective;
 use forgetlab_study::run::{
-    Checkpoint, CheckpointStore, Cost, Event, Level, NamedTensor, RunError,
+    Checkpoint, CheckpointStore, Cost, Event, Level, NamedTensor, OpenStretch, RunError,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -14,7 +14,7 @@ use super::curves::curves;
 use super::first_phase::First;
 use super::scores::evaluation;
 use super::tensors::{rows, to_bytes};
-use super::{Context, Pace, phase_ended};
+use super::{Context, Pace, phase_ended, record};
 use crate::regression::{Config, Error, Finetuning, FinetuningState};
 
 /// How a turn ended.
@@ -34,6 +34,8 @@ pub(super) struct ArmRun {
     config: Config,
     training: Finetuning,
     cost: Cost,
+    /// Figures of the steps that the events do not tell of as yet.
+    open: OpenStretch,
     /// Steps of the first phase.
     before: u64,
     store: CheckpointStore,
@@ -47,6 +49,8 @@ pub(super) struct ArmRun {
 struct Saved {
     step: usize,
     cost: Cost,
+    #[serde(default)]
+    open: OpenStretch,
 }
 
 impl ArmRun {
@@ -70,7 +74,7 @@ impl ArmRun {
             let restored = read(context, &checkpoint).and_then(|(saved, state)| {
                 let posterior = &first.posterior;
                 let training = Finetuning::resume(&config, seed, posterior, penalised, state)?;
-                Ok((training, saved.cost))
+                Ok((training, saved.cost, saved.open))
             });
             let step = checkpoint.info.step;
             match restored {
@@ -84,11 +88,11 @@ impl ArmRun {
             }
         }
         let is_saved = found.is_some();
-        let (training, cost) = match found {
+        let (training, cost, open) = match found {
             Some(found) => found,
             None => {
                 let training = Finetuning::new(&config, seed, &first.posterior, penalised)?;
-                (training, first.cost)
+                (training, first.cost, OpenStretch::default())
             }
         };
         let mut run = Self {
@@ -97,6 +101,7 @@ impl ArmRun {
             config,
             training,
             cost,
+            open,
             before: first.steps,
             store,
             saved_at: Instant::now(),
@@ -139,6 +144,7 @@ impl ArmRun {
             let begun = Instant::now();
             let advanced = self.training.advance();
             self.cost.seconds_new += begun.elapsed().as_secs_f64();
+            self.record(context, advanced.is_err())?;
             match advanced {
                 Ok(false) => pace.tell(context, &[self.arm], (1, self.step()))?,
                 Ok(true) => {
@@ -166,6 +172,19 @@ impl ArmRun {
             .emit(Event::ArmFinished { arm, step })?;
         self.store.prune(1)?;
         Ok(Turn::Over)
+    }
+
+    /// Takes the figures of a step, or of none where it `failed`, and puts them into the events where that is due.
+    fn record(&mut self, context: &Context, failed: bool) -> Result<(), RunError> {
+        if !failed {
+            self.open.add(self.training.last());
+        }
+        let done = self.training.step_number() as u64;
+        let steps = (done, self.training.steps() as u64);
+        match self.open.end((1, self.step()), steps, failed) {
+            Some(stretch) => record(context, &[self.arm], stretch),
+            None => Ok(()),
+        }
     }
 
     fn evaluate(&mut self, context: &Context) -> Result<(), TrainError> {
@@ -198,6 +217,7 @@ impl ArmRun {
         let saved = json!(Saved {
             step: state.step,
             cost: self.cost,
+            open: self.open,
         });
         let path = self.store.save(step, 1, &tensors, saved, Some(mark))?;
         self.store.prune(2)?;

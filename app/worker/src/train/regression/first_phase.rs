@@ -4,7 +4,8 @@ use std::time::Instant;
 
 use forgetlab_study::experiment::first_phase_hash;
 use forgetlab_study::run::{
-    Cached, Checkpoint, CheckpointStore, Cost, Evaluation, Level, NamedTensor,
+    Cached, Checkpoint, CheckpointStore, Cost, Evaluation, Level, NamedTensor, OpenStretch,
+    RunError, TrainingStretch,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -12,7 +13,7 @@ use serde_json::{Value, json};
 use super::super::error::TrainError;
 use super::scores::{evaluation, nothing_paid};
 use super::tensors::{rows, to_bytes};
-use super::{Context, Pace, phase_ended};
+use super::{Context, Pace, phase_ended, record};
 use crate::regression::{
     Chain, Config, Error, Finetuning, Posterior, Pretraining, PretrainingState,
 };
@@ -42,6 +43,7 @@ struct Phase {
     training: Pretraining,
     cost: Cost,
     evaluations: Vec<Evaluation>,
+    recorded: Recorded,
     /// Arms that share it and have not begun the second.
     members: Vec<usize>,
     store: CheckpointStore,
@@ -55,6 +57,15 @@ struct Saved {
     chains: usize,
     cost: Cost,
     evaluations: Vec<Evaluation>,
+    #[serde(default)]
+    recorded: Recorded,
+}
+
+/// Figures of its training: those in the events, and those of the steps since.
+#[derive(Clone, Default, Serialize, Deserialize)]
+struct Recorded {
+    training: Vec<TrainingStretch>,
+    open: OpenStretch,
 }
 
 /// Learns (or finds) the old points of a seed and reports it for its arms.
@@ -64,7 +75,8 @@ struct Saved {
 pub(super) fn run(context: &Context, seed: u64, open: &[usize]) -> Result<FirstPhase, TrainError> {
     let journal = &context.roll.journal;
     let mut phase = Phase::find(context, seed, open)?;
-    journal.catch_up(&phase.members, phase.step(), &phase.evaluations)?;
+    let told = (&phase.evaluations[..], &phase.recorded.training[..]);
+    journal.catch_up(&phase.members, phase.step(), told)?;
     if phase.evaluations.is_empty() {
         phase.evaluate(context)?;
     }
@@ -78,6 +90,7 @@ pub(super) fn run(context: &Context, seed: u64, open: &[usize]) -> Result<FirstP
         let begun = Instant::now();
         let advanced = phase.training.advance();
         phase.cost.seconds_new += begun.elapsed().as_secs_f64();
+        phase.record(context, advanced.is_err())?;
         match advanced {
             Ok(true) => {
                 phase.evaluate(context)?;
@@ -136,9 +149,12 @@ impl Phase {
             }
         }
         let config = config(context)?;
-        let (training, cost, evaluations) = match found {
+        let (training, cost, evaluations, recorded) = match found {
             Some(found) => found,
-            None => (Pretraining::new(&config, seed)?, nothing_paid(), Vec::new()),
+            None => {
+                let training = Pretraining::new(&config, seed)?;
+                (training, nothing_paid(), Vec::new(), Recorded::default())
+            }
         };
         let mut members = Vec::new();
         for &arm in open {
@@ -153,6 +169,7 @@ impl Phase {
             training,
             cost,
             evaluations,
+            recorded,
             members,
             store,
             saved_at: Instant::now(),
@@ -180,12 +197,28 @@ impl Phase {
         Ok(())
     }
 
+    /// Takes the figures of a step, or of none where it `failed`, and puts them into the events where that is due.
+    fn record(&mut self, context: &Context, failed: bool) -> Result<(), RunError> {
+        let open = &mut self.recorded.open;
+        if !failed {
+            open.add(self.training.last());
+        }
+        let step = self.training.step_number() as u64;
+        let steps = (step, self.training.steps() as u64);
+        let Some(stretch) = open.end((0, step), steps, failed) else {
+            return Ok(());
+        };
+        self.recorded.training.push(stretch);
+        record(context, &self.members, stretch)
+    }
+
     fn saved(&self) -> Value {
         json!(Saved {
             step: self.training.state().step,
             chains: self.training.state().chains.len(),
             cost: self.cost,
             evaluations: self.evaluations.clone(),
+            recorded: self.recorded.clone(),
         })
     }
 
@@ -245,8 +278,8 @@ fn config(context: &Context) -> Result<Config, Error> {
     config.ok_or_else(|| Error::State("the run is of another kind".into()))
 }
 
-/// Training as far as a checkpoint has it, its cost and evaluations.
-type Found = (Pretraining, Cost, Vec<Evaluation>);
+/// Training as far as a checkpoint has it, its cost, evaluations and figures.
+type Found = (Pretraining, Cost, Vec<Evaluation>, Recorded);
 
 /// A checkpoint of the first phase; `None`, with a warning, where it is none of this configuration.
 fn restore(
@@ -286,5 +319,5 @@ fn read(context: &Context, seed: u64, checkpoint: &Checkpoint) -> Result<Found, 
         kept: kept.collect(),
     };
     let training = Pretraining::resume(&config, seed, state)?;
-    Ok((training, saved.cost, saved.evaluations))
+    Ok((training, saved.cost, saved.evaluations, saved.recorded))
 }

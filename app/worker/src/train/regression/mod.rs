@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use forgetlab_engine::{EngineError, human_bytes};
 use forgetlab_study::experiment::RunConfig;
-use forgetlab_study::run::{Event, Level, PhaseCache, Progress, RunDir, RunError};
+use forgetlab_study::run::{Event, Level, PhaseCache, Progress, RunDir, RunError, TrainingStretch};
 
 use super::error::TrainError;
 use super::options::{Outcome, RunOptions};
@@ -150,6 +150,13 @@ impl Pace {
         let mut members = members.iter();
         members.try_for_each(|&arm| journal.emit(progress.event(arm, phase, step)))
     }
+}
+
+/// Puts figures of training into the events of arms.
+fn record(context: &Context, members: &[usize], stretch: TrainingStretch) -> Result<(), RunError> {
+    let journal = &context.roll.journal;
+    let mut members = members.iter();
+    members.try_for_each(|&arm| journal.emit(stretch.event(arm)))
 }
 
 /// The end of a phase, which has all its steps.
