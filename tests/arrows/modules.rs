@@ -20,9 +20,13 @@ const ARROWS: &[(&str, &[Floor])] = &[
         &[
             ("stats", &[]),
             ("printed", &[]),
+            ("filter", &[]),
             ("experiment", &[]),
             ("run", &["stats", "printed", "experiment"]),
-            ("report", &["stats", "printed", "experiment", "run"]),
+            (
+                "report",
+                &["stats", "printed", "filter", "experiment", "run"],
+            ),
         ],
     ),
     (
