@@ -5,6 +5,7 @@
 mod cli;
 mod last_words;
 mod local_lab;
+mod machine;
 
 fn main() -> std::process::ExitCode {
     cli::main()

@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::io::Write;
-use std::path::Path;
 use std::process::ExitCode;
 
 use forgetlab_engine::ops::simd::InstructionSet;
@@ -15,6 +14,7 @@ use serde_json::json;
 
 use super::worker::{WorkerArgs, registry};
 use super::{exit, out, unless_gone};
+use crate::machine::nearest_folder;
 
 /// Arguments of `doctor`.
 #[derive(clap::Args)]
@@ -187,15 +187,7 @@ fn plugins(args: &Args) -> Vec<Line> {
 fn results() -> Line {
     let runs = Results::from_env().runs();
     // Nothing is made here: the nearest folder there is tells.
-    let folder = runs
-        .ancestors()
-        .find(|folder| folder.is_dir())
-        .unwrap_or(Path::new("."));
-    let folder = if folder.as_os_str().is_empty() {
-        Path::new(".")
-    } else {
-        folder
-    };
+    let folder = nearest_folder(&runs);
     let shown = std::path::absolute(&runs).unwrap_or(runs.clone());
     let writable = rustix::fs::access(folder, rustix::fs::Access::WRITE_OK).is_ok();
     if !writable {

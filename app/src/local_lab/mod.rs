@@ -17,11 +17,12 @@ use forgetlab_study::run::{
     Follow, Results, RunDir, RunState, RunStatus, SweepDir, readable_utc, write_atomically,
 };
 use forgetlab_tui::lab::{
-    Device, Experiment, Feed, FeedUpdate, Lab, Plugin, Preset, RunSummary, StartRequest, Started,
-    Sweep,
+    Device, Experiment, Feed, FeedUpdate, Lab, Machine, Plugin, Preset, RunSummary, StartRequest,
+    Started, Sweep,
 };
 
 use crate::last_words;
+use crate::machine::Reader;
 use sweeps::{Known, Place};
 
 /// How long a worker may take to tell the directory of its run.
@@ -36,6 +37,8 @@ pub struct LocalLab {
     known: HashMap<String, (Seen, RunSummary)>,
     /// The same of the points of each sweep.
     sweeps: HashMap<String, Known>,
+    /// The machine, once somebody has asked for it.
+    machine: Option<Reader>,
 }
 
 /// Whether a run has changed: length of its events, and whether it is live.
@@ -50,6 +53,7 @@ impl LocalLab {
             devices,
             known: HashMap::new(),
             sweeps: HashMap::new(),
+            machine: None,
         }
     }
 
@@ -357,6 +361,14 @@ impl Lab for LocalLab {
         // What was asked for comes first.
         paths.insert(0, path);
         Ok(paths)
+    }
+
+    fn machine(&mut self) -> anyhow::Result<Machine> {
+        let machine = match &mut self.machine {
+            Some(machine) => machine,
+            None => self.machine.insert(Reader::new(self.results.clone())?),
+        };
+        Ok(machine.read())
     }
 }
 

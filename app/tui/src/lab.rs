@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use forgetlab_study::experiment::{ArmSpec, RunConfig};
 use forgetlab_study::run::{PointStatus, Record, RunState, RunStatus, SweepCounts};
+use serde::Serialize;
 
 /// Everything the screens need of the program. Error texts are shown to the user as they are.
 pub trait Lab: Send {
@@ -30,6 +31,8 @@ pub trait Lab: Send {
     fn stop(&mut self, run: &str) -> anyhow::Result<()>;
     /// Writes the CSVs and figures of one run, or the comparison of several; returns the paths.
     fn export(&mut self, runs: &[String]) -> anyhow::Result<Vec<PathBuf>>;
+    /// What this machine has, and what uses it now; what is counted over time is counted since the last call.
+    fn machine(&mut self) -> anyhow::Result<Machine>;
 }
 
 /// A reader of one run, polled a few times a second.
@@ -193,4 +196,113 @@ pub struct StartRequest {
     /// Arms in order, at least one; no two have the same name. Of a sweep they replace those of its grids only where
     /// they are not the preset's.
     pub arms: Vec<ArmSpec>,
+}
+
+/// What this machine has, and what uses it now.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Machine {
+    /// GPUs in the driver's order.
+    pub gpus: Vec<Gpu>,
+    /// Why there are none to be seen, in one line; `None` where there are.
+    pub gpu_problem: Option<String>,
+    /// The processor.
+    pub cpu: Cpu,
+    /// Memory: of a container or a batch job that may use a part of the machine's alone, that part.
+    pub memory: Room,
+    /// The disk of the results folder; `None` where the system does not tell.
+    pub disk: Option<Room>,
+    /// Live runs of the results folder, by name.
+    pub workers: Vec<WorkerUse>,
+}
+
+/// How much there is of something, and how much is used, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Room {
+    /// In use, at most `total`.
+    pub used: u64,
+    /// All there is.
+    pub total: u64,
+}
+
+impl Room {
+    /// What is left, bytes.
+    pub fn free(self) -> u64 {
+        self.total.saturating_sub(self.used)
+    }
+
+    /// The share in use, 0 to 1.
+    pub fn share(self) -> f64 {
+        self.used as f64 / self.total.max(1) as f64
+    }
+}
+
+/// The processor.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Cpu {
+    /// Share of all cores in use since the last reading, 0 to 1; `None` at the first.
+    pub used: Option<f64>,
+    /// The same of each core; empty at the first reading.
+    pub cores: Vec<f64>,
+    /// Cores there are.
+    pub count: usize,
+    /// Processes that run or wait to, averaged over 1, 5 and 15 minutes.
+    pub load: [f64; 3],
+}
+
+/// A GPU. `None` is what it does not tell.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Gpu {
+    /// Its number, as in `cuda:N`.
+    pub index: u32,
+    /// Name of the model; why it cannot be read, where it cannot.
+    pub name: String,
+    /// Share of the time in which something ran on it, 0 to 1.
+    pub used: Option<f64>,
+    /// Its memory.
+    pub memory: Option<Room>,
+    /// Power it draws, watts.
+    pub power: Option<f64>,
+    /// Power it may draw, watts.
+    pub power_limit: Option<f64>,
+    /// Temperature, degrees Celsius.
+    pub temperature: Option<u32>,
+    /// Clock of its processors, MHz.
+    pub clock: Option<u32>,
+    /// Clock of its memory, MHz.
+    pub memory_clock: Option<u32>,
+    /// Processes on it, as the driver numbers them: in a container those are not always its own numbers.
+    pub processes: Vec<GpuProcess>,
+}
+
+/// A process on a GPU.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct GpuProcess {
+    /// Process id.
+    pub pid: u32,
+    /// Name of the program, where there is such a process here.
+    pub name: Option<String>,
+    /// The run whose worker it is, if it is one.
+    pub run: Option<String>,
+    /// Memory of the GPU that it has, bytes.
+    pub memory: Option<u64>,
+}
+
+/// What the worker of a live run uses.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct WorkerUse {
+    /// Name of the run, which every other call takes.
+    pub run: String,
+    /// The arm it works on now; `None` before the first.
+    pub arm: Option<String>,
+    /// Device as on the command line.
+    pub device: String,
+    /// Its process id; `None` where that is not known.
+    pub pid: Option<u32>,
+    /// Cores that it kept busy since the last reading, e.g. 1.9; `None` at its first, and where it runs on another
+    /// machine.
+    pub cores: Option<f64>,
+    /// Memory it has, bytes; `None` where it runs on another machine.
+    pub memory: Option<u64>,
+    /// Memory of GPUs that it has, bytes; `None` where it has none, or the driver does not tell.
+    pub gpu_memory: Option<u64>,
 }
