@@ -33,6 +33,7 @@ mod stop;
 mod supervise;
 mod sweep;
 mod tokens;
+mod top;
 mod trained_arm;
 mod verify;
 mod work;
@@ -93,6 +94,8 @@ enum Command {
     Stop(stop::Args),
     /// List all runs and sweeps, newest last, and what tells them apart
     List(list::Args),
+    /// Show what this machine's GPUs, cores, memory and disk are used for, and by which run
+    Top(top::Args),
     /// Remove runs that nobody needs
     Runs(runs::RunsArgs),
     /// List what was kept for later runs, or remove it
@@ -181,6 +184,7 @@ fn dispatch(cli: Cli<AnyCommand>) -> anyhow::Result<ExitCode> {
         Command::Attach(args) => attach::run(args),
         Command::Stop(args) => stop::run(args),
         Command::List(args) => list::run(args),
+        Command::Top(args) => top::run(args),
         Command::Runs(args) => runs::run(args),
         Command::Cache(args) => cache::run(args),
         Command::Compare(args) => compare::run(args),

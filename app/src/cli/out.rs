@@ -8,7 +8,10 @@ use std::fmt::Display;
 use std::io::{self, IsTerminal, StdoutLock, Write};
 
 use clap::error::{ContextValue, Error};
-use crossterm::style::StyledContent;
+use crossterm::cursor::MoveTo;
+use crossterm::queue;
+use crossterm::style::{Print, StyledContent};
+use crossterm::terminal::{self, Clear, ClearType};
 use forgetlab_study::printed::{harmless, harmless_json, is_harmless, one_line};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -55,6 +58,26 @@ impl<W: Write> Harmless<W> {
 }
 
 impl Out {
+    /// Draws a frame over the one before, cut to the terminal's size.
+    pub fn redraw(&mut self, frame: &str) -> io::Result<()> {
+        self.flush()?;
+        // Some terminals do not tell.
+        let size = terminal::size().ok().filter(|size| *size > (0, 0));
+        let (columns, rows) = size.unwrap_or((80, 24));
+        queue!(self.to, MoveTo(0, 0))?;
+        for line in frame.lines().take(usize::from(rows).saturating_sub(1)) {
+            let line: String = harmless(line).chars().take(columns.into()).collect();
+            queue!(
+                self.to,
+                Clear(ClearType::UntilNewLine),
+                Print(line),
+                Print("\n")
+            )?;
+        }
+        queue!(self.to, Clear(ClearType::FromCursorDown))?;
+        self.to.flush()
+    }
+
     /// Writes JSON on a line of its own. It means the same as before.
     pub fn json(&mut self, value: &Value) -> io::Result<()> {
         writeln!(self, "{}", harmless_json(&value.to_string()))
