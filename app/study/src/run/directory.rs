@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 use crate::experiment::{RunConfig, position};
 
 use super::checkpoint::CheckpointStore;
-use super::file::{create_folder, read_small, remove_leftovers};
+use super::file::{create_folder, is_deleting, read_small, remove_leftovers};
 use super::lock::{self, RunLock};
 use super::{ArmStatus, Environment, RunError, RunState, StopRequest, write_atomically};
 
@@ -106,7 +106,7 @@ impl RunDir {
 
     /// Whether a folder holds a run.
     pub(super) fn holds_run(path: &Path) -> bool {
-        path.join(CONFIG).is_file()
+        path.join(CONFIG).is_file() && !is_deleting(path)
     }
 
     /// The folder.

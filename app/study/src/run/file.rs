@@ -11,6 +11,8 @@ use super::RunError;
 
 /// Prefix of files and folders that are being written; what has it after a crash can be deleted.
 pub(super) const TEMPORARY: &str = ".tmp-";
+/// Prefix of the folder of a run that is being removed; what has it after a crash can be deleted.
+pub(super) const DELETING: &str = ".deleting-";
 
 /// Replaces `path` by what `fill` writes, atomically: temporary name, write, fsync, rename, fsync
 /// of the folder. When anything fails (a full disk, an error of `fill`) the old file is unchanged
@@ -44,6 +46,12 @@ pub fn write_atomically(
         let _ = fs::remove_file(&temporary);
     }
     result
+}
+
+/// Whether a folder is what is left of a run that is being removed.
+pub(super) fn is_deleting(path: &Path) -> bool {
+    let name = path.file_name();
+    name.is_some_and(|name| name.as_encoded_bytes().starts_with(DELETING.as_bytes()))
 }
 
 /// Opens a file to read it; `None` where there is none. What is no file (a folder, a pipe, a device) is refused, since

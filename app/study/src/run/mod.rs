@@ -9,6 +9,7 @@ mod cache;
 mod checkpoint;
 mod choices;
 mod csv_table;
+mod delete;
 mod directory;
 mod environment;
 mod error;
@@ -38,6 +39,7 @@ pub use checkpoint::{
 };
 pub use choices::{ChoiceScores, Estimate};
 pub use directory::{OutFolder, RunDir, RunStatus};
+pub use delete::delete;
 pub use environment::{Environment, PluginRecord};
 pub use error::RunError;
 pub use event::{

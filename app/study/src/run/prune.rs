@@ -108,20 +108,6 @@ impl RunDir {
             .sum()
     }
 
-    /// Removes the folder with everything in it.
-    pub fn remove(&self, _lock: &RunLock) -> Result<(), RunError> {
-        let config = self.config_path();
-        let entries = fs::read_dir(self.path()).map_err(RunError::io("read", self.path()))?;
-        for entry in entries {
-            let path = entry.map_err(RunError::io("read", self.path()))?.path();
-            // Last, so that what a kill leaves half removed is still seen as a run.
-            if path != config {
-                remove_all(&path)?;
-            }
-        }
-        fs::remove_dir_all(self.path()).map_err(RunError::io("remove", self.path()))
-    }
-
     /// Removes all checkpoints; what was measured stays.
     pub fn remove_checkpoints(&self, _lock: &RunLock) -> Result<(), RunError> {
         self.checkpoint_folders()
