@@ -20,6 +20,7 @@ mod file;
 pub(crate) mod fixture;
 mod forgetting;
 mod from_csv;
+mod labels;
 mod lock;
 mod outcomes;
 mod outcomes_file;
@@ -38,8 +39,8 @@ pub use checkpoint::{
     Checkpoint, CheckpointInfo, CheckpointStore, Latest, NamedTensor, TensorData,
 };
 pub use choices::{ChoiceScores, Estimate};
-pub use directory::{OutFolder, RunDir, RunStatus};
 pub use delete::delete;
+pub use directory::{OutFolder, RunDir, RunStatus};
 pub use environment::{Environment, PluginRecord};
 pub use error::RunError;
 pub use event::{
@@ -47,10 +48,11 @@ pub use event::{
     Score,
 };
 pub use event_log::{EventReader, EventWriter, Follow, Mark, Opened, cut_damage};
-pub(crate) use file::remove_if_there;
+pub(crate) use file::{create_folder, remove_if_there};
 pub use file::{mark_used, sync_folder, user_cache, write_atomically};
 pub use forgetting::Change;
 pub use from_csv::{CsvRun, holds_csvs, read_csvs};
+pub use labels::Labels;
 pub use lock::RunLock;
 pub use outcomes::{Outcomes, OutcomesLine};
 pub use quality::Quality;

@@ -10,16 +10,18 @@ use super::{ArmStatus, CheckpointStore, RunDir, RunError, RunFound, RunLock, Run
 const STARTING: Duration = Duration::from_secs(60);
 
 /// What the lab itself writes into the folder of a run.
-const OWN: [&str; 18] = [
+const OWN: [&str; 20] = [
     "arms",
     "choices.csv",
     "config.toml",
     "curves.csv",
     "differences.csv",
+    "digest.json",
     "environment.json",
     "events.index",
     "events.jsonl",
     "figures",
+    "labels.toml",
     "metrics.csv",
     "outcomes.jsonl",
     "plugin-call.json",

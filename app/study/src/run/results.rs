@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::file::{create_folder, random_hex};
-use super::{PhaseCache, RunDir, RunError, RunState, RunStatus, SweepDir};
+use super::{Labels, PhaseCache, RunDir, RunError, RunState, RunStatus, SweepDir};
 
 /// The results folder: `results/`, or the folder in `FORGETLAB_RESULTS`.
 #[derive(Clone, Debug)]
@@ -149,7 +149,7 @@ impl Results {
         }
     }
 
-    /// Finds a run by its path, its name or a unique beginning of its name.
+    /// Finds a run by its path, its name, a unique beginning of its name or its display name.
     ///
     /// # Errors
     /// Where there is none, more than one, or it is a sweep.
@@ -162,8 +162,8 @@ impl Results {
         }
     }
 
-    /// Finds a run or a sweep by its path, its name or a unique beginning of its name; the run of a point as
-    /// `SWEEP/POINT`.
+    /// Finds a run or a sweep by its path, its name, a unique beginning of its name or the display name that somebody
+    /// gave it; the run of a point as `SWEEP/POINT`.
     ///
     /// # Errors
     /// Where there is none, or more than one.
@@ -182,7 +182,11 @@ impl Results {
             .collect();
         match matches[..] {
             [found] if !name.is_empty() => return open_either(&self.runs().join(found)),
-            [] => {}
+            [] => {
+                if let Some(found) = self.by_display_name(name, &names)? {
+                    return open_either(&self.runs().join(found));
+                }
+            }
             _ => {
                 let matches = matches.into_iter().cloned().collect();
                 return Err(RunError::Ambiguous {
@@ -210,6 +214,26 @@ impl Results {
             runs: self.runs(),
             near: near(name, &names),
         })
+    }
+
+    /// The run or sweep that somebody called so; `None` where nobody did.
+    ///
+    /// # Errors
+    /// Where there are several.
+    fn by_display_name(&self, wanted: &str, names: &[String]) -> Result<Option<String>, RunError> {
+        let is_called = |name: &&String| {
+            let path = self.runs().join(name);
+            let labels = Labels::read(&path).unwrap_or_default();
+            labels.name.is_some_and(|name| name == wanted)
+        };
+        let mut called: Vec<String> = names.iter().filter(is_called).cloned().collect();
+        match called.len() {
+            0 | 1 => Ok(called.pop()),
+            _ => Err(RunError::Ambiguous {
+                name: wanted.to_owned(),
+                matches: called,
+            }),
+        }
     }
 
     /// Every sweep by its name, which begins with its start.
@@ -416,6 +440,22 @@ mod tests {
         assert!(
             missed.contains("did you mean") && missed.contains("ab12"),
             "{missed}"
+        );
+        // What somebody called it, where it is one alone.
+        let called = |run: &str| {
+            let run = results.find(run).unwrap();
+            let mut labels = run.labels().unwrap();
+            labels.name = Some("the good one".into());
+            run.set_labels(&labels).unwrap();
+        };
+        called("20261123");
+        assert_eq!(name("the good one").unwrap(), first);
+        assert!(name("the good").is_err());
+        called("20261124");
+        let ambiguous = name("the good one").unwrap_err();
+        assert!(
+            ambiguous.contains("ab12") && ambiguous.contains("cd34"),
+            "{ambiguous}"
         );
         let missed = name("cd34").unwrap_err();
         assert!(missed.contains("did you mean 20261124"), "{missed}");
