@@ -22,7 +22,7 @@ pub enum FieldKind {
 
 /// Every field, but for the settings (`cfg.PATH`).
 pub const FIELDS: &[Field] = &[
-    text("name", "name of the run, display name included"),
+    text("name", "name of the run, or its display name"),
     text("tag", "a tag of the run"),
     text("note", "note of the run"),
     text(
@@ -42,7 +42,7 @@ pub const FIELDS: &[Field] = &[
     figure("learned", "what was learned of the new data"),
     figure(
         "worst",
-        "the largest loss of that old data since it was trained",
+        "the worst score of that old data since it was trained",
     ),
     figure("kept", "score of that old data now"),
     figure("kl_old", "drift on old data, KL in nats a token"),

@@ -44,8 +44,8 @@ pub trait Record {
     /// Its values of a figure of [`FIELDS`]; none where that is not known.
     fn numbers(&self, field: &str) -> Vec<f64>;
 
-    /// Its configuration.
-    fn config(&self) -> Option<Config<'_>>;
+    /// Its configuration; those of all of its runs, where it is several.
+    fn configs(&self) -> Vec<Config<'_>>;
 }
 
 /// A filter, ready to be asked. The default lets everything pass.
@@ -123,9 +123,10 @@ fn holds(expression: &Expression, record: &impl Record) -> bool {
             let mut numbers = record.numbers(field.name).into_iter();
             numbers.any(|number| test.holds(number))
         }
-        Expression::Setting(path, test) => record
-            .config()
-            .is_some_and(|config| config.any(path, |value| test.holds(value))),
+        Expression::Setting(path, test) => {
+            let mut configs = record.configs().into_iter();
+            configs.any(|config| config.any(path, |value| test.holds(value)))
+        }
     }
 }
 

@@ -52,8 +52,8 @@ impl Record for Made {
         }
     }
 
-    fn config(&self) -> Option<Config<'_>> {
-        Some(Config::Toml(&self.config))
+    fn configs(&self) -> Vec<Config<'_>> {
+        vec![Config::Toml(&self.config)]
     }
 }
 

@@ -10,12 +10,14 @@
 //! - `methods`, `drift`: arms at their ends: old against new data, and forgetting against drift;
 //! - `sheet`, `numbers`, `table`, `measures_table`, `gate`: what is printed of all that;
 //! - `rows`, `statistics_rows`: the CSVs;
+//! - `digest`, `record`: what lists and filters tell of a run;
 //! - `sweep`: runs along the axes of a grid;
 //! - `join`, `figure`: the pictures.
 
 mod arms;
 mod best_rates;
 mod differences;
+mod digest;
 mod drift;
 mod equal_terms;
 #[cfg(test)]
@@ -29,6 +31,7 @@ mod measures;
 mod measures_table;
 mod methods;
 mod numbers;
+mod record;
 mod rows;
 mod series;
 mod settings;
@@ -47,6 +50,7 @@ use crate::run::{RunDir, RunError, RunState, Score, write_atomically};
 pub use arms::{ArmSeeds, arms};
 pub use best_rates::best_rates;
 pub use differences::{Difference, Quantity, differences, differences_sheet};
+pub use digest::{ArmDigest, Digest, FinalScore, digest, digest_made};
 pub use equal_terms::{at_equal_compute, at_equal_loss, level};
 pub use faster::at_equal_forgetting;
 pub use figure::{FigureError, FigureKind, figures_memory, write_figures, write_sweep_figures};
@@ -55,6 +59,7 @@ pub use join::{JoinError, join};
 pub use measures::{Answers, Kept, Metric, Transfer, Worst, answers, kept, transfer};
 pub use measures_table::{measures_sheet, questions_sheet};
 pub use numbers::{human_count, human_seconds};
+pub use record::{ArmRecord, RunRecord};
 pub use rows::{
     choices_csv, compare_csv, curves_csv, metrics_csv, plugin_metrics_csv, points_csv, replay_csv,
     summary_csv,
@@ -108,7 +113,7 @@ pub struct Written {
     pub notes: Vec<String>,
 }
 
-/// Writes the CSVs and figures of a run; each file is replaced atomically. `verdicts.csv` and `differences.csv`, which
+/// Writes the CSVs, the digest and the figures of a run; each file is replaced atomically. `verdicts.csv` and `differences.csv`, which
 /// resample rows, are written here alone.
 pub fn write(dir: &RunDir, state: &RunState) -> Result<Written, ReportError> {
     let mut notes = Vec::new();
@@ -136,6 +141,7 @@ pub fn write(dir: &RunDir, state: &RunState) -> Result<Written, ReportError> {
             differences_csv(&differences, &baseline.name, w)
         })?;
     }
+    digest::keep(dir, state)?;
     write_atomically(&dir.join(LAST), |w| verdicts_csv(&arms, margins, w))?;
     Ok(Written {
         metrics,
