@@ -39,6 +39,16 @@ fn runs_sweeps_and_what_cannot_be_read_are_objects() {
     assert_eq!(run["seeds"], serde_json::json!([3, 5]));
     assert!(run["started"].as_u64().is_some_and(|at| at > 1_700_000_000));
     assert!(run.get("points").is_none());
+    let detail = run["arms_detail"].as_array().expect("arms");
+    assert_eq!(detail.len(), 2);
+    assert!(
+        detail[0]["verdict"].is_string() && detail[0]["forgot"].is_f64(),
+        "{run}"
+    );
+    assert_eq!(
+        (&run["display_name"], &run["tags"]),
+        (&Value::Null, &serde_json::json!([]))
+    );
     let counts = &sweep["points"];
     assert!(
         counts["all"].as_u64() > Some(1) && counts["all"] == counts["finished"],

@@ -15,6 +15,7 @@ mod for_scripts;
 mod hub;
 mod instruct;
 mod kill_and_resume;
+mod labels_and_filters;
 mod machine;
 mod memory;
 mod misbehaving_strategies;

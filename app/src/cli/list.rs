@@ -4,17 +4,19 @@ use std::collections::BTreeSet;
 use std::io::Write;
 use std::process::ExitCode;
 
+use forgetlab_study::filter::{Filter, FilterError};
 use forgetlab_study::printed::{one_line, path_in_line};
-use forgetlab_study::report::{Format, Glyphs};
+use forgetlab_study::report::{Digest, Format, Glyphs};
 use forgetlab_study::run::{
-    Found, Results, RunFound, RunStatus, RunSummary, SweepDir, readable_utc,
+    Found, Labels, Results, RunError, RunFound, RunStatus, RunSummary, SweepDir, readable_utc,
 };
 use serde_json::json;
 use toml::Value;
 
 use super::differing::{Settings, differing};
+use super::filtered::{Asked, Told, quick};
 use super::sweep;
-use super::{Usage, exit, out, unless_gone};
+use super::{Usage, exit, out, unless_gone, warn};
 use crate::last_words;
 
 /// Arguments of `list`.
@@ -22,6 +24,9 @@ use crate::last_words;
 pub struct Args {
     /// Sweep: list its points
     sweep: Option<String>,
+    /// Only runs and sweeps that pass, e.g. 'toy forgot>10% -tag:old' (results/README.md has the language)
+    #[arg(long, value_name = "EXPR", value_parser = parse_filter, conflicts_with = "sweep")]
+    filter: Option<Filter>,
     /// One JSON object a line instead of text
     #[arg(long)]
     json: bool,
@@ -35,6 +40,12 @@ const HEADER: [&str; 7] = [
 const WIDTH: usize = 80;
 /// What differs stands so far in where it needs a line of its own, and why a run crashed.
 const INDENT: usize = 4;
+/// Columns of a display name.
+const LONGEST_NAME: usize = 40;
+
+fn parse_filter(text: &str) -> Result<Filter, FilterError> {
+    Filter::parse(text)
+}
 
 /// Prints a line a run, and one more where what tells it from others is long. The exit code tells whether all
 /// of them could be read.
@@ -45,7 +56,8 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     }
     let (runs, sweeps) = (results.list()?, results.sweeps()?);
     let mut out = out::stdout();
-    if runs.is_empty() && sweeps.is_empty() && !args.json {
+    let there = runs.len() + sweeps.len();
+    if there == 0 && !args.json {
         let runs = results.runs();
         let runs = path_in_line(&runs);
         writeln!(
@@ -54,7 +66,43 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         )?;
         return Ok(ExitCode::SUCCESS);
     }
-    let readable = runs.iter().filter_map(|run| run.found.as_ref().ok());
+    let asked = args.filter.map(Asked::new);
+    let (mut lines, all_read) = lines(runs, &sweeps, asked.as_ref(), args.json);
+    lines.sort_by_cached_key(|line| line.start());
+    let told = match args.json {
+        true => lines.iter().try_for_each(|line| out.json(&line.json())),
+        false if lines.is_empty() => writeln!(out, "none of {there} runs and sweeps passes"),
+        false => out.write_all(table(&lines, columns()).as_bytes()),
+    };
+    unless_gone(told)?;
+    Ok(match all_read {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::from(exit::FAILED),
+    })
+}
+
+/// A line for each run and sweep that passes, and whether all could be read. What cannot be is told in a line of its
+/// own; where there is a filter, on standard error.
+fn lines(
+    runs: Vec<RunSummary>,
+    sweeps: &[SweepDir],
+    asked: Option<&Asked>,
+    json: bool,
+) -> (Vec<Line>, bool) {
+    let of_runs = runs.iter().map(|run| match &run.found {
+        Ok(found) => run_line(run, found, json),
+        Err(error) => Line::unreadable(&run.name, error),
+    });
+    let passes = |run: &RunSummary, line: &Line| match (asked, &run.found, line) {
+        (Some(asked), Ok(found), Line::Run(line)) => {
+            let live = found.status == RunStatus::Live;
+            asked.run(&line.told(), &run.dir, live, found)
+        }
+        _ => true,
+    };
+    let mut kept: Vec<(&RunSummary, Line)> = runs.iter().zip(of_runs).collect();
+    kept.retain(|(run, line)| passes(run, line));
+    let readable = kept.iter().filter_map(|(run, _)| run.found.as_ref().ok());
     let settings: Vec<Settings> = readable
         .map(|found| Settings {
             config: &found.settings,
@@ -67,35 +115,35 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         })
         .collect();
     let mut differences = differing(&settings).into_iter();
-    let mut lines: Vec<Line> = runs
-        .iter()
-        .map(|run| match &run.found {
-            Ok(found) => {
-                let differs = differences.next().unwrap_or_default();
-                Line::Run(Box::new(RunLine {
-                    start: run.start(),
-                    facts: facts(&run.name, found),
-                    differs,
-                    why: why_crashed(run, found),
-                }))
+    for (_, line) in &mut kept {
+        if let Line::Run(line) = line {
+            line.differs = differences.next().unwrap_or_default();
+        }
+    }
+    let mut lines: Vec<Line> = kept.into_iter().map(|(_, line)| line).collect();
+    for sweep in sweeps {
+        let line = sweep_line(sweep);
+        let passes = match (asked, &line) {
+            (Some(asked), Line::Run(line)) => asked.sweep(&line.told(), sweep),
+            _ => Ok(true),
+        };
+        match passes {
+            Ok(true) => lines.push(line),
+            Ok(false) => {}
+            Err(error) => lines.push(Line::unreadable(&sweep.name(), error)),
+        }
+    }
+    let unreadable = |line: &Line| matches!(line, Line::Unreadable { .. });
+    let all_read = !lines.iter().any(unreadable);
+    if asked.is_some() {
+        for line in &lines {
+            if let Line::Unreadable { name, why } = line {
+                warn(format_args!("{name} is unreadable and left out: {why}"));
             }
-            Err(error) => Line::unreadable(&run.name, error),
-        })
-        .collect();
-    lines.extend(sweeps.iter().map(sweep_line));
-    lines.sort_by_cached_key(|line| line.start());
-    let all_read = !lines
-        .iter()
-        .any(|line| matches!(line, Line::Unreadable { .. }));
-    let told = match args.json {
-        true => lines.iter().try_for_each(|line| out.json(&line.json())),
-        false => out.write_all(table(&lines, columns()).as_bytes()),
-    };
-    unless_gone(told)?;
-    Ok(match all_read {
-        true => ExitCode::SUCCESS,
-        false => ExitCode::from(exit::FAILED),
-    })
+        }
+        lines.retain(|line| !unreadable(line));
+    }
+    (lines, all_read)
 }
 
 enum Line {
@@ -133,7 +181,13 @@ impl Line {
                     "percent": facts.percent,
                     "started": facts.started,
                     "differs": run.differs,
+                    "display_name": run.labels.name,
+                    "tags": run.labels.tags,
+                    "note": run.labels.note,
                 });
+                if let Some(digest) = &run.digest {
+                    json["arms_detail"] = json!(digest.arms);
+                }
                 if let Some((finished, all)) = facts.points {
                     json["points"] = json!({ "finished": finished, "all": all });
                 }
@@ -195,12 +249,36 @@ fn sweep_line(sweep: &SweepDir) -> Line {
             },
             differs: Vec::new(),
             why: String::new(),
+            labels: labels(&name, sweep.labels()),
+            digest: None,
         })
     };
     match read() {
         Ok(line) => Line::Run(Box::new(line)),
         Err(error) => Line::unreadable(&name, error),
     }
+}
+
+fn run_line(run: &RunSummary, found: &RunFound, json: bool) -> Line {
+    let live = found.status == RunStatus::Live;
+    Line::Run(Box::new(RunLine {
+        start: run.start(),
+        facts: facts(&run.name, found),
+        differs: Vec::new(),
+        why: why_crashed(run, found),
+        labels: labels(&run.name, run.dir.labels()),
+        digest: json.then(|| quick(&run.dir, live, &found.state)),
+    }))
+}
+
+/// What somebody wrote to a run or a sweep; where that cannot be read it is told, and nothing.
+fn labels(name: &str, read: Result<Labels, RunError>) -> Labels {
+    read.unwrap_or_else(|error| {
+        warn(format_args!(
+            "note: {name} is shown without its labels: {error}"
+        ));
+        Labels::default()
+    })
 }
 
 /// What is told of a run.
@@ -212,6 +290,9 @@ struct RunLine {
     differs: Vec<String>,
     /// Why its worker ended before the run did, where that is known.
     why: String,
+    labels: Labels,
+    /// For scripts.
+    digest: Option<Digest>,
 }
 
 /// What is told of every run and sweep.
@@ -245,11 +326,24 @@ impl RunLine {
         ]
     }
 
-    /// What differs; how many points are finished stands in its place for a sweep.
+    /// Labels, and what differs; how many points are finished stands in its place for a sweep.
     fn beside(&self) -> String {
+        let labels = self.labels.in_words().into_iter();
+        let mut words: Vec<String> = labels.map(|word| shown(&word, LONGEST_NAME)).collect();
         match self.facts.points {
-            Some((finished, all)) => format!("sweep: {finished} of {all} points"),
-            None => one_line(&self.differs.join(", ")).into_owned(),
+            Some((finished, all)) => words.push(format!("sweep: {finished} of {all} points")),
+            None => words.extend(self.differs.iter().cloned()),
+        }
+        one_line(&words.join(", ")).into_owned()
+    }
+
+    /// What a filter is told of it.
+    fn told(&self) -> Told<'_> {
+        Told {
+            name: &self.facts.name,
+            status: self.facts.status.word(),
+            done: self.facts.percent as f64 / 100.0,
+            labels: &self.labels,
         }
     }
 }
@@ -434,6 +528,8 @@ mod tests {
             },
             differs: vec![differs.to_owned()],
             why: String::new(),
+            labels: Labels::default(),
+            digest: None,
         }))
     }
 

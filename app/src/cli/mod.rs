@@ -13,7 +13,9 @@ mod differing;
 mod doctor;
 mod experiments;
 mod figure;
+mod filtered;
 mod lab;
+mod label;
 mod list;
 mod load;
 mod model;
@@ -96,7 +98,9 @@ enum Command {
     List(list::Args),
     /// Show what this machine's GPUs, cores, memory and disk are used for, and by which run
     Top(top::Args),
-    /// Remove runs that nobody needs
+    /// Name, tag or annotate a run or a sweep, or print what was
+    Label(label::Args),
+    /// Remove runs that nobody needs, or those that are named
     Runs(runs::RunsArgs),
     /// List what was kept for later runs, or remove it
     Cache(cache::CacheArgs),
@@ -185,6 +189,7 @@ fn dispatch(cli: Cli<AnyCommand>) -> anyhow::Result<ExitCode> {
         Command::Stop(args) => stop::run(args),
         Command::List(args) => list::run(args),
         Command::Top(args) => top::run(args),
+        Command::Label(args) => label::run(args),
         Command::Runs(args) => runs::run(args),
         Command::Cache(args) => cache::run(args),
         Command::Compare(args) => compare::run(args),

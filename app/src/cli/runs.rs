@@ -22,6 +22,18 @@ pub struct RunsArgs {
 enum Command {
     /// Remove runs that hold nothing of use, or those that are named; shows them and asks first
     Prune(Prune),
+    /// Remove runs with everything in them; shows them and asks first
+    Delete(Delete),
+}
+
+#[derive(clap::Args)]
+struct Delete {
+    /// Paths, names, unique beginnings of names or display names
+    #[arg(value_name = "RUN", required = true)]
+    runs: Vec<String>,
+    /// Do not ask
+    #[arg(long)]
+    yes: bool,
 }
 
 /// Without RUN and --failed: runs that ended before anything was measured, and those whose every arm failed.
@@ -57,6 +69,13 @@ struct Candidate {
 pub fn run(args: RunsArgs) -> anyhow::Result<ExitCode> {
     match args.command {
         Command::Prune(args) => prune(&args),
+        Command::Delete(Delete { runs, yes }) => prune(&Prune {
+            runs,
+            yes,
+            failed: false,
+            older_than: None,
+            checkpoints_only: false,
+        }),
     }
 }
 
