@@ -10,7 +10,7 @@ use super::{ArmStatus, CheckpointStore, RunDir, RunError, RunFound, RunLock, Run
 const STARTING: Duration = Duration::from_secs(60);
 
 /// What the lab itself writes into the folder of a run.
-const OWN: [&str; 20] = [
+const OWN: [&str; 21] = [
     "arms",
     "choices.csv",
     "config.toml",
@@ -26,6 +26,7 @@ const OWN: [&str; 20] = [
     "outcomes.jsonl",
     "plugin-call.json",
     "plugin_metrics.csv",
+    "queued.json",
     "replay.csv",
     "stop-requested",
     "summary.csv",

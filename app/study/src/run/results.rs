@@ -110,6 +110,11 @@ impl Results {
         self.root.join("cache")
     }
 
+    /// Folder of the line of runs that wait for a device.
+    pub fn queue_folder(&self) -> PathBuf {
+        self.root.join("queue")
+    }
+
     /// Folder of texts that were tokenized for runs.
     pub fn tokens(&self) -> PathBuf {
         self.cache_folder().join("tokens")
