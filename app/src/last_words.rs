@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use forgetlab_plugin_host::breadcrumb::{self, Breadcrumb};
-use forgetlab_study::run::{RunDir, RunState, readable_utc};
+use forgetlab_study::run::{RunDir, RunState, Ticket, readable_utc};
 use forgetlab_worker::train::BREADCRUMB;
 
 /// Where a detached worker's output goes, inside the run directory: each worker's after that of the one before it.
@@ -37,6 +37,12 @@ pub fn last_call(dir: &RunDir, state: &RunState) -> Option<Breadcrumb> {
 
 /// Why the last worker of a crashed run ended, as far as it is known, in one sentence without its end.
 pub fn why(dir: &RunDir, state: &RunState) -> Option<String> {
+    if let Some(ticket) = Ticket::of(dir.path()) {
+        let device = ticket.device;
+        return Some(format!(
+            "its worker ended while it waited in the queue for {device}"
+        ));
+    }
     let inside = last_call(dir, state).map(|call| {
         format!(
             "its worker ended inside strategy `{}`, arm {}, call {}",

@@ -27,6 +27,7 @@ mod phase_ends;
 mod printed;
 mod processes;
 mod pruning;
+mod queue;
 mod regression;
 mod run_and_compare;
 mod runs_on_disk;

@@ -13,7 +13,7 @@ use forgetlab_study::run::{Found, Results, RunDir, RunState, RunStatus};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 use super::progress::{LOOK_EVERY, ProgressView};
-use super::{advice, out, sweep, unless_gone};
+use super::{advice, out, queue, sweep, unless_gone};
 
 /// Arguments of `attach`.
 #[derive(clap::Args)]
@@ -38,9 +38,11 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let mut view = ProgressView::new();
     follow.poll()?;
     view.catch_up(&follow.state);
+    let mut told = queue::Told::default();
     loop {
         // The lock before the events: whatever a worker wrote before it ended is read below.
         let live = dir.is_live();
+        told.look(dir.path())?;
         for record in follow.poll()? {
             view.update(&follow.state, &record);
         }

@@ -1,16 +1,17 @@
 //! The hidden `worker` command: what `run`, `resume` and `--detach` start.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use forgetlab_study::run::RunDir;
+use anyhow::bail;
+use forgetlab_study::run::{Lease, RunDir, SweepDir};
 use signal_hook::consts::SIGHUP;
 
 use super::signals::let_pass;
 use super::supervise::{Parent, be_waited_for};
 use super::work::Work;
 use super::worker::WorkerArgs;
-use super::{resume, run};
+use super::{exit, queue, resume, run};
 
 /// Arguments of `worker`.
 #[derive(clap::Args)]
@@ -48,8 +49,17 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         Command::Detached(args) => detached(args).map(ExitCode::from),
         Command::Sweep(mut args) => {
             leave_session()?;
-            args.worker.detach = false;
-            resume::run(&args)
+            let mut through = None;
+            if args.worker.queue {
+                through = in_line(&SweepDir::open(Path::new(&args.run))?)?;
+                if through.is_none() {
+                    return Ok(ExitCode::from(exit::INTERRUPTED));
+                }
+            }
+            (args.worker.detach, args.worker.queue) = (false, false);
+            let code = resume::run(&args);
+            drop(through);
+            code
         }
     }
 }
@@ -63,7 +73,19 @@ fn leave_session() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Leaves the terminal's session, then works.
+/// Waits until the device of a sweep is free; what says from the beginning that this process works through it. `None`
+/// where it was asked to stop.
+fn in_line(sweep: &SweepDir) -> anyhow::Result<Option<Lease>> {
+    let Some(lease) = sweep.work_through()? else {
+        bail!(
+            "another process works through {} already",
+            sweep.path().display()
+        );
+    };
+    Ok(queue::wait_for_sweep(sweep)?.then_some(lease))
+}
+
+/// Leaves the terminal's session, then works, where it is to wait in line once its turn has come.
 fn detached(args: Detached) -> anyhow::Result<u8> {
     leave_session()?;
     let dir = RunDir::open(&args.run)?;
@@ -72,9 +94,13 @@ fn detached(args: Detached) -> anyhow::Result<u8> {
         skip_arms: &args.skip_arm,
         args: &WorkerArgs {
             detach: true,
-            ..args.worker
+            ..args.worker.clone()
         },
         parent: &Parent::none(),
     };
-    work.go_on(None, None)
+    let lock = dir.lock()?;
+    if args.worker.queue && !queue::wait_for_run(&dir, &lock)? {
+        return Ok(exit::INTERRUPTED);
+    }
+    work.go_on(Some(lock), None)
 }

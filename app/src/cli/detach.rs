@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use forgetlab_study::printed::path_in_line;
-use forgetlab_study::run::{RunDir, RunStatus};
+use forgetlab_study::run::{RunDir, RunStatus, Ticket};
 
 use super::process_log::{ProcessLog, command};
 use super::worker::WorkerArgs;
-use super::{advice, exit, out, unless_gone};
+use super::{advice, exit, out, queue, unless_gone};
 use crate::last_words::LOG;
 
 /// Time a detached worker may take to begin.
@@ -29,21 +29,20 @@ pub fn start(dir: &RunDir, skip_arms: &[String], args: &WorkerArgs) -> anyhow::R
     let mut child = log.start(&mut command)?;
     wait_for_begin(dir, &mut child, &log)?;
     let (attach, path) = (advice::attach(dir), path_in_line(dir.path()));
+    let how = queue::words(dir.path()).unwrap_or_else(|| "running in the background".into());
     let mut out = out::stdout();
-    unless_gone(write!(
-        out,
-        "running in the background; watch it with `{attach}`\n{path}\n"
-    ))?;
+    unless_gone(write!(out, "{how}; watch it with `{attach}`\n{path}\n"))?;
     Ok(exit::DONE)
 }
 
-/// Waits until a worker has said in the run's events that it has begun.
+/// Waits until a worker has said in the run's events that it has begun, or waits in line.
 fn wait_for_begin(dir: &RunDir, child: &mut Child, log: &ProcessLog) -> anyhow::Result<()> {
     let patience = Instant::now();
     let mut follow = dir.follow();
     loop {
         follow.poll()?;
-        if follow.state.pid == Some(child.id()) {
+        let waits = || dir.live() == Some(Some(child.id())) && Ticket::of(dir.path()).is_some();
+        if follow.state.pid == Some(child.id()) || waits() {
             return Ok(());
         }
         if let Some(status) = child.try_wait().context("cannot watch the worker")? {

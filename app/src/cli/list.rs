@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::io::Write;
+use std::path::Path;
 use std::process::ExitCode;
 
 use forgetlab_study::filter::{Filter, FilterError};
@@ -16,7 +17,7 @@ use toml::Value;
 use super::differing::{Settings, differing};
 use super::filtered::{Asked, Told, quick};
 use super::sweep;
-use super::{Usage, exit, out, unless_gone, warn};
+use super::{Usage, exit, out, queue, unless_gone, warn};
 use crate::last_words;
 
 /// Arguments of `list`.
@@ -32,6 +33,8 @@ pub struct Args {
     json: bool,
 }
 
+/// The status of what waits in line.
+const QUEUED: &str = "queued";
 /// Columns before what differs.
 const HEADER: [&str; 7] = [
     "run", "status", "preset", "arms", "seeds", "done", "started",
@@ -174,7 +177,7 @@ impl Line {
                 let facts = &run.facts;
                 let mut json = json!({
                     "name": facts.name,
-                    "status": facts.status.word(),
+                    "status": facts.queued.map_or(facts.status.word(), |_| QUEUED),
                     "preset": facts.preset,
                     "arms": facts.arms,
                     "seeds": facts.seeds,
@@ -190,6 +193,9 @@ impl Line {
                 }
                 if let Some((finished, all)) = facts.points {
                     json["points"] = json!({ "finished": finished, "all": all });
+                }
+                if let Some(place) = facts.queued {
+                    json["place"] = json!(place);
                 }
                 if !run.why.is_empty() {
                     json["why"] = json!(run.why);
@@ -240,6 +246,7 @@ fn sweep_line(sweep: &SweepDir) -> Line {
             facts: Facts {
                 name: name.clone(),
                 status: counts.status(),
+                queued: place(sweep.path(), counts.status()),
                 preset: spec.preset,
                 seeds: seeds.collect(),
                 arms: config.map_or(0, |config| config.arms.len()),
@@ -263,7 +270,7 @@ fn run_line(run: &RunSummary, found: &RunFound, json: bool) -> Line {
     let live = found.status == RunStatus::Live;
     Line::Run(Box::new(RunLine {
         start: run.start(),
-        facts: facts(&run.name, found),
+        facts: facts(run, found),
         differs: Vec::new(),
         why: why_crashed(run, found),
         labels: labels(&run.name, run.dir.labels()),
@@ -299,6 +306,8 @@ struct RunLine {
 struct Facts {
     name: String,
     status: RunStatus,
+    /// Its place in line, where it waits for its device.
+    queued: Option<usize>,
     preset: String,
     /// Arms of a seed.
     arms: usize,
@@ -314,10 +323,14 @@ struct Facts {
 impl RunLine {
     fn cells(&self) -> [String; 7] {
         let facts = &self.facts;
+        let status = match facts.queued {
+            Some(place) => format!("{QUEUED} {place}"),
+            None => facts.status.word().to_owned(),
+        };
         let started = facts.started.map(readable_utc);
         [
             one_line(&facts.name).into_owned(),
-            facts.status.word().to_owned(),
+            status,
             one_line(&facts.preset).into_owned(),
             facts.arms.to_string(),
             ranges(&facts.seeds),
@@ -354,6 +367,12 @@ fn why_crashed(run: &RunSummary, found: &RunFound) -> String {
     one_line(&why.flatten().unwrap_or_default()).into_owned()
 }
 
+/// The place in line of a run or sweep that somebody holds.
+fn place(folder: &Path, status: RunStatus) -> Option<usize> {
+    let waiting = (status == RunStatus::Live).then(|| queue::place(folder));
+    waiting.flatten().map(|waiting| waiting.place)
+}
+
 /// Columns of the terminal.
 fn columns() -> usize {
     match out::is_terminal() {
@@ -362,7 +381,7 @@ fn columns() -> usize {
     }
 }
 
-fn facts(name: &str, found: &RunFound) -> Facts {
+fn facts(run: &RunSummary, found: &RunFound) -> Facts {
     let state = &found.state;
     let setting = |key: &str| found.settings.get(key);
     let given = setting("seeds").and_then(Value::as_array);
@@ -379,8 +398,9 @@ fn facts(name: &str, found: &RunFound) -> Facts {
     };
     let preset = setting("preset").and_then(Value::as_str);
     Facts {
-        name: name.to_owned(),
+        name: run.name.clone(),
         status: found.status,
+        queued: place(run.dir.path(), found.status),
         preset: preset.unwrap_or_default().to_owned(),
         arms,
         seeds,
@@ -519,6 +539,7 @@ mod tests {
             facts: Facts {
                 name: name.to_owned(),
                 status,
+                queued: None,
                 preset: "cpu".into(),
                 arms: 4,
                 seeds: (0..5).collect(),

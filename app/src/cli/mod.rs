@@ -9,6 +9,7 @@ mod compare;
 mod confirm;
 mod data;
 mod detach;
+mod devices;
 mod differing;
 mod doctor;
 mod experiments;
@@ -25,6 +26,7 @@ mod out;
 mod plugins;
 mod process_log;
 mod progress;
+mod queue;
 mod resume;
 mod run;
 mod runs;
@@ -98,6 +100,8 @@ enum Command {
     List(list::Args),
     /// Show what this machine's GPUs, cores, memory and disk are used for, and by which run
     Top(top::Args),
+    /// List the runs that wait until their device is free, in order
+    Queue(queue::Args),
     /// Name, tag or annotate a run or a sweep, or print what was
     Label(label::Args),
     /// Remove runs that nobody needs, or those that are named
@@ -189,6 +193,7 @@ fn dispatch(cli: Cli<AnyCommand>) -> anyhow::Result<ExitCode> {
         Command::Stop(args) => stop::run(args),
         Command::List(args) => list::run(args),
         Command::Top(args) => top::run(args),
+        Command::Queue(args) => queue::run(args),
         Command::Label(args) => label::run(args),
         Command::Runs(args) => runs::run(args),
         Command::Cache(args) => cache::run(args),

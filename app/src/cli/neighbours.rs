@@ -6,18 +6,22 @@ use std::path::{Path, PathBuf};
 
 use forgetlab_engine::human_bytes;
 use forgetlab_study::experiment::RunConfig;
-use forgetlab_study::run::{Results, RunDir, RunState};
+use forgetlab_study::run::{Results, RunDir, RunState, Ticket};
 use forgetlab_worker::train::Prepared;
+
+use super::devices;
 
 /// One line on the other live runs of the device and what each of them takes; `None` where it is this run's
 /// alone. Seen are the runs under the results folder and those beside this one.
 pub fn warning(dir: &RunDir, prepared: &Prepared) -> Option<String> {
     let config = &prepared.config;
-    let others: Vec<String> = live_beside(dir)
+    let device = devices::own(&config.device);
+    let others: Vec<String> = live_beside(dir.path())
         .iter()
+        .filter(|other| Ticket::of(other.path()).is_none())
         .filter_map(|other| {
             let theirs = other.read_config().ok()?;
-            let same = device(&theirs.device) == device(&config.device);
+            let same = devices::of_run(other).as_ref() == Some(&device);
             same.then(|| {
                 let state = other.brief_state(true).unwrap_or_default();
                 let takes = takes(memory(&state), &theirs);
@@ -32,21 +36,23 @@ pub fn warning(dir: &RunDir, prepared: &Prepared) -> Option<String> {
     };
     let own = format!("about {}", human_bytes(prepared.memory()));
     Some(format!(
-        "{who} live on {}: {}; this one takes {}: {all} will be slower",
-        device(&config.device),
+        "{who} live on {device}: {}; this one takes {}: {all} will be slower",
         others.join(", "),
         takes(Some(&own), config)
     ))
 }
 
-/// Live runs that can be seen from a run, but itself.
-fn live_beside(dir: &RunDir) -> Vec<RunDir> {
-    let own = whole(dir.path());
+/// Live runs that can be seen from the folder of a run or sweep, but itself: under the results folder, points of sweeps
+/// included, and beside it.
+pub fn live_beside(folder: &Path) -> Vec<RunDir> {
+    let (own, results) = (whole(folder), Results::from_env());
     let beside = own.parent().map(Path::to_owned);
-    let folders = [Some(Results::from_env().runs()), beside];
+    let sweeps = results.sweeps().unwrap_or_default().into_iter();
+    let points = sweeps.map(|sweep| Some(sweep.join("points")));
+    let folders = [Some(results.runs()), beside].into_iter().chain(points);
     let mut seen = BTreeSet::from([own]);
     let mut runs = Vec::new();
-    for folder in folders.into_iter().flatten() {
+    for folder in folders.flatten() {
         let entries = fs::read_dir(folder).into_iter().flatten().flatten();
         let mut paths: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
         paths.sort();
@@ -56,16 +62,9 @@ fn live_beside(dir: &RunDir) -> Vec<RunDir> {
     runs
 }
 
-fn whole(path: &Path) -> PathBuf {
+/// A path by which it is known whether two are the same.
+pub fn whole(path: &Path) -> PathBuf {
     path.canonicalize().unwrap_or_else(|_| path.to_owned())
-}
-
-/// A device by one name.
-fn device(spec: &str) -> &str {
-    match spec {
-        "cuda" => "cuda:0",
-        spec => spec,
-    }
 }
 
 /// What a run takes, in words.

@@ -31,11 +31,12 @@ enum Made {
 }
 
 /// What a run that has not begun leaves in its folder.
-const FILES: [&str; 6] = [
+const FILES: [&str; 7] = [
     "config.toml",
     "environment.json",
     "events.jsonl",
     "plugin-call.json",
+    "queued.json",
     "worker.lock",
     "worker.log",
 ];

@@ -70,6 +70,9 @@ pub fn command(words: &[&str], folder: &Path, args: &WorkerArgs) -> anyhow::Resu
     for plugin_dir in &args.plugin_dir {
         command.arg("--plugin-dir").arg(absolute(plugin_dir)?);
     }
+    if args.queue {
+        command.arg("--queue");
+    }
     if args.no_cache {
         command.arg("--no-cache");
     }

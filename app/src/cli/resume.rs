@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::process::ExitCode;
 
+use anyhow::bail;
 use forgetlab_study::printed::{one_line, path_in_line};
 use forgetlab_study::report;
 use forgetlab_study::run::{Found, Results, RunDir, RunStatus};
@@ -10,8 +11,7 @@ use forgetlab_study::run::{Found, Results, RunDir, RunStatus};
 use super::supervise::{self, Parent};
 use super::work::Work;
 use super::worker::{WorkerArgs, workers};
-use super::{Usage, sweep};
-use super::{out, unless_gone, warn};
+use super::{Usage, advice, out, queue, sweep, unless_gone, warn};
 
 /// Arguments of `resume`.
 #[derive(clap::Args)]
@@ -56,8 +56,8 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         let what = "--go-back and --skip-arm are for one run: name it with --point";
         return Err(Usage(what.to_owned()).into());
     }
-    if args.worker.detach && args.point.is_some() {
-        let what = "--detach is for a run or a whole sweep, not for --point";
+    if args.worker.in_background() && args.point.is_some() {
+        let what = "--detach and --queue are for a run or a whole sweep, not for --point";
         return Err(Usage(what.to_owned()).into());
     }
     if let Some(point) = &args.point {
@@ -73,6 +73,13 @@ pub fn work(args: &Args, parent: &Parent) -> anyhow::Result<u8> {
         (Found::Sweep(sweep), Some(point)) => return sweep::body(&sweep, point, args, parent),
         (Found::Sweep(_), None) => return Err(Usage("this works on one run".into()).into()),
     };
+    if let Some(words) = queue::words(dir.path()) {
+        bail!(
+            "{} {words}; `{}` takes it out of the line",
+            one_line(&dir.name()),
+            advice::stop(&dir)
+        );
+    }
     if args.go_back {
         for line in dir.go_back(&dir.lock()?)? {
             warn(line);

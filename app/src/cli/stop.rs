@@ -9,7 +9,7 @@ use forgetlab_study::printed::one_line;
 use forgetlab_study::run::{Found, PointStatus, Results, RunStatus, SweepDir, shell_path};
 
 use super::progress::LOOK_EVERY;
-use super::{advice, out, unless_gone};
+use super::{advice, out, queue, unless_gone};
 
 /// Arguments of `stop`.
 #[derive(clap::Args)]
@@ -41,7 +41,10 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     }
     let request = dir.stop_request();
     request.make()?;
-    let asked = writeln!(out, "asked {name} to stop at its next step ...");
+    let asked = match queue::words(dir.path()) {
+        Some(_) => writeln!(out, "asked {name} to leave the queue ..."),
+        None => writeln!(out, "asked {name} to stop at its next step ..."),
+    };
     // Whoever does not read still waits for the run to end.
     unless_gone(asked.and_then(|()| out.flush()))?;
     let mut told = Instant::now();

@@ -178,7 +178,10 @@ fn workers(machine: &Machine) -> Sheet {
         .map(|worker| {
             vec![
                 worker.run.clone(),
-                worker.arm.clone().unwrap_or_default(),
+                match worker.queued {
+                    true => "(in the queue)".into(),
+                    false => worker.arm.clone().unwrap_or_default(),
+                },
                 worker.device.clone(),
                 worker
                     .cores
@@ -258,6 +261,7 @@ mod tests {
         let worker = WorkerUse {
             run: "a run".into(),
             arm: Some("true-data:kl:1".into()),
+            queued: false,
             device: "cuda:1".into(),
             pid: Some(8),
             cores: Some(1.04),

@@ -13,7 +13,9 @@ use forgetlab_plugin_host::{Registry, breadcrumb};
 use forgetlab_study::experiment::{RunConfig, validate};
 use forgetlab_study::printed::path_in_line;
 use forgetlab_study::report;
-use forgetlab_study::run::{Environment, Event, Record, Results, RunDir, RunLock, RunState};
+use forgetlab_study::run::{
+    Environment, Event, Record, Results, RunDir, RunLock, RunState, Ticket,
+};
 use forgetlab_worker::train::{
     self, BREADCRUMB, EndProcess, Listener, Outcome, Prepared, RunOptions,
 };
@@ -61,11 +63,13 @@ pub struct Work<'a> {
 impl Work<'_> {
     /// Takes a new run to its end in this process, or hands it to a detached one.
     pub fn start(&self, lock: Option<RunLock>, prepared: Prepared) -> anyhow::Result<u8> {
-        if !self.args.detach {
+        if !self.args.in_background() {
             return self.go_on(lock, Some(prepared));
         }
         // The other process says so in its log alone.
-        if let Some(line) = neighbours::warning(self.dir, &prepared) {
+        if !self.args.queue
+            && let Some(line) = neighbours::warning(self.dir, &prepared)
+        {
             warn(format_args!("warning: {line}"));
         }
         // It reads for itself.
@@ -75,7 +79,7 @@ impl Work<'_> {
 
     /// Goes on with a run in this process, or hands it to a detached one.
     pub fn resume(&self) -> anyhow::Result<u8> {
-        match self.args.detach {
+        match self.args.in_background() {
             true => detach::start(self.dir, self.skip_arms, self.args),
             false => self.go_on(None, None),
         }
@@ -88,6 +92,7 @@ impl Work<'_> {
         self.parent.tell_run(dir);
         // From here on the run counts as live, and a request to stop is meant for this worker.
         dir.stop_request().clear()?;
+        Ticket::discard(dir.path())?;
         let prepared = match prepared {
             Some(prepared) => prepared,
             None => {

@@ -20,6 +20,16 @@ pub struct WorkerArgs {
     /// Run in the background, surviving this terminal
     #[arg(long)]
     pub detach: bool,
+    /// Run in the background once no other run of the results folder works on the device, after those that wait already
+    #[arg(long)]
+    pub queue: bool,
+}
+
+impl WorkerArgs {
+    /// Whether another process is to do the work.
+    pub fn in_background(&self) -> bool {
+        self.detach || self.queue
+    }
 }
 
 /// Takes the path of a folder that is there.

@@ -14,7 +14,8 @@ use forgetlab_plugin_host::{Helper, Registry, search_path};
 use forgetlab_study::experiment::{self, Overrides, RunConfig};
 use forgetlab_study::report;
 use forgetlab_study::run::{
-    Follow, Results, RunDir, RunState, RunStatus, SweepDir, readable_utc, write_atomically,
+    Follow, Queue, Results, RunDir, RunState, RunStatus, SweepDir, Ticket, readable_utc,
+    write_atomically,
 };
 use forgetlab_tui::lab::{
     Device, Experiment, Feed, FeedUpdate, Lab, Machine, Plugin, Preset, RunSummary, StartRequest,
@@ -79,6 +80,7 @@ impl LocalLab {
             progress: progress(&state),
             problem,
             points: None,
+            queued: None,
         };
         let seen = (length, live);
         self.known.insert(name.to_string(), (seen, summary.clone()));
@@ -225,6 +227,7 @@ impl Lab for LocalLab {
                 return Err(error).with_context(|| format!("cannot read {}", folder.display()));
             }
         };
+        let line = Queue::of(&self.results).line()?;
         let mut runs = Vec::new();
         for entry in entries {
             let entry = entry.with_context(|| format!("cannot read {}", folder.display()))?;
@@ -233,12 +236,18 @@ impl Lab for LocalLab {
             let Ok(name) = name else {
                 continue;
             };
-            if let Ok(dir) = SweepDir::open(&entry.path()) {
+            let mut summary = if let Ok(dir) = SweepDir::open(&entry.path()) {
                 let known = self.sweeps.entry(name.clone()).or_default();
-                runs.push(known.look(&name, &dir).summary);
+                known.look(&name, &dir).summary
             } else if let Ok(dir) = RunDir::open(&entry.path()) {
-                runs.push(self.summary(&name, &dir));
-            }
+                self.summary(&name, &dir)
+            } else {
+                continue;
+            };
+            let own = |ticket: &Ticket| line.iter().find(|waiting| waiting.ticket == *ticket);
+            let ticket = Ticket::of(&entry.path());
+            summary.queued = ticket.as_ref().and_then(own).map(|waiting| waiting.place);
+            runs.push(summary);
         }
         // Newest first; one that has not begun is the newest.
         let start = |run: &RunSummary| run.started.unwrap_or(f64::INFINITY);
@@ -287,7 +296,7 @@ impl Lab for LocalLab {
         let file = file
             .to_str()
             .context("the temporary folder's name is not UTF-8")?;
-        let output = self.call_self(&["run", file, "--detach"])?;
+        let output = self.call_self(&["run", file, background(request)])?;
         let path = output.lines().rev().find(|line| !line.trim().is_empty());
         let path = path.context("the worker was started but did not say where its run is")?;
         Ok(Started::Run(file_name(Path::new(path.trim()))))
@@ -421,6 +430,14 @@ impl Feed for RunFeed {
             status,
             why,
         })
+    }
+}
+
+/// How a run is started that nobody waits for.
+fn background(request: &StartRequest) -> &'static str {
+    match request.queue {
+        true => "--queue",
+        false => "--detach",
     }
 }
 

@@ -12,7 +12,7 @@ use forgetlab_study::run::{
 };
 use forgetlab_tui::lab::{Points, RunSummary, StartRequest, Sweep, SweepPoint, point_run};
 
-use super::{LocalLab, progress};
+use super::{LocalLab, background, progress};
 
 /// What a name that the screens give stands for.
 pub enum Place {
@@ -199,6 +199,7 @@ fn summary(name: &str, counts: SweepCounts) -> RunSummary {
         progress: 0.0,
         problem: None,
         points: Some(counts),
+        queued: None,
     }
 }
 
@@ -287,7 +288,7 @@ fn arguments(request: &StartRequest, out: &str) -> anyhow::Result<Vec<String>> {
             give("--arms", ArmSpec::name(arm));
         }
     }
-    arguments.push("--detach".into());
+    arguments.push(background(request).into());
     Ok(arguments)
 }
 
@@ -308,6 +309,7 @@ mod tests {
             arms: experiment::resolve("model-capacity", &overrides)
                 .unwrap()
                 .arms,
+            queue: false,
         }
     }
 

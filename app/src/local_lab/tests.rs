@@ -21,6 +21,7 @@ fn two_arms_may_differ_in_their_settings_alone() {
         device: "cpu".into(),
         seeds: vec![3, 4],
         arms: names.map(arm).into(),
+        queue: false,
     };
     let config = config(&request).unwrap();
     let text = toml::to_string(&config).unwrap();
@@ -157,4 +158,37 @@ fn the_list_and_the_feed_tell_a_crashed_run_from_a_finished_one() {
     let two = [run.name(), run.name()];
     let paths = lab.export(&two).unwrap();
     assert!(paths.iter().all(|path| path.is_file()), "{paths:?}");
+}
+
+/// Else a run that waits would look like one that hangs.
+#[test]
+fn a_run_in_line_is_listed_with_its_place() {
+    let dir = tempfile::tempdir().unwrap();
+    let results = Results::new(dir.path().join("results"));
+    let config = experiment::resolve("toy-continual", &Overrides::default()).unwrap();
+    let queue = Queue::of(&results);
+    let mut locks = Vec::new();
+    let mut names = Vec::new();
+    for wait in [false, true, true] {
+        let run = results.create("toy-continual").unwrap();
+        run.write_config(&config).unwrap();
+        locks.push(run.lock().unwrap());
+        if wait {
+            queue.join(run.path(), "cpu").unwrap();
+        }
+        names.push(run.name());
+    }
+    let mut lab = LocalLab::new(results, Vec::new(), Vec::new());
+    let runs = lab.runs().unwrap();
+    let place = |name: &String| runs.iter().find(|run| run.name == *name).unwrap().queued;
+    assert_eq!(
+        [0, 1, 2].map(|i| place(&names[i])),
+        [None, Some(1), Some(2)]
+    );
+    assert!(runs.iter().all(|run| run.status == RunStatus::Live));
+    // The one before it was killed: nothing of its own has changed.
+    locks.remove(1);
+    let runs = lab.runs().unwrap();
+    let last = runs.iter().find(|run| run.name == names[2]);
+    assert_eq!(last.unwrap().queued, Some(1));
 }

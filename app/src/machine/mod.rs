@@ -142,6 +142,7 @@ fn worker_use(
     WorkerUse {
         run: run.name,
         arm: run.arm,
+        queued: run.queued,
         device: run.device,
         pid: run.pid,
         cores: counted.map(|process| f64::from(process.cpu_usage()) / 100.0),

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::time::{Duration, Instant};
 
-use forgetlab_study::run::{Results, RunDir};
+use forgetlab_study::run::{Results, RunDir, Ticket};
 use forgetlab_tui::lab::point_run;
 use serde_json::Value;
 
@@ -34,6 +34,8 @@ struct Known {
 pub struct LiveRun {
     pub name: String,
     pub device: String,
+    /// Whether its worker only waits in line.
+    pub queued: bool,
     /// Process of its worker, where that is known.
     pub pid: Option<u32>,
     /// The arm of its last event.
@@ -62,6 +64,7 @@ impl LiveRuns {
                 live.push(LiveRun {
                     name: run.name.clone(),
                     device: run.device.clone(),
+                    queued: Ticket::of(run.dir.path()).is_some(),
                     pid,
                     arm: run.arm(),
                 });

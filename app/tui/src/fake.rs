@@ -354,6 +354,7 @@ pub fn summary(name: &str, status: RunStatus, progress: f64, age: f64) -> RunSum
         progress,
         problem: None,
         points: None,
+        queued: None,
     }
 }
 

@@ -142,6 +142,8 @@ pub struct RunSummary {
     pub problem: Option<String>,
     /// How its points stand, where it is a sweep.
     pub points: Option<SweepCounts>,
+    /// Its place in the line for its device, from 1, where its worker waits in it: its status is `Live` then.
+    pub queued: Option<usize>,
 }
 
 /// A sweep, and how each of its points stands.
@@ -196,6 +198,8 @@ pub struct StartRequest {
     /// Arms in order, at least one; no two have the same name. Of a sweep they replace those of its grids only where
     /// they are not the preset's.
     pub arms: Vec<ArmSpec>,
+    /// Whether it waits in line until no other run works on the device.
+    pub queue: bool,
 }
 
 /// What this machine has, and what uses it now.
@@ -294,6 +298,8 @@ pub struct WorkerUse {
     pub run: String,
     /// The arm it works on now; `None` before the first.
     pub arm: Option<String>,
+    /// Whether it only waits in the line for its device.
+    pub queued: bool,
     /// Device as on the command line.
     pub device: String,
     /// Its process id; `None` where that is not known.

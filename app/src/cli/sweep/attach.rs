@@ -10,7 +10,7 @@ use forgetlab_study::printed::one_line;
 use forgetlab_study::report::Format;
 use forgetlab_study::run::{SweepDir, shell_path};
 
-use super::super::{exit, glyphs, out, unless_gone};
+use super::super::{exit, glyphs, out, queue, unless_gone};
 use super::{code_of, percent_done, table};
 
 /// Time between two looks at the points, which reads their events.
@@ -19,7 +19,9 @@ const LOOK_AT_POINTS: Duration = Duration::from_secs(1);
 /// Says what becomes of the points until nobody works on any; the exit code is the sweep's.
 pub fn attach(sweep: &SweepDir, leave: &AtomicBool) -> anyhow::Result<u8> {
     let mut known: BTreeMap<String, &str> = BTreeMap::new();
+    let mut line = queue::Told::default();
     loop {
+        line.look(sweep.path())?;
         let statuses = sweep.statuses()?;
         let counts = sweep.counts(&statuses)?;
         let mut told = String::new();

@@ -46,7 +46,7 @@ pub fn begin(points: Vec<Point>, args: &Args, workers: usize) -> anyhow::Result<
         retry: false,
         args: &args.worker,
     };
-    match args.worker.detach {
+    match args.worker.in_background() {
         true => start_detached(&work),
         false => work.run(),
     }
@@ -67,7 +67,7 @@ pub fn resume(sweep: &SweepDir, args: &resume::Args) -> anyhow::Result<u8> {
         retry: args.retry,
         args: &args.worker,
     };
-    match args.worker.detach {
+    match args.worker.in_background() {
         true => start_detached(&work),
         false => work.run(),
     }

@@ -2,10 +2,8 @@
 
 use std::{env, fs};
 
+use super::super::devices::{VISIBLE, listed};
 use super::super::warn;
-
-/// The variable by which CUDA is told which GPUs there are.
-pub const VISIBLE: &str = "CUDA_VISIBLE_DEVICES";
 
 /// What a worker's process is told of the GPUs: the one that is its own, of those that this process may use. `None`
 /// where there is nothing to tell.
@@ -18,11 +16,6 @@ fn own(slot: usize, visible: Option<&str>) -> String {
         [] => slot.to_string(),
         ref listed => listed[slot % listed.len()].to_owned(),
     }
-}
-
-fn listed(visible: Option<&str>) -> Vec<&str> {
-    let all = visible.unwrap_or_default().split(',').map(str::trim);
-    all.filter(|gpu| !gpu.is_empty()).collect()
 }
 
 /// As many workers as have a GPU of their own; on the CPU all.

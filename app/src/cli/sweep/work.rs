@@ -11,13 +11,16 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use forgetlab_study::printed::{one_line, path_in_line};
 use forgetlab_study::report::human_seconds;
-use forgetlab_study::run::{PointSpec, PointStatus, SweepCounts, SweepDir, Taken, shell_path};
+use forgetlab_study::run::{
+    PointSpec, PointStatus, SweepCounts, SweepDir, Taken, Ticket, shell_path,
+};
 use rustix::process::{Pid, Signal, kill_process};
 
+use super::super::devices::VISIBLE;
 use super::super::process_log::{ProcessLog, command};
 use super::super::signals::Signals;
 use super::super::worker::WorkerArgs;
-use super::super::{exit, out, unless_gone, warn};
+use super::super::{Usage, exit, out, queue, unless_gone, warn};
 use super::view::View;
 use super::{code_of, complete, gpus, report};
 use crate::last_words::LOG;
@@ -60,6 +63,9 @@ impl Work<'_> {
         let mut through = self.sweep.work_through()?;
         let mut looked = Instant::now();
         self.sweep.stop_request().clear()?;
+        if through.is_some() {
+            Ticket::discard(self.sweep.path())?;
+        }
         let points = self.sweep.spec()?.points;
         for point in &points {
             self.sweep.refuse_foreign(&point.name)?;
@@ -299,7 +305,7 @@ impl Shared<'_> {
             command.arg("--retry");
         }
         if let Some(gpu) = gpus::of_worker(slot, self.work.workers, &self.device) {
-            command.env(gpus::VISIBLE, gpu);
+            command.env(VISIBLE, gpu);
         }
         log.start(&mut command)
     }
@@ -348,7 +354,16 @@ fn how(status: ExitStatus) -> String {
 }
 
 /// Starts the work in a session of its own, where it survives this terminal.
+///
+/// # Errors
+/// Where several GPUs would have to be waited for at once.
 pub fn start_detached(work: &Work) -> anyhow::Result<u8> {
+    let (device, _) = device_and_threads(work.sweep, &work.sweep.spec()?.points);
+    if work.args.queue && work.workers > 1 && device != "cpu" {
+        let what =
+            "--queue waits for one GPU, and each of several workers needs its own; use --workers 1";
+        return Err(Usage(what.into()).into());
+    }
     let log = ProcessLog::begin(work.sweep.join(LOG))?;
     let mut command = command(&["worker", "sweep"], work.sweep.path(), work.args)?;
     command.args(["--workers", &work.workers.to_string()]);
@@ -366,9 +381,11 @@ pub fn start_detached(work: &Work) -> anyhow::Result<u8> {
         );
     }
     let path = shell_path(work.sweep.path());
+    let how = queue::words(work.sweep.path());
+    let how = how.unwrap_or_else(|| "running in the background".into());
     let told = writeln!(
         out::stdout(),
-        "running in the background; watch it with `forgetlab attach {path}`, stop it with `forgetlab stop {path}`"
+        "{how}; watch it with `forgetlab attach {path}`, stop it with `forgetlab stop {path}`"
     );
     unless_gone(told)?;
     Ok(exit::DONE)

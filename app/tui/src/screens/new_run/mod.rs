@@ -292,6 +292,7 @@ impl NewRun {
             device: device.spec.clone(),
             seeds,
             arms: self.arms.clone(),
+            queue: false,
         })
     }
 
