@@ -67,14 +67,18 @@ fn runs_and_sweeps_are_found_by_what_they_are_and_what_came_out() {
     let forgot = verdicts.arm("none");
     let accuracy = forgot.iter().find(|row| row["metric"] == "accuracy");
     let row = accuracy.expect("a row");
-    let (forgot, verdict) = (&row["forgetting"], &row["verdict"]);
-    let by_figure = format!("name=two arm=none forgot={forgot} verdict={verdict}");
+    let forgot: f64 = row["forgetting"].parse().expect("a number");
+    let by_figure = format!("name=two arm=none forgot={forgot} (worst<=1 kept<=1)");
     assert_eq!(passes(&by_figure), "two");
     fs::remove_file(lab.path("results/runs/two/digest.json")).expect("a digest");
     assert_eq!(passes(&by_figure), "two");
     let made = lab.path(".cache/forgetlab/digests");
     assert_eq!(fs::read_dir(made).expect("kept").count(), 1);
     assert_eq!(passes(&by_figure), "two");
+
+    let verdicts = "verdict:keeps OR verdict:FORGETS OR verdict:unclear";
+    let of_sweep = format!("experiment:pretrain ({verdicts})");
+    assert_eq!(passes(&of_sweep), "sweep");
 
     let none = lab.forgetlab(&["list", "--filter", "nothing"]).exits(0);
     assert_eq!(none.out, "none of 3 runs and sweeps passes\n");

@@ -24,6 +24,7 @@ mod pages;
 mod passing_errors;
 mod pasted_commands;
 mod phase_ends;
+mod predictions;
 mod printed;
 mod processes;
 mod pruning;

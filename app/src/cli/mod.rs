@@ -24,6 +24,7 @@ mod neighbours;
 mod new_run;
 mod out;
 mod plugins;
+mod predict;
 mod process_log;
 mod progress;
 mod queue;

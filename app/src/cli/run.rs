@@ -11,7 +11,7 @@ use super::resume;
 use super::supervise::{self, Parent};
 use super::work::{self, Work};
 use super::worker::{WorkerArgs, workers};
-use super::{Usage, sweep};
+use super::{Usage, predict, sweep};
 
 /// Arguments of `run`.
 #[derive(clap::Args)]
@@ -50,6 +50,9 @@ pub struct Args {
     /// Tell what it would do, how long and in how much memory, and do nothing
     #[arg(long)]
     pub dry_run: bool,
+    /// With --dry-run: as one JSON object a run
+    #[arg(long, requires = "dry_run")]
+    pub json: bool,
     /// How the run is worked on
     #[command(flatten)]
     pub worker: WorkerArgs,
@@ -94,7 +97,12 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let Some(mut points) = experiment::points(&args.experiment, &overrides)? else {
         if args.dry_run {
             let config = resolve(&args.experiment, &overrides)?;
-            return sweep::dry_run(vec![sweep::only(config)], args, 1).map(ExitCode::from);
+            let only = sweep::only(config);
+            let code = match args.json {
+                true => predict::json(vec![only], &args.worker),
+                false => predict::tables(only, &args.worker),
+            };
+            return code.map(ExitCode::from);
         }
         if args.workers.is_some() {
             return Err(Usage(format!(
@@ -112,6 +120,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         points = experiment::points(&args.experiment, &overrides)?.unwrap_or_default();
     }
     let code = match args.dry_run {
+        true if args.json => predict::json(points, &args.worker),
         true => sweep::dry_run(points, args, workers),
         false => sweep::begin(points, args, workers),
     };

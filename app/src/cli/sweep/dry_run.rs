@@ -1,16 +1,21 @@
-//! What a run or a sweep would do, before anything is written: points, arms, tokens, memory, and time.
+//! What a sweep would do, before anything is written: points, arms, tokens, memory, and time.
 
 use std::io::Write;
+use std::time::Duration;
 
 use forgetlab_engine::human_bytes;
 use forgetlab_study::experiment::{DataSpec, Point, RunConfig};
 use forgetlab_study::report::{Format, Sheet, human_count, human_seconds};
+use forgetlab_study::run::Cost;
 use forgetlab_worker::bench::Speeds;
-use forgetlab_worker::train::Prepared;
+use forgetlab_worker::train::{Prepared, predict};
 
 use super::super::run::Args;
 use super::super::worker::registry;
 use super::super::{exit, glyphs, out, unless_gone, warn, work};
+
+/// Time for which each kind of work is tried out.
+const TIME: Duration = Duration::from_millis(500);
 
 /// What is known of a point.
 struct Known {
@@ -18,6 +23,8 @@ struct Known {
     config: RunConfig,
     /// What reading its data and strategies told, where they are there.
     prepared: Option<Prepared>,
+    /// What it will pay, where that can be told.
+    paid: Option<Cost>,
 }
 
 /// Prints what each point comes to.
@@ -29,7 +36,11 @@ pub fn dry_run(points: Vec<Point>, args: &Args, workers: usize) -> anyhow::Resul
         .map(|point| {
             let prepared = work::prepare_with(point.config.clone(), &registry);
             let prepared = prepared.map_err(|error| problem = Some(error)).ok();
+            let predicted = prepared
+                .as_ref()
+                .and_then(|prepared| predict(prepared).ok()?);
             Known {
+                paid: predicted.map(|prediction| prediction.total()),
                 name: point.name,
                 config: prepared.as_ref().map_or(point.config, |p| p.config.clone()),
                 prepared,
@@ -43,10 +54,7 @@ pub fn dry_run(points: Vec<Point>, args: &Args, workers: usize) -> anyhow::Resul
     }
     let speeds = speeds(&known);
     let mut sheet = Sheet::new(
-        match known.len() {
-            1 => String::new(),
-            points => format!("{points} points, {workers} at a time"),
-        },
+        format!("{} points, {workers} at a time", known.len()),
         &[
             "point", "arms", "seeds", "steps", "tokens", "memory", "time",
         ],
@@ -80,7 +88,7 @@ fn speeds(known: &[Known]) -> Option<Speeds> {
         .map(|point| point.prepared.as_ref().and_then(Prepared::demand))
         .collect::<Option<_>>()?;
     let device = &known.first()?.config.device;
-    match Speeds::measure(&demands, device) {
+    match Speeds::measure(&demands, device, TIME) {
         Ok(speeds) => Some(speeds),
         Err(error) => {
             warn(format_args!("note: no time is predicted: {error}"));
@@ -91,7 +99,7 @@ fn speeds(known: &[Known]) -> Option<Speeds> {
 
 fn seconds(point: &Known, speeds: &Speeds) -> Option<f64> {
     let demand = point.prepared.as_ref()?.demand()?;
-    Some(speeds.seconds(&point.config, demand))
+    Some(speeds.seconds(point.paid.as_ref()?, demand))
 }
 
 fn row(point: &Known, seconds: Option<f64>) -> Vec<String> {

@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use forgetlab_engine::{Batching, Demand, EngineError, Hardware};
-use forgetlab_study::experiment::{Objective, RunConfig, expand};
+use forgetlab_study::run::Cost;
 
 use super::{Bench, Shape, Work};
 
-/// Time that each kind of work is measured for.
-const TIME: Duration = Duration::from_millis(500);
+/// FLOPs that most CPUs do in a second.
+const A_SECOND: f64 = 3e10;
 
 /// How fast this machine is, in model FLOPs a second, at the smallest and at the largest of some models.
 #[derive(Clone, Debug, PartialEq)]
@@ -18,11 +18,11 @@ pub struct Speeds {
 }
 
 impl Speeds {
-    /// Measures on a device.
+    /// Measures on a device, each kind of work for so long at least.
     ///
     /// # Errors
     /// When the device cannot be used.
-    pub fn measure(demands: &[&Demand], device: &str) -> Result<Self, EngineError> {
+    pub fn measure(demands: &[&Demand], device: &str, time: Duration) -> Result<Self, EngineError> {
         let cost = |demand: &&Demand| demand.model.forward_flops(demand.seq_len, demand.seq_len);
         let mut sorted: Vec<&Demand> = demands.to_vec();
         sorted.sort_by(|a, b| cost(a).total_cmp(&cost(b)));
@@ -33,7 +33,7 @@ impl Speeds {
             .copied()
             .collect();
         ends.dedup_by(|a, b| cost(&&**a) == cost(&&**b));
-        let measured = ends.into_iter().map(|demand| measure(demand, device));
+        let measured = ends.into_iter().map(|demand| measure(demand, device, time));
         Ok(Self {
             measured: measured.collect::<Result<_, _>>()?,
         })
@@ -53,66 +53,32 @@ impl Speeds {
         [0, 1, 2].map(|i| (slow[i].ln() + share * (fast[i].ln() - slow[i].ln())).exp())
     }
 
-    /// Seconds that a run takes, at most; the calls of strategies and checkpoints do not count.
-    pub fn seconds(&self, config: &RunConfig, demand: &Demand) -> f64 {
+    /// Seconds that work takes; the calls of strategies and checkpoints do not count.
+    pub fn seconds(&self, cost: &Cost, demand: &Demand) -> f64 {
         let t = demand.seq_len;
         let token = demand.model.forward_flops(t, t) / t as f64;
         let [training, generation, evaluation] = self.at(token);
-        let row = token * t as f64;
-        let mut seconds = 0.0;
-        // Of a phase: evaluations, each of all held-out rows by student and reference, and steps.
-        let mut phase = |own: &RunConfig, at: usize, a_step: f64| {
-            let settings = own.in_phase(at);
-            let (mut done, mut evaluations) = (0, 1.0);
-            while done < settings.steps {
-                done = settings.next_evaluation(done);
-                evaluations += 1.0;
-            }
-            let references = if at > 0 { 2.0 } else { 1.0 };
-            seconds += evaluations * references * token * demand.held_out as f64 / evaluation;
-            seconds += settings.steps as f64 * a_step;
-        };
-        for arm in expand(config) {
-            for at in 1..arm.config.phases.len() {
-                let new = arm.config.in_phase(at).batch_size as f64;
-                let replayed = arm.config.replay.batch_size as f64;
-                // In forwards of a row: training takes three, a reference one.
-                let rows = match arm.spec.objective {
-                    None | Some(Objective::Replace) => 3.0 * new,
-                    Some(Objective::KlNew) => 4.0 * new,
-                    Some(Objective::Ntp) => 3.0 * (new + replayed),
-                    Some(Objective::Kl) => 3.0 * new + 4.0 * replayed,
-                };
-                let samples = arm.spec.strategy != "true-data" && arm.spec.strategy != "none";
-                let generated = match arm.spec.objective {
-                    Some(Objective::Replace) if samples => new * arm.spec.coeff.unwrap_or(0.0),
-                    Some(Objective::Kl | Objective::Ntp) if samples => replayed,
-                    _ => 0.0,
-                };
-                phase(
-                    &arm.config,
-                    at,
-                    row * (rows / training + generated / generation),
-                );
-            }
-        }
-        for _ in &config.seeds {
-            let new = config.in_phase(0).batch_size as f64;
-            phase(config, 0, row * 3.0 * new / training);
-        }
-        seconds
+        (cost.flops_train + cost.flops_reference) / training
+            + cost.flops_generate / generation
+            + cost.flops_eval / evaluation
     }
 }
 
-fn measure(demand: &Demand, device: &str) -> Result<(f64, [f64; 3]), EngineError> {
+fn measure(demand: &Demand, device: &str, time: Duration) -> Result<(f64, [f64; 3]), EngineError> {
     let t = demand.seq_len;
+    let row = demand.model.forward_flops(t, t);
+    // On a CPU a part of a large batch tells as much, in the time there is.
+    let fitting = |rows: usize, flops: f64| match demand.gpu {
+        Some(_) => rows,
+        None => rows.clamp(1, (A_SECOND * time.as_secs_f64() / flops).max(1.0) as usize),
+    };
     let shape = Shape {
         name: "of a run",
         model: demand.model,
         seq_len: t,
-        batch_size: demand.batches.first().copied().unwrap_or(1),
+        batch_size: fitting(demand.batches.first().copied().unwrap_or(1), 3.0 * row),
         replay_rows: demand.batches.get(1).copied().unwrap_or(1),
-        generated: demand.generated.max(1),
+        generated: fitting(demand.generated.max(1), row),
     };
     let hardware = Hardware {
         device: device.to_owned(),
@@ -122,8 +88,8 @@ fn measure(demand: &Demand, device: &str) -> Result<(f64, [f64; 3]), EngineError
     let speed = |work: Work| -> Result<f64, EngineError> {
         let mut bench = Bench::new(shape, work, &hardware, Batching::default())?;
         // The first steps grow the buffers.
-        bench.run(TIME / 5)?;
-        let measured = bench.run(TIME)?;
+        bench.run(time / 5)?;
+        let measured = bench.run(time)?;
         Ok(measured.flops / measured.seconds)
     };
     let token = demand.model.forward_flops(t, t) / t as f64;

@@ -379,6 +379,14 @@ impl Suite {
         }
     }
 
+    /// Whether all rows have one length, and a loss at every position.
+    pub fn rows_are_alike(&self) -> bool {
+        match &self.datasets {
+            Datasets::Digits(_) | Datasets::Corpora(_) => true,
+            Datasets::Texts(_) => false,
+        }
+    }
+
     /// Token that pads rows.
     pub fn pad(&self) -> u32 {
         match &self.datasets {

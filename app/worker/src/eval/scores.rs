@@ -88,14 +88,16 @@ fn due(questions: &[Choices], at_end: bool) -> impl Iterator<Item = &Choices> {
 
 /// FLOPs of [`scores`]: a forward of the student, and of the reference where there is one, over all held-out
 /// rows, and a forward of the student over the questions that are due.
-pub fn flops(model: &ModelConfig, suite: &Suite, questions: &[Choices], subject: Subject) -> f64 {
+pub fn flops(
+    model: &ModelConfig,
+    suite: &Suite,
+    questions: &[Choices],
+    reference: bool,
+    at_end: bool,
+) -> f64 {
     let held_out = suite.held_out().iter();
     let rows: f64 = held_out.map(|data| forward_flops(model, data)).sum();
-    let models = if subject.reference.is_some() {
-        2.0
-    } else {
-        1.0
-    };
-    let asked = due(questions, subject.at_end).map(|choices| choices.flops(model));
+    let models = if reference { 2.0 } else { 1.0 };
+    let asked = due(questions, at_end).map(|choices| choices.flops(model));
     models * rows + asked.sum::<f64>()
 }

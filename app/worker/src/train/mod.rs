@@ -1,5 +1,5 @@
 //! Training, in reading order: [`prepare()`] reads and checks what a configuration asks for, [`run()`] takes the
-//! run's folder to its end. Arms begin in `begin` and take turns in `turn`, where every step happens; the first
+//! run's folder to its end, and [`predict()`] tells before what it will pay. Arms begin in `begin` and take turns in `turn`, where every step happens; the first
 //! phase (`first_phase`) is an arm without a strategy. `roll` has what all runs have in common, and `regression` the run of
 //! the study on a line, which has no tokens. `hang` ends a run whose strategy does not. [`settings`] turns
 //! settings into the engine's numbers.
@@ -13,6 +13,8 @@ mod prepare;
 
 mod learner;
 mod objective;
+
+mod predict;
 
 mod context;
 mod look;
@@ -41,6 +43,7 @@ pub use hang::{EndProcess, Stop};
 pub use journal::Listener;
 pub use learner::read_student;
 pub use options::{Outcome, RunOptions};
+pub use predict::{ArmPrediction, Prediction, predict};
 pub use prepare::{
     NUMERICS, PrepareError, Prepared, Work, device_in_words, fetch, fetch_weights,
     numerics_in_words, prepare,

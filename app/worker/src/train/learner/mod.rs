@@ -268,18 +268,7 @@ impl Learner {
     pub fn new_batch(&self, config: &RunConfig, suite: &Suite) -> Result<Batch, TrainError> {
         let phase = self.point.phase;
         let step = self.point.step - self.point.phase_start;
-        let rows = config.in_phase(phase).batch_size;
-        let joint = config.joint_share(phase);
-        let mix = config.phases[phase].mix.as_ref();
-        let share = joint.or(mix.map(|mix| mix.share));
-        let mixed = share.map(|share| config.replay.fractions.rows(share, rows, step));
-        let new = NewRows {
-            seed: self.seed,
-            step,
-            rows,
-            mixed: mixed.unwrap_or(0),
-            joint: joint.is_some(),
-        };
+        let new = new_rows(config, self.seed, phase, step);
         Ok(suite.batch(phase, new)?)
     }
 
@@ -389,7 +378,9 @@ impl Learner {
             at_end: self.point.step == 0 || self.phase_is_over(config),
         };
         let scores = eval::scores(engine, suite, questions, subject)?;
-        self.cost.flops_eval += eval::flops(&engine.layout().config, suite, questions, subject);
+        let (reference, at_end) = (subject.reference.is_some(), subject.at_end);
+        let model = &engine.layout().config;
+        self.cost.flops_eval += eval::flops(model, suite, questions, reference, at_end);
         self.cost.seconds_eval += start.elapsed().as_secs_f64();
         Ok(scores)
     }
@@ -468,6 +459,22 @@ impl Learner {
             point,
             cost,
         })
+    }
+}
+
+/// The rows of new data of a step, counted from the start of its phase: the same for all arms of a seed.
+pub fn new_rows(config: &RunConfig, seed: u64, phase: usize, step: u64) -> NewRows {
+    let rows = config.in_phase(phase).batch_size;
+    let joint = config.joint_share(phase);
+    let mix = config.phases[phase].mix.as_ref();
+    let share = joint.or(mix.map(|mix| mix.share));
+    let mixed = share.map(|share| config.replay.fractions.rows(share, rows, step));
+    NewRows {
+        seed,
+        step,
+        rows,
+        mixed: mixed.unwrap_or(0),
+        joint: joint.is_some(),
     }
 }
 
