@@ -135,7 +135,7 @@ impl Known {
         let demand = self.prepared.as_ref().and_then(Prepared::demand);
         let memory = demand.map(|demand| {
             let parts = demand.memory().0.into_iter();
-            let parts = parts.map(|(purpose, bytes)| (purpose.to_owned(), json!(bytes.round())));
+            let parts = parts.map(|(purpose, bytes)| (purpose.to_owned(), json!(bytes as u64)));
             parts.collect::<serde_json::Map<_, _>>()
         });
         let arms = self
@@ -161,7 +161,7 @@ impl Known {
             "flops": total.as_ref().and_then(Cost::flops),
             "flops_exact": all(|arm| arm.exact_flops),
             "at_most": self.prediction.as_ref().map(|prediction| prediction.at_most),
-            "memory_bytes": self.memory().map(f64::round),
+            "memory_bytes": self.memory().map(|bytes| bytes as u64),
             "memory": memory,
             "arms_at_a_time": demand.map(|demand| demand.learners),
             "seconds": self.seconds,
