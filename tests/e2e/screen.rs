@@ -151,7 +151,7 @@ fn start_watch_compare_leave(width: u16, height: u16) {
         if round == 1 {
             terminal.choose_preset("smoke");
         } else {
-            terminal.press(&["1"]);
+            terminal.press(&["3"]);
             terminal.shows(&["Start", "smoke"]);
         }
         terminal.press(&["s"]);
@@ -165,20 +165,21 @@ fn start_watch_compare_leave(width: u16, height: u16) {
         assert_eq!(lines.len(), usize::from(height), "{screen}");
         known.push(run);
     }
-    terminal.press(&["3"]);
-    terminal.until("two finished runs", |screen| {
-        screen.contains("2 runs") && screen.matches("finished").count() == 2
-    });
+    terminal.press(&["1"]);
+    terminal.shows(&["2 runs, 0 live", "finished"]);
     terminal.press(&["Space"]);
     terminal.shows(&["1 marked"]);
     terminal.press(&["Space"]);
     terminal.shows(&["2 marked"]);
-    terminal.press(&["c"]);
+    terminal.press(&["Enter"]);
     // The same settings and seed gave the same numbers: every arm counts once, until its seeds are opened.
-    terminal.shows(&["2 runs, 4 arms"]);
+    let together = terminal.shows(&["2 runs, 0 live: ", "bos-prompted"]);
+    assert_eq!(together.matches("finished").count(), 4, "{together}");
     terminal.press(&["o"]);
-    terminal.shows(&["2 runs, 8 single seeds"]);
+    terminal.shows(&["every arm here has one seed"]);
     terminal.press(&["e"]);
+    terminal.shows(&["table as LaTeX"]);
+    terminal.press(&["Enter"]);
     // The message comes when all is written, and has to be closed.
     terminal.shows(&["Written", "close the message"]);
     let files = fs::read_dir(lab.path("results")).expect("results");
@@ -189,13 +190,13 @@ fn start_watch_compare_leave(width: u16, height: u16) {
     assert_eq!(joined.values("run").len(), 2);
     terminal.press(&["Enter"]);
     terminal.until("the comparison alone", |screen| {
-        screen.contains("2 runs, 8 single seeds") && !screen.contains("Written")
+        screen.contains("2 runs, 0 live: ") && !screen.contains("Written")
     });
     terminal.press(&["Escape"]);
     // Only then the next key: right behind an Escape it would be taken for Alt.
     terminal.shows(&["2 marked"]);
     terminal.press(&["?"]);
-    terminal.shows(&["Help", "mark for comparison", "Everywhere"]);
+    terminal.shows(&["Help", "mark, to open several as one comparison"]);
     terminal.press(&["q"]);
     terminal.shows(&["2 marked"]);
     terminal.press(&["q"]);
@@ -237,10 +238,10 @@ fn a_run_outlives_its_terminal_and_is_attached_to_again() {
     let pid = worker.pid().expect("it runs");
 
     let again = Terminal::open(&lab, 160, 50).expect("tmux");
-    again.press(&["3"]);
-    again.shows(&["1 run", "live"]);
-    again.press(&["Enter"]);
+    // The lab opens on what is live.
     again.shows(&["LIVE", "bos-prompted"]);
+    again.press(&["1"]);
+    again.shows(&["1 run, 1 live"]);
     // Leaving lets it run; the second time it is stopped.
     again.press(&["q"]);
     again.shows(&["Leave the lab", "Still running"]);
@@ -249,10 +250,9 @@ fn a_run_outlives_its_terminal_and_is_attached_to_again() {
     assert_eq!(worker.pid(), Some(pid), "the same worker is at it");
     again.kill();
     let last = Terminal::open(&lab, 80, 24).expect("tmux");
-    last.press(&["3"]);
-    last.shows(&["1 run", "live"]);
-    last.press(&["x"]);
-    last.shows(&["stop it"]);
+    last.shows(&["LIVE"]);
+    last.press(&["X"]);
+    last.shows(&["Stop the run?"]);
     last.press(&["y"]);
     last.shows(&["interrupted"]);
     wait_for("the worker to end", || worker.pid().is_none());
@@ -273,7 +273,6 @@ fn a_sweep_is_opened_to_its_points_and_a_point_to_its_run() {
     let Some(terminal) = Terminal::open(&lab, 80, 24) else {
         return;
     };
-    terminal.press(&["3"]);
     terminal.shows(&["1 sweep", name, "sweep "]);
     terminal.press(&["Enter"]);
     terminal.shows(&[name, "point", "length=", "first arm"]);
@@ -334,12 +333,11 @@ fn a_sweep_is_stopped_and_resumed_as_a_whole() {
     let Some(terminal) = Terminal::open(&lab, 80, 24) else {
         return;
     };
-    terminal.press(&["3"]);
     terminal.shows(&["1 sweep, 1 live", "sweep 0/3"]);
     terminal.press(&["Enter"]);
     terminal.shows(&["lr=1e-3-", "0 of 3 points finished, 2 live", "waiting"]);
     for _ in 0..2 {
-        terminal.press(&["x"]);
+        terminal.press(&["X"]);
         terminal.shows(&["Stop the sweep?"]);
         terminal.press(&["y"]);
         terminal.shows(&["interrupted", "unfinished"]);
@@ -349,7 +347,7 @@ fn a_sweep_is_stopped_and_resumed_as_a_whole() {
     // The run of a point alone; the sweep goes on with the next.
     terminal.press(&["Enter"]);
     terminal.shows(&["LIVE", "lr=1e-3-"]);
-    terminal.press(&["x"]);
+    terminal.press(&["X"]);
     terminal.shows(&["Stop the run?"]);
     terminal.press(&["y"]);
     terminal.shows(&["interrupted"]);
@@ -367,6 +365,66 @@ fn a_sweep_is_stopped_and_resumed_as_a_whole() {
     lab.forgetlab(&["stop", name])
         .exits(0)
         .says(&["is not running"]);
+}
+
+/// A resize while something is drawn must cost nothing but the frame, down to a terminal of one cell.
+#[test]
+fn the_lab_survives_a_storm_of_resizes() {
+    let lab = Lab::new();
+    lab.smoke(&[]).exits(0);
+    let Some(terminal) = Terminal::open(&lab, 120, 36) else {
+        return;
+    };
+    terminal.shows(&["1 run, 0 live"]);
+    terminal.press(&["Enter"]);
+    let resize = |width: u16, height: u16| {
+        let size = [width.to_string(), height.to_string()];
+        let mut tmux = terminal.tmux(&["resize-window", "-x", &size[0], "-y", &size[1]]);
+        forgetlab_tests::run(&mut tmux);
+    };
+    for round in 0..6 {
+        for (width, height) in [
+            (200, 60),
+            (1, 1),
+            (79, 24),
+            (80, 23),
+            (2, 60),
+            (500, 3),
+            (81, 25),
+        ] {
+            resize(width, height);
+        }
+        terminal.press(&[["v", "z", "1", "2", "5", "3"][round]]);
+    }
+    resize(40, 10);
+    terminal.shows(&["needs 80×24"]);
+    resize(80, 24);
+    terminal.press(&["2"]);
+    terminal.shows(&["Watch", "finished"]);
+    terminal.press(&["q"]);
+    terminal.shows(&["left with 0"]);
+}
+
+/// Three runs that are put in line over lunch must all be there afterwards, whoever closes the laptop.
+#[test]
+fn a_queue_of_runs_survives_the_lab() {
+    let lab = Lab::new();
+    let Some(terminal) = Terminal::open(&lab, 120, 36) else {
+        return;
+    };
+    terminal.choose_preset("smoke");
+    for count in 1..=3 {
+        terminal.press(&["3"]);
+        terminal.shows(&["Start", "smoke"]);
+        terminal.press(&["u"]);
+        wait_for("a run to be put in line", || lab.runs().len() == count);
+        terminal.shows(&["kept against learned"]);
+    }
+    terminal.kill();
+    wait_for("every run of the line to finish", || {
+        let list = lab.forgetlab(&["list"]).exits(0).out;
+        list.matches("finished").count() == 3
+    });
 }
 
 /// Else a slip of the finger would cost a run.
@@ -435,7 +493,7 @@ fn evil_names_leave_the_terminal_alone() {
     assert!(!title().contains("owned"), "{}", title());
     terminal.kill();
     let terminal = Terminal::open(&lab, 150, 50).expect("tmux");
-    terminal.press(&["3"]);
+    terminal.press(&["1"]);
     terminal.shows(&["1 run", "ev\\u{1b}]0;owned"]);
     terminal.press(&["Enter"]);
     let screen = terminal.shows(&["failed", "ev\\u{1b}]0;owned"]);

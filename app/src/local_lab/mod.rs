@@ -1,11 +1,15 @@
 //! The lab on this machine: run directories, plugin libraries, worker processes.
 
+mod changes;
+mod looks;
 mod sweeps;
+mod tables;
 
 use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -14,12 +18,12 @@ use forgetlab_plugin_host::{Helper, Registry, search_path};
 use forgetlab_study::experiment::{self, Overrides, RunConfig};
 use forgetlab_study::report;
 use forgetlab_study::run::{
-    Follow, Queue, Results, RunDir, RunState, RunStatus, SweepDir, Ticket, readable_utc,
+    Follow, Queue, ReplayLook, Results, RunDir, RunState, RunStatus, SweepDir, Ticket, delete,
     write_atomically,
 };
 use forgetlab_tui::lab::{
-    Device, Experiment, Feed, FeedUpdate, Lab, Machine, Plugin, Preset, RunSummary, StartRequest,
-    Started, Sweep,
+    Device, Experiment, Feed, FeedUpdate, Kept, Lab, LabelChange, Machine, Plugin, Preset, Preview,
+    RunSummary, StartRequest, Started, Sweep,
 };
 
 use crate::last_words;
@@ -40,6 +44,8 @@ pub struct LocalLab {
     sweeps: HashMap<String, Known>,
     /// The machine, once somebody has asked for it.
     machine: Option<Reader>,
+    /// Whether runs were listed before: the first list, on which the lab opens, is without configurations.
+    listed: bool,
 }
 
 /// Whether a run has changed: length of its events, and whether it is live.
@@ -55,32 +61,63 @@ impl LocalLab {
             known: HashMap::new(),
             sweeps: HashMap::new(),
             machine: None,
+            listed: false,
+        }
+    }
+
+    /// The folder of a run, or of a sweep's point.
+    fn run_dir(&self, run: &str) -> anyhow::Result<RunDir> {
+        match Place::find(&self.results, run)? {
+            Place::Run(dir) => Ok(dir),
+            Place::Point(sweep, point) => {
+                let dir = sweep.run(&point);
+                dir.with_context(|| format!("nobody has begun with {point} yet"))
+            }
+            Place::Sweep(_) => bail!("{run} is a sweep, not a run"),
         }
     }
 
     fn summary(&mut self, name: &str, dir: &RunDir) -> RunSummary {
         let live = dir.is_live();
         let length = fs::metadata(dir.events_path()).map_or(0, |data| data.len());
-        if let Some((seen, summary)) = self.known.get(name)
+        let labels = dir.labels().unwrap_or_default();
+        if let Some((seen, summary)) = self.known.get_mut(name)
             && *seen == (length, live)
         {
+            summary.labels = labels;
+            if self.listed && summary.config.is_empty() {
+                summary.config = settings(dir);
+            }
             return summary.clone();
         }
-        let (state, problem) = match dir.brief_state(live) {
-            Ok(state) => (state, None),
-            Err(error) => (RunState::default(), Some(error.to_string())),
+        let stored = report::digest(dir).filter(|_| !live);
+        let digest = match stored {
+            Some(digest) => Ok(digest),
+            None => dir
+                .brief_state(live)
+                .map(|state| report::Digest::quick(&state)),
+        };
+        let (digest, problem) = match digest {
+            Ok(digest) => (digest, None),
+            Err(error) => (report::Digest::default(), Some(error.to_string())),
         };
         let summary = RunSummary {
             name: name.to_string(),
-            experiment: state.experiment.clone(),
-            preset: state.preset.clone(),
-            status: RunDir::status_of(live, &state),
-            arms: state.arms.len(),
-            started: state.times.map(|times| times.0),
-            progress: progress(&state),
+            experiment: digest.experiment.clone(),
+            preset: digest.preset.clone(),
+            status: digest.status(live),
+            arms: digest.arms.iter().map(|arm| arm.seeds.len()).sum(),
+            started: digest.times.map(|times| times.0),
+            progress: digest.done(),
             problem,
             points: None,
             queued: None,
+            labels,
+            digest: Arc::new(digest),
+            config: match self.listed {
+                true => settings(dir),
+                false => Arc::default(),
+            },
         };
         let seen = (length, live);
         self.known.insert(name.to_string(), (seen, summary.clone()));
@@ -255,6 +292,7 @@ impl Lab for LocalLab {
             let newest = start(b).total_cmp(&start(a));
             newest.then_with(|| b.name.cmp(&a.name))
         });
+        self.listed = true;
         Ok(runs)
     }
 
@@ -269,13 +307,7 @@ impl Lab for LocalLab {
     }
 
     fn open(&mut self, run: &str) -> anyhow::Result<Box<dyn Feed>> {
-        let dir = match Place::find(&self.results, run)? {
-            Place::Run(dir) => dir,
-            Place::Point(sweep, point) => sweep
-                .run(&point)
-                .with_context(|| format!("nobody has begun with {point} yet"))?,
-            Place::Sweep(_) => bail!("{run} is a sweep, not a run"),
-        };
+        let dir = self.run_dir(run)?;
         Ok(Box::new(RunFeed { dir, follow: None }))
     }
 
@@ -345,7 +377,7 @@ impl Lab for LocalLab {
         let mut paths = Vec::new();
         let mut states = Vec::new();
         for run in runs {
-            let dir = self.results.find(run)?;
+            let dir = self.run_dir(run)?;
             let state = dir.checked_state()?;
             let written = report::write(&dir, &state)?;
             paths.extend([written.metrics, written.summary]);
@@ -355,21 +387,104 @@ impl Lab for LocalLab {
         if runs.len() < 2 {
             return Ok(paths);
         }
-        let now = std::time::SystemTime::now()
-            .duration_since(std::time::UNIX_EPOCH)
-            .map_or(0, |since| since.as_secs());
-        let stamp: String = readable_utc(now)
-            .chars()
-            .map(|c| if c.is_ascii_digit() { c } else { '-' })
-            .collect();
         let root = self.results.runs();
         let folder = root.parent().unwrap_or(&root);
-        let path = folder.join(format!("compare-{stamp}.csv"));
+        let path = folder.join(format!("compare-{}.csv", tables::stamp()));
         let states = states.iter().map(|(name, state)| (name.as_str(), state));
         write_atomically(&path, |out| report::compare_csv(states, out))?;
         // What was asked for comes first.
         paths.insert(0, path);
         Ok(paths)
+    }
+
+    fn table(&mut self, runs: &[String], format: &str) -> anyhow::Result<String> {
+        self.compared(runs, format)
+    }
+
+    fn write_table(&mut self, runs: &[String], format: &str) -> anyhow::Result<PathBuf> {
+        self.write_compared(runs, format)
+    }
+
+    fn preview(&mut self, run: &str) -> anyhow::Result<Preview> {
+        let dir = self.run_dir(run)?;
+        let live = dir.is_live();
+        let state = dir.follow_quickly()?.state;
+        Ok(Preview {
+            status: RunDir::status_of(live, &state),
+            differs: self.differs(run, &dir),
+            state,
+        })
+    }
+
+    fn differences(&mut self, runs: &[String]) -> anyhow::Result<String> {
+        self.told_differences(runs)
+    }
+
+    fn config(&mut self, run: &str) -> anyhow::Result<RunConfig> {
+        Ok(self.run_dir(run)?.read_config()?)
+    }
+
+    fn look(&mut self, run: &str, arm: usize, step: u64) -> anyhow::Result<ReplayLook> {
+        looks::look(&self.run_dir(run)?, arm, step)
+    }
+
+    fn add_arm(&mut self, run: &str, arm: &str) -> anyhow::Result<String> {
+        let folder = self.folder(run)?;
+        Ok(said(&self.call_self(&["add", &folder, arm])?))
+    }
+
+    fn stop_arms(&mut self, run: &str, slugs: &[String]) -> anyhow::Result<String> {
+        let folder = self.folder(run)?;
+        let mut arguments = vec!["stop", folder.as_str()];
+        arguments.extend(slugs.iter().flat_map(|slug| ["--arm", slug.as_str()]));
+        Ok(said(&self.call_self(&arguments)?))
+    }
+
+    fn label(&mut self, run: &str, change: &LabelChange) -> anyhow::Result<()> {
+        self.change_labels(run, change)
+    }
+
+    fn disk_use(&mut self, run: &str) -> anyhow::Result<u64> {
+        Ok(self.run_dir(run)?.size())
+    }
+
+    fn delete(&mut self, run: &str) -> anyhow::Result<()> {
+        delete(&self.run_dir(run)?)?;
+        self.known.remove(run);
+        Ok(())
+    }
+
+    fn check(&mut self, library: &Path) -> anyhow::Result<(bool, String)> {
+        let path = library
+            .to_str()
+            .context("the library's name is not UTF-8")?;
+        match self.call_self(&["plugins", "check", path]) {
+            Ok(text) => Ok((true, text)),
+            // What it says is what somebody wants to read.
+            Err(error) => Ok((false, format!("{error:#}"))),
+        }
+    }
+
+    fn write_config(&mut self, request: &StartRequest, file: &str) -> anyhow::Result<PathBuf> {
+        let text =
+            toml::to_string(&config(request)?).context("cannot write the run's configuration")?;
+        let path = PathBuf::from(match file.ends_with(".toml") {
+            true => file.to_owned(),
+            false => format!("{file}.toml"),
+        });
+        if path.exists() {
+            bail!("{} is there already; it is not replaced", path.display());
+        }
+        write_atomically(&path, |out| out.write_all(text.as_bytes()))?;
+        Ok(std::path::absolute(&path).unwrap_or(path))
+    }
+
+    fn kept(&mut self) -> anyhow::Result<Kept> {
+        changes::kept()
+    }
+
+    fn keep_views(&mut self, views: &str) -> anyhow::Result<()> {
+        changes::keep_views(views)
     }
 
     fn machine(&mut self) -> anyhow::Result<Machine> {
@@ -441,6 +556,22 @@ fn background(request: &StartRequest) -> &'static str {
     }
 }
 
+/// The configuration of a run, as it stands in its file; empty where that cannot be read.
+fn settings(dir: &RunDir) -> Arc<toml::Table> {
+    let text = fs::read_to_string(dir.config_path()).unwrap_or_default();
+    Arc::new(text.parse().unwrap_or_default())
+}
+
+/// The last line that a command said.
+fn said(output: &str) -> String {
+    output
+        .lines()
+        .rev()
+        .find(|line| !line.trim().is_empty())
+        .unwrap_or_default()
+        .to_owned()
+}
+
 fn file_name(path: &Path) -> String {
     let name = path.file_name().unwrap_or(path.as_os_str());
     name.to_string_lossy().into_owned()
@@ -467,6 +598,7 @@ fn config(request: &StartRequest) -> anyhow::Result<RunConfig> {
         preset: Some(request.preset.clone()),
         seeds: request.seeds.clone(),
         device: Some(request.device.clone()),
+        set: request.set.clone(),
         ..Overrides::default()
     };
     let mut config = experiment::resolve(&request.experiment, &overrides)?;

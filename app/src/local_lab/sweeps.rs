@@ -3,12 +3,13 @@
 use std::collections::HashMap;
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::UNIX_EPOCH;
 
 use anyhow::Context;
 use forgetlab_study::experiment::{self, ArmSpec, GridSpec, Overrides, said};
 use forgetlab_study::run::{
-    PointSpec, PointStatus, Results, RunDir, RunError, RunStatus, SweepCounts, SweepDir,
+    Labels, PointSpec, PointStatus, Results, RunDir, RunError, RunStatus, SweepCounts, SweepDir,
 };
 use forgetlab_tui::lab::{Points, RunSummary, StartRequest, Sweep, SweepPoint, point_run};
 
@@ -95,6 +96,7 @@ impl Known {
         let counts = dir.counts(&statuses)?;
         Ok(Sweep {
             summary: RunSummary {
+                labels: dir.labels().unwrap_or_default(),
                 experiment: spec.experiment,
                 preset: spec.preset,
                 started: started.or_else(|| made(dir)),
@@ -200,6 +202,9 @@ fn summary(name: &str, counts: SweepCounts) -> RunSummary {
         problem: None,
         points: Some(counts),
         queued: None,
+        labels: Labels::default(),
+        digest: Arc::default(),
+        config: Arc::default(),
     }
 }
 
@@ -282,6 +287,9 @@ fn arguments(request: &StartRequest, out: &str) -> anyhow::Result<Vec<String>> {
     for seed in &request.seeds {
         give("--seed", seed.to_string());
     }
+    for (key, value) in &request.set {
+        give("--set", format!("{key}={value}"));
+    }
     // Else they would replace those that a grid has for itself.
     if request.arms != own {
         for arm in &request.arms {
@@ -309,6 +317,7 @@ mod tests {
             arms: experiment::resolve("model-capacity", &overrides)
                 .unwrap()
                 .arms,
+            set: Vec::new(),
             queue: false,
         }
     }

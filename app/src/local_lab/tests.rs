@@ -21,6 +21,7 @@ fn two_arms_may_differ_in_their_settings_alone() {
         device: "cpu".into(),
         seeds: vec![3, 4],
         arms: names.map(arm).into(),
+        set: Vec::new(),
         queue: false,
     };
     let config = config(&request).unwrap();

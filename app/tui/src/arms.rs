@@ -1,4 +1,4 @@
-//! Arms over their seeds: which belong together, their mean, and the verdicts on them.
+//! Arms over their seeds: which belong together, their mean, what is drawn of them, and the verdicts on them.
 //!
 //! Verdicts rest on bootstrap intervals, which take too long to compute while drawing or between two keys. They are
 //! asked for when an arm has a new evaluation ([`Arms::update`]), computed on a thread of their own
@@ -7,27 +7,64 @@
 use std::collections::HashMap;
 
 use forgetlab_study::report::{self, ArmSeeds, Judgement};
-use forgetlab_study::run::{ArmState, ArmStatus, Cost, Evaluation, Fit, RunState, Score};
+use forgetlab_study::run::{ArmState, ArmStatus, Cost, Evaluation, Fit, Role, RunState, Score};
 use forgetlab_study::stats;
 
-/// One seed of an arm: index of its run, and of the arm in the run.
+use super::figures::{Figures, Metric};
+use super::track::{At, Track, Value};
+
+/// Index of a run, and of an arm in it.
 pub type Member = (usize, usize);
 
 /// Runs that are shown together, each with its name.
 pub type Runs<'a> = &'a [(&'a str, &'a RunState)];
 
-/// Evaluations and step of the last one of every seed, and whether it counts: what a verdict was computed from.
-type Stamp = Vec<(usize, u64, bool)>;
+/// Evaluations of a seed, step of the last one, and whether it counts.
+type Seen = (usize, u64, bool);
+
+/// What was seen of every seed: what a verdict was computed from.
+type Stamp = Vec<Seen>;
+
+/// Names of the old data of a phase over which a mean is taken, in each metric.
+type Kept = [Vec<String>; Metric::ALL.len()];
+
+/// Data whose score is drawn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Of {
+    /// The mean over the old data of the phase.
+    Old,
+    /// The data being learned.
+    New,
+    /// A dataset, by its index in [`Arms::datasets`].
+    Dataset(usize),
+}
+
+/// Index of a score in the track of an arm.
+pub fn line_of(of: Of, metric: Metric) -> usize {
+    let of = match of {
+        Of::Old => 0,
+        Of::New => 1,
+        Of::Dataset(index) => 2 + index,
+    };
+    of * Metric::ALL.len() + metric as usize
+}
 
 /// An arm over its seeds, or one seed of it.
 #[derive(Debug)]
 pub struct Group {
     /// Name of the arm; of one seed among several, preceded by `#SEED`.
     pub label: String,
+    /// Index of its colour and marker, which stays whatever else is shown.
+    pub index: usize,
     /// Its seeds.
     pub members: Vec<Member>,
     /// The mean over the seeds that count ([`ArmSeeds::counted`]), at the steps that all of them have reached.
     pub mean: ArmState,
+    /// The scores of this mean, for drawing, with intervals over the seeds.
+    pub track: Track,
+    /// The figures of the table, in every metric.
+    figures: [Figures; Metric::ALL.len()],
+    kept: Vec<Kept>,
     stamp: Stamp,
 }
 
@@ -50,9 +87,12 @@ impl Group {
 pub struct Arms {
     /// Whether every seed is shown apart.
     pub apart: bool,
+    /// Names of the datasets of all runs.
+    pub datasets: Vec<String>,
     groups: Vec<Group>,
     asked: HashMap<Vec<Member>, Stamp>,
     judgements: HashMap<Vec<Member>, Judgement>,
+    quantiles: Quantiles,
 }
 
 impl Arms {
@@ -76,33 +116,22 @@ impl Arms {
 
     /// Takes up what is new in the runs. Returns the questions to be answered for the verdicts that it changes.
     pub fn update(&mut self, runs: Runs) -> Vec<Question> {
+        for name in runs.iter().flat_map(|(_, run)| run.datasets()) {
+            if !self.datasets.iter().any(|known| known == name) {
+                self.datasets.push(name.to_owned());
+            }
+        }
         let mut before = std::mem::take(&mut self.groups);
         for members in grouped(runs, self.apart) {
-            let mut group = Group {
-                label: String::new(),
-                members,
-                mean: ArmState::new(empty_info()),
-                stamp: Stamp::new(),
+            let known = before.iter().position(|group| group.members == members);
+            let mut group = match known {
+                Some(at) => before.swap_remove(at),
+                None => Group::new(members),
             };
-            let of_arm = group.seeds(runs);
-            let seeds = &of_arm.seeds;
-            let Some(&(run, first)) = seeds.first() else {
-                continue;
-            };
-            group.label = match self.apart {
-                true => run.arm_label(first),
-                false => first.info.name.clone(),
-            };
-            group.stamp = seeds.iter().map(|(_, arm)| stamp(arm)).collect();
-            let known = before
-                .iter_mut()
-                .find(|known| known.members == group.members);
-            group.mean = match known.filter(|known| known.stamp == group.stamp) {
-                Some(known) => std::mem::replace(&mut known.mean, ArmState::new(empty_info())),
-                None => mean_of(first, &of_arm.counted()),
-            };
-            take_progress(&mut group.mean, seeds);
-            self.groups.push(group);
+            group.index = self.groups.len();
+            if group.take_up(runs, self.apart, &self.datasets, &mut self.quantiles) {
+                self.groups.push(group);
+            }
         }
         let questions = self.groups.iter().filter_map(|group| {
             let new = self.asked.get(&group.members) != Some(&group.stamp);
@@ -129,6 +158,244 @@ impl Arms {
     pub fn position(&self, member: Member) -> Option<usize> {
         let holds = |group: &Group| group.members.contains(&member);
         self.groups.iter().position(holds)
+    }
+}
+
+/// By what the standard error of a mean is multiplied for half the width of its 95 % interval, by the number of values.
+#[derive(Debug, Default)]
+struct Quantiles(Vec<Option<f64>>);
+
+impl Quantiles {
+    fn of(&mut self, count: usize) -> f64 {
+        if self.0.len() <= count {
+            self.0.resize(count + 1, None);
+        }
+        *self.0[count].get_or_insert_with(|| {
+            // Of values whose standard error is known to be 1 / count.
+            let mut values = vec![0.0; count];
+            if let Some(first) = values.first_mut() {
+                *first = 1.0;
+            }
+            let interval = stats::t_interval(&values, stats::LEVEL);
+            interval.map_or(f64::NAN, |interval| interval.half_width() * count as f64)
+        })
+    }
+
+    /// The mean of values and half the width of its 95 % interval, as [`stats::t_interval`] has it.
+    fn value(&mut self, values: &[f64]) -> Option<Value> {
+        let mean = stats::mean(values)?;
+        let count = values.len();
+        if count < 2 {
+            return Some(Value {
+                mean,
+                half: f64::NAN,
+            });
+        }
+        let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
+        let error = (squares / (count - 1) as f64 / count as f64).sqrt();
+        Some(Value {
+            mean,
+            half: error * self.of(count),
+        })
+    }
+}
+
+impl Group {
+    fn new(members: Vec<Member>) -> Self {
+        Self {
+            label: String::new(),
+            index: 0,
+            members,
+            mean: ArmState::new(empty_info()),
+            track: Track::default(),
+            figures: Default::default(),
+            kept: Vec::new(),
+            stamp: Stamp::new(),
+        }
+    }
+
+    /// Takes up what is new of its seeds; `false` where it has none.
+    fn take_up(
+        &mut self,
+        runs: Runs,
+        apart: bool,
+        datasets: &[String],
+        quantiles: &mut Quantiles,
+    ) -> bool {
+        let of_arm = ArmSeeds {
+            name: String::new(),
+            ..self.seeds(runs)
+        };
+        let seeds = &of_arm.seeds;
+        let Some(&(run, first)) = seeds.first() else {
+            return false;
+        };
+        self.label = match apart {
+            true => run.arm_label(first),
+            false => first.info.name.clone(),
+        };
+        let stamp: Stamp = seeds.iter().map(|(_, arm)| stamp(arm)).collect();
+        let grown = self.has_only_grown(seeds, &stamp);
+        if !grown {
+            self.mean = ArmState::new(first.info.clone());
+            self.track = Track::default();
+            self.kept = Vec::new();
+        }
+        let changed = !grown || stamp != self.stamp;
+        self.stamp = stamp;
+        if changed {
+            self.extend(&of_arm.counted(), datasets, quantiles);
+            self.figures = Metric::ALL.map(|metric| Figures::of(self, &of_arm, metric));
+        }
+        take_progress(&mut self.mean, seeds);
+        true
+    }
+
+    /// The figures of the table in a metric.
+    pub fn figures(&self, metric: Metric) -> &Figures {
+        &self.figures[metric as usize]
+    }
+
+    /// The old data of a phase over which a mean in a metric is taken.
+    pub fn kept(&self, phase: usize, metric: Metric) -> &[String] {
+        let kept = self.kept.get(phase);
+        kept.map_or(&[][..], |kept| kept[metric as usize].as_slice())
+    }
+
+    /// Whether every seed has what it had, and perhaps more.
+    fn has_only_grown(&self, seeds: &[(&RunState, &ArmState)], now: &Stamp) -> bool {
+        let same = |((was, now), (_, arm)): ((&Seen, &Seen), &(_, &ArmState))| {
+            let last = was.0.checked_sub(1);
+            let last = last.and_then(|last| arm.evaluations.get(last));
+            was.2 == now.2 && (was.0 == 0 || last.is_some_and(|e| e.step == was.1))
+        };
+        // A seed that begins counts from then on: the mean is another one.
+        let begun = |stamp: &Stamp| stamp.iter().filter(|seed| seed.0 > 0).count();
+        self.stamp.len() == now.len()
+            && begun(&self.stamp) == begun(now)
+            && self.stamp.iter().zip(now).zip(seeds).all(same)
+    }
+
+    /// Adds to the mean, and to the track, the evaluations that all seeds have and that are not in it yet.
+    fn extend(
+        &mut self,
+        seeds: &[(&RunState, &ArmState)],
+        datasets: &[String],
+        quantiles: &mut Quantiles,
+    ) {
+        let begun: Vec<&ArmState> = seeds.iter().map(|(_, arm)| *arm).collect();
+        let Some((first, others)) = begun.split_first() else {
+            return;
+        };
+        let kept = kept(&first.evaluations);
+        if kept[..self.kept.len().min(kept.len())] != self.kept[..] {
+            // What was taken for the old data of a phase is not all asked as often as the rest.
+            self.mean.evaluations.clear();
+            self.track = Track::default();
+        }
+        self.kept = kept;
+        let done = self.mean.evaluations.last().map(|e| e.step);
+        let new = first.evaluations.partition_point(|e| Some(e.step) <= done);
+        for evaluation in &first.evaluations[new..] {
+            let there = others.iter().map(|arm| {
+                let at = arm
+                    .evaluations
+                    .binary_search_by_key(&evaluation.step, |e| e.step);
+                at.ok().map(|at| &arm.evaluations[at])
+            });
+            if let Some(mut all) = there.collect::<Option<Vec<&Evaluation>>>() {
+                all.insert(0, evaluation);
+                self.add(&all, datasets, quantiles);
+            }
+        }
+        // A phase ends where the last of the seeds ended it.
+        self.mean.ends.clear();
+        for &(phase, step, by) in &first.ends {
+            let ends = begun
+                .iter()
+                .map(|arm| arm.ends.iter().find(|e| e.0 == phase));
+            if let Some(ends) = ends.collect::<Option<Vec<_>>>() {
+                let last = ends.iter().map(|end| end.1).max().unwrap_or(step);
+                self.mean.ends.push((phase, last, by));
+            }
+        }
+    }
+
+    /// Adds one evaluation of all seeds.
+    fn add(&mut self, all: &[&Evaluation], datasets: &[String], quantiles: &mut Quantiles) {
+        let mean = mean_evaluation(all);
+        let mut values: Vec<(usize, Value)> = Vec::new();
+        let mut take = |of: Of, metric: Metric, of_seeds: Option<Vec<f64>>| {
+            if let Some(value) = of_seeds.and_then(|values| quantiles.value(&values)) {
+                values.push((line_of(of, metric), value));
+            }
+        };
+        for metric in Metric::ALL {
+            for score in &mean.scores {
+                let index = datasets.iter().position(|name| *name == score.dataset);
+                let one = |e: &&Evaluation| metric.of(e.score(&score.dataset)?);
+                let of_seeds = || all.iter().map(one).collect::<Option<Vec<f64>>>();
+                if let Some(index) = index {
+                    take(Of::Dataset(index), metric, of_seeds());
+                }
+                if score.role == Role::New {
+                    take(Of::New, metric, of_seeds());
+                }
+            }
+            let kept = self.kept(mean.phase, metric);
+            let old = |e: &&Evaluation| mean_over(e, kept, metric);
+            take(Of::Old, metric, all.iter().map(old).collect());
+        }
+        self.track.push(at(&mean), values.into_iter());
+        self.mean.evaluations.push(mean);
+    }
+}
+
+/// The old data of each phase over which a mean is taken: those in both of its first two evaluations, as large sets of
+/// questions are asked at the ends of a phase alone. Of accuracies of questions and of other data, those of questions.
+fn kept(evaluations: &[Evaluation]) -> Vec<Kept> {
+    let phases = evaluations.last().map_or(0, |e| e.phase + 1);
+    let of_phase = |phase: usize| {
+        let from = evaluations.partition_point(|e| e.phase < phase);
+        let first: Vec<&Evaluation> = evaluations[from..]
+            .iter()
+            .take_while(|e| e.phase == phase)
+            .take(2)
+            .collect();
+        let Some((start, second)) = first.split_first() else {
+            return Kept::default();
+        };
+        let there = |score: &&Score| {
+            score.role == Role::Old && second.iter().all(|e| e.score(&score.dataset).is_some())
+        };
+        let old: Vec<&Score> = start.scores.iter().filter(there).collect();
+        let any_asked = old.iter().any(|score| score.choices.is_some());
+        Metric::ALL.map(|metric| {
+            let asked = any_asked && metric == Metric::Accuracy;
+            let kept = old.iter().filter(|score| !asked || score.choices.is_some());
+            let kept = kept.filter(|score| metric.of(score).is_some());
+            kept.map(|score| score.dataset.clone()).collect()
+        })
+    };
+    (0..phases).map(of_phase).collect()
+}
+
+/// The mean of some datasets' scores; `None` where one is missing.
+pub fn mean_over(evaluation: &Evaluation, datasets: &[String], metric: Metric) -> Option<f64> {
+    let values = datasets
+        .iter()
+        .map(|name| metric.of(evaluation.score(name)?));
+    stats::mean(&values.collect::<Option<Vec<f64>>>()?)
+}
+
+/// Where an evaluation is on every x axis.
+pub fn at(evaluation: &Evaluation) -> At {
+    let cost = &evaluation.cost;
+    At {
+        steps: evaluation.step as f64,
+        tokens: cost.tokens_trained as f64,
+        seconds: cost.seconds(),
+        flops: cost.flops_without_evaluation().unwrap_or(f64::NAN),
     }
 }
 
@@ -198,7 +465,7 @@ fn grouped(runs: Runs, apart: bool) -> Vec<Vec<Member>> {
     .collect()
 }
 
-fn stamp(arm: &ArmState) -> (usize, u64, bool) {
+fn stamp(arm: &ArmState) -> Seen {
     let last = arm.evaluations.last().map_or(0, |e| e.step);
     let lost = matches!(arm.status, ArmStatus::Failed(_) | ArmStatus::Skipped(_));
     (arm.evaluations.len(), last, !lost)
@@ -215,38 +482,6 @@ fn empty_info() -> forgetlab_study::experiment::ArmInfo {
         seed: 0,
         steps: Vec::new(),
     }
-}
-
-/// The mean of the seeds that count, at the steps that all of them have reached, under the name of the first.
-fn mean_of(named: &ArmState, seeds: &[(&RunState, &ArmState)]) -> ArmState {
-    let begun: Vec<&ArmState> = seeds.iter().map(|(_, arm)| *arm).collect();
-    let mut mean = ArmState::new(named.info.clone());
-    let Some((first, others)) = begun.split_first() else {
-        return mean;
-    };
-    for evaluation in &first.evaluations {
-        let there = others.iter().map(|arm| {
-            let at = arm
-                .evaluations
-                .binary_search_by_key(&evaluation.step, |e| e.step);
-            at.ok().map(|at| &arm.evaluations[at])
-        });
-        if let Some(mut all) = there.collect::<Option<Vec<&Evaluation>>>() {
-            all.insert(0, evaluation);
-            mean.evaluations.push(mean_evaluation(&all));
-        }
-    }
-    // A phase ends where the last of the seeds ended it.
-    for &(phase, step, by) in &first.ends {
-        let ends = begun
-            .iter()
-            .map(|arm| arm.ends.iter().find(|e| e.0 == phase));
-        if let Some(ends) = ends.collect::<Option<Vec<_>>>() {
-            let last = ends.iter().map(|end| end.1).max().unwrap_or(step);
-            mean.ends.push((phase, last, by));
-        }
-    }
-    mean
 }
 
 /// The mean of evaluations at one step, of the datasets that all of them have.

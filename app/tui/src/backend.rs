@@ -7,13 +7,15 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use forgetlab_study::run::{RunState, RunStatus};
+use forgetlab_study::run::RunStatus;
 
 use super::arms::Question;
 use super::event::{Command, Event, Reply};
 use super::lab::{Feed, Lab, RunSummary, Sweep};
 
-/// How often the watched run is read.
+/// How many times longer than reading takes the list of runs is left alone.
+const QUIET: u32 = 1000;
+/// How often a watched run that is live is read.
 const FEED_EVERY: Duration = Duration::from_millis(250);
 /// How often the list of runs, or a sweep, is read while it is shown.
 const RUNS_EVERY: Duration = Duration::from_secs(2);
@@ -39,10 +41,11 @@ pub fn spawn(
             lab,
             events: events.clone(),
             questions,
-            watched: None,
+            watched: Vec::new(),
             follow_runs: None,
             last_runs: None,
             sweep: None,
+            machine: None,
         };
         if catch_unwind(AssertUnwindSafe(|| backend.serve(&commands))).is_err() {
             let fault = "the lab's own thread panicked; runs go on".to_string();
@@ -86,12 +89,14 @@ struct Backend {
     events: Sender<Event>,
     /// To the thread that computes verdicts.
     questions: Sender<Asked>,
-    watched: Option<Watched>,
+    watched: Vec<Watched>,
     /// When the list of runs is to be read next, while it is followed.
     follow_runs: Option<Instant>,
     /// The last list sent: an unchanged one is not sent again.
     last_runs: Option<Result<Vec<RunSummary>, String>>,
     sweep: Option<FollowedSweep>,
+    /// When the machine is to be read next, and how often.
+    machine: Option<(Instant, Duration)>,
 }
 
 /// A sweep whose points are shown.
@@ -114,9 +119,10 @@ impl Backend {
         let mut queue = VecDeque::new();
         loop {
             let due = [
-                self.watched.as_ref().map(|watched| watched.due),
+                self.watched.iter().map(|watched| watched.due).min(),
                 self.follow_runs,
                 self.sweep.as_ref().map(|sweep| sweep.due),
+                self.machine.map(|(due, _)| due),
             ];
             let command = match due.into_iter().flatten().min() {
                 _ if !queue.is_empty() => queue.pop_front(),
@@ -133,7 +139,12 @@ impl Backend {
                 },
             };
             queue.extend(commands.try_iter());
-            if let Some(command) = command {
+            // Of several runs that the cursor went over, the last one is looked at.
+            let later = queue
+                .iter()
+                .any(|other| matches!(other, Command::Preview(_)));
+            let passed = later && matches!(command, Some(Command::Preview(_)));
+            if let Some(command) = command.filter(|_| !passed) {
                 self.carry_out(command);
             }
             self.poll_due();
@@ -150,6 +161,10 @@ impl Backend {
                 let devices = text(self.lab.devices());
                 self.reply(Reply::Devices(devices));
             }
+            Command::LoadKept => {
+                let kept = text(self.lab.kept());
+                self.reply(Reply::Kept(kept));
+            }
             Command::LoadRuns => self.send_runs(true),
             Command::FollowRuns(on) => self.follow_runs = on.then(Instant::now),
             Command::FollowSweep(name) => {
@@ -159,7 +174,14 @@ impl Backend {
                     last: None,
                 });
             }
-            Command::Watch(run) => self.watch(run),
+            Command::FollowMachine(every) => {
+                self.machine = every.map(|every| (Instant::now(), every));
+            }
+            Command::Watch(runs) => self.watch(runs),
+            Command::Preview(run) => {
+                let preview = text(self.lab.preview(&run)).map(Box::new);
+                self.reply(Reply::Preview(run, preview));
+            }
             Command::Start(request) => {
                 let started = text(self.lab.start(&request));
                 self.reply(Reply::Started(started));
@@ -172,55 +194,87 @@ impl Backend {
                 let stopping = text(self.lab.stop(&run));
                 self.reply(Reply::Stopping(run, stopping));
             }
-            Command::Compare(runs) => {
-                let whole = runs
-                    .into_iter()
-                    .map(|run| {
-                        let state = text(self.read_whole(&run));
-                        (run, state)
-                    })
-                    .collect();
-                self.reply(Reply::Compared(whole));
+            other => self.carry_out_small(other),
+        }
+    }
+
+    /// The rest of the commands, which follow nothing.
+    fn carry_out_small(&mut self, command: Command) {
+        let done = |result: anyhow::Result<String>| Reply::Done(text(result));
+        let reply = match command {
+            Command::AddArm(run, arm) => done(self.lab.add_arm(&run, &arm)),
+            Command::StopArm(run, slugs) => done(self.lab.stop_arms(&run, &slugs)),
+            Command::Again(run) => Reply::Config(text(self.lab.config(&run)).map(Box::new)),
+            Command::Export(runs) => Reply::Exported(text(self.lab.export(&runs))),
+            Command::WriteTable(runs, format) => {
+                let path = self.lab.write_table(&runs, &format);
+                Reply::Exported(text(path).map(|path| vec![path]))
             }
-            Command::Export(runs) => {
-                let paths = text(self.lab.export(&runs));
-                self.reply(Reply::Exported(paths));
+            Command::CopyTable(runs, format) => Reply::Copied(text(self.lab.table(&runs, &format))),
+            Command::Look(run, arm, step) => {
+                let look = text(self.lab.look(&run, arm, step));
+                Reply::Looked(run, arm, step, look)
             }
+            Command::Diff(runs) => {
+                Reply::Told("Settings that differ", text(self.lab.differences(&runs)))
+            }
+            Command::Label(run, change) => {
+                let labelled = self.lab.label(&run, &change).map(|()| String::new());
+                self.send_runs(true);
+                done(labelled)
+            }
+            Command::AskDelete(run) => {
+                let bytes = text(self.lab.disk_use(&run));
+                Reply::DiskUse(run, bytes)
+            }
+            Command::Delete(run) => {
+                let deleted = self.lab.delete(&run).map(|()| format!("{run} is deleted"));
+                self.send_runs(true);
+                done(deleted)
+            }
+            Command::Check(library) => Reply::Told(
+                "Check",
+                text(self.lab.check(&library)).map(|(_, said)| said),
+            ),
+            Command::WriteConfig(request, file) => {
+                let path = self.lab.write_config(&request, &file);
+                Reply::Exported(text(path).map(|path| vec![path]))
+            }
+            Command::KeepViews(views) => match self.lab.keep_views(&views) {
+                Ok(()) => return,
+                Err(error) => done(Err(error)),
+            },
             Command::Judge(runs, question) => {
                 // If that thread has ended, it has sent an event that says so.
                 let _ = self.questions.send((runs, question));
+                return;
             }
-        }
+            _ => return,
+        };
+        self.reply(reply);
     }
 
-    fn read_whole(&mut self, run: &str) -> anyhow::Result<RunState> {
-        let update = self.lab.open(run)?.poll()?;
-        let mut state = update.before.map(|before| *before).unwrap_or_default();
-        for record in &update.records {
-            state.apply(record);
-        }
-        Ok(state)
-    }
-
-    fn watch(&mut self, run: String) {
-        self.watched = None;
-        match self.lab.open(&run) {
-            Ok(feed) => {
-                let due = Instant::now();
-                self.watched = Some(Watched {
-                    run,
-                    feed,
-                    status: None,
-                    due,
-                });
-            }
-            Err(error) => {
-                let update = Err(format!("{error:#}"));
-                self.reply(Reply::Feed {
-                    run,
-                    first: true,
-                    update,
-                });
+    fn watch(&mut self, runs: Vec<String>) {
+        self.watched.clear();
+        for run in runs {
+            match self.lab.open(&run) {
+                Ok(feed) => {
+                    let due = Instant::now();
+                    self.watched.push(Watched {
+                        run,
+                        feed,
+                        status: None,
+                        due,
+                    });
+                }
+                Err(error) => {
+                    let update = Err(format!("{error:#}"));
+                    self.reply(Reply::Feed {
+                        run,
+                        first: true,
+                        update,
+                    });
+                }
             }
         }
     }
@@ -229,33 +283,49 @@ impl Backend {
         let now = Instant::now();
         if self.follow_runs.is_some_and(|due| due <= now) {
             self.send_runs(false);
-            self.follow_runs = Some(Instant::now() + RUNS_EVERY);
+            // A long list on a slow disk is read less often: it must not keep a core busy.
+            let wait = (now.elapsed() * QUIET).max(RUNS_EVERY);
+            self.follow_runs = Some(Instant::now() + wait);
         }
         self.send_sweep(now);
-        let Some(watched) = self.watched.as_mut().filter(|w| w.due <= now) else {
-            return;
-        };
+        if let Some((_, every)) = self.machine.filter(|(due, _)| *due <= now) {
+            let machine = text(self.lab.machine()).map(Box::new);
+            self.machine = Some((Instant::now() + every, every));
+            self.reply(Reply::Machine(machine));
+        }
+        let mut watched = std::mem::take(&mut self.watched);
+        watched.retain_mut(|watched| watched.due > now || self.poll(watched));
+        self.watched = watched;
+    }
+
+    /// Reads what is new of a run; whether it is followed any further.
+    fn poll(&self, watched: &mut Watched) -> bool {
         let first = watched.status.is_none();
         let update = watched.feed.poll();
-        watched.due = Instant::now() + FEED_EVERY;
-        let run = watched.run.clone();
+        let every = match &update {
+            Ok(update) if update.status == RunStatus::Live => FEED_EVERY,
+            _ => RUNS_EVERY,
+        };
+        watched.due = Instant::now() + every;
+        let reply = |update| Reply::Feed {
+            run: watched.run.clone(),
+            first,
+            update,
+        };
         match update {
             Ok(update) => {
                 let changed = watched.status != Some(update.status);
-                watched.status = Some(update.status);
+                let status = update.status;
                 if first || changed || !update.records.is_empty() {
-                    self.reply(Reply::Feed {
-                        run,
-                        first,
-                        update: Ok(update),
-                    });
+                    self.reply(reply(Ok(update)));
                 }
+                watched.status = Some(status);
+                true
             }
             Err(error) => {
                 // A run that cannot be read any more is no longer followed.
-                self.watched = None;
-                let update = Err(format!("{error:#}"));
-                self.reply(Reply::Feed { run, first, update });
+                self.reply(reply(Err(format!("{error:#}"))));
+                false
             }
         }
     }

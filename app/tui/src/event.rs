@@ -1,15 +1,18 @@
 //! The closed sets of events that reach the lab, of commands it gives, and of replies to them.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use crossterm::event::KeyEvent;
+use forgetlab_study::experiment::RunConfig;
 use forgetlab_study::report::Judgement;
-use forgetlab_study::run::RunState;
-use ratatui::layout::Size;
+use forgetlab_study::run::ReplayLook;
+use ratatui::layout::{Position, Size};
 
 use super::arms::{Member, Question};
 use super::lab::{
-    Device, Experiment, FeedUpdate, Plugin, RunSummary, StartRequest, Started, Sweep,
+    Device, Experiment, FeedUpdate, Kept, LabelChange, Machine, Plugin, Preview, RunSummary,
+    StartRequest, Started, Sweep,
 };
 
 /// Everything that reaches `App::update`.
@@ -17,6 +20,10 @@ use super::lab::{
 pub enum Event {
     /// A key was pressed.
     Key(KeyEvent),
+    /// The mouse was pressed on a cell.
+    Click(Position),
+    /// The mouse's wheel was turned: lines down.
+    Wheel(isize),
     /// The terminal has a new size.
     Resize(Size),
     /// The time in seconds since the Unix epoch; at most once a second, only while a run is live.
@@ -34,24 +41,54 @@ pub enum Event {
 pub enum Command {
     /// Load experiments, plugins and devices; one reply for each.
     LoadCatalog,
+    /// Load what is kept for the user.
+    LoadKept,
     /// Load the list of runs.
     LoadRuns,
     /// Begin or stop sending the list of runs whenever it changes.
     FollowRuns(bool),
     /// Begin sending this sweep whenever it changes, or stop.
     FollowSweep(Option<String>),
-    /// Follow this run instead of the one followed so far.
-    Watch(String),
+    /// Begin or stop sending what the machine is used for, so often.
+    FollowMachine(Option<Duration>),
+    /// Follow these runs instead of those followed so far.
+    Watch(Vec<String>),
+    /// Read what the list shows of this run beside itself.
+    Preview(String),
     /// Start a run.
     Start(StartRequest),
     /// Resume a run.
     Resume(String),
     /// Ask a run to stop.
     Stop(String),
-    /// Read these runs to compare them.
-    Compare(Vec<String>),
+    /// Ask for one more arm of a run.
+    AddArm(String, String),
+    /// Ask to stop arms of a run.
+    StopArm(String, Vec<String>),
+    /// Read the configuration of a run, to compose another one from it.
+    Again(String),
     /// Write CSVs and figures of these runs.
     Export(Vec<String>),
+    /// Write the table of these runs in a format.
+    WriteTable(Vec<String>, String),
+    /// Copy the table of these runs in a format.
+    CopyTable(Vec<String>, String),
+    /// Read the texts of a replay batch: run, arm, step.
+    Look(String, usize, u64),
+    /// Say in which settings these runs differ.
+    Diff(Vec<String>),
+    /// Change what a user has written to a run.
+    Label(String, LabelChange),
+    /// Say how much disk a run takes, to ask whether it is to be deleted.
+    AskDelete(String),
+    /// Delete a run.
+    Delete(String),
+    /// Check a strategy's library.
+    Check(PathBuf),
+    /// Write the configuration of a run to come to a file.
+    WriteConfig(StartRequest, String),
+    /// Keep how experiments are looked at.
+    KeepViews(String),
     /// Compute the verdict on an arm of the runs of these names.
     Judge(Vec<String>, Question),
 }
@@ -65,9 +102,13 @@ pub enum Reply {
     Plugins(Result<Vec<Plugin>, String>),
     /// Devices.
     Devices(Result<Vec<Device>, String>),
+    /// What is kept for the user.
+    Kept(Result<Kept, String>),
     /// Runs on disk.
     Runs(Result<Vec<RunSummary>, String>),
-    /// New records of the watched run; the first update of a run replaces what was shown.
+    /// What the machine is used for.
+    Machine(Result<Box<Machine>, String>),
+    /// New records of a watched run; the first update of a run replaces what was shown.
     Feed {
         /// Name of the run.
         run: String,
@@ -78,16 +119,28 @@ pub enum Reply {
     },
     /// A sweep by its name, and its points.
     Sweep(String, Result<Box<Sweep>, String>),
+    /// What the list shows of a run beside itself.
+    Preview(String, Result<Box<Preview>, String>),
     /// A run or sweep was started.
     Started(Result<Started, String>),
     /// This run was resumed.
     Resumed(String, Result<(), String>),
     /// This run was asked to stop.
     Stopping(String, Result<(), String>),
-    /// The states of the runs to compare, each with the run's name.
-    Compared(Vec<(String, Result<RunState, String>)>),
+    /// The configuration of a run.
+    Config(Result<Box<RunConfig>, String>),
     /// Paths of the files written.
     Exported(Result<Vec<PathBuf>, String>),
+    /// A text for the clipboard.
+    Copied(Result<String, String>),
+    /// The texts of a replay batch of this run, arm and step.
+    Looked(String, usize, u64, Result<ReplayLook, String>),
+    /// A title and a text to be shown.
+    Told(&'static str, Result<String, String>),
+    /// What became of something, in a line.
+    Done(Result<String, String>),
+    /// Bytes that a run takes.
+    DiskUse(String, Result<u64, String>),
     /// The verdict on an arm, given by its seeds, of the runs of these names.
     Judged(Vec<String>, Vec<Member>, Box<Judgement>),
     /// A thread of the lab panicked.

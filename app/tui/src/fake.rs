@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use forgetlab_study::experiment::{ArmInfo, Overrides, RunConfig, resolve};
 use forgetlab_study::run::{
-    Cost, EVENT_SCHEMA, Event, Level, Outcomes, PhaseInfo, PointStatus, Quality, Record,
-    ReplayLook, Role, RunState, RunStatus, Score, SweepCounts,
+    Cost, EVENT_SCHEMA, Event, Labels, Level, Outcomes, PhaseInfo, PointStatus, Quality, Record,
+    ReplayLook, Role, RunState, RunStatus, Score, SweepCounts, TrainingStretch,
 };
 use serde_json::json;
 
@@ -121,6 +121,20 @@ fn evaluated(arm: usize, info: &ArmInfo, step: u64) -> Event {
     }
 }
 
+fn stretch(step: u64, info: &ArmInfo) -> TrainingStretch {
+    let phase = ((step - 1) / STEPS) as usize;
+    let in_phase = (step - phase as u64 * STEPS) as f64;
+    TrainingStretch {
+        phase,
+        step,
+        steps: EVERY,
+        loss: 0.3 + 2.0 * (-in_phase / 40.0).exp(),
+        replay: (info.strategy != "none").then_some(0.02 + 0.001 * (step % 7) as f64),
+        grad_norm: 0.5 + (step % 3) as f64 / 4.0,
+        lr: info.lr * (in_phase / 20.0).min(1.0),
+    }
+}
+
 fn look(step: u64, strategy: &str) -> ReplayLook {
     let row = |n: u64| format!("<bos> reversal {n} 4 1 9 > 9 1 4 {n} says {strategy}");
     let mut rows: Vec<String> = (step % 7..step % 7 + 3).map(row).collect();
@@ -175,6 +189,10 @@ pub fn records(arms: &[ArmInfo], until: u64) -> Vec<Record> {
                     arm: Some(arm),
                     message: format!("phase {} of 4: {}", phase + 1, TASKS[phase]),
                 });
+            }
+            if step > 0 {
+                let stretch = stretch(step, info);
+                events.push(Event::Trained { arm, stretch });
             }
             if step > 0 && step < total {
                 events.push(Event::Progress {
@@ -355,6 +373,67 @@ pub fn summary(name: &str, status: RunStatus, progress: f64, age: f64) -> RunSum
         problem: None,
         points: None,
         queued: None,
+        labels: Labels::default(),
+        digest: Arc::default(),
+        config: Arc::default(),
+    }
+}
+
+/// What is shown of a run beside the list.
+pub fn preview(state: RunState) -> Preview {
+    Preview {
+        state,
+        status: RunStatus::Finished,
+        differs: Some((
+            "20261121T120600Z-toy-continual-0a1b".into(),
+            vec!["optimizer.lr=0.001".into(), "phases.1.steps=300".into()],
+        )),
+    }
+}
+
+/// A machine with a GPU.
+pub fn machine() -> Machine {
+    let room = |used: u64, total: u64| Room {
+        used: used << 30,
+        total: total << 30,
+    };
+    Machine {
+        gpus: vec![Gpu {
+            index: 0,
+            name: "NVIDIA H200".into(),
+            used: Some(0.91),
+            memory: Some(room(61, 141)),
+            power: Some(402.0),
+            power_limit: Some(700.0),
+            temperature: Some(61),
+            clock: Some(1980),
+            memory_clock: Some(3201),
+            processes: vec![GpuProcess {
+                pid: 4242,
+                name: Some("forgetlab".into()),
+                run: Some("20261123T130600Z-toy-continual-ab12".into()),
+                memory: Some(60 << 30),
+            }],
+        }],
+        gpu_problem: None,
+        cpu: Cpu {
+            used: Some(0.12),
+            cores: vec![0.2, 0.04, 0.1, 0.14],
+            count: 4,
+            load: [0.61, 0.5, 0.4],
+        },
+        memory: room(13, 128),
+        disk: Some(room(100, 912)),
+        workers: vec![WorkerUse {
+            run: "20261123T130600Z-toy-continual-ab12".into(),
+            arm: Some("bos-prompted:kl:10".into()),
+            device: "cuda:0".into(),
+            pid: Some(4242),
+            cores: Some(1.0),
+            memory: Some(5 << 30),
+            gpu_memory: Some(60 << 30),
+            queued: false,
+        }],
     }
 }
 

@@ -4,6 +4,9 @@ use forgetlab_study::report::{self, ArmSeeds, Transfer};
 use forgetlab_study::run::{ArmState, Change, Evaluation, PhaseInfo, Role, RunState, Score};
 use forgetlab_study::stats::{self, Flips};
 
+use super::arms::{Group, Of, line_of, mean_over};
+use super::track::Axis;
+
 /// The metric of curves and tables.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Metric {
@@ -19,6 +22,24 @@ pub enum Metric {
 }
 
 impl Metric {
+    /// Every metric.
+    pub const ALL: [Self; 4] = [Self::Accuracy, Self::Ntp, Self::Kl, Self::Error];
+
+    /// Name in one word, as on the command line.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Accuracy => "accuracy",
+            Self::Ntp => "ntp",
+            Self::Kl => "kl",
+            Self::Error => "error",
+        }
+    }
+
+    /// Whether less of it is better.
+    pub fn less_is_better(self) -> bool {
+        self != Self::Accuracy
+    }
+
     /// Name on the screen.
     pub fn name(self) -> &'static str {
         match self {
@@ -37,12 +58,11 @@ impl Metric {
         }
     }
 
-    /// The next metric in turn of those that a run has.
-    pub fn next_of(self, run: &RunState) -> Self {
-        match self {
-            Self::Accuracy => Self::Ntp,
-            Self::Ntp | Self::Error => Self::Kl,
-            Self::Kl => Self::first_of(run),
+    /// The metrics that a run has.
+    pub fn of_run(run: &RunState) -> &'static [Self] {
+        match run.has_errors() {
+            true => &[Self::Error, Self::Kl],
+            false => &[Self::Accuracy, Self::Ntp, Self::Kl],
         }
     }
 
@@ -205,6 +225,40 @@ pub fn kl(arm: &ArmState, role: Role) -> Option<f64> {
     stats::mean(&kls)
 }
 
+/// The figures of an arm over its seeds in one metric, as the table shows them.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Figures {
+    /// Mean score of the old data now, and half the width of its interval over seeds.
+    pub kept: Option<(f64, f64)>,
+    /// Mean forgetting of old data; of KL, in nats of the loss.
+    pub forgot: Option<f64>,
+    /// Learning of the new data.
+    pub learned: Option<f64>,
+    /// The largest loss of an old dataset since it was last trained, and its step.
+    pub worst: Option<(f64, u64)>,
+}
+
+impl Figures {
+    /// The figures of an arm in a metric.
+    pub fn of(group: &Group, seeds: &ArmSeeds, metric: Metric) -> Self {
+        let phases = seeds.seeds.first().map(|(run, _)| run.phases.as_slice());
+        let (phases, mean) = (phases.unwrap_or_default(), &group.mean);
+        let change = metric.of_change();
+        let kept = mean.evaluations.last().and_then(|last| {
+            let kept = mean_over(last, group.kept(last.phase, metric), metric)?;
+            let line = line_of(Of::Old, metric);
+            let point = group.track.points(line, Axis::Steps).last();
+            Some((kept, point.map_or(f64::NAN, |point| point.half)))
+        });
+        Self {
+            kept,
+            forgot: forgetting(mean, phases, change),
+            learned: learning(mean, phases, change),
+            worst: worst(seeds, change),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use forgetlab_study::run::RunState;
@@ -218,17 +272,9 @@ mod tests {
             config: Some(serde_json::json!({ "data": { "kind": kind } })),
             ..RunState::default()
         };
-        let metrics = |run: &RunState| {
-            let mut metric = Metric::first_of(run);
-            let next = || {
-                let shown = metric;
-                metric = metric.next_of(run);
-                shown
-            };
-            std::iter::repeat_with(next).take(4).collect::<Vec<_>>()
-        };
         use Metric::{Accuracy, Error, Kl, Ntp};
-        assert_eq!(metrics(&run("regression")), [Error, Kl, Error, Kl]);
-        assert_eq!(metrics(&run("digits")), [Accuracy, Ntp, Kl, Accuracy]);
+        assert_eq!(Metric::of_run(&run("regression")), [Error, Kl]);
+        assert_eq!(Metric::first_of(&run("regression")), Error);
+        assert_eq!(Metric::of_run(&run("digits")), [Accuracy, Ntp, Kl]);
     }
 }

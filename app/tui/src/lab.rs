@@ -3,10 +3,14 @@
 //! The calls may block; they run on a thread of their own (module `backend`). Nothing here touches a
 //! tensor: a run is a worker process, seen through its directory.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use forgetlab_study::experiment::{ArmSpec, RunConfig};
-use forgetlab_study::run::{PointStatus, Record, RunState, RunStatus, SweepCounts};
+use forgetlab_study::report::Digest;
+use forgetlab_study::run::{
+    Labels, PointStatus, Record, ReplayLook, RunState, RunStatus, SweepCounts,
+};
 use serde::Serialize;
 
 /// Everything the screens need of the program. Error texts are shown to the user as they are.
@@ -31,8 +35,71 @@ pub trait Lab: Send {
     fn stop(&mut self, run: &str) -> anyhow::Result<()>;
     /// Writes the CSVs and figures of one run, or the comparison of several; returns the paths.
     fn export(&mut self, runs: &[String]) -> anyhow::Result<Vec<PathBuf>>;
+    /// The tables of runs, together where there are several, in a format: `markdown`, `latex` or `csv`.
+    fn table(&mut self, runs: &[String], format: &str) -> anyhow::Result<String>;
+    /// Writes this table to a file in the folder of the results; returns its path.
+    fn write_table(&mut self, runs: &[String], format: &str) -> anyhow::Result<PathBuf>;
+    /// What the list shows of a run beside itself.
+    fn preview(&mut self, run: &str) -> anyhow::Result<Preview>;
+    /// The settings in which runs differ, as a text.
+    fn differences(&mut self, runs: &[String]) -> anyhow::Result<String>;
+    /// The configuration with which a run was started.
+    fn config(&mut self, run: &str) -> anyhow::Result<RunConfig>;
+    /// A replay batch of an arm with its texts, by the index of the arm and the steps before the batch.
+    fn look(&mut self, run: &str, arm: usize, step: u64) -> anyhow::Result<ReplayLook>;
+    /// Asks for one more arm, written as on the command line; returns what became of it.
+    fn add_arm(&mut self, run: &str, arm: &str) -> anyhow::Result<String>;
+    /// Asks to stop arms of a live run, by their slugs; returns what became of it.
+    fn stop_arms(&mut self, run: &str, slugs: &[String]) -> anyhow::Result<String>;
+    /// Changes the display name, the note or the tags of a run or sweep.
+    fn label(&mut self, run: &str, change: &LabelChange) -> anyhow::Result<()>;
+    /// Bytes that a run takes on disk.
+    fn disk_use(&mut self, run: &str) -> anyhow::Result<u64>;
+    /// Deletes a run that is not live.
+    fn delete(&mut self, run: &str) -> anyhow::Result<()>;
+    /// What a check of a strategy's library says, and whether it passed.
+    fn check(&mut self, library: &Path) -> anyhow::Result<(bool, String)>;
+    /// Writes the configuration of a run to come to a file; returns its path.
+    fn write_config(&mut self, request: &StartRequest, file: &str) -> anyhow::Result<PathBuf>;
+    /// How experiments were looked at, and the user's keys, as the texts of their files; empty where there are none.
+    fn kept(&mut self) -> anyhow::Result<Kept>;
+    /// Keeps how experiments are looked at.
+    fn keep_views(&mut self, views: &str) -> anyhow::Result<()>;
     /// What this machine has, and what uses it now; what is counted over time is counted since the last call.
     fn machine(&mut self) -> anyhow::Result<Machine>;
+}
+
+/// What the lab keeps for the user.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Kept {
+    /// How experiments are looked at.
+    pub views: String,
+    /// The file of keys.
+    pub keys: String,
+    /// Where the file of keys is, or would be.
+    pub keys_path: String,
+}
+
+/// A change of what a user has written to a run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LabelChange {
+    /// The display name; empty for none.
+    Name(String),
+    /// The note; empty for none.
+    Note(String),
+    /// Tags to add, or with `-` before them to take away.
+    Tags(Vec<String>),
+}
+
+/// What the list shows of a run beside itself.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Preview {
+    /// Its state.
+    pub state: RunState,
+    /// Its status.
+    pub status: RunStatus,
+    /// The run of the same experiment before it, and the settings that differ from that one.
+    pub differs: Option<(String, Vec<String>)>,
 }
 
 /// A reader of one run, polled a few times a second.
@@ -144,6 +211,12 @@ pub struct RunSummary {
     pub points: Option<SweepCounts>,
     /// Its place in the line for its device, from 1, where its worker waits in it: its status is `Live` then.
     pub queued: Option<usize>,
+    /// What somebody wrote to it.
+    pub labels: Labels,
+    /// What its arms come to.
+    pub digest: Arc<Digest>,
+    /// Its configuration; empty where it cannot be read.
+    pub config: Arc<toml::Table>,
 }
 
 /// A sweep, and how each of its points stands.
@@ -195,11 +268,13 @@ pub struct StartRequest {
     pub device: String,
     /// Seeds, at least one.
     pub seeds: Vec<u64>,
+    /// Settings beside the preset's, as `--set` takes them: key and TOML value.
+    pub set: Vec<(String, String)>,
+    /// Whether it waits until its device is free.
+    pub queue: bool,
     /// Arms in order, at least one; no two have the same name. Of a sweep they replace those of its grids only where
     /// they are not the preset's.
     pub arms: Vec<ArmSpec>,
-    /// Whether it waits in line until no other run works on the device.
-    pub queue: bool,
 }
 
 /// What this machine has, and what uses it now.

@@ -13,6 +13,8 @@
 //! - `terminal`: keys, signals, the terminal's end and its restoration;
 //! - `theme`: colours, markers, and what stands in for them;
 //! - `keymap`: every key, as data;
+//! - `view`: how an experiment is looked at;
+//! - `track`: what is drawn of an arm, however long it runs;
 //! - `figures`: the few numbers that are read first;
 //! - `widgets`: parts that several screens draw with;
 //! - `screens`: one file a screen;
@@ -34,6 +36,8 @@ mod terminal;
 #[cfg(test)]
 mod tests;
 mod theme;
+mod track;
+mod view;
 mod widgets;
 
 use std::io::IsTerminal;
@@ -113,6 +117,11 @@ fn main_loop(
                 return Exit::TerminalGone;
             }
             last_frame = Some(Instant::now());
+        }
+        if let Some(text) = app.take_clipboard()
+            && terminal::copy(screen.backend_mut(), &text).is_err()
+        {
+            return Exit::TerminalGone;
         }
         let event = if app.wants_clock() {
             let due = (last_clock + CLOCK).saturating_duration_since(Instant::now());

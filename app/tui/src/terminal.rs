@@ -3,8 +3,9 @@
 use std::sync::mpsc::Sender;
 use std::thread;
 
-use crossterm::event::{Event as TerminalEvent, KeyEventKind};
-use ratatui::layout::Size;
+use crossterm::clipboard::CopyToClipboard;
+use crossterm::event::{Event as TerminalEvent, KeyEventKind, MouseButton, MouseEventKind};
+use ratatui::layout::{Position, Size};
 use rustix::event::{PollFd, PollFlags};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
@@ -18,6 +19,14 @@ impl Drop for Restore {
         // On a terminal that is gone there is nothing to restore.
         let _ = ratatui::try_restore();
     }
+}
+
+/// Sends a text to the clipboard of the terminal (OSC 52), which may be that of another machine, over SSH.
+///
+/// # Errors
+/// When the terminal is gone.
+pub fn copy(terminal: &mut impl std::io::Write, text: &str) -> std::io::Result<()> {
+    crossterm::execute!(terminal, CopyToClipboard::to_clipboard_from(text))
 }
 
 /// Turns SIGINT, SIGTERM and SIGHUP into [`Event::Signal`].
@@ -42,6 +51,14 @@ pub fn read_keys(events: Sender<Event>) -> std::io::Result<()> {
             let event = match crossterm::event::read() {
                 Ok(TerminalEvent::Key(key)) if key.kind != KeyEventKind::Release => Event::Key(key),
                 Ok(TerminalEvent::Resize(columns, rows)) => Event::Resize(Size::new(columns, rows)),
+                Ok(TerminalEvent::Mouse(mouse)) => match mouse.kind {
+                    MouseEventKind::Down(MouseButton::Left) => {
+                        Event::Click(Position::new(mouse.column, mouse.row))
+                    }
+                    MouseEventKind::ScrollUp => Event::Wheel(-1),
+                    MouseEventKind::ScrollDown => Event::Wheel(1),
+                    _ => continue,
+                },
                 Ok(_) => continue,
                 Err(_) => Event::TerminalGone,
             };

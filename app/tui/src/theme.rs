@@ -92,10 +92,10 @@ impl Theme {
         self.colour(SERIES_SIXTEEN[index], SERIES_MANY[index])
     }
 
-    /// Marker of curve `index`; one column wide.
+    /// Marker of curve `index`; one column wide. Of 64 curves no two have both marker and colour in common.
     pub fn marker(self, index: usize) -> &'static str {
         let markers = if self.ascii { MARKERS_ASCII } else { MARKERS };
-        markers[index % markers.len()]
+        markers[(index + index / markers.len()) % markers.len()]
     }
 
     /// Style of headings.
@@ -161,7 +161,7 @@ impl Theme {
 fn plain(c: char) -> &'static str {
     match c {
         '─' | '━' | '–' | '—' | '−' | '‐' => "-",
-        '│' | '┃' | '┊' | '┆' | '║' => "|",
+        '│' | '┃' | '┊' | '┆' | '║' | '▕' | '▏' => "|",
         '┌' | '┐' | '└' | '┘' | '├' | '┤' | '┬' | '┴' | '┼' => "+",
         '╭' | '╮' | '╰' | '╯' => "+",
         '×' => "x",
@@ -203,6 +203,10 @@ mod tests {
         );
         assert!(theme(&[("LC_ALL", "C"), ("LANG", "en_GB.UTF-8")]).ascii);
         assert!(theme(&[("FORGETLAB_ASCII", "1"), ("LANG", "en_GB.UTF-8")]).ascii);
+        let pairs = (0..64).map(|index| (modern.marker(index), modern.series(index)));
+        let pairs: Vec<_> = pairs.collect();
+        let twice = |at: usize| pairs[..at].contains(&pairs[at]);
+        assert!(!(0..64).any(twice), "two curves look alike");
         let plain = theme(&[("NO_COLOR", "1"), ("COLORTERM", "truecolor")]);
         assert_eq!(plain.colours, Colours::None);
         assert_eq!(plain.series(0), Style::new());

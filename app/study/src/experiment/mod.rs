@@ -33,7 +33,7 @@ pub use regression::{
     BayesianSpec, FinetuningSettings, MapSettings, REGRESSION_DATASETS, RegressionSpec,
     SamplesSettings, SghmcSettings, Student,
 };
-pub use resolve::{Overrides, resolve, settle_arms};
+pub use resolve::{Overrides, resolve, settings, settle_arms};
 pub use spec::{
     ArmSpec, CorpusSpec, DIGIT_TASKS, DataSpec, DatasetSpec, Fractions, LoraSpec, MARGIN_ERROR,
     MiniSpec, ModelSpec, Objective, Precision, PretrainedSpec, QuestionStyle, QuestionsSpec,

@@ -360,6 +360,27 @@ fn name_of(item: &Value) -> Option<&str> {
     names.filter_map(|key| item.get(key)?.as_str()).next()
 }
 
+/// Every setting that `--set` takes in a configuration, with its value as TOML; empty where phases differ or it is not
+/// written.
+pub fn settings(config: &RunConfig) -> Vec<(String, String)> {
+    let Ok(mut root) = Value::try_from(config) else {
+        return Vec::new();
+    };
+    let keys = known_keys(config).into_iter();
+    let with_value = keys.map(|key| {
+        let path: Vec<&str> = key.split('.').collect();
+        let values = targets(&mut root, &path).unwrap_or_default();
+        let mut values = values.into_iter().map(|value| value.to_string());
+        let first = values.next().unwrap_or_default();
+        let value = match values.all(|value| value == first) {
+            true => first,
+            false => String::new(),
+        };
+        (key, value)
+    });
+    with_value.collect()
+}
+
 /// Every key `--set` takes; those of phases without a name (for all) and with each dataset's name.
 fn known_keys(config: &RunConfig) -> Vec<String> {
     fn walk(prefix: &str, value: &Value, keys: &mut Vec<String>) {

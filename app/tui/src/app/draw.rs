@@ -4,11 +4,13 @@ use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::text::{Line, Span};
 
-use super::super::keymap::{self, Place};
+use unicode_width::UnicodeWidthStr;
+
+use super::super::keymap::{Key, Place};
 use super::super::screens::overlay::{self, Overlay, Text};
-use super::super::screens::{Screen, arm};
+use super::super::screens::{Prompt, Screen};
 use super::super::widgets::text::{clip, wrap};
-use super::{App, SMALLEST, tab_of};
+use super::{App, SMALLEST, command_line, tab_of};
 
 impl App {
     /// Draws the whole terminal.
@@ -42,54 +44,58 @@ impl App {
             Constraint::Length(1),
         ])
         .areas(area);
-        frame.render_widget(self.header(), head);
-        match (self.screen, &self.live) {
-            (Screen::NewRun, _) => self.new_run.draw(frame, body, theme, self.plugins.found()),
-            (Screen::Live, Some(live)) => live.draw(frame, body, theme, self.now),
-            (Screen::Arm, Some(live)) => arm::draw(live, frame, body, theme),
-            (Screen::Live | Screen::Arm, None) => {
-                let text = "no run is being watched: 1 starts one, 3 lists those there are";
-                let [_, middle] =
-                    Layout::vertical([Constraint::Fill(1), Constraint::Fill(1)]).areas(body);
-                frame.render_widget(Line::styled(text, theme.dim()).centered(), middle);
-            }
-            (Screen::Runs, _) => self.runs.draw(frame, body, theme, self.now),
-            (Screen::Sweep, _) => {
+        frame.render_widget(self.header(usize::from(head.width)), head);
+        match self.screen {
+            Screen::Runs => self.runs.draw(frame, body, theme, self.now),
+            Screen::Sweep => {
                 if let Some(sweep) = &self.sweep {
                     sweep.draw(frame, body, theme);
                 }
             }
-            (Screen::Compare, _) => self.compare.draw(frame, body, theme),
-            (Screen::Plugins, _) => self.plugins.draw(frame, body, theme),
+            Screen::Watch => self.watch.draw(frame, body, theme),
+            Screen::Compose => {
+                let newcomer = self.runs.has_none();
+                self.compose
+                    .draw(frame, body, theme, self.strategies.found(), newcomer);
+            }
+            Screen::Strategies => self.strategies.draw(frame, body, theme),
+            Screen::Machine => self.machine.draw(frame, body, theme),
         }
-        self.draw_overlay(frame, body);
         frame.render_widget(self.footer(foot.width.into()), foot);
+        self.draw_overlay(frame, body, foot);
     }
 
-    fn draw_overlay(&self, frame: &mut Frame, body: Rect) {
+    fn draw_overlay(&self, frame: &mut Frame, body: Rect, foot: Rect) {
         let theme = self.theme;
         let keys_of = |place: Place| -> Vec<(String, &str)> {
-            let bindings = keymap::KEYMAP.iter().filter(|b| b.place == place);
-            bindings.map(|b| (b.keys[0].name(), b.long)).collect()
+            let bindings = self.keymap.of(place);
+            let key = |keys: &[Key]| keys.first().map_or(String::new(), |key| key.name());
+            bindings.map(|(b, keys)| (key(keys), b.long)).collect()
         };
         match &self.overlay {
             Some(Overlay::Text(text, scroll)) => {
                 let title = match text {
                     Text::Help(_) => "Help",
-                    Text::Log => "Log",
-                    Text::Replay => "Replay",
+                    Text::Told(title, _) => title,
                 };
                 let lines = self.text_lines(text, body.width.into());
                 overlay::draw_text(frame, body, theme, title, &lines, *scroll);
             }
-            Some(Overlay::AskStop(run)) => {
-                let (what, when) = match self.is_sweep(run) {
-                    true => ("Stop the sweep?", "the next steps"),
-                    false => ("Stop the run?", "the next step"),
+            Some(Overlay::Picker(picker)) => picker.draw(frame, body, theme),
+            Some(Overlay::Line(line)) => {
+                let about = match line.prompt {
+                    Prompt::Command => command_line::about(self.screen_place(), line.line.text()),
+                    Prompt::Filter(_) => "words, field:text, figure>0.1, AND OR NOT; Tab completes",
+                    Prompt::AddArm(_) => "STRATEGY[:OBJECTIVE[:COEFF]][+KEY=VALUE]…",
+                    Prompt::Tag(_) => "words; -word takes one away",
+                    Prompt::Name(..) | Prompt::Note(..) => "empty takes it away",
+                    Prompt::Setting(..) | Prompt::Write => "",
                 };
-                let text = format!("{run}: stop it at {when}? It can be resumed later.");
-                let keys = keys_of(Place::AskStop);
-                overlay::draw_box(frame, body, theme, what, &text, &keys);
+                line.draw(frame, body, foot, theme, about);
+            }
+            Some(Overlay::Ask(ask)) => {
+                let keys = keys_of(Place::Ask);
+                overlay::draw_box(frame, body, theme, &ask.title, &ask.text, &keys);
             }
             Some(Overlay::AskQuit(runs)) => {
                 let text = format!("Still running:\n{}", runs.join("\n"));
@@ -104,27 +110,33 @@ impl App {
         }
     }
 
-    fn header(&self) -> Line<'_> {
+    fn header(&self, width: usize) -> Line<'_> {
         let theme = self.theme;
-        let mut spans = vec![Span::styled("forgetlab ", theme.heading())];
-        let tabs = [
-            (Screen::NewRun, " 1 New run "),
-            (Screen::Live, " 2 Run "),
-            (Screen::Runs, " 3 Runs "),
-            (Screen::Plugins, " 4 Plugins "),
-        ];
-        for (screen, title) in tabs {
-            let style = if tab_of(self.screen) == screen {
-                theme.selected()
-            } else {
-                theme.dim()
+        let mut spans = vec![Span::styled(NAME, theme.heading())];
+        for (screen, title) in TABS {
+            let style = match tab_of(self.screen) == screen {
+                true => theme.selected(),
+                false => theme.dim(),
             };
             spans.push(Span::styled(title, style));
         }
-        let elsewhere = self.screen != Screen::Live && self.screen != Screen::Arm;
+        let elsewhere = self.screen != Screen::Watch;
         if elsewhere && !self.mine.is_empty() {
             let text = format!("   {} live", self.mine.len());
             spans.push(Span::styled(text, theme.good()));
+        }
+        let used: usize = spans.iter().map(Span::width).sum();
+        let room = width.saturating_sub(used + 2);
+        let (text, style) = match self.machine.alert() {
+            Some(alert) => (format!("! {alert}"), theme.bad()),
+            None => (self.machine.line(), theme.dim()),
+        };
+        let shown = elsewhere || self.machine_every.is_some();
+        if room >= 24 && shown && self.machine_every.is_some() && !text.is_empty() {
+            let text = clip(&text, room);
+            let gap = " ".repeat(width.saturating_sub(used + text.width()));
+            spans.push(Span::raw(gap));
+            spans.push(Span::styled(text, style));
         }
         Line::from(spans)
     }
@@ -132,25 +144,53 @@ impl App {
     fn footer(&self, width: usize) -> Line<'_> {
         let theme = self.theme;
         if let Some(hint) = &self.hint {
-            let style = if hint.starts_with('!') {
-                theme.bad()
-            } else {
-                theme.warn()
+            let style = match hint.starts_with('!') {
+                true => theme.bad(),
+                false => theme.warn(),
             };
             return Line::styled(clip(hint, width), style);
         }
         let mut spans: Vec<Span> = Vec::new();
         let mut used = 0;
-        for binding in keymap::footer(self.place()) {
-            let key = keymap::footer_key(binding);
-            let words = format!(" {}  ", binding.short);
-            used += key.chars().count() + words.chars().count();
-            if used > width + 2 {
-                break;
-            }
-            spans.push(Span::styled(key, theme.key()));
-            spans.push(Span::raw(words));
+        let all: Vec<(String, &str)> = self.keymap.footer(self.place()).collect();
+        // How to find the rest is always there.
+        let last = all.len().saturating_sub(2);
+        let reserved: usize = all[last..]
+            .iter()
+            .map(|(key, words)| key.width() + words.width() + 3)
+            .sum();
+        let size = |(key, words): &(String, &str)| key.width() + words.width() + 3;
+        let fits = all[..last].iter().take_while(|entry| {
+            used += size(entry);
+            used + reserved <= width + 2
+        });
+        let shown: Vec<&(String, &str)> = fits.chain(&all[last..]).collect();
+        for (key, words) in shown {
+            spans.push(Span::styled(key.clone(), theme.key()));
+            spans.push(Span::raw(format!(" {words}  ")));
         }
         Line::from(spans)
     }
+}
+
+/// What the header begins with.
+const NAME: &str = "forgetlab ";
+/// The screens of the header.
+const TABS: [(Screen, &str); 5] = [
+    (Screen::Runs, " 1 Runs "),
+    (Screen::Watch, " 2 Watch "),
+    (Screen::Compose, " 3 Compose "),
+    (Screen::Strategies, " 4 Strategies "),
+    (Screen::Machine, " 5 Machine "),
+];
+
+/// The screen whose tab is at a column of the header.
+pub(super) fn tab_at(column: u16) -> Option<Screen> {
+    let mut end = NAME.len();
+    let at = usize::from(column);
+    TABS.into_iter().find_map(|(screen, title)| {
+        let start = end;
+        end += title.len();
+        (start..end).contains(&at).then_some(screen)
+    })
 }

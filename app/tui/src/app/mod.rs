@@ -1,31 +1,38 @@
 //! The state of the terminal lab: events change it, drawing reads it.
 
+mod command_line;
 mod draw;
+mod overlays;
 mod replies;
 
 use std::collections::VecDeque;
 use std::mem;
+use std::time::Duration;
 
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use forgetlab_study::report::{self, Margins};
 use forgetlab_study::run::{RunState, RunStatus};
-use ratatui::layout::Size;
-use ratatui::style::Style;
+use ratatui::layout::{Position, Rect, Size};
 
 use super::event::{Command, Event};
-use super::keymap::{self, Action, Place};
-use super::screens::compare::Compare;
-use super::screens::live::Live;
-use super::screens::new_run::NewRun;
-use super::screens::overlay::{self, Overlay, Text};
-use super::screens::plugins::Plugins;
+use super::keymap::{Action, Keymap, Place};
+use super::screens::compose::Compose;
+use super::screens::machine::MachineScreen;
+use super::screens::overlay::{Overlay, Text};
+use super::screens::picker::Picker;
 use super::screens::runs::Runs;
+use super::screens::strategies::Strategies;
 use super::screens::sweep::SweepScreen;
-use super::screens::{Effects, Screen, arm, replay};
+use super::screens::typed::Typed;
+use super::screens::watch::Watch;
+use super::screens::{Effects, Prompt, Screen};
 use super::theme::Theme;
+use super::view::{self, Views};
 
 /// Size of the smallest terminal the lab is drawn on.
 const SMALLEST: Size = Size::new(80, 24);
+/// How often the machine is read while its screen is shown, and while its line in the header is.
+const MACHINE_EVERY: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(5)];
 
 /// Why the lab is left.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,20 +48,29 @@ pub enum Exit {
 /// State of the terminal lab.
 pub struct App {
     theme: Theme,
+    keymap: Keymap,
     size: Size,
     /// Seconds since the Unix epoch.
     now: f64,
     screen: Screen,
-    new_run: NewRun,
-    live: Option<Live>,
+    /// Whether a key, a command or the first list of runs has decided which screen is shown.
+    settled: bool,
     runs: Runs,
     /// The sweep whose points are shown.
     sweep: Option<SweepScreen>,
-    compare: Compare,
-    plugins: Plugins,
+    watch: Watch,
+    compose: Compose,
+    strategies: Strategies,
+    machine: MachineScreen,
+    /// How often the machine is being read.
+    machine_every: Option<Duration>,
+    /// How experiments are looked at.
+    views: Views,
     overlay: Option<Overlay>,
+    /// Command lines and filters that were typed, the latest last.
+    typed: Vec<String>,
     /// Messages to show, one after the other: title and text.
-    notices: VecDeque<(&'static str, String)>,
+    notices: VecDeque<(String, String)>,
     /// Text shown in the footer until the next key.
     hint: Option<String>,
     /// Runs started or attached here whose last known status is live.
@@ -63,6 +79,8 @@ pub struct App {
     stopping: Vec<String>,
     /// Commands for the lab's thread, not sent yet.
     commands: Vec<Command>,
+    /// Text for the clipboard, not sent yet.
+    clipboard: Option<String>,
     /// Whether the screen has to be redrawn.
     dirty: bool,
     /// Reason to leave, once there is one.
@@ -74,35 +92,47 @@ impl App {
     pub fn new(theme: Theme, size: Size, now: f64, watch: Option<String>) -> Self {
         let mut app = Self {
             theme,
+            keymap: Keymap::default(),
             size,
             now,
-            screen: Screen::NewRun,
-            new_run: NewRun::default(),
-            live: None,
+            screen: Screen::Runs,
+            settled: watch.is_some(),
             runs: Runs::default(),
             sweep: None,
-            compare: Compare::default(),
-            plugins: Plugins::default(),
+            watch: Watch::default(),
+            compose: Compose::default(),
+            strategies: Strategies::default(),
+            machine: MachineScreen::default(),
+            machine_every: None,
+            views: Views::new(),
             overlay: None,
+            typed: Vec::new(),
             notices: VecDeque::new(),
             hint: None,
             mine: Vec::new(),
             stopping: Vec::new(),
-            commands: Vec::new(),
+            commands: vec![Command::LoadKept],
+            clipboard: None,
             dirty: true,
             exit: None,
         };
-        if let Some(run) = watch {
-            app.open(run);
+        match watch {
+            Some(run) => app.open(vec![run]),
+            None => app.commands.push(Command::FollowRuns(true)),
         }
-        app.commands.push(Command::LoadCatalog);
         app.commands.push(Command::LoadRuns);
+        app.commands.push(Command::LoadCatalog);
         app
     }
 
     /// Takes the commands given since the last call.
     pub fn take_commands(&mut self) -> Vec<Command> {
         mem::take(&mut self.commands)
+    }
+
+    /// Takes the text for the clipboard, if there is one.
+    pub fn take_clipboard(&mut self) -> Option<String> {
+        self.clipboard.take()
     }
 
     /// Whether the screen has to be redrawn since the last call.
@@ -112,7 +142,7 @@ impl App {
 
     /// Whether the screen shows an elapsed time, which needs clock events.
     pub fn wants_clock(&self) -> bool {
-        self.screen == Screen::Live && self.live.as_ref().is_some_and(Live::is_live)
+        self.screen == Screen::Watch && self.watch.is_live()
     }
 
     /// Reason to leave the lab, once there is one.
@@ -130,7 +160,18 @@ impl App {
         match event {
             Event::Key(key) => {
                 self.dirty = true;
+                self.settled = true;
                 self.key(key);
+            }
+            Event::Click(at) => {
+                self.dirty = true;
+                self.settled = true;
+                self.click(at);
+            }
+            Event::Wheel(down) => {
+                self.dirty = true;
+                let action = if down < 0 { Action::Up } else { Action::Down };
+                self.act(action, None);
             }
             Event::Resize(size) => {
                 self.size = size;
@@ -138,11 +179,40 @@ impl App {
             }
             Event::Clock(now) => {
                 self.now = now;
+                self.watch.now = now;
                 self.dirty |= self.wants_clock();
             }
             Event::Reply(reply) => self.reply(reply),
             Event::Signal => self.exit = Some(Exit::Quit),
             Event::TerminalGone => self.exit = Some(Exit::TerminalGone),
+        }
+        self.follow_machine();
+        self.ask_for_what_is_shown();
+    }
+
+    /// Asks for what a screen wants to show and does not have.
+    fn ask_for_what_is_shown(&mut self) {
+        let wanted = match self.screen {
+            Screen::Watch => self.watch.wanted_look(),
+            Screen::Runs => self.runs.wanted_preview(),
+            _ => None,
+        };
+        // Once only: an answer, also a bad one, is kept.
+        if let Some(command) = wanted.filter(|command| !self.commands.contains(command)) {
+            self.commands.push(command);
+        }
+    }
+
+    /// Reads the machine as often as what is shown of it needs.
+    fn follow_machine(&mut self) {
+        let every = match self.screen {
+            Screen::Machine => Some(MACHINE_EVERY[0]),
+            Screen::Watch if self.watch.is_live() => Some(MACHINE_EVERY[1]),
+            _ => None,
+        };
+        if every != self.machine_every {
+            self.machine_every = every;
+            self.commands.push(Command::FollowMachine(every));
         }
     }
 
@@ -151,24 +221,33 @@ impl App {
         if !self.notices.is_empty() {
             return Place::Notice;
         }
-        match (&self.overlay, self.screen) {
-            (Some(Overlay::Text(..)), _) => Place::Text,
-            (Some(Overlay::AskStop(_)), _) => Place::AskStop,
-            (Some(Overlay::AskQuit(_)), _) => Place::AskQuit,
-            (None, Screen::NewRun) if self.new_run.form.is_some() => Place::ArmForm,
-            (None, Screen::NewRun) => Place::NewRun,
-            (None, Screen::Live) => Place::Live,
-            (None, Screen::Arm) => Place::Arm,
-            (None, Screen::Runs) => Place::Runs,
-            (None, Screen::Sweep) => Place::Sweep,
-            (None, Screen::Compare) => Place::Compare,
-            (None, Screen::Plugins) => Place::Plugins,
+        match &self.overlay {
+            Some(Overlay::Text(..)) => return Place::Text,
+            Some(Overlay::Picker(_)) => return Place::Picker,
+            Some(Overlay::Line(_)) => return Place::Prompt,
+            Some(Overlay::Ask(_)) => return Place::Ask,
+            Some(Overlay::AskQuit(_)) => return Place::AskQuit,
+            None => {}
+        }
+        self.screen_place()
+    }
+
+    /// The place of the screen itself.
+    fn screen_place(&self) -> Place {
+        match self.screen {
+            Screen::Runs => Place::Runs,
+            Screen::Sweep => Place::Sweep,
+            Screen::Watch => Place::Watch,
+            Screen::Compose if self.compose.form.is_some() => Place::ArmForm,
+            Screen::Compose => Place::Compose,
+            Screen::Strategies => Place::Strategies,
+            Screen::Machine => Place::Machine,
         }
     }
 
-    /// Size of the screen between header and footer.
-    fn body(&self) -> Size {
-        Size::new(self.size.width, self.size.height.saturating_sub(2))
+    /// The screen between header and footer.
+    fn body(&self) -> Rect {
+        Rect::new(0, 1, self.size.width, self.size.height.saturating_sub(2))
     }
 
     fn key(&mut self, key: KeyEvent) {
@@ -178,88 +257,130 @@ impl App {
             .modifiers
             .intersects(KeyModifiers::CONTROL | KeyModifiers::ALT);
         if let (KeyCode::Char(c), true) = (key.code, plain) {
-            if place == Place::NewRun && self.new_run.types(c) {
-                return self.new_run.typed(c);
-            }
-            if let (Place::ArmForm, Some(form)) = (place, &mut self.new_run.form) {
-                return form.typed(c);
+            let taken = match (place, &mut self.overlay) {
+                (Place::Compose, _) if self.compose.types(c) => {
+                    self.compose.typed(c);
+                    true
+                }
+                (Place::ArmForm, _) => {
+                    self.compose.typed_in_form(c);
+                    true
+                }
+                (Place::Picker, Some(Overlay::Picker(picker))) => {
+                    picker.typed(c);
+                    true
+                }
+                (Place::Prompt, Some(Overlay::Line(line))) => {
+                    line.typed(c);
+                    true
+                }
+                _ => false,
+            };
+            if taken {
+                return;
             }
         }
-        let Some(action) = keymap::action(place, key) else {
-            return;
-        };
+        if let Some(action) = self.keymap.action(place, key) {
+            self.act(action, None);
+        }
+    }
+
+    /// A click on a tab of the header shows its screen.
+    fn click(&mut self, at: Position) {
+        if let Some(screen) = draw::tab_at(at.x).filter(|_| at.y == 0 && self.place().open()) {
+            self.go(screen);
+        }
+    }
+
+    /// Applies an action, with what a command line says behind its name.
+    fn act(&mut self, action: Action, argument: Option<&str>) {
         let mut effects = Effects::default();
-        let body = self.body();
+        let (place, body) = (self.place(), self.body());
         match action {
-            Action::GoNewRun => effects.go = Some(Screen::NewRun),
-            Action::GoLive => effects.go = Some(Screen::Live),
-            Action::GoRuns => effects.go = Some(Screen::Runs),
-            Action::GoPlugins => effects.go = Some(Screen::Plugins),
-            Action::NextScreen => effects.go = Some(self.neighbour(1)),
-            Action::PreviousScreen => effects.go = Some(self.neighbour(3)),
-            Action::Help => self.overlay = Some(Overlay::Text(Text::Help(place), 0)),
-            Action::Quit => self.ask_quit(),
+            Action::GoRuns if place.open() => effects.go = Some(Screen::Runs),
+            Action::GoWatch if place.open() => match argument {
+                Some(runs) => effects.open = runs.split_whitespace().map(str::to_owned).collect(),
+                None => effects.go = Some(Screen::Watch),
+            },
+            Action::GoCompose if place.open() => effects.go = Some(Screen::Compose),
+            Action::GoStrategies if place.open() => effects.go = Some(Screen::Strategies),
+            Action::GoMachine if place.open() => effects.go = Some(Screen::Machine),
+            Action::Help if place.open() => {
+                self.overlay = Some(Overlay::Text(Text::Help(place), 0));
+            }
+            Action::CommandLine if place.open() => effects.prompt = Some(Prompt::Command),
+            Action::Quit if place.open() => self.ask_quit(),
             action => match place {
                 Place::Everywhere => {}
-                Place::NewRun => self.new_run.act(action, self.plugins.found(), &mut effects),
-                Place::ArmForm => self.new_run.act_in_form(action),
-                Place::Live => match &mut self.live {
-                    Some(live) => live.act(action, body, &mut effects),
-                    None => effects.go = (action == Action::Back).then_some(Screen::Runs),
-                },
-                Place::Arm => match &mut self.live {
-                    Some(live) => arm::act(live, action, &mut effects),
-                    None => effects.go = Some(Screen::Live),
-                },
-                Place::Runs => self.runs.act(action, body.height, &mut effects),
+                Place::Runs => self.runs.act(action, argument, body.height, &mut effects),
                 Place::Sweep => match &mut self.sweep {
                     Some(sweep) => sweep.act(action, body.height, &mut effects),
                     None => effects.go = Some(Screen::Runs),
                 },
-                Place::Compare => self.compare.act(action, body.height, &mut effects),
-                Place::Plugins => self.plugins.act(action, body),
+                Place::Watch => self.watch.act(action, argument, body, &mut effects),
+                Place::Compose => {
+                    self.compose
+                        .act(action, argument, self.strategies.found(), &mut effects);
+                }
+                Place::ArmForm => self.compose.act_in_form(action),
+                Place::Strategies => self.strategies.act(action, body.as_size(), &mut effects),
+                Place::Machine => self.machine.act(action),
                 Place::Notice => drop(self.notices.pop_front()),
-                Place::Text | Place::AskStop | Place::AskQuit => self.act_on_overlay(action),
+                _ => self.act_on_overlay(action, &mut effects),
             },
         }
         self.apply(effects);
     }
 
-    /// The tab `by` places after the current one, in a circle.
-    fn neighbour(&self, by: usize) -> Screen {
-        const TABS: [Screen; 4] = [Screen::NewRun, Screen::Live, Screen::Runs, Screen::Plugins];
-        let at = TABS.iter().position(|tab| *tab == tab_of(self.screen));
-        TABS[(at.unwrap_or(0) + by) % TABS.len()]
-    }
-
+    /// Does what a screen asks for.
     fn apply(&mut self, effects: Effects) {
         self.commands.extend(effects.commands);
         self.hint = effects.hint.or(self.hint.take());
         if let Some(screen) = effects.go {
             self.go(screen);
         }
-        if let Some(run) = effects.open {
-            self.open(run);
+        if !effects.open.is_empty() {
+            self.open(effects.open);
         }
         if let Some(sweep) = effects.open_sweep {
             self.open_sweep(sweep);
         }
-        if let Some(run) = effects.ask_stop {
-            self.overlay = Some(Overlay::AskStop(run));
-        }
         if let Some(text) = effects.notice {
-            self.notices.push_back(("Message", text));
+            self.notices.push_back(("Message".to_owned(), text));
         }
-        if effects.log {
-            self.overlay = Some(Overlay::Text(Text::Log, usize::MAX));
-            self.scroll_text(0);
+        if effects.copy.is_some() {
+            self.clipboard = effects.copy;
+            self.hint = Some("copied to the clipboard".into());
         }
-        if effects.replay {
-            self.overlay = Some(Overlay::Text(Text::Replay, 0));
+        if effects.keep_view {
+            self.keep_view();
+        }
+        if let Some(ask) = effects.ask {
+            self.overlay = Some(Overlay::Ask(ask));
+        }
+        if let Some(prompt) = effects.prompt {
+            self.overlay = Some(Overlay::Line(Typed::new(prompt)));
+        }
+        if let Some(choices) = effects.choices {
+            self.overlay = Some(Overlay::Picker(Picker::new(choices)));
+        }
+    }
+
+    /// Keeps how the watched experiment is looked at.
+    fn keep_view(&mut self) {
+        let Some(experiment) = self.watch.experiment().map(str::to_owned) else {
+            return;
+        };
+        let view = self.watch.view.clone();
+        if self.views.get(&experiment) != Some(&view) {
+            self.views.insert(experiment, view);
+            self.commands
+                .push(Command::KeepViews(view::write(&self.views)));
         }
     }
 
     fn go(&mut self, screen: Screen) {
+        self.settled = true;
         match (self.screen == Screen::Sweep, &self.sweep) {
             (false, Some(sweep)) if screen == Screen::Sweep => {
                 let name = Some(sweep.name.clone());
@@ -278,16 +399,19 @@ impl App {
         self.screen = screen;
     }
 
-    fn open(&mut self, run: String) {
-        if self.live.as_ref().is_none_or(|live| live.run != run) {
-            self.live = Some(Live::new(run.clone()));
+    /// Watches runs, as their experiment was looked at before.
+    fn open(&mut self, runs: Vec<String>) {
+        if self.watch.names() != runs {
+            self.watch = Watch::new(runs.clone());
+            self.watch.now = self.now;
         }
-        if let Some(live) = &mut self.live {
-            let sweep = self.sweep.as_ref().filter(|sweep| sweep.has_run(&run));
-            live.sweep = sweep.map(|sweep| sweep.name.clone());
-        }
-        self.commands.push(Command::Watch(run));
-        self.go(Screen::Live);
+        let of_sweep = self
+            .sweep
+            .as_ref()
+            .filter(|sweep| runs.iter().any(|run| sweep.has_run(run)));
+        self.watch.sweep = of_sweep.map(|sweep| sweep.name.clone());
+        self.commands.push(Command::Watch(runs));
+        self.go(Screen::Watch);
     }
 
     /// Shows the points of a sweep.
@@ -313,93 +437,16 @@ impl App {
     }
 
     fn ask_quit(&mut self) {
-        if self.mine.is_empty() {
-            self.exit = Some(Exit::Quit);
-        } else {
-            self.overlay = Some(Overlay::AskQuit(self.mine.clone()));
-        }
-    }
-
-    fn act_on_overlay(&mut self, action: Action) {
-        let page = isize::from(self.body().height.saturating_sub(3) as i16);
-        match (action, self.overlay.clone()) {
-            (Action::Back, _) => self.overlay = None,
-            (Action::Up, _) => self.scroll_text(-1),
-            (Action::Down, _) => self.scroll_text(1),
-            (Action::PageUp, _) => self.scroll_text(-page),
-            (Action::PageDown, _) => self.scroll_text(page),
-            (Action::First, _) => self.scroll_text(isize::MIN),
-            (Action::Last, _) => self.scroll_text(isize::MAX),
-            (Action::Yes, Some(Overlay::AskStop(run))) => {
-                self.overlay = None;
-                self.commands.push(Command::Stop(run));
-                self.hint = Some("asking the worker to stop…".into());
-            }
-            (Action::LeaveGoing, _) => self.exit = Some(Exit::Quit),
-            (Action::StopAndLeave, Some(Overlay::AskQuit(runs))) => {
-                self.overlay = None;
-                self.commands
-                    .extend(runs.iter().cloned().map(Command::Stop));
-                self.stopping = runs;
-                self.hint = Some("asking the workers to stop…".into());
-            }
-            _ => {}
-        }
-    }
-
-    fn scroll_text(&mut self, by: isize) {
-        let body = self.body();
-        let height = usize::from(body.height);
-        let lines = match &self.overlay {
-            Some(Overlay::Text(text, _)) => self.text_lines(text, body.width.into()).len(),
-            _ => return,
-        };
-        let most = lines.saturating_sub(height.saturating_sub(2));
-        if let Some(Overlay::Text(_, scroll)) = &mut self.overlay {
-            *scroll = scroll.saturating_add_signed(by).min(most);
-        }
-    }
-
-    fn text_lines(&self, text: &Text, width: usize) -> Vec<(String, Style)> {
-        let width = width.saturating_sub(2);
-        match text {
-            Text::Help(from) => overlay::help_lines(self.theme, *from, self.margins(*from), width),
-            Text::Replay => {
-                // Of an arm over its seeds, what the first one replays.
-                let first = self.live.as_ref().and_then(|live| {
-                    let &(_, arm) = live.group()?.members.first()?;
-                    Some((live, live.state.arms.get(arm)?))
-                });
-                first.map_or_else(Vec::new, |(live, arm)| {
-                    replay::lines(&live.state.arm_label(arm), arm, self.theme, width)
-                })
-            }
-            Text::Log => {
-                let lines = self
-                    .live
-                    .iter()
-                    .flat_map(|live| live.log_lines(self.theme, None));
-                let wrapped = lines.flat_map(|(line, style)| {
-                    let lines = super::widgets::text::wrap(&line, width);
-                    lines.into_iter().map(move |line| (line, style))
-                });
-                let lines: Vec<_> = wrapped.collect();
-                if lines.is_empty() {
-                    return vec![("nothing was logged".into(), self.theme.dim())];
-                }
-                lines
-            }
+        match self.mine.is_empty() {
+            true => self.exit = Some(Exit::Quit),
+            false => self.overlay = Some(Overlay::AskQuit(self.mine.clone())),
         }
     }
 
     /// The margins of the verdicts on the screen.
-    fn margins(&self, from: Place) -> Margins {
-        let watched = self.live.as_ref().map(|live| &live.state);
-        let run = match from {
-            Place::Compare => self.compare.first(),
-            _ => watched,
-        };
-        report::margins(run.unwrap_or(&RunState::default()))
+    fn margins(&self) -> Margins {
+        let watched = self.watch.first().map(|run| &run.state);
+        report::margins(watched.unwrap_or(&RunState::default()))
     }
 
     /// Records whether a run started or attached here is live.
@@ -411,16 +458,15 @@ impl App {
     }
 
     /// Shows a message.
-    fn notify(&mut self, title: &'static str, text: String) {
-        self.notices.push_back((title, text));
+    fn notify(&mut self, title: &str, text: String) {
+        self.notices.push_back((title.to_owned(), text));
     }
 }
 
 /// The tab that a screen belongs to.
 fn tab_of(screen: Screen) -> Screen {
     match screen {
-        Screen::Arm => Screen::Live,
-        Screen::Compare | Screen::Sweep => Screen::Runs,
+        Screen::Sweep => Screen::Runs,
         other => other,
     }
 }

@@ -1,4 +1,4 @@
-//! Overlays of a screen: help, log, replay, messages and questions.
+//! Overlays of a screen: help and other texts, lists to choose from, messages and questions.
 
 use forgetlab_study::report::Margins;
 use ratatui::Frame;
@@ -7,71 +7,88 @@ use ratatui::style::Style;
 use ratatui::text::Line;
 use ratatui::widgets::{Block, Clear};
 
-use crate::keymap::{Binding, KEYMAP, Place};
+use crate::keymap::{Keymap, Place};
 use crate::theme::Theme;
-use crate::widgets::text::wrap;
+use crate::widgets::text::{StyledLines, wrap};
+
+use super::Ask;
+use super::picker::Picker;
+use super::typed::Typed;
 
 /// A text that can be scrolled.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Text {
     /// The help, opened from this place.
     Help(Place),
-    /// The log of the run being watched.
-    Log,
-    /// Replay samples of the arm under the cursor.
-    Replay,
+    /// A title, and what there is to be told.
+    Told(String, String),
 }
 
 /// An overlay of the screen.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Overlay {
     /// A text, and the index of the first line shown.
     Text(Text, usize),
-    /// The question whether to stop this run.
-    AskStop(String),
+    /// A list to choose from.
+    Picker(Picker),
+    /// A line being typed.
+    Line(Typed),
+    /// A question to be answered by yes or no.
+    Ask(Ask),
     /// The question what to do with these live runs when leaving.
     AskQuit(Vec<String>),
 }
 
-/// Lines of the help: the keys of `from`, how to read the screen, then all other keys; `margins` are those of the
-/// run's verdicts.
+/// The lab in six lines, for who has never seen it.
+pub const TOUR: [&str; 6] = [
+    "3 Compose starts a run: s begins the one that is filled in, in a worker of its own.",
+    "2 Watch shows it: which arm keeps what it knew (up), and learns (right); the table has the verdicts.",
+    "1 Runs lists them all; space marks several, Enter opens them as one comparison.",
+    "Arrows or hjkl move, Enter goes in, Esc comes out, Tab changes the pane, / filters.",
+    ": types a command, Tab completes it; every key has one. ? shows the keys of a screen.",
+    "q leaves. Runs go on without the lab; `forgetlab` shows them again.",
+];
+
+/// Lines of the help: the tour, the keys of `from`, how to read the screen, then all other keys; `margins` are those of
+/// the run's verdicts.
 pub fn help_lines(
     theme: Theme,
+    keymap: &Keymap,
     from: Place,
     margins: Margins,
     width: usize,
 ) -> Vec<(String, Style)> {
-    let mut lines = Vec::new();
-    add_keys(&mut lines, theme, from, width);
-    add_keys(&mut lines, theme, Place::Everywhere, width);
-    lines.push(("Reading the screen".into(), theme.heading()));
+    let mut lines = StyledLines::new(width);
+    add_keys(&mut lines, theme, keymap, from);
+    add_keys(&mut lines, theme, keymap, Place::Everywhere);
+    lines.add("The lab in six lines", theme.heading());
+    TOUR.iter().for_each(|line| lines.add(line, Style::new()));
+    lines.add("\n", Style::new());
+    lines.add("Reading the screen", theme.heading());
     for paragraph in reading(margins) {
-        let text = wrap(&paragraph, width).into_iter();
-        lines.extend(text.map(|line| (line, Style::new())));
-        lines.push((String::new(), Style::new()));
+        lines.add(&paragraph, Style::new());
+        lines.add("\n", Style::new());
     }
     let others = Place::ALL.into_iter();
     for place in others.filter(|place| *place != from && *place != Place::Everywhere) {
-        add_keys(&mut lines, theme, place, width);
+        add_keys(&mut lines, theme, keymap, place);
     }
-    lines.pop();
-    lines
+    lines.finish()
 }
 
-/// Adds the keys of a place.
-fn add_keys(lines: &mut Vec<(String, Style)>, theme: Theme, place: Place, width: usize) {
-    lines.push((place.title().to_string(), theme.heading()));
-    for binding in KEYMAP.iter().filter(|binding| binding.place == place) {
-        let keys = keys(binding);
-        for (index, text) in wrap(binding.long, width.saturating_sub(20))
-            .iter()
-            .enumerate()
-        {
-            let keys = if index == 0 { keys.as_str() } else { "" };
-            lines.push((format!("  {keys:<16}  {text}"), Style::new()));
-        }
+/// Adds the keys of a place, what they do, and the names of their commands.
+fn add_keys(lines: &mut StyledLines, theme: Theme, keymap: &Keymap, place: Place) {
+    lines.add(place.title(), theme.heading());
+    for (binding, keys) in keymap.of(place) {
+        let names: Vec<String> = keys.iter().map(|key| key.name()).collect();
+        let command = match place.open() || place == Place::Everywhere {
+            true => format!(":{}", binding.action.name()),
+            false => String::new(),
+        };
+        let lead = format!("  {:<12} {command:<13} ", names.join(" "));
+        lines.add_after(&lead, binding.long, Style::new());
     }
-    lines.push((String::new(), Style::new()));
+    lines.add("\n", Style::new());
 }
 
 /// How figures and verdicts are to be read.
@@ -105,11 +122,6 @@ fn reading(margins: Margins) -> [String; 5] {
          dotted lines end phases."
             .into(),
     ]
-}
-
-fn keys(binding: &Binding) -> String {
-    let names: Vec<String> = binding.keys.iter().map(|key| key.name()).collect();
-    names.join(" ")
 }
 
 /// Draws a text over the whole body.

@@ -7,7 +7,7 @@ use forgetlab_study::experiment::{
 use crate::widgets::form::{Field, Input};
 
 /// What a setting of the phases does, and what it takes.
-fn about(key: &str) -> &'static str {
+pub fn about(key: &str) -> &'static str {
     match key {
         "optimizer.lr" => "Peak learning rate.",
         "optimizer.warmup_steps" => "Steps of linear warm-up at the start of each phase.",

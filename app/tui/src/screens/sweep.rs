@@ -1,5 +1,7 @@
 //! The points of a sweep: open one, stop or resume the sweep.
 
+use std::collections::BTreeSet;
+
 use forgetlab_study::run::{PointStatus, RunStatus};
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
@@ -26,6 +28,8 @@ pub struct SweepScreen {
     /// Why it cannot be read (any more).
     problem: Option<String>,
     cursor: usize,
+    /// Names of the points that are marked.
+    marks: BTreeSet<String>,
 }
 
 impl SweepScreen {
@@ -36,6 +40,7 @@ impl SweepScreen {
             sweep: None,
             problem: None,
             cursor: 0,
+            marks: BTreeSet::new(),
         }
     }
 
@@ -82,11 +87,16 @@ impl SweepScreen {
             Action::PageDown => self.cursor = step(self.cursor, page, len),
             Action::First => self.cursor = 0,
             Action::Last => self.cursor = step(self.cursor, isize::MAX, len),
+            Action::Back if !self.marks.is_empty() => self.marks.clear(),
             Action::Back => effects.go = Some(Screen::Runs),
+            Action::Mark => self.mark(),
+            Action::Enter if self.marks.len() > 1 => effects.open = self.chosen(),
             Action::Enter => self.open_point(effects),
-            Action::Stop if self.is_live() => {
-                effects.ask_stop = Some(self.name.clone());
-            }
+            Action::Export => match self.chosen() {
+                none if none.is_empty() => effects.hint("nobody has begun with this point yet"),
+                runs => effects.ask(Command::Export(runs), "writing CSVs and figures…"),
+            },
+            Action::Stop if self.is_live() => effects.ask_stop_sweep(self.name.clone()),
             Action::Stop => effects.hint("this sweep is not live"),
             Action::Resume => match self.status() {
                 Some(status) => resume(&self.name, status, effects),
@@ -94,6 +104,26 @@ impl SweepScreen {
             },
             _ => {}
         }
+    }
+
+    fn mark(&mut self) {
+        if let Some(point) = self.points().get(self.cursor) {
+            let name = point.name.clone();
+            if !self.marks.remove(&name) {
+                self.marks.insert(name);
+            }
+            self.cursor = step(self.cursor, 1, self.points().len());
+        }
+    }
+
+    /// The runs of the marked points in order; where none is marked, that of the one under the cursor.
+    fn chosen(&self) -> Vec<String> {
+        let all = self.points().iter().enumerate();
+        let chosen = all.filter(|(index, point)| match self.marks.is_empty() {
+            true => *index == self.cursor,
+            false => self.marks.contains(&point.name),
+        });
+        chosen.filter_map(|(_, point)| point.run.clone()).collect()
     }
 
     fn open_point(&self, effects: &mut Effects) {
@@ -104,7 +134,7 @@ impl SweepScreen {
             (PointStatus::Refused(why), _) => {
                 effects.notice = Some(format!("{} was refused: {why}", point.name));
             }
-            (_, Some(run)) => effects.open = Some(run.clone()),
+            (_, Some(run)) => effects.open = vec![run.clone()],
             (PointStatus::Live, None) => effects.hint("this point is just beginning"),
             (_, None) => effects.hint("nobody has begun with this point yet"),
         }
@@ -174,7 +204,10 @@ impl SweepScreen {
                 _ => &point.told,
             };
             let cells = [
-                Text::styled((index + 1).to_string(), theme.dim()).right_aligned(),
+                match self.marks.contains(&point.name) {
+                    true => Text::raw("✓").right_aligned(),
+                    false => Text::styled((index + 1).to_string(), theme.dim()).right_aligned(),
+                },
                 Text::raw(clip(&point.name, name_width)),
                 Text::styled(point.status.word(), point_style(theme, &point.status)),
                 Text::raw(percent(point.progress)).right_aligned(),

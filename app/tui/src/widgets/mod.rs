@@ -1,10 +1,10 @@
-//! Widgets that several screens use.
+//! Parts that several screens draw with.
 
-pub mod arm_table;
-pub mod chart;
 pub mod form;
 pub mod grid;
+pub mod line_edit;
 pub mod names;
+pub mod plot;
 pub mod status;
 pub mod text;
 pub mod verdict;

@@ -25,6 +25,17 @@ impl StyledLines {
         self.lines.extend(wrapped.map(|line| (line, style)));
     }
 
+    /// Wraps a text behind a lead, which its further lines leave room for.
+    pub fn add_after(&mut self, lead: &str, text: &str, style: Style) {
+        let indent = lead.width();
+        let wrapped = wrap(text, self.width.saturating_sub(indent)).into_iter();
+        let lines = wrapped.enumerate().map(|(index, line)| match index {
+            0 => (format!("{lead}{line}"), style),
+            _ => (format!("{:indent$}{line}", ""), style),
+        });
+        self.lines.extend(lines);
+    }
+
     /// Whether there is no line.
     pub fn is_empty(&self) -> bool {
         self.lines.is_empty()

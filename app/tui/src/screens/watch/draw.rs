@@ -1,0 +1,265 @@
+//! Drawing of the watch screen: headline, panes, table, and the line below it.
+
+use forgetlab_study::run::RunStatus;
+use ratatui::Frame;
+use ratatui::layout::Rect;
+use ratatui::style::Style;
+use ratatui::text::{Line, Span};
+use unicode_width::UnicodeWidthStr;
+
+use crate::theme::Theme;
+use crate::view::Pane;
+use crate::widgets::names::distinct;
+use crate::widgets::plot::short;
+use crate::widgets::text::{clip, count, plural, seconds};
+use crate::widgets::verdict;
+
+use super::table::{ArmRow, ArmTable};
+use super::{Watch, Watched};
+
+impl Watch {
+    /// Draws the runs.
+    pub fn draw(&self, frame: &mut Frame, area: Rect, theme: Theme) {
+        let places = self.places(area);
+        let rows = self.rows();
+        frame.render_widget(
+            self.headline(theme, usize::from(area.width)),
+            places.headline,
+        );
+        if let Some(alert) = self.attention(self.now) {
+            let style = if alert.bad { theme.bad() } else { theme.warn() };
+            let text = clip(&format!("! {}", alert.text), usize::from(area.width));
+            frame.render_widget(Line::styled(text, style), places.attention);
+        }
+        if self.arms.groups().is_empty() {
+            let text = match self.first() {
+                None => "nothing is being watched: 1 lists the runs there are, 3 composes one",
+                Some(run) => match (&run.problem, run.status) {
+                    (Some(_), _) => "",
+                    (None, None) => "reading the run…",
+                    (None, Some(RunStatus::Live)) => "waiting for the worker's first event…",
+                    (None, Some(_)) => "nothing was recorded in this run",
+                },
+            };
+            let (_, middle) = places.panes.first().copied().unwrap_or_default();
+            frame.render_widget(Line::styled(text, theme.dim()).centered(), middle);
+            return;
+        }
+        for &(pane, rect) in &places.panes {
+            self.draw_pane(pane, &rows, frame, rect, theme);
+        }
+        frame.render_widget(
+            self.answer(&rows, theme, usize::from(places.answer.width)),
+            places.answer,
+        );
+        let at = rows
+            .iter()
+            .position(|row| row.group.index == self.arm)
+            .unwrap_or(0);
+        if rows.is_empty() && places.table.height > 0 {
+            let text = match &self.filter_problem {
+                Some(problem) => format!("the filter cannot be read: {problem}"),
+                None => {
+                    "no arm passes the filter; Esc takes it away, A shows hidden ones".to_owned()
+                }
+            };
+            frame.render_widget(Line::styled(text, theme.warn()), places.table);
+            return;
+        }
+        ArmTable {
+            theme,
+            rows,
+            sort: self.sort(),
+            metric: self.metric(),
+            baseline: self.baseline(),
+            cursor: at,
+            focused: self.focus.is_none(),
+        }
+        .draw(frame, places.table);
+    }
+
+    fn draw_pane(&self, pane: Pane, rows: &[ArmRow], frame: &mut Frame, area: Rect, theme: Theme) {
+        match pane {
+            Pane::Retention => self.draw_retention(rows, frame, area, theme),
+            Pane::Curves => self.draw_curves(rows, frame, area, theme),
+            Pane::Losses => self.draw_losses(rows, frame, area, theme),
+            Pane::Replay => self.draw_replay(frame, area, theme),
+            Pane::Matrix => self.draw_matrix(frame, area, theme),
+            Pane::Log => self.draw_log(frame, area, theme),
+            Pane::Panels => self.draw_panels(rows, frame, area, theme),
+            Pane::Arm => self.draw_arm(frame, area, theme),
+        }
+    }
+
+    /// The title of a pane: its name, what belongs to it, a rule to its end.
+    pub(super) fn pane_title(
+        &self,
+        theme: Theme,
+        pane: Pane,
+        words: &[String],
+        width: u16,
+    ) -> Line<'static> {
+        let focused = self.focus == Some(pane);
+        let style = match focused {
+            true => theme.heading().patch(theme.selected()),
+            false => theme.heading(),
+        };
+        let (first, others) = words
+            .split_first()
+            .map_or(("", &[][..]), |(first, others)| (first.as_str(), others));
+        let mut spans = vec![
+            Span::styled("─ ", theme.dim()),
+            Span::styled(clip(first, usize::from(width).saturating_sub(4)), style),
+            Span::raw(" "),
+        ];
+        let mut used = 3 + first.width().min(usize::from(width));
+        for word in others.iter().filter(|word| !word.is_empty()) {
+            let text = format!("─ {word} ");
+            if used + text.width() > usize::from(width) {
+                break;
+            }
+            used += text.width();
+            spans.push(Span::styled(text, theme.dim()));
+        }
+        let rule = "─".repeat(usize::from(width).saturating_sub(used));
+        spans.push(Span::styled(rule, theme.dim()));
+        Line::from(spans)
+    }
+
+    fn headline(&self, theme: Theme, width: usize) -> Line<'static> {
+        match &self.runs[..] {
+            [] => Line::default(),
+            [run] => run.headline(theme, self.sweep.is_some(), width),
+            several => {
+                let live = several.iter().filter(|run| run.is_live()).count();
+                let names: Vec<&str> = several.iter().map(|run| run.name.as_str()).collect();
+                let text = format!(
+                    "{}, {live} live: {}",
+                    plural(several.len(), "run"),
+                    names.join(", ")
+                );
+                Line::styled(clip(&text, width), theme.heading())
+            }
+        }
+    }
+
+    /// What every arm has at the cursor, or the verdict on the arm under the table's cursor.
+    fn answer(&self, rows: &[ArmRow], theme: Theme, width: usize) -> Line<'static> {
+        let Some(at) = self.cursor else {
+            let row = rows.iter().find(|row| row.group.index == self.arm);
+            return row.map_or_else(Line::default, |row| {
+                verdict::line(theme, &row.seeds, row.judgement, width)
+            });
+        };
+        let (shown, axis, runs) = (self.shown(), self.axis(), self.states());
+        let lead = format!(
+            "┃ at {} {}: ",
+            crate::widgets::plot::written(axis, at),
+            axis.name()
+        );
+        let labels: Vec<&str> = rows.iter().map(|row| row.group.label.as_str()).collect();
+        let each = width.saturating_sub(lead.width()) / rows.len().max(1);
+        let names = distinct(&labels, each.saturating_sub(10).clamp(4, 30));
+        let mut spans = vec![Span::styled(lead, theme.dim())];
+        for (row, name) in rows.iter().zip(names) {
+            let points = shown.points(row.group, &runs, axis);
+            let before = points.partition_point(|point| point.x <= at);
+            let value = before.checked_sub(1).map(|last| points[last].mean);
+            let value = value.map_or("·".into(), |value| short(value, shown.is_share()));
+            let style = theme.series(row.group.index);
+            let marker = theme.marker(row.group.index);
+            spans.push(Span::styled(format!("{marker} {name} "), style));
+            spans.push(Span::raw(format!("{value}  ")));
+        }
+        Line::from(spans)
+    }
+}
+
+impl Watched {
+    /// Name, status, progress, time left, speed.
+    fn headline(&self, theme: Theme, of_sweep: bool, width: usize) -> Line<'static> {
+        let state = &self.state;
+        let status = match self.status {
+            None => Span::styled("…", theme.dim()),
+            Some(RunStatus::Live) => Span::styled("LIVE", theme.good().patch(theme.heading())),
+            Some(RunStatus::Finished) => Span::styled("finished", theme.heading()),
+            Some(status) => Span::styled(status.word(), theme.bad()),
+        };
+        let mut facts = Vec::new();
+        let (done, total) = state.steps_done();
+        let live = self.is_live();
+        if total > 0 && live {
+            facts.push(bar(done as f64 / total as f64));
+        }
+        if let Some((start, last)) = state.times {
+            facts.push(match (self.time_left(), live) {
+                (Some(left), true) => format!("{} left", seconds(left)),
+                _ => seconds(last - start),
+            });
+        }
+        let mut seeds: Vec<u64> = state.arms.iter().map(|arm| arm.info.seed).collect();
+        seeds.sort_unstable();
+        seeds.dedup();
+        if seeds.len() > 1 {
+            facts.push(plural(seeds.len(), "seed"));
+        }
+        if live {
+            let rate = |rate: f64, word: &str| format!("{} tok/s {word}", count(rate as u64));
+            let (training, generation) = self.speeds();
+            facts.extend(training.map(|speed| rate(speed, "trained")));
+            facts.extend(generation.map(|speed| rate(speed, "generated")));
+        }
+        facts.push(state.device.clone());
+        let facts = facts.join(" · ");
+        let room = width.saturating_sub(status.width() + 4);
+        // Of a point its own name tells more than that of its sweep, which all points share.
+        let (run, sweep) = match (of_sweep, self.name.split_once('/')) {
+            (true, Some((sweep, point))) => (point, format!(" of {sweep}")),
+            _ => (self.name.as_str(), String::new()),
+        };
+        let name = clip(
+            &format!("{run}{sweep}"),
+            room.saturating_sub(facts.width().min(28)),
+        );
+        let facts = clip(&facts, room.saturating_sub(name.width()));
+        Line::from(vec![
+            Span::styled(name, theme.heading()),
+            Span::raw("  "),
+            status,
+            Span::raw("  "),
+            Span::raw(facts),
+        ])
+    }
+}
+
+/// A share as a bar of ten columns and in per cent.
+fn bar(share: f64) -> String {
+    let full = (share * 10.0).floor().clamp(0.0, 10.0) as usize;
+    format!(
+        "{}{} {:.0}%",
+        "█".repeat(full),
+        "·".repeat(10 - full),
+        (100.0 * share).floor()
+    )
+}
+
+/// Lines of a text in an area below a title, from one on.
+pub(super) fn draw_lines(lines: &[(String, Style)], first: usize, frame: &mut Frame, area: Rect) {
+    for (row, (text, style)) in area.rows().zip(lines.iter().skip(first)) {
+        frame.render_widget(Line::styled(text.as_str(), *style), row);
+    }
+}
+
+/// The first row of an area, and the rest.
+pub(super) fn under_title(area: Rect) -> (Rect, Rect) {
+    let title = Rect {
+        height: area.height.min(1),
+        ..area
+    };
+    let rest = Rect {
+        y: area.y + title.height,
+        height: area.height - title.height,
+        ..area
+    };
+    (title, rest)
+}

@@ -1,0 +1,297 @@
+//! The runs being watched: what their arms kept and learned, in panes over a table of arms.
+
+mod act;
+mod alerts;
+mod draw;
+mod filter;
+mod layout;
+mod panes;
+mod shown;
+mod table;
+mod times;
+
+use std::collections::HashMap;
+
+use forgetlab_study::filter::Filter;
+use forgetlab_study::report::{ArmSeeds, Judgement};
+use forgetlab_study::run::{ReplayLook, RunState, RunStatus};
+
+use crate::arms::{Arms, Group, Member, Of, Runs};
+use crate::event::Command;
+use crate::figures::Metric;
+use crate::lab::FeedUpdate;
+use crate::track::Axis;
+use crate::view::{Pane, View};
+use crate::widgets::plot::Range;
+
+pub use shown::Shown;
+use table::ArmRow;
+pub use table::Column;
+
+/// A run on the screen.
+#[derive(Debug, Default)]
+pub struct Watched {
+    /// Name of the run.
+    pub name: String,
+    /// State of the run, from the records so far.
+    pub state: RunState,
+    /// Status of the run; `None` until the first update.
+    pub status: Option<RunStatus>,
+    /// Why the worker of a crashed run ended, where that is known.
+    pub why: Option<String>,
+    /// Why the run cannot be read (any more), if it cannot.
+    pub problem: Option<String>,
+}
+
+impl Watched {
+    /// Whether a worker is running it.
+    pub fn is_live(&self) -> bool {
+        self.status == Some(RunStatus::Live) && self.problem.is_none()
+    }
+}
+
+/// A replay batch by its run, arm and step.
+type LookAt = (usize, usize, u64);
+
+/// State of the screen.
+#[derive(Debug, Default)]
+pub struct Watch {
+    /// The runs, in the order in which they were opened.
+    pub runs: Vec<Watched>,
+    /// The sweep from whose points they were opened, to go back to.
+    pub sweep: Option<String>,
+    /// Their arms over the seeds, and the verdicts on them.
+    pub arms: Arms,
+    /// How they are looked at.
+    pub view: View,
+    /// Where every arm is read, on the x axis.
+    cursor: Option<f64>,
+    /// What of the x axis is shown; `None` for all of it.
+    window: Option<Range>,
+    /// Index of the arm (or of the single seed) under the cursor.
+    arm: usize,
+    /// The pane that has the focus; `None` for the table.
+    focus: Option<Pane>,
+    /// Lines of the text with the focus that are scrolled away, from its beginning (of the log from its end).
+    scroll: usize,
+    /// How many phases back the picture of what was kept is of.
+    phases_back: usize,
+    /// Replay batches whose texts were read.
+    looks: HashMap<LookAt, Result<ReplayLook, String>>,
+    /// Whether the filter cannot be read, and why.
+    filter_problem: Option<String>,
+    filter: Option<Filter>,
+    /// Seconds since the Unix epoch.
+    pub now: f64,
+}
+
+impl Watch {
+    /// Runs that have not been read yet.
+    pub fn new(runs: Vec<String>) -> Self {
+        let run = |name| Watched {
+            name,
+            ..Watched::default()
+        };
+        Self {
+            runs: runs.into_iter().map(run).collect(),
+            ..Self::default()
+        }
+    }
+
+    /// Names of the runs.
+    pub fn names(&self) -> Vec<String> {
+        self.runs.iter().map(|run| run.name.clone()).collect()
+    }
+
+    /// The runs that are shown, each with its name.
+    fn states(&self) -> Vec<(&str, &RunState)> {
+        let runs = self.runs.iter();
+        runs.map(|run| (run.name.as_str(), &run.state)).collect()
+    }
+
+    /// The run that is described where only one can be.
+    pub fn first(&self) -> Option<&Watched> {
+        self.runs.first()
+    }
+
+    /// The experiment whose view this is; `None` before it is known.
+    pub fn experiment(&self) -> Option<&str> {
+        let mut names = self.runs.iter().map(|run| run.state.experiment.as_str());
+        names.find(|name| !name.is_empty())
+    }
+
+    /// Applies an update of a run. Returns what is to be computed for it.
+    pub fn feed(
+        &mut self,
+        run: &str,
+        first: bool,
+        update: Result<FeedUpdate, String>,
+    ) -> Vec<Command> {
+        let Some(run) = self.runs.iter_mut().find(|known| known.name == run) else {
+            return Vec::new();
+        };
+        match update {
+            Ok(update) => {
+                if first {
+                    run.state = update.before.map(|before| *before).unwrap_or_default();
+                    run.problem = None;
+                }
+                for record in &update.records {
+                    run.state.apply(record);
+                }
+                run.status = Some(update.status);
+                run.why = update.why;
+            }
+            Err(problem) => run.problem = Some(problem),
+        }
+        self.update_arms()
+    }
+
+    /// Takes up what is new in the runs.
+    fn update_arms(&mut self) -> Vec<Command> {
+        let mut arms = std::mem::take(&mut self.arms);
+        if arms.apart != self.view.apart {
+            arms = Arms::new(self.view.apart);
+        }
+        let questions = arms.update(&self.states());
+        self.arms = arms;
+        self.arm = self.arm.min(self.arms.groups().len().saturating_sub(1));
+        let names = self.names();
+        let ask = |question| Command::Judge(names.clone(), question);
+        questions.into_iter().map(ask).collect()
+    }
+
+    /// Looks at the runs as another view has it.
+    pub fn set_view(&mut self, view: View) -> Vec<Command> {
+        self.view = view;
+        self.read_filter();
+        self.update_arms()
+    }
+
+    /// Keeps a verdict, if it is about these runs.
+    pub fn judged(&mut self, runs: &[String], members: &[Member], judgement: &Judgement) {
+        if runs == self.names() {
+            self.arms.judged(members.to_vec(), judgement.clone());
+        }
+    }
+
+    /// Keeps the texts of a replay batch.
+    pub fn seen(&mut self, run: &str, arm: usize, step: u64, look: Result<ReplayLook, String>) {
+        if let Some(run) = self.runs.iter().position(|known| known.name == run) {
+            self.looks.insert((run, arm, step), look);
+        }
+    }
+
+    /// The arm under the cursor.
+    pub fn group(&self) -> Option<&Group> {
+        self.arms.groups().get(self.arm)
+    }
+
+    /// The seeds of an arm.
+    fn seeds(&self, group: &Group) -> ArmSeeds<'_> {
+        group.seeds(&self.states())
+    }
+
+    /// Whether a worker is running one of them.
+    pub fn is_live(&self) -> bool {
+        self.runs.iter().any(Watched::is_live)
+    }
+
+    /// What the curves show.
+    fn shown(&self) -> Shown {
+        let runs = self.states();
+        let all = Shown::all(&self.arms, &runs);
+        let named = all
+            .into_iter()
+            .find(|shown| shown.name(&self.arms) == self.view.shown);
+        named.unwrap_or_else(|| {
+            let metric = runs
+                .first()
+                .map(|(_, run)| Metric::first_of(run))
+                .unwrap_or_default();
+            // Before there is old data, what is being learned.
+            let any_old = self.phases_with_old() > 0;
+            Shown::Score(if any_old { Of::Old } else { Of::New }, metric)
+        })
+    }
+
+    /// The metric of the table and of the small panels.
+    fn metric(&self) -> Metric {
+        self.shown().metric().unwrap_or_else(|| self.first_metric())
+    }
+
+    /// The metric that the runs are shown in first.
+    fn first_metric(&self) -> Metric {
+        let run = self.first().map(|run| Metric::first_of(&run.state));
+        run.unwrap_or_default()
+    }
+
+    /// The arms that are shown, in the order of the table.
+    fn rows(&self) -> Vec<ArmRow<'_>> {
+        let runs = self.states();
+        let groups = self.arms.groups().iter();
+        let shown = groups.filter(|group| !self.view.hidden.contains(&group.label));
+        let row = |group| ArmRow {
+            group,
+            seeds: group.seeds(&runs),
+            judgement: self.arms.judgement(group),
+            left: self.time_left(group),
+            pinned: self.view.pinned.contains(&group.label),
+        };
+        let rows = shown.map(row).filter(|row| self.passes(row));
+        let mut rows: Vec<ArmRow> = rows.collect();
+        let base = self.baseline().and_then(|(_, forgot)| forgot);
+        table::sort(&mut rows, self.sort(), self.metric(), base);
+        rows
+    }
+
+    /// The column by which the table is sorted, and whether that order is turned.
+    fn sort(&self) -> (Column, bool) {
+        let column = Column::named(&self.view.sort).unwrap_or(Column::Kept);
+        (column, self.view.reversed)
+    }
+
+    /// Name and forgetting of the arm that the others are compared with: plain finetuning.
+    fn baseline(&self) -> Option<(String, Option<f64>)> {
+        let mut groups = self.arms.groups().iter();
+        let plain = groups.find(|group| group.mean.info.name == "none")?;
+        let forgot = plain.figures(self.metric()).forgot;
+        Some((plain.label.clone(), forgot))
+    }
+
+    /// The axis of the curves.
+    fn axis(&self) -> Axis {
+        self.view.axis
+    }
+
+    /// What of the x axis there is.
+    fn extent(&self, rows: &[ArmRow]) -> Range {
+        let axis = self.axis();
+        let mut end = 0.0f64;
+        for row in rows {
+            if let Some(at) = row.group.track.end() {
+                end = end.max(at.on(axis));
+            }
+            if axis == Axis::Steps {
+                let steps = row
+                    .seeds
+                    .seeds
+                    .iter()
+                    .map(|(run, arm)| run.total_steps_of(arm));
+                end = end.max(steps.max().unwrap_or(0) as f64);
+            }
+        }
+        Range {
+            low: 0.0,
+            high: if end > 0.0 { end } else { 1.0 },
+        }
+    }
+}
+
+/// Whether runs are alike enough to share phases under one axis.
+fn shared_phases<'a>(runs: Runs<'a>) -> Option<&'a RunState> {
+    let (_, first) = *runs.first()?;
+    runs.iter()
+        .all(|(_, run)| run.phases == first.phases)
+        .then_some(first)
+}

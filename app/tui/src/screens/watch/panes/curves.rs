@@ -1,0 +1,159 @@
+//! Curves of one quantity, all arms overlaid; and the same of what training reports, one below the other.
+
+use ratatui::Frame;
+use ratatui::layout::{Constraint, Layout, Rect};
+
+use crate::arms::Runs;
+use crate::theme::Theme;
+use crate::track::{Axis, Point};
+use crate::view::Pane;
+use crate::widgets::plot::{Curve, Curves, Range};
+
+use super::super::shown::Training;
+use super::super::table::ArmRow;
+use super::super::{Shown, Watch, shared_phases};
+
+impl Watch {
+    pub(in super::super) fn draw_curves(
+        &self,
+        rows: &[ArmRow],
+        frame: &mut Frame,
+        area: Rect,
+        theme: Theme,
+    ) {
+        let shown = self.shown();
+        let mut words = vec![shown.title(&self.arms)];
+        words.push(self.axis().name().to_owned());
+        if self.view.log {
+            words.push("log".to_owned());
+        }
+        if self.view.smoothing > 0 {
+            words.push(format!("smooth .{}", self.view.smoothing));
+        }
+        if self.window.is_some() {
+            words.push("zoomed".to_owned());
+        }
+        let title = self.pane_title(theme, Pane::Curves, &words, area.width);
+        frame.render_widget(self.overlaid(rows, &shown, theme, title), area);
+    }
+
+    pub(in super::super) fn draw_losses(
+        &self,
+        rows: &[ArmRow],
+        frame: &mut Frame,
+        area: Rect,
+        theme: Theme,
+    ) {
+        let wanted: &[Training] = match area.height {
+            0..12 => &[Training::Loss],
+            12..20 => &[Training::Loss, Training::Gradient],
+            _ => &[Training::Loss, Training::Gradient, Training::Rate],
+        };
+        let areas = Layout::vertical(vec![Constraint::Fill(1); wanted.len()]).split(area);
+        for (&training, &rect) in wanted.iter().zip(areas.iter()) {
+            let shown = Shown::Training(training);
+            let words = [shown.title(&self.arms), self.axis().name().to_owned()];
+            let title = self.pane_title(theme, Pane::Losses, &words, rect.width);
+            frame.render_widget(self.overlaid(rows, &shown, theme, title), rect);
+        }
+    }
+
+    /// The curves of all arms that are shown.
+    fn overlaid<'a>(
+        &'a self,
+        rows: &[ArmRow<'a>],
+        shown: &Shown,
+        theme: Theme,
+        title: ratatui::text::Line<'a>,
+    ) -> Curves<'a> {
+        let runs = self.states();
+        // Later curves are drawn over earlier ones: the arm under the cursor last.
+        let mut ordered: Vec<&ArmRow> = rows.iter().rev().collect();
+        ordered.sort_by_key(|row| (row.pinned, row.group.index == self.arm));
+        let curve = |row: &&ArmRow| Curve {
+            index: row.group.index,
+            points: shown.points(row.group, &runs, self.axis()),
+        };
+        let curves: Vec<Curve> = ordered
+            .iter()
+            .map(curve)
+            .filter(|curve| !curve.points.is_empty())
+            .collect();
+        let x = self.window.unwrap_or_else(|| self.extent(rows));
+        let y = value_range(&curves, x, self.view.log, shown.is_share());
+        let note = curves.is_empty().then_some(match shown {
+            Shown::Training(_) => "nothing is recorded of it",
+            _ => "nothing was measured of it yet",
+        });
+        Curves {
+            theme,
+            title,
+            curves,
+            axis: self.axis(),
+            x,
+            y,
+            log: self.view.log,
+            smoothing: self.view.weight(),
+            percent: shown.is_share(),
+            phases: self.phase_ends(rows, &runs),
+            cursor: self.cursor,
+            note,
+        }
+    }
+
+    /// Name and last step of every phase, where all arms have the same ones.
+    pub(super) fn phase_ends<'a>(&'a self, rows: &[ArmRow<'a>], runs: Runs) -> Vec<(&'a str, f64)> {
+        if self.axis() != Axis::Steps || shared_phases(runs).is_none() {
+            return Vec::new();
+        }
+        let Some((run, _)) = rows.first().and_then(|row| row.seeds.seeds.first()) else {
+            return Vec::new();
+        };
+        let steps = |row: &ArmRow| {
+            let (run, arm) = row.seeds.seeds.first()?;
+            Some(run.phase_steps_of(arm))
+        };
+        let first = rows.first().and_then(steps);
+        if rows.iter().any(|row| steps(row) != first) {
+            return Vec::new();
+        }
+        let mut end = 0;
+        let ends = first.unwrap_or_default().into_iter().map(|steps| {
+            end += steps;
+            end as f64
+        });
+        let ends: Vec<f64> = ends.collect();
+        run.phases
+            .iter()
+            .map(|phase| phase.dataset.as_str())
+            .zip(ends)
+            .collect()
+    }
+}
+
+/// The range of the values that are in sight; of shares at least from 0 to 1 where they take most of it.
+pub(super) fn value_range(curves: &[Curve], x: Range, log: bool, share: bool) -> Range {
+    let inside = |point: &&Point| point.x >= x.low && point.x <= x.high;
+    let points = curves
+        .iter()
+        .flat_map(|curve| curve.points.iter().filter(inside));
+    let ends = points.flat_map(|point| [point.low, point.high]);
+    let values = ends.filter(|value| !log || *value > 0.0);
+    let range = Range::of(values).unwrap_or(Range {
+        low: 0.0,
+        high: 1.0,
+    });
+    let wide = range.high - range.low;
+    match share {
+        true if wide > 0.5 => Range {
+            low: 0.0,
+            high: 1.0,
+        },
+        // A difference that is none would look large.
+        true if wide < 0.04 => Range {
+            low: (range.low - 0.04).max(0.0),
+            high: (range.high + 0.04).min(1.0),
+        },
+        _ => range,
+    }
+}

@@ -1,0 +1,492 @@
+//! The table of arms: verdict, what was kept and learned, cost, progress; sorted by any column.
+
+use std::cmp::Ordering;
+
+use forgetlab_study::report::{ArmSeeds, Judgement};
+use forgetlab_study::run::{ArmState, ArmStatus, Role, RunState};
+use ratatui::Frame;
+use ratatui::layout::{Constraint, Rect};
+use ratatui::style::{Modifier, Style};
+use ratatui::text::{Line, Span, Text};
+use ratatui::widgets::{Cell, Row, Table};
+use unicode_width::UnicodeWidthStr;
+
+use crate::arms::Group;
+use crate::figures::{self, Figures, Metric};
+use crate::theme::Theme;
+use crate::widgets::names::distinct;
+use crate::widgets::text::{count, nats, percent, scroll_to, seconds};
+use crate::widgets::verdict;
+
+/// A column of the table behind the names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Column {
+    /// The verdict, with the interval it rests on where there is room.
+    Verdict,
+    /// Mean score of old data now.
+    Kept,
+    /// What was lost of it.
+    Forgot,
+    /// What was learned.
+    Learned,
+    /// The worst moment of old data.
+    Worst,
+    /// Forgetting beyond that of the baseline.
+    Against,
+    /// KL on old data.
+    KlOld,
+    /// KL on new data.
+    KlNew,
+    /// Tokens trained on.
+    Tokens,
+    /// FLOPs, evaluation apart.
+    Flops,
+    /// Seconds.
+    Time,
+    /// Time left.
+    Left,
+    /// Status.
+    Status,
+}
+
+impl Column {
+    /// Every column, the one that goes last in a narrow terminal first but for the status, which always stays.
+    pub const ALL: [Self; 13] = [
+        Self::Verdict,
+        Self::Kept,
+        Self::Forgot,
+        Self::Learned,
+        Self::Worst,
+        Self::Against,
+        Self::KlOld,
+        Self::KlNew,
+        Self::Tokens,
+        Self::Flops,
+        Self::Time,
+        Self::Left,
+        Self::Status,
+    ];
+
+    /// Name on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Verdict => "verdict",
+            Self::Kept => "kept",
+            Self::Forgot => "forgot",
+            Self::Learned => "learned",
+            Self::Worst => "worst",
+            Self::Against => "against",
+            Self::KlOld => "kl-old",
+            Self::KlNew => "kl-new",
+            Self::Tokens => "tokens",
+            Self::Flops => "flops",
+            Self::Time => "time",
+            Self::Left => "left",
+            Self::Status => "status",
+        }
+    }
+
+    /// The column of a name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|column| column.name() == name)
+    }
+
+    fn width(self, interval: bool, seeds: bool) -> u16 {
+        match self {
+            Self::Verdict if interval => verdict::LONG,
+            Self::Verdict => 7,
+            Self::Kept if seeds => 11,
+            Self::Kept | Self::Forgot | Self::Learned | Self::Against => 7,
+            Self::Worst | Self::Status => 11,
+            Self::KlOld | Self::KlNew | Self::Tokens | Self::Time | Self::Left => 6,
+            Self::Flops => 7,
+        }
+    }
+
+    fn is_number(self) -> bool {
+        !matches!(self, Self::Verdict | Self::Status)
+    }
+}
+
+/// A row of the table.
+pub struct ArmRow<'a> {
+    /// The arm.
+    pub group: &'a Group,
+    /// Its seeds.
+    pub seeds: ArmSeeds<'a>,
+    /// The verdict on it, once it is known.
+    pub judgement: Option<&'a Judgement>,
+    /// Seconds it still takes, where that is known.
+    pub left: Option<f64>,
+    /// Whether it stays on top.
+    pub pinned: bool,
+}
+
+impl ArmRow<'_> {
+    /// Mark behind the name of an arm over several seeds.
+    fn mark(&self) -> String {
+        match self.seeds.counted().len() {
+            0 | 1 => String::new(),
+            seeds => format!(" ×{seeds}"),
+        }
+    }
+
+    /// The metric in which a filter asks for figures: the one the arm has that says most.
+    pub fn by_metric(&self) -> Metric {
+        let run = self.seeds.seeds.first().map(|(run, _)| *run);
+        run.map(Metric::first_of).unwrap_or_default()
+    }
+
+    fn figures(&self, metric: Metric) -> &Figures {
+        self.group.figures(metric)
+    }
+
+    /// The number by which a column is sorted, and whether less of it is better.
+    pub fn number(
+        &self,
+        column: Column,
+        metric: Metric,
+        baseline: Option<f64>,
+    ) -> (Option<f64>, bool) {
+        let figures = self.figures(metric);
+        let cost = self.group.mean.evaluations.last().map(|e| e.cost);
+        match column {
+            Column::Verdict => {
+                let verdict = self.judgement.map(|judgement| judgement.verdict as u8);
+                (verdict.map(f64::from), true)
+            }
+            Column::Kept => {
+                let kept = figures.kept.map(|kept| kept.0);
+                (kept, metric.less_is_better())
+            }
+            Column::Forgot => (figures.forgot, true),
+            Column::Learned => (figures.learned, false),
+            Column::Worst => (figures.worst.map(|worst| worst.0), true),
+            Column::Against => (
+                figures.forgot.zip(baseline).map(|(own, base)| own - base),
+                true,
+            ),
+            Column::KlOld => (figures::kl(&self.group.mean, Role::Old), true),
+            Column::KlNew => (figures::kl(&self.group.mean, Role::New), true),
+            Column::Tokens => (cost.map(|cost| cost.tokens_trained as f64), true),
+            Column::Flops => (cost.and_then(|cost| cost.flops_without_evaluation()), true),
+            Column::Time => (cost.map(|cost| cost.seconds()), true),
+            Column::Left => (self.left, true),
+            Column::Status => (Some(share_done(&self.seeds)), false),
+        }
+    }
+}
+
+/// Share of the steps of an arm that is done.
+fn share_done(seeds: &ArmSeeds) -> f64 {
+    let steps = |of: fn(&RunState, &ArmState) -> u64| -> u64 {
+        seeds.seeds.iter().map(|(run, arm)| of(run, arm)).sum()
+    };
+    let total = steps(RunState::total_steps_of).max(1);
+    steps(RunState::steps_of).min(total) as f64 / total as f64
+}
+
+/// Status of an arm over its seeds, with its style: why it failed, how far it is.
+pub fn status(theme: Theme, seeds: &ArmSeeds) -> (String, Style) {
+    let all = seeds.seeds.len();
+    let are = |holds: fn(&ArmStatus) -> bool| {
+        let seeds = seeds.seeds.iter();
+        seeds.filter(|(_, arm)| holds(&arm.status)).count()
+    };
+    let share = |count: usize, word: &str| match all {
+        1 => word.to_owned(),
+        _ => format!("{count}/{all} {word}"),
+    };
+    let why = seeds.seeds.iter().find_map(|(_, arm)| match &arm.status {
+        ArmStatus::Failed(reason) | ArmStatus::Skipped(reason) => Some(reason.as_str()),
+        _ => None,
+    });
+    let failed = are(|status| matches!(status, ArmStatus::Failed(_)));
+    let skipped = are(|status| matches!(status, ArmStatus::Skipped(_)));
+    if failed > 0 {
+        let why = why.unwrap_or_default();
+        (format!("{}: {why}", share(failed, "FAILED")), theme.bad())
+    } else if skipped > 0 {
+        let why = why.unwrap_or_default();
+        (
+            format!("{}: {why}", share(skipped, "skipped")),
+            theme.warn(),
+        )
+    } else if are(|status| *status == ArmStatus::Finished) == all {
+        ("finished".into(), Style::new())
+    } else if are(|status| *status == ArmStatus::Waiting) == all {
+        ("waiting".into(), theme.dim())
+    } else {
+        let done = share_done(seeds);
+        let full = (done * 4.0).floor() as usize;
+        let bar = format!("▕{}{}▏", "█".repeat(full), " ".repeat(4 - full.min(4)));
+        (
+            format!("{bar} {:.0}%", (100.0 * done).floor()),
+            Style::new(),
+        )
+    }
+}
+
+/// A value in `metric` as text; a dot where it does not apply.
+pub fn figure(metric: Metric, value: Option<f64>) -> String {
+    match value {
+        None => "·".into(),
+        Some(value) if metric == Metric::Accuracy => percent(value),
+        Some(value) => nats(value),
+    }
+}
+
+/// A loss and its step: `99.8%@450`; a dot where there is none.
+pub fn worst(metric: Metric, worst: Option<(f64, u64)>) -> String {
+    match worst {
+        None => "·".into(),
+        Some((loss, step)) => format!("{}@{step}", figure(metric, Some(loss))),
+    }
+}
+
+/// The table.
+pub struct ArmTable<'a> {
+    /// Styles.
+    pub theme: Theme,
+    /// Rows in order.
+    pub rows: Vec<ArmRow<'a>>,
+    /// The column by which they are sorted, and whether that order is turned.
+    pub sort: (Column, bool),
+    /// Metric of the scores; forgetting and learning are in its [`Metric::of_change`].
+    pub metric: Metric,
+    /// Name and forgetting of the baseline, where there is one.
+    pub baseline: Option<(String, Option<f64>)>,
+    /// Index of the row under the cursor.
+    pub cursor: usize,
+    /// Whether it has the focus.
+    pub focused: bool,
+}
+
+/// Columns that long names get before others are shown.
+const NAME: usize = 34;
+
+/// Puts rows in the order of a column: the best first, those without a value last, pinned ones on top.
+pub fn sort(
+    rows: &mut [ArmRow],
+    (column, reversed): (Column, bool),
+    metric: Metric,
+    base: Option<f64>,
+) {
+    let order = |a: &ArmRow, b: &ArmRow| {
+        let ((x, less), (y, _)) = (
+            a.number(column, metric, base),
+            b.number(column, metric, base),
+        );
+        let values = match (x, y) {
+            (Some(x), Some(y)) if less != reversed => x.total_cmp(&y),
+            (Some(x), Some(y)) => y.total_cmp(&x),
+            (Some(_), None) => Ordering::Less,
+            (None, Some(_)) => Ordering::Greater,
+            (None, None) => Ordering::Equal,
+        };
+        b.pinned.cmp(&a.pinned).then(values)
+    };
+    rows.sort_by(order);
+}
+
+impl ArmTable<'_> {
+    /// The columns that fit, whether verdicts have their intervals, and the width that is left for the names.
+    fn columns(&self, width: u16) -> (Vec<Column>, bool, usize) {
+        let names = self
+            .rows
+            .iter()
+            .map(|row| row.group.label.width() + row.mark().width());
+        let names = names.max().unwrap_or(0).min(NAME);
+        let without = |column: &Column| match column {
+            Column::Against => self.baseline.is_none() || self.rows.len() < 2,
+            Column::Left => self.rows.iter().all(|row| row.left.is_none()),
+            _ => false,
+        };
+        // Marker, gaps, and the status: why an arm failed has more room than how far it is.
+        let status = self
+            .rows
+            .iter()
+            .map(|row| status(self.theme, &row.seeds).0.width());
+        let status = status.max().unwrap_or(0).clamp(11, usize::from(width) / 4);
+        let mut room = usize::from(width).saturating_sub(2 + 1 + status + 1);
+        let seeds = self.has_seeds();
+        let mut take = |cost: u16| {
+            let fits = room >= names.min(20) + usize::from(cost);
+            if fits {
+                room -= usize::from(cost);
+            }
+            fits
+        };
+        let mut columns = Vec::new();
+        let mut full = false;
+        for column in Column::ALL.into_iter().filter(|column| !without(column)) {
+            let is_status = column == Column::Status;
+            full |= !is_status && !take(column.width(false, seeds) + 1);
+            // What the table is sorted by is always shown.
+            if is_status || !full || column == self.sort.0 {
+                columns.push(column);
+            }
+        }
+        let interval = room >= names + usize::from(verdict::LONG - 7);
+        if interval {
+            room -= usize::from(verdict::LONG - 7);
+        }
+        (columns, interval, room)
+    }
+
+    /// Whether an arm has several seeds, and its mean an interval.
+    fn has_seeds(&self) -> bool {
+        self.rows.iter().any(|row| row.group.members.len() > 1)
+    }
+
+    fn title(&self, column: Column) -> String {
+        let arrow = match (self.sort.0 == column, self.sort.1) {
+            (false, _) => "",
+            (true, false) => "↓",
+            (true, true) => "↑",
+        };
+        let title = match column {
+            Column::Against => {
+                let name = self.baseline.as_ref().map_or("", |(name, _)| name);
+                return format!("vs {name}{arrow}").chars().take(7).collect();
+            }
+            Column::KlOld => "KL old",
+            Column::KlNew => "KL new",
+            Column::Worst => "worst@step",
+            Column::Flops => "FLOPs",
+            other => other.name(),
+        };
+        match (column, title.len() + arrow.len()) {
+            // An arrow takes the place of the last letter where there is no room for it.
+            (Column::KlOld | Column::KlNew | Column::Tokens, 7..) => {
+                format!("{}{arrow}", &title[..5])
+            }
+            _ => format!("{title}{arrow}"),
+        }
+    }
+
+    /// Text and style of a cell.
+    fn cell(&self, column: Column, row: &ArmRow, interval: bool) -> (String, Style) {
+        let change = self.metric.of_change();
+        let base = self.baseline.as_ref().and_then(|(_, forgot)| *forgot);
+        let number = row.number(column, self.metric, base).0;
+        let text = match column {
+            Column::Verdict => {
+                let style = verdict::style(self.theme, row.judgement);
+                let text = match interval {
+                    true => verdict::long(&row.seeds, row.judgement),
+                    false => verdict::word(&row.seeds, row.judgement).to_owned(),
+                };
+                return (text, style);
+            }
+            Column::Kept => {
+                let half = row.figures(self.metric).kept.map(|kept| kept.1);
+                let half = half.filter(|half| half.is_finite());
+                let shown = figure(self.metric, number);
+                match half {
+                    Some(half) => format!(
+                        "{shown} ±{}",
+                        figure(self.metric, Some(half)).trim_end_matches('%')
+                    ),
+                    None => shown,
+                }
+            }
+            Column::Forgot | Column::Learned => figure(change, number),
+            Column::Against if row.group.label == self.baseline.as_ref().map_or("", |b| &b.0) => {
+                "·".into()
+            }
+            Column::Against => figure(change, number),
+            Column::Worst => worst(change, row.figures(self.metric).worst),
+            Column::KlOld | Column::KlNew => figure(Metric::Kl, number),
+            Column::Tokens => number.map_or("·".into(), |tokens| count(tokens as u64)),
+            Column::Flops => number.map_or("·".into(), |flops| format!("{flops:.1e}")),
+            Column::Time | Column::Left => number.map_or("·".into(), seconds),
+            Column::Status => return status(self.theme, &row.seeds),
+        };
+        (text, Style::new())
+    }
+
+    /// The best value of each column; of several as good, none.
+    fn best(&self, column: Column) -> Option<f64> {
+        let compared = matches!(
+            column,
+            Column::Kept | Column::Forgot | Column::Learned | Column::Worst | Column::KlOld
+        );
+        let base = self.baseline.as_ref().and_then(|(_, forgot)| *forgot);
+        let numbers = self
+            .rows
+            .iter()
+            .map(|row| row.number(column, self.metric, base));
+        let numbers: Vec<(f64, bool)> = numbers.filter_map(|(n, less)| Some((n?, less))).collect();
+        let better = |a: f64, b: f64, less: bool| if less { a.min(b) } else { a.max(b) };
+        let (first, less) = *numbers.first().filter(|_| compared && numbers.len() > 1)?;
+        let best = numbers
+            .iter()
+            .fold(first, |best, (n, _)| better(best, *n, less));
+        let alike = numbers.iter().filter(|(n, _)| *n == best).count();
+        (alike < numbers.len()).then_some(best)
+    }
+
+    /// Draws as many rows as fit, the cursor's among them.
+    pub fn draw(self, frame: &mut Frame, area: Rect) {
+        if area.height == 0 {
+            return;
+        }
+        let (columns, interval, name_width) = self.columns(area.width);
+        let labels: Vec<&str> = self
+            .rows
+            .iter()
+            .map(|row| row.group.label.as_str())
+            .collect();
+        let mark = self.rows.iter().map(|row| row.mark().width()).max();
+        let names = distinct(&labels, name_width.saturating_sub(mark.unwrap_or(0)));
+        let cell = |column: Column, text: String, style: Style| match column.is_number() {
+            true => Cell::from(Text::styled(text, style).right_aligned()),
+            false => Cell::from(Line::styled(text, style)),
+        };
+        let title = |column: &Column| cell(*column, self.title(*column), Style::new());
+        let heading = match self.focused {
+            true => self.theme.heading().add_modifier(Modifier::UNDERLINED),
+            false => self.theme.heading(),
+        };
+        let first_titles = [Cell::from(""), Cell::from("arm")];
+        let header = first_titles.into_iter().chain(columns.iter().map(title));
+        let header = Row::new(header).style(heading);
+
+        let best: Vec<Option<f64>> = columns.iter().map(|column| self.best(*column)).collect();
+        let base = self.baseline.as_ref().and_then(|(_, forgot)| *forgot);
+        let height = usize::from(area.height.saturating_sub(1));
+        let first = scroll_to(self.cursor, self.rows.len(), height);
+        let shown = self.rows.iter().enumerate().skip(first).take(height);
+        let rows = shown.map(|(index, row)| {
+            let cells = columns.iter().zip(&best).map(|(column, best)| {
+                let (text, mut style) = self.cell(*column, row, interval);
+                let number = row.number(*column, self.metric, base).0;
+                if best.is_some() && number == *best {
+                    style = style.add_modifier(Modifier::BOLD);
+                }
+                cell(*column, text, style)
+            });
+            let series = self.theme.series(row.group.index);
+            let marker = Span::styled(self.theme.marker(row.group.index), series);
+            let pin = if row.pinned { "›" } else { " " };
+            let lead = Cell::from(Line::from(vec![marker, Span::raw(pin)]));
+            let name = Cell::from(format!("{}{}", names[index], row.mark()));
+            let style = match self.cursor == index {
+                true => self.theme.selected(),
+                false => Style::new(),
+            };
+            Row::new([lead, name].into_iter().chain(cells)).style(style)
+        });
+        let widths = columns.iter().map(|column| match column {
+            Column::Status => Constraint::Fill(1),
+            other => Constraint::Length(other.width(interval, self.has_seeds())),
+        });
+        let lead = [
+            Constraint::Length(2),
+            Constraint::Length(name_width.min(NAME + 8) as u16),
+        ];
+        let table = Table::new(rows, lead.into_iter().chain(widths));
+        frame.render_widget(table.header(header).column_spacing(1), area);
+    }
+}

@@ -1,0 +1,308 @@
+//! What an arm scored, kept so that it can be drawn at once however long the run is: evaluations in at most so many
+//! buckets, each with the least, the greatest and the mean of its values.
+
+/// Most buckets of a track; when they are full, two neighbours become one.
+pub const BUCKETS: usize = 2048;
+
+/// What the x axis counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Axis {
+    /// Optimizer steps of the arm.
+    #[default]
+    Steps,
+    /// Tokens trained on.
+    Tokens,
+    /// Seconds of the arm, all it does included.
+    Seconds,
+    /// FLOPs of the arm, evaluation apart.
+    Flops,
+}
+
+impl Axis {
+    /// Every axis, in the order of their key.
+    pub const ALL: [Self; 4] = [Self::Steps, Self::Tokens, Self::Seconds, Self::Flops];
+
+    /// Name on the screen.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Steps => "steps",
+            Self::Tokens => "tokens",
+            Self::Seconds => "seconds",
+            Self::Flops => "FLOPs",
+        }
+    }
+
+    /// The next one in turn.
+    pub fn next(self) -> Self {
+        let at = Self::ALL.iter().position(|axis| *axis == self).unwrap_or(0);
+        Self::ALL[(at + 1) % Self::ALL.len()]
+    }
+}
+
+/// A place on every x axis.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct At {
+    /// Steps.
+    pub steps: f64,
+    /// Tokens trained on.
+    pub tokens: f64,
+    /// Seconds.
+    pub seconds: f64,
+    /// FLOPs; NaN where they were not counted.
+    pub flops: f64,
+}
+
+impl At {
+    /// The place on one axis.
+    pub fn on(self, axis: Axis) -> f64 {
+        match axis {
+            Axis::Steps => self.steps,
+            Axis::Tokens => self.tokens,
+            Axis::Seconds => self.seconds,
+            Axis::Flops => self.flops,
+        }
+    }
+}
+
+/// A value with half the width of its interval over seeds; NaN where there is none.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Value {
+    /// The value.
+    pub mean: f64,
+    /// Half the width of its 95 % interval.
+    pub half: f64,
+}
+
+/// Values of some evaluations.
+#[derive(Clone, Copy, Debug)]
+struct Bucket {
+    low: f32,
+    high: f32,
+    count: u32,
+    sum: f64,
+    half: f32,
+}
+
+const EMPTY: Bucket = Bucket {
+    low: f32::INFINITY,
+    high: f32::NEG_INFINITY,
+    count: 0,
+    sum: 0.0,
+    half: f32::NAN,
+};
+
+impl Bucket {
+    fn add(&mut self, value: Value) {
+        let shown = value.mean as f32;
+        self.low = self.low.min(shown);
+        self.high = self.high.max(shown);
+        self.count += 1;
+        self.sum += value.mean;
+        self.half = value.half as f32;
+    }
+
+    fn join(self, later: Self) -> Self {
+        Self {
+            low: self.low.min(later.low),
+            high: self.high.max(later.high),
+            count: self.count + later.count,
+            sum: self.sum + later.sum,
+            half: match later.count {
+                0 => self.half,
+                _ => later.half,
+            },
+        }
+    }
+}
+
+/// A point of a drawn curve: values of one evaluation, or of several that lie together.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Point {
+    /// Place on the x axis.
+    pub x: f64,
+    /// Least value.
+    pub low: f64,
+    /// Greatest value.
+    pub high: f64,
+    /// Mean value.
+    pub mean: f64,
+    /// Half the width of the interval over seeds; NaN where there is none.
+    pub half: f64,
+    /// Evaluations that it stands for.
+    pub count: u32,
+}
+
+impl Point {
+    /// A point of one value.
+    pub fn single(x: f64, value: f64) -> Self {
+        Self {
+            x,
+            low: value,
+            high: value,
+            mean: value,
+            half: f64::NAN,
+            count: 1,
+        }
+    }
+}
+
+/// The evaluations of an arm: a line of values for each series, over the same places.
+#[derive(Clone, Debug, Default)]
+pub struct Track {
+    /// Evaluations in a full bucket.
+    stride: usize,
+    /// Evaluations in the last one.
+    filled: usize,
+    /// Place of the last evaluation of every bucket.
+    at: Vec<At>,
+    lines: Vec<Vec<Bucket>>,
+}
+
+impl Track {
+    /// Adds an evaluation: the values of each series by its index; one that is no number is left out.
+    pub fn push(&mut self, at: At, values: impl Iterator<Item = (usize, Value)>) {
+        if self.at.is_empty() || self.filled == self.stride.max(1) {
+            if self.at.len() == BUCKETS {
+                self.halve();
+            }
+            if self.at.is_empty() || self.filled == self.stride {
+                self.stride = self.stride.max(1);
+                self.at.push(at);
+                self.filled = 0;
+            }
+        }
+        self.filled += 1;
+        let last = self.at.len() - 1;
+        self.at[last] = at;
+        for (series, value) in values.filter(|(_, value)| value.mean.is_finite()) {
+            if self.lines.len() <= series {
+                self.lines.resize_with(series + 1, Vec::new);
+            }
+            let line = &mut self.lines[series];
+            line.resize(last + 1, EMPTY);
+            line[last].add(value);
+        }
+    }
+
+    /// Makes one bucket of every two.
+    fn halve(&mut self) {
+        self.at = self.at.chunks(2).map(|pair| pair[pair.len() - 1]).collect();
+        for line in &mut self.lines {
+            let joined = line.chunks(2).map(|pair| match *pair {
+                [first, later] => first.join(later),
+                _ => pair[0],
+            });
+            *line = joined.collect();
+        }
+        self.stride *= 2;
+        // BUCKETS is even: the last bucket is a full one.
+        self.filled = self.stride;
+    }
+
+    /// The points of a series on an axis, in order; those without a place on it are left out.
+    pub fn points(&self, series: usize, axis: Axis) -> impl Iterator<Item = Point> {
+        let line = self.lines.get(series).map_or(&[][..], Vec::as_slice);
+        let points = self.at.iter().zip(line).filter(|(_, b)| b.count > 0);
+        let points = points.map(move |(at, bucket)| Point {
+            x: at.on(axis),
+            low: f64::from(bucket.low),
+            high: f64::from(bucket.high),
+            mean: bucket.sum / f64::from(bucket.count),
+            half: f64::from(bucket.half),
+            count: bucket.count,
+        });
+        points.filter(|point| point.x.is_finite())
+    }
+
+    /// The last place.
+    pub fn end(&self) -> Option<At> {
+        self.at.last().copied()
+    }
+
+    /// The places kept, in order.
+    pub fn places(&self) -> &[At] {
+        &self.at
+    }
+}
+
+/// Exponential moving average of the points, corrected for its start (as TensorBoard's), `weight` from 0 to 1.
+pub fn smoothed(points: &[Point], weight: f64) -> Vec<f64> {
+    let (mut sum, mut share) = (0.0, 1.0);
+    let one = |point: &Point| {
+        let keep = weight.powi(i32::try_from(point.count).unwrap_or(i32::MAX));
+        sum = sum * keep + (1.0 - keep) * point.mean;
+        share *= keep;
+        sum / (1.0 - share)
+    };
+    points.iter().map(one).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(values: impl Iterator<Item = f64>) -> Track {
+        let mut track = Track::default();
+        for (step, mean) in values.enumerate() {
+            let at = At {
+                steps: step as f64,
+                ..At::default()
+            };
+            let value = Value {
+                mean,
+                half: f64::NAN,
+            };
+            track.push(at, std::iter::once((0, value)));
+        }
+        track
+    }
+
+    /// A short spike in a long run would vanish, or the lab would grow with the run.
+    #[test]
+    fn however_long_a_run_is_its_spikes_stay_and_its_memory_does_not_grow() {
+        for length in [1, 2, 2047, 2048, 2049, 4097, 200_000] {
+            let spike = length / 3;
+            let track = of((0..length).map(|i| {
+                if i == spike {
+                    9.0
+                } else {
+                    (i % 7) as f64 / 7.0
+                }
+            }));
+            assert!(track.at.len() <= BUCKETS);
+            let points: Vec<Point> = track.points(0, Axis::Steps).collect();
+            let counted: u32 = points.iter().map(|point| point.count).sum();
+            assert_eq!(counted as usize, length);
+            assert_eq!(points.last().map(|p| p.x), Some((length - 1) as f64));
+            let highest = points.iter().map(|point| point.high).fold(0.0, f64::max);
+            assert_eq!(highest, 9.0, "of {length}");
+            assert!(points.windows(2).all(|pair| pair[0].x < pair[1].x));
+        }
+    }
+
+    #[test]
+    fn a_short_run_is_drawn_as_it_is() {
+        let track = of([1.0, f64::NAN, 3.0].into_iter());
+        let means: Vec<(f64, f64)> = track
+            .points(0, Axis::Steps)
+            .map(|p| (p.x, p.mean))
+            .collect();
+        assert_eq!(means, [(0.0, 1.0), (2.0, 3.0)]);
+    }
+
+    /// The first smoothed value would hang towards zero.
+    #[test]
+    fn smoothing_starts_at_the_first_value_and_follows_a_step() {
+        let points: Vec<Point> = (0..50)
+            .map(|i| Point::single(f64::from(i), if i < 25 { 4.0 } else { 2.0 }))
+            .collect();
+        let smooth = smoothed(&points, 0.6);
+        assert!((smooth[0] - 4.0).abs() < 1e-12 && (smooth[24] - 4.0).abs() < 1e-12);
+        assert!(smooth[25] > 3.0 && (smooth[49] - 2.0).abs() < 1e-3);
+        assert_eq!(
+            smoothed(&points, 0.0),
+            points.iter().map(|p| p.mean).collect::<Vec<_>>()
+        );
+    }
+}

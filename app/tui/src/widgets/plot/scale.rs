@@ -1,0 +1,165 @@
+//! From values to places on an axis and back, and how values are written there.
+
+use crate::track::Axis;
+use crate::widgets::text::{count, seconds};
+
+/// Lowest and highest value of an axis.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Range {
+    /// Lowest value.
+    pub low: f64,
+    /// Highest value.
+    pub high: f64,
+}
+
+impl Range {
+    /// The range of values; `None` where none is a number.
+    pub fn of(values: impl IntoIterator<Item = f64>) -> Option<Self> {
+        let finite = values.into_iter().filter(|value| value.is_finite());
+        finite.fold(None, |range: Option<Self>, value| {
+            Some(range.map_or(Self::at(value), |range| range.with(value)))
+        })
+    }
+
+    fn at(value: f64) -> Self {
+        Self {
+            low: value,
+            high: value,
+        }
+    }
+
+    fn with(self, value: f64) -> Self {
+        Self {
+            low: self.low.min(value),
+            high: self.high.max(value),
+        }
+    }
+
+    /// The same, with some width where all values are one.
+    pub fn opened(self) -> Self {
+        if self.high > self.low {
+            return self;
+        }
+        let by = match self.low {
+            0.0 => 1.0,
+            value => value.abs() * 0.1,
+        };
+        Self {
+            low: self.low - by,
+            high: self.high + by,
+        }
+    }
+}
+
+/// A value axis: its range, and whether it is logarithmic.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Scale {
+    range: Range,
+    log: bool,
+}
+
+impl Scale {
+    /// An axis over a range; logarithmic only where all of it is above 0.
+    pub fn new(range: Range, log: bool) -> Self {
+        let range = range.opened();
+        Self {
+            range,
+            log: log && range.low > 0.0,
+        }
+    }
+
+    /// Place of a value from 0 (lowest) to 1.
+    pub fn place(self, value: f64) -> f64 {
+        let of = |value: f64| {
+            if self.log {
+                value.max(f64::MIN_POSITIVE).ln()
+            } else {
+                value
+            }
+        };
+        let (low, high) = (of(self.range.low), of(self.range.high));
+        ((of(value) - low) / (high - low)).clamp(0.0, 1.0)
+    }
+
+    /// Whether a value lies within.
+    pub fn holds(self, value: f64) -> bool {
+        value >= self.range.low && value <= self.range.high
+    }
+
+    /// The value at a place.
+    pub fn value(self, place: f64) -> f64 {
+        let Range { low, high } = self.range;
+        match self.log {
+            true => (low.ln() + (high.ln() - low.ln()) * place).exp(),
+            false => low + (high - low) * place,
+        }
+    }
+}
+
+/// A value in at most five columns.
+pub fn short(value: f64, percent: bool) -> String {
+    if percent {
+        let shown = format!("{:.0}%", value * 100.0);
+        return if shown == "-0%" { "0%".into() } else { shown };
+    }
+    let size = value.abs();
+    match size {
+        0.0 => "0".into(),
+        _ if !(0.001..99_999.5).contains(&size) => format!("{value:.0e}"),
+        _ if size < 0.0995 => format!("{value:.3}").replacen("0.", ".", 1),
+        _ if size < 9.995 => format!("{value:.2}"),
+        _ if size < 99.95 => format!("{value:.1}"),
+        _ => format!("{value:.0}"),
+    }
+}
+
+/// A place on an x axis as it is written.
+pub fn written(axis: Axis, value: f64) -> String {
+    match axis {
+        Axis::Steps | Axis::Tokens => count(value.max(0.0).round() as u64),
+        Axis::Seconds => seconds(value),
+        Axis::Flops if value == 0.0 => "0".into(),
+        Axis::Flops => format!("{value:.1e}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_and_values_belong_together_on_both_scales() {
+        let range = Range {
+            low: 0.01,
+            high: 1.0,
+        };
+        for log in [false, true] {
+            let scale = Scale::new(range, log);
+            for place in [0.0, 0.25, 1.0] {
+                assert!((scale.place(scale.value(place)) - place).abs() < 1e-12);
+            }
+        }
+        assert!((Scale::new(range, true).place(0.1) - 0.5).abs() < 1e-12);
+        let zero = Range {
+            low: 0.0,
+            high: 1.0,
+        };
+        assert_eq!(
+            Scale::new(zero, true).place(0.5),
+            0.5,
+            "there is no logarithm of 0"
+        );
+        let one = Range::of([3.0, f64::NAN]).map(|range| Scale::new(range, false));
+        assert_eq!(one.map(|scale| scale.place(3.0)), Some(0.5));
+    }
+
+    #[test]
+    fn labels_fit_their_columns() {
+        let values = [0.0, 0.00001, -0.034, 0.5, 12.34, 123.4, 99_999.0, 1e9, -1e9];
+        for value in values {
+            assert!(short(value, false).len() <= 6, "{}", short(value, false));
+        }
+        assert_eq!(short(0.034, false), ".034");
+        assert_eq!(short(-0.001, true), "0%");
+    }
+}
