@@ -36,6 +36,7 @@ mod sample;
 mod screen;
 mod statistics;
 mod sweeps;
+mod tensorboard;
 mod text;
 mod token_files;
 mod verify;

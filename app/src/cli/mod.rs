@@ -13,6 +13,7 @@ mod devices;
 mod differing;
 mod doctor;
 mod experiments;
+mod export;
 mod figure;
 mod filtered;
 mod lab;
@@ -113,6 +114,8 @@ enum Command {
     Compare(compare::Args),
     /// Draw the figures of one or more runs again
     Figure(figure::Args),
+    /// Write what runs measured for another program
+    Export(export::Args),
     /// List experiments, or show the presets of one
     Experiments(experiments::Args),
     /// List, check or start writing replay strategies
@@ -200,6 +203,7 @@ fn dispatch(cli: Cli<AnyCommand>) -> anyhow::Result<ExitCode> {
         Command::Cache(args) => cache::run(args),
         Command::Compare(args) => compare::run(args),
         Command::Figure(args) => figure::run(args),
+        Command::Export(args) => export::run(args),
         Command::Experiments(args) => experiments::run(args),
         Command::Plugins(args) => plugins::run(args),
         Command::Data(args) => data::run(args),

@@ -39,6 +39,7 @@ mod sheet;
 mod statistics_rows;
 mod sweep;
 mod table;
+mod tensorboard;
 mod verdict;
 
 use std::fs::{self, File};
@@ -69,6 +70,7 @@ pub use sheet::{Format, Glyphs, Sheet};
 pub use statistics_rows::{differences_csv, verdicts_csv};
 pub use sweep::{SweepPoint, sweep_sheets};
 pub use table::{Comparison, table};
+pub use tensorboard::{Moments, tensorboard};
 pub use verdict::{
     Forgetting, Judgement, Margins, Over, Verdict, WorstLoss, forgetting, forgetting_judged, judge,
     margins, old_datasets,
