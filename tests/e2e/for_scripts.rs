@@ -3,7 +3,7 @@
 use std::fs;
 use std::process::Command;
 
-use forgetlab_tests::{Done, Lab};
+use forgetlab_tests::{Done, Lab, Table};
 use serde_json::Value;
 
 /// Every line of what was printed.
@@ -96,6 +96,64 @@ fn experiments_strategies_and_the_machine_are_objects() {
             .iter()
             .any(|line| line["check"] == "CPU" && line["text"].is_string())
     );
+}
+
+/// A gate in somebody's CI reads figures; rounded ones, or those of a table made to fit 80 columns, would do it harm.
+#[test]
+fn a_comparison_is_an_object_an_arm() {
+    let lab = Lab::new();
+    let arms = ["--arms", "none,true-data:kl", "--out", "run"];
+    lab.smoke(&[&arms[..], &["--seed", "3", "--seed", "5"]].concat())
+        .exits(0);
+    let compare = |more: &[&str]| lab.forgetlab(&[&["compare", "run"], more].concat());
+    let all = lines(&compare(&["--json"]).exits(0));
+    let [none, replay] = &all[..] else {
+        panic!("{all:?}");
+    };
+    assert_eq!(
+        (&none["arm"], &replay["strategy"]),
+        (&"none".into(), &"true-data".into())
+    );
+    assert_eq!(none["seeds"], serde_json::json!([3, 5]));
+    compare(&[
+        "--verdicts",
+        "verdicts.csv",
+        "--differences",
+        "differences.csv",
+    ])
+    .exits(0);
+    // The same numbers as in the CSVs.
+    for (file, list, number) in [
+        ("verdicts.csv", "forgetting", "forgetting"),
+        ("verdicts.csv", "forgetting", "forgetting_high"),
+        ("verdicts.csv", "forgetting", "margin"),
+        ("differences.csv", "differences", "difference"),
+        ("differences.csv", "differences", "difference_low"),
+    ] {
+        let rows = Table::read(&lab.path(file)).rows;
+        assert!(!rows.is_empty(), "{file}");
+        for row in rows {
+            let own = all.iter().find(|arm| arm["arm"] == row["arm"]);
+            let own = own.expect("arm")[list].as_array().expect("rows");
+            let same = |object: &&Value| {
+                let names = ["dataset", "metric", "quantity"];
+                let mut names = names.iter().filter(|name| row.contains_key(**name));
+                names.all(|name| object[name] == row[*name])
+            };
+            let found = own.iter().find(same).expect("row")[number].as_f64();
+            assert_eq!(found, row[number].parse().ok(), "{file} {number}");
+        }
+    }
+    let tokens = replay["cost"]["tokens_trained"].as_f64();
+    assert!(tokens > none["cost"]["tokens_trained"].as_f64(), "{all:?}");
+    assert!(none["final"]["sort"]["ntp"].as_f64() > Some(0.0), "{none}");
+    assert_eq!(
+        (&none["baseline"], &none["differences"]),
+        (&"none".into(), &serde_json::json!([]))
+    );
+    let failed = compare(&["--json", "--fail-if", "forgot>-9"]).exits(4);
+    assert_eq!(lines(&failed).len(), 2);
+    compare(&["--json", "--format", "latex"]).exits(2);
 }
 
 /// A script with an error would greet its user at every login.

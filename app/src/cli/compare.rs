@@ -15,7 +15,7 @@ use forgetlab_study::report::{
 use forgetlab_study::run::{ArmState, RunState, write_atomically};
 
 use super::load::Loaded;
-use super::{Usage, WhileRead, exit, out, warn};
+use super::{Usage, WhileRead, exit, out, unless_gone, warn};
 
 /// Arguments of `compare`.
 #[derive(clap::Args)]
@@ -47,6 +47,9 @@ pub struct Args {
     /// How tables are written
     #[arg(long, value_enum, default_value_t = Style::Text)]
     format: Style,
+    /// One JSON object an arm instead of tables, over its seeds
+    #[arg(long, conflicts_with_all = ["format", "best_rates"])]
+    json: bool,
     /// Write the joined summaries here as CSV (`-`: to standard output, in place of the tables)
     #[arg(long, value_name = "FILE")]
     csv: Option<PathBuf>,
@@ -116,6 +119,13 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let all = differences(&comparison.arms, baseline);
     let written = write_files(&args, &comparison, &runs, &all, &baseline.name)?;
 
+    if args.json && !args.csv.as_deref().is_some_and(is_stdout) {
+        let mut out = out::stdout();
+        let objects = report::comparison_json(&comparison, &all, &baseline.name);
+        let told = objects.iter().try_for_each(|object| out.json(object));
+        unless_gone(told)?;
+        return Ok(code(fails(&args, &comparison), unreadable));
+    }
     let format = match args.format {
         Style::Text => Format::Text(super::glyphs()),
         Style::Markdown => Format::Markdown,
@@ -147,12 +157,15 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         writeln!(out, "\nwrote {}", path_in_line(path))?;
     }
     drop(out);
-    let failed = fails(&args, &comparison);
-    Ok(match (failed, unreadable) {
+    Ok(code(fails(&args, &comparison), unreadable))
+}
+
+fn code(failed: bool, unreadable: bool) -> ExitCode {
+    match (failed, unreadable) {
         (true, _) => ExitCode::from(exit::GATE_FAILED),
         (false, true) => ExitCode::from(exit::FAILED),
         (false, false) => ExitCode::SUCCESS,
-    })
+    }
 }
 
 /// The tables of arms.
