@@ -438,7 +438,7 @@ pub fn events_say(run: &Path, text: &str) -> bool {
 }
 
 /// A CSV file read whole.
-#[derive(Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Table {
     /// Names of the columns.
     pub columns: Vec<String>,
@@ -496,7 +496,7 @@ impl Table {
 }
 
 /// Everything in a run's CSVs, and of its training, that must not depend on when and where it ran.
-#[derive(Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Figures {
     metrics: Table,
     summary: Table,
@@ -515,6 +515,29 @@ impl Figures {
             plugin_metrics: std::fs::read_to_string(plugin_metrics).expect("plugin_metrics.csv"),
             training: training(run),
         }
+    }
+
+    /// The same whatever order the arms have.
+    pub fn in_any_order(mut self) -> Self {
+        self.metrics.rows.sort();
+        self.summary.rows.sort();
+        let mut lines: Vec<&str> = self.plugin_metrics.lines().collect();
+        lines.sort_unstable();
+        self.plugin_metrics = lines.join("\n");
+        self
+    }
+
+    /// Those of one arm with one seed, what strategies reported apart.
+    pub fn of_arm(&self, name: &str, seed: &str) -> Self {
+        let mut own = self.clone();
+        let is_own = |row: &BTreeMap<String, String>| row["arm"] == name && row["seed"] == seed;
+        own.metrics.rows.retain(&is_own);
+        own.summary.rows.retain(&is_own);
+        own.plugin_metrics.clear();
+        let slug = format!("{}-seed{seed}", name.replace(':', "-"));
+        own.training.retain(|arm, _| *arm == slug);
+        assert_eq!(own.training.len(), 1, "{slug}");
+        own
     }
 
     /// Demands that both be equal, telling only the first difference.
@@ -552,6 +575,10 @@ pub fn training(run: &Path) -> BTreeMap<String, Vec<Value>> {
             (Some("run_started"), ..) => {
                 let all = event["arms"].as_array().into_iter().flatten();
                 arms = all.map(|arm| (slug(arm), Vec::new())).collect();
+            }
+            (Some("arm_added"), ..) => {
+                let more = event["arms"].as_array().into_iter().flatten();
+                arms.extend(more.map(|arm| (slug(arm), Vec::new())));
             }
             (Some("rewound"), Some(arm), Some(step)) => {
                 arms[arm]

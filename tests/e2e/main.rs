@@ -16,6 +16,7 @@ mod hub;
 mod instruct;
 mod kill_and_resume;
 mod labels_and_filters;
+mod live_changes;
 mod machine;
 mod memory;
 mod misbehaving_strategies;

@@ -54,7 +54,7 @@ pub fn stop(dir: &RunDir) -> String {
 }
 
 /// Folders of a run's strategies that are not searched anyway, and are still there.
-fn loaded_from(dir: &RunDir) -> Vec<PathBuf> {
+pub fn loaded_from(dir: &RunDir) -> Vec<PathBuf> {
     let Ok(Some(environment)) = dir.read_environment() else {
         return Vec::new();
     };

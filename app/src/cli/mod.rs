@@ -1,5 +1,6 @@
 //! The command line: one file a subcommand, each an `Args` for clap and a `run` that does it.
 
+mod add;
 mod advice;
 mod attach;
 mod bench;
@@ -96,8 +97,10 @@ enum Command {
     Resume(resume::Args),
     /// Watch a run or sweep that goes on elsewhere; Ctrl-C leaves it going
     Attach(attach::Args),
-    /// Stop a live run or sweep at its next step, with a checkpoint
+    /// Stop a live run or sweep at its next step, with a checkpoint; or one arm of a run
     Stop(stop::Args),
+    /// Add arms to a run, also while it is live; they share its first phase
+    Add(add::Args),
     /// List all runs and sweeps, newest last, and what tells them apart
     List(list::Args),
     /// Show what this machine's GPUs, cores, memory and disk are used for, and by which run
@@ -195,6 +198,7 @@ fn dispatch(cli: Cli<AnyCommand>) -> anyhow::Result<ExitCode> {
         Command::Resume(args) => resume::run(&args),
         Command::Attach(args) => attach::run(args),
         Command::Stop(args) => stop::run(args),
+        Command::Add(args) => add::run(args),
         Command::List(args) => list::run(args),
         Command::Top(args) => top::run(args),
         Command::Queue(args) => queue::run(args),

@@ -132,11 +132,8 @@ fn words(state: &RunState, record: &Record) -> Option<String> {
             arms,
             ..
         } => {
-            format!(
-                "{experiment} ({preset}): {} arm{}",
-                arms.len(),
-                if arms.len() == 1 { "" } else { "s" }
-            )
+            let s = if arms.len() == 1 { "" } else { "s" };
+            format!("{experiment} ({preset}): {} arm{s}", arms.len())
         }
         Event::WorkerStarted {
             pid,
@@ -192,6 +189,7 @@ fn words(state: &RunState, record: &Record) -> Option<String> {
         Event::ArmSkipped { arm, step, reason } => {
             format!("{}: skipped at step {step}: {reason}", about(arm)?.0)
         }
+        event @ (Event::ArmAdded { .. } | Event::RequestAnswered { .. }) => of_request(event)?,
         Event::Interrupted { reason } => format!("interrupted: {reason}"),
         Event::Progress { .. }
         | Event::Trained { .. }
@@ -202,6 +200,18 @@ fn words(state: &RunState, record: &Record) -> Option<String> {
         | Event::Drawn { .. }
         | Event::Unknown => return None,
     })
+}
+
+/// What became of a request, where that is worth a line.
+fn of_request(event: &Event) -> Option<String> {
+    match event {
+        Event::ArmAdded { arms, .. } => Some(format!("{}: added", arms.first()?.name)),
+        Event::RequestAnswered { refused, .. } => {
+            let why = refused.as_ref()?;
+            Some(format!("a request was refused: {why}"))
+        }
+        _ => None,
+    }
 }
 
 fn prefix(level: Level) -> &'static str {

@@ -92,7 +92,9 @@ pub fn work(args: &Args, parent: &Parent) -> anyhow::Result<u8> {
         parent,
     };
     match dir.status()? {
-        RunStatus::Finished | RunStatus::Failed => already_over(&dir),
+        RunStatus::Finished | RunStatus::Failed if dir.requests().pending()?.is_empty() => {
+            already_over(&dir)
+        }
         _ => work.resume(),
     }
 }

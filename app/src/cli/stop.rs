@@ -5,17 +5,22 @@ use std::process::ExitCode;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use forgetlab_study::experiment::{ArmInfo, arms_named};
 use forgetlab_study::printed::one_line;
-use forgetlab_study::run::{Found, PointStatus, Results, RunStatus, SweepDir, shell_path};
+use forgetlab_study::run::{Found, PointStatus, Results, RunDir, RunStatus, SweepDir, shell_path};
 
+use super::add::{Asked, wait};
 use super::progress::LOOK_EVERY;
-use super::{advice, out, queue, unless_gone};
+use super::{Usage, advice, out, queue, unless_gone};
 
 /// Arguments of `stop`.
 #[derive(clap::Args)]
 pub struct Args {
     /// Run or sweep: a path, a name or the unique beginning of a name
     run: String,
+    /// Only this arm, at its next evaluation; the others go on (may be given again)
+    #[arg(long, value_name = "ARM")]
+    arm: Vec<String>,
 }
 
 /// How often it says that it still waits.
@@ -30,8 +35,15 @@ const REMINDER: &str = "still waiting for the step to end; Ctrl-C stops only the
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let dir = match Results::from_env().find_any(&args.run)? {
         Found::Run(dir) => dir,
+        Found::Sweep(_) if !args.arm.is_empty() => {
+            let what = "--arm is for one run: name it as SWEEP/POINT";
+            return Err(Usage(what.to_owned()).into());
+        }
         Found::Sweep(sweep) => return stop_sweep(&sweep),
     };
+    if !args.arm.is_empty() {
+        return stop_arms(&dir, &args.arm);
+    }
     let name = one_line(&dir.name()).into_owned();
     let mut out = out::stdout();
     if !dir.is_live() {
@@ -71,6 +83,40 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         status => writeln!(out, "it had come to its end: {}", status.word())?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Asks the worker to stop arms; those of a run that nobody works on stop once somebody does.
+fn stop_arms(dir: &RunDir, names: &[String]) -> anyhow::Result<ExitCode> {
+    let state = dir.brief_state(dir.is_live())?;
+    let infos: Vec<&ArmInfo> = state.arms.iter().map(|arm| &arm.info).collect();
+    let coeff = dir.read_config()?.replay.coeff;
+    let mut arms = Vec::new();
+    for name in names {
+        let named = arms_named(&infos, name, coeff);
+        if named.is_empty() {
+            let all: Vec<&str> = infos.iter().map(|info| info.name.as_str()).collect();
+            let all = all.join(", ");
+            return Err(Usage(format!("the run has no arm `{name}`; its arms are {all}")).into());
+        }
+        arms.extend(named);
+    }
+    arms.sort_unstable();
+    arms.dedup();
+    let mut asked = Vec::new();
+    for arm in arms {
+        let arm = &state.arms[arm];
+        let label = state.arm_label(arm);
+        if arm.status.is_over() {
+            let told = format!("{} is over: {}", one_line(&label), arm.status.word());
+            unless_gone(writeln!(out::stdout(), "{told}"))?;
+            continue;
+        }
+        asked.push(Asked {
+            id: dir.requests().stop_arm(&arm.info.slug)?,
+            what: format!("stop {label}"),
+        });
+    }
+    wait(dir, &asked)
 }
 
 /// Asks everybody who works on a sweep to stop, and waits until nobody does.

@@ -96,6 +96,7 @@ impl Work<'_> {
         let prepared = match prepared {
             Some(prepared) => prepared,
             None => {
+                dir.complete_config(&lock)?;
                 let config = dir.read_config()?;
                 validate(&config)?;
                 prepare(config, args)?
@@ -124,6 +125,7 @@ impl Work<'_> {
             cache: (!args.no_cache).then_some(&cache),
             skip_arms: self.skip_arms,
             warnings,
+            strategies: &|| registry(args),
             stop: Arc::new(stop),
             end_process: self.end_process(&view),
             listener: listener(dir, &view),

@@ -19,7 +19,10 @@ mod spec;
 mod text;
 mod validate;
 
-pub use arm::{Arm, ArmInfo, PHASE_SETTINGS, PhaseSetting, expand, shortest, split_outside_quotes};
+pub use arm::{
+    Arm, ArmInfo, PHASE_SETTINGS, PhaseSetting, arms_named, expand, expand_added, shortest,
+    split_outside_quotes,
+};
 pub use catalog::{Experiment, Preset, experiment, experiments};
 pub use difference::{Difference, differences};
 pub(crate) use error::position;

@@ -231,6 +231,7 @@ impl RunDir {
         for folder in [self.path.clone(), self.join("figures")] {
             remove_leftovers(&folder);
         }
+        self.requests().remove_leftovers();
     }
 
     /// Status of a run with this state, given whether its lock is held.

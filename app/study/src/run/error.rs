@@ -66,6 +66,15 @@ pub enum RunError {
         /// Its value in the run.
         found: String,
     },
+    /// An arm for a point of a sweep.
+    #[error(
+        "{} is a point of a sweep, and the points of a sweep have the same arms; run its configuration by itself to add \
+         one: `forgetlab run {}`", path.display(), shell_path(path)
+    )]
+    OfSweep {
+        /// Folder of the run.
+        path: PathBuf,
+    },
     /// The output folder is in use for something else.
     #[error(
         "{} holds something else already (`{entry}`); give an empty or a new folder to --out",

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 
 use crate::experiment::ArmInfo;
 
+use super::nan::null_is_nan;
 use super::{ChoiceScores, Outcomes, Quality, TrainingStretch};
 
 /// Version of the event schema this program writes. From version 2 on every line has a checksum.
@@ -25,7 +26,8 @@ pub struct Record {
     pub event: Event,
 }
 
-/// What can happen in a run. `arm` is an index into [`Event::RunStarted::arms`].
+/// What can happen in a run. `arm` is an index into [`Event::RunStarted::arms`], and behind them those of
+/// [`Event::ArmAdded`] in their order.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Event {
@@ -189,7 +191,7 @@ pub enum Event {
         /// What was wrong, where, and what to do.
         reason: String,
     },
-    /// An arm was left out on resume.
+    /// An arm was left out on resume, or stopped on request; the others go on.
     ArmSkipped {
         /// Arm.
         arm: usize,
@@ -197,6 +199,23 @@ pub enum Event {
         step: u64,
         /// Why.
         reason: String,
+    },
+    /// An arm was added on request, with every seed of the run.
+    ArmAdded {
+        /// The request.
+        request: String,
+        /// The arm as the configuration has it from now on.
+        spec: serde_json::Value,
+        /// One for each seed; their indices go on behind those of the arms that were there.
+        arms: Vec<ArmInfo>,
+    },
+    /// A request was met, or refused.
+    RequestAnswered {
+        /// The request.
+        request: String,
+        /// Why it was refused, if it was.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        refused: Option<String>,
     },
     /// The worker stopped cleanly before the end; the run is resumable.
     Interrupted {
@@ -230,6 +249,8 @@ impl Event {
             Self::Log { arm, .. } => arm,
             Self::RunStarted { .. }
             | Self::WorkerStarted { .. }
+            | Self::ArmAdded { .. }
+            | Self::RequestAnswered { .. }
             | Self::Interrupted { .. }
             | Self::RunFinished {}
             | Self::Unknown => None,
@@ -249,11 +270,6 @@ pub struct ReplayLook {
     pub nll: Option<f64>,
     /// Diversity of the whole batch.
     pub quality: Quality,
-}
-
-/// JSON has no NaN or infinity; both are written as null and read back as NaN.
-pub(super) fn null_is_nan<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
-    Ok(Option::deserialize(deserializer)?.unwrap_or(f64::NAN))
 }
 
 /// Severity of an [`Event::Log`].

@@ -5,6 +5,7 @@
 //! resumed. Going back to a checkpoint appends [`Event::Rewound`], which invalidates what the arm
 //! reported after it.
 
+mod added;
 mod cache;
 mod checkpoint;
 mod choices;
@@ -22,11 +23,13 @@ mod forgetting;
 mod from_csv;
 mod labels;
 mod lock;
+mod nan;
 mod outcomes;
 mod outcomes_file;
 mod prune;
 mod quality;
 mod queue;
+mod requests;
 mod results;
 mod shell;
 mod state;
@@ -58,9 +61,10 @@ pub use lock::RunLock;
 pub use outcomes::{Outcomes, OutcomesLine};
 pub use quality::Quality;
 pub use queue::{Queue, Ticket, Turn, Waiting, is_worked_on};
+pub use requests::{Ask, Request, Requests};
 pub use results::{Found, Results, RunFound, RunSummary, readable_utc};
 pub use shell::{shell_path, shell_word};
-pub use state::{ArmState, ArmStatus, Evaluation, LogLine, Progress, RunState};
+pub use state::{AddedArm, Answer, ArmState, ArmStatus, Evaluation, LogLine, Progress, RunState};
 pub use stop::StopRequest;
 pub use sweep::{
     FirstArm, Holder, Lease, PointSpec, PointStatus, SweepCounts, SweepDir, SweepSpec, Taken,

@@ -10,7 +10,7 @@ use super::{ArmStatus, CheckpointStore, RunDir, RunError, RunFound, RunLock, Run
 const STARTING: Duration = Duration::from_secs(60);
 
 /// What the lab itself writes into the folder of a run.
-const OWN: [&str; 21] = [
+const OWN: [&str; 22] = [
     "arms",
     "choices.csv",
     "config.toml",
@@ -28,6 +28,7 @@ const OWN: [&str; 21] = [
     "plugin_metrics.csv",
     "queued.json",
     "replay.csv",
+    "requests",
     "stop-requested",
     "summary.csv",
     "verdicts.csv",

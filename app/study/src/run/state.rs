@@ -6,8 +6,9 @@ use crate::experiment::{ArmInfo, shortest};
 
 use super::TrainingStretch;
 use super::event::{
-    Cost, Curve, Event, Level, PhaseEnd, PhaseInfo, Record, ReplayLook, Role, Score, null_is_nan,
+    Cost, Curve, Event, Level, PhaseEnd, PhaseInfo, Record, ReplayLook, Role, Score,
 };
+use super::nan::null_is_nan;
 
 /// State of a run: the fold of its events so far.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -18,7 +19,7 @@ pub struct RunState {
     pub preset: String,
     /// Phases in order.
     pub phases: Vec<PhaseInfo>,
-    /// The configuration with which it was started, as JSON; older runs have none.
+    /// The configuration with which it was started and the arms that were added since, as JSON; older runs have none.
     pub config: Option<serde_json::Value>,
     /// Arms in order.
     pub arms: Vec<ArmState>,
@@ -34,6 +35,32 @@ pub struct RunState {
     pub interrupted: Option<String>,
     /// Whether every arm has ended.
     pub finished: bool,
+    /// Arms that were added since the start, in order.
+    #[serde(default)]
+    pub added: Vec<AddedArm>,
+    /// Requests that were met or refused, in order.
+    #[serde(default)]
+    pub answers: Vec<Answer>,
+}
+
+/// An arm that was added to a run on request.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AddedArm {
+    /// The request.
+    pub request: String,
+    /// The arm as the configuration has it.
+    pub spec: serde_json::Value,
+    /// Index of its first seed among the arms.
+    pub first: usize,
+}
+
+/// What became of a request.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Answer {
+    /// The request.
+    pub request: String,
+    /// Why it was refused, if it was.
+    pub refused: Option<String>,
 }
 
 /// An [`Event::Log`] with its time.
@@ -91,7 +118,7 @@ pub enum ArmStatus {
     Finished,
     /// Ended early, for this reason.
     Failed(String),
-    /// Left out on resume, for this reason.
+    /// Left out on resume or stopped on request, for this reason.
     Skipped(String),
 }
 
@@ -252,6 +279,13 @@ impl Evaluation {
     }
 }
 
+impl TrainingStretch {
+    /// The stretch as an event of an arm.
+    pub fn event(self, arm: usize) -> Event {
+        Event::Trained { arm, stretch: self }
+    }
+}
+
 impl Progress {
     /// The progress as an event of an arm.
     pub fn event(&self, arm: usize, phase: usize, step: u64) -> Event {
@@ -306,8 +340,36 @@ impl RunState {
                     message: message.clone(),
                 });
             }
+            Event::ArmAdded {
+                request,
+                spec,
+                arms,
+            } => self.add_arm(request, spec, arms),
+            Event::RequestAnswered { request, refused } => self.answers.push(Answer {
+                request: request.clone(),
+                refused: refused.clone(),
+            }),
             event => self.apply_to_arm(event),
         }
+    }
+
+    fn add_arm(&mut self, request: &str, spec: &serde_json::Value, arms: &[ArmInfo]) {
+        self.added.push(AddedArm {
+            request: request.to_owned(),
+            spec: spec.clone(),
+            first: self.arms.len(),
+        });
+        let arms = arms.iter().cloned().map(ArmState::new);
+        self.arms.extend(arms);
+        let known = self.config.as_mut().and_then(|c| c.get_mut("arms"));
+        if let Some(known) = known.and_then(serde_json::Value::as_array_mut) {
+            known.push(spec.clone());
+        }
+    }
+
+    /// What became of a request, where it was answered.
+    pub fn answer(&self, request: &str) -> Option<&Answer> {
+        self.answers.iter().find(|answer| answer.request == request)
     }
 
     fn apply_to_arm(&mut self, event: &Event) {
@@ -413,6 +475,8 @@ impl RunState {
             device: self.device.clone(),
             log: Vec::new(),
             interrupted: self.interrupted.clone(),
+            added: self.added.clone(),
+            answers: self.answers.clone(),
             ..*self
         }
     }
@@ -750,6 +814,42 @@ mod tests {
         ];
         let expected = expected.map(|name| name.replace("0.003", "3e-3").replace("0.001", "1e-3"));
         assert_eq!(names, expected);
+    }
+
+    /// Else an arm that was added would be shown as another, or a resumed run be refused for it.
+    #[test]
+    fn an_added_arm_follows_those_there_were_and_is_in_the_configuration() {
+        let mut state = fixture::state();
+        state.config = Some(serde_json::json!({ "arms": [{ "strategy": "none" }, {}] }));
+        let spec = serde_json::json!({ "strategy": "true-data" });
+        let seed = |seed| ArmInfo {
+            name: "true-data:kl:1".into(),
+            seed,
+            ..state.arms[1].info.clone()
+        };
+        let (request, arms) = ("r".to_owned(), vec![seed(0), seed(1)]);
+        apply(
+            &mut state,
+            Event::ArmAdded {
+                request: request.clone(),
+                spec: spec.clone(),
+                arms,
+            },
+        );
+        assert_eq!(state.arms.len(), 4);
+        assert_eq!(state.arms[3].status, ArmStatus::Waiting);
+        assert_eq!(state.config.as_ref().unwrap()["arms"][2], spec);
+        apply(&mut state, Event::ArmFinished { arm: 3, step: 40 });
+        assert_eq!(state.arms[3].status, ArmStatus::Finished);
+        assert_eq!(state.answer("r"), None);
+        let refused = Some("no room".to_owned());
+        apply(&mut state, Event::RequestAnswered { request, refused });
+        let brief = state.brief();
+        assert_eq!(
+            brief.answer("r").unwrap().refused.as_deref(),
+            Some("no room")
+        );
+        assert_eq!((brief.added[0].first, &brief.added[0].spec), (2, &spec));
     }
 
     /// A damaged or newer file must not bring the lab down.

@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::event::{Event, null_is_nan};
+use super::nan::null_is_nan;
 
 /// The figures of one step of training.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -43,11 +43,6 @@ pub struct TrainingStretch {
 impl TrainingStretch {
     /// The most of a phase and an arm.
     pub const MOST: u64 = 200;
-
-    /// The stretch as an event of an arm.
-    pub fn event(self, arm: usize) -> Event {
-        Event::Trained { arm, stretch: self }
-    }
 }
 
 /// A stretch that has not come to its end. It is part of checkpoints: a resumed run records what one that was never

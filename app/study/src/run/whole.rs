@@ -179,6 +179,12 @@ impl RunDir {
         let mut reader = EventReader::with_marks(&self.events_path());
         let mut state = RunState::default();
         reader.read(|record| state.apply(&record))?;
+        if !told.is_empty() {
+            let gone = self.forget_added(&state)?.into_iter();
+            told.extend(
+                gone.map(|arm| format!("arm {arm}, which was added later, is no longer the run's")),
+            );
+        }
         for store in self.all_checkpoints() {
             let arm = state.arms.iter().find(|arm| store.is_of(&arm.info.slug));
             let first = arm.and_then(first_lost).map_or(u64::MAX, |(step, _)| step);

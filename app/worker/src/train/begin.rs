@@ -9,12 +9,23 @@ use forgetlab_study::run::{CheckpointStore, Event, Level};
 
 use super::arm::ArmRun;
 use super::error::{ArmError, TrainError};
-use super::first_phase::{self, FirstPhase, Wanted};
+use super::first_phase::{self, Wanted};
 use super::learner::{Learner, PhaseStart, read_weights, starting_weights};
 use super::prepare::offered;
 use super::run::Runner;
 use super::settings;
 use super::strategy::ArmSetup;
+use super::turn::{Turn, turn};
+
+/// How the first phase of a seed ended.
+enum FirstPhase {
+    /// Whole: the model every arm starts from.
+    Done(Box<Learner>),
+    /// Stopped on the way; a checkpoint is written.
+    Stopped,
+    /// No arm waits for it any more: it broke down, or all were stopped.
+    Unwanted,
+}
 
 impl Runner<'_> {
     /// Brings arms that are not over to a point from which they can take turns, as many as there is
@@ -64,22 +75,14 @@ impl Runner<'_> {
                 members.push(arm);
             }
         }
-        let wanted = Wanted {
-            seed,
-            members: &members,
-            cache: self.cache,
-            numerics: &self.numerics,
-        };
-        let mut learner = match first_phase::run(&mut self.context, &wanted)? {
+        let mut learner = match self.first_phase(seed, &members)? {
             FirstPhase::Stopped => return Ok(false),
-            FirstPhase::Failed(error, step) => {
-                for arm in members {
-                    self.roll.fail(arm, step, &error)?;
-                }
-                return Ok(true);
-            }
+            FirstPhase::Unwanted => return Ok(true),
             FirstPhase::Done(learner) => *learner,
         };
+        // Some may have been stopped meanwhile.
+        let fresh = fresh.iter().filter(|arm| !self.roll.is_over(**arm));
+        let fresh: Vec<usize> = fresh.copied().collect();
         learner.take_next_reference(self.shared_reference(seed));
         self.share_reference(seed, &learner.reference);
         let mut learner = Some(learner);
@@ -100,6 +103,42 @@ impl Runner<'_> {
             }
         }
         Ok(true)
+    }
+
+    /// Takes the first phase of a seed to its end, for arms that share it.
+    fn first_phase(&mut self, seed: u64, members: &[usize]) -> Result<FirstPhase, TrainError> {
+        let numerics = self.numerics.clone();
+        let wanted = Wanted {
+            seed,
+            members,
+            cache: self.cache,
+            numerics: &numerics,
+        };
+        let mut run = first_phase::start(&mut self.context, &wanted)?;
+        let trained = !run.is_over();
+        while !run.is_over() {
+            self.take_requests()?;
+            run.members.retain(|arm| !self.roll.is_over(*arm));
+            if run.members.is_empty() {
+                first_phase::save(&self.context, &mut run)?;
+                return Ok(FirstPhase::Unwanted);
+            }
+            match turn(&mut self.context, &mut run)? {
+                Turn::Paused | Turn::Finished => {}
+                Turn::Stopped { .. } => {
+                    first_phase::save(&self.context, &mut run)?;
+                    return Ok(FirstPhase::Stopped);
+                }
+                Turn::Failed(error) => {
+                    for &arm in &run.members {
+                        self.roll.fail(arm, run.learner.point.step, &error)?;
+                    }
+                    return Ok(FirstPhase::Unwanted);
+                }
+            }
+        }
+        first_phase::keep(&self.context, &wanted, &mut run, trained)?;
+        Ok(FirstPhase::Done(Box::new(run.learner)))
     }
 
     /// An arm at the end of the first phase.

@@ -9,17 +9,7 @@ use super::arm::{ArmRun, SavedPhase, Start};
 use super::context::RunContext;
 use super::error::{ArmError, TrainError};
 use super::learner::{Learner, PhaseStart, Resumed, starting_weights};
-use super::turn::{Turn, evaluate, tell_phase_end, turn};
-
-/// How the first phase of a seed ended.
-pub(super) enum FirstPhase {
-    /// Whole: the model every arm starts from.
-    Done(Box<Learner>),
-    /// Stopped on the way; a checkpoint is written.
-    Stopped,
-    /// Broke down at a step.
-    Failed(ArmError, u64),
-}
+use super::turn::{evaluate, tell_phase_end};
 
 /// The first phase that is wanted, for whom, and where it is looked for.
 pub(super) struct Wanted<'a> {
@@ -32,11 +22,11 @@ pub(super) struct Wanted<'a> {
     pub numerics: &'a str,
 }
 
-/// Trains (or finds) the first phase of a seed and reports it for its arms.
+/// The first phase of a seed as far as it is found, or at its start; reported for its arms, which take it to its end.
 ///
 /// # Errors
 /// Where the run as a whole cannot go on.
-pub(super) fn run(context: &mut RunContext, wanted: &Wanted) -> Result<FirstPhase, TrainError> {
+pub(super) fn start(context: &mut RunContext, wanted: &Wanted) -> Result<ArmRun, TrainError> {
     let hash = first_phase_hash(context.config, wanted.seed, wanted.numerics);
     let folder = format!("first-phase-seed-{}", wanted.seed);
     let store = context.dir.checkpoints(&folder);
@@ -50,23 +40,24 @@ pub(super) fn run(context: &mut RunContext, wanted: &Wanted) -> Result<FirstPhas
     if run.evaluations.is_empty() {
         evaluate(context, &mut run)?;
     }
-    let trained = !run.is_over();
-    while !run.is_over() {
-        match turn(context, &mut run)? {
-            Turn::Paused | Turn::Finished => {}
-            Turn::Stopped { .. } => {
-                save(context, &mut run)?;
-                return Ok(FirstPhase::Stopped);
-            }
-            Turn::Failed(error) => {
-                return Ok(FirstPhase::Failed(error, run.learner.point.step));
-            }
-        }
-    }
+    Ok(run)
+}
+
+/// Keeps a first phase that is whole in the run, and in the cache where it was `trained` just now.
+///
+/// # Errors
+/// Where the run as a whole cannot go on.
+pub(super) fn keep(
+    context: &RunContext,
+    wanted: &Wanted,
+    run: &mut ArmRun,
+    trained: bool,
+) -> Result<(), TrainError> {
+    let hash = first_phase_hash(context.config, wanted.seed, wanted.numerics);
     let steps = run.learner.point.step;
     // A model that stays what it was is kept where it came from.
     if steps > 0 && run.store().steps()?.last() != Some(&steps) {
-        save(context, &mut run)?;
+        save(context, run)?;
     }
     if let Some(cache) = wanted.cache.filter(|_| trained) {
         let tensors = run.learner.checkpoint_tensors()?;
@@ -75,7 +66,7 @@ pub(super) fn run(context: &mut RunContext, wanted: &Wanted) -> Result<FirstPhas
             context.journal.log(Level::Warn, None, message)?;
         }
     }
-    Ok(FirstPhase::Done(Box::new(run.learner)))
+    Ok(())
 }
 
 /// Scores the rows of the last evaluation where a phase of an older version comes without them: forgetting is
@@ -104,8 +95,8 @@ fn know_rows(context: &mut RunContext, run: &mut ArmRun) -> Result<(), TrainErro
     Ok(())
 }
 
-/// Without a strategy, only the disk or the device can fail.
-fn save(context: &RunContext, run: &mut ArmRun) -> Result<(), TrainError> {
+/// Writes a checkpoint: without a strategy, only the disk or the device can fail.
+pub(super) fn save(context: &RunContext, run: &mut ArmRun) -> Result<(), TrainError> {
     match run.save(&context.journal) {
         Err(ArmError::Run(error)) => Err(error),
         _ => Ok(()),

@@ -1,6 +1,7 @@
 //! Training, in reading order: [`prepare()`] reads and checks what a configuration asks for, [`run()`] takes the
-//! run's folder to its end, and [`predict()`] tells before what it will pay. Arms begin in `begin` and take turns in `turn`, where every step happens; the first
-//! phase (`first_phase`) is an arm without a strategy. `roll` has what all runs have in common, and `regression` the run of
+//! run's folder to its end, and [`predict()`] tells before what it will pay. Arms begin in `begin` and take turns in
+//! `turn`, where every step happens; the first phase (`first_phase`) is an arm without a strategy. Between turns `requests`
+//! has arms added or stopped. `roll` has what all runs have in common, and `regression` the run of
 //! the study on a line, which has no tokens. `hang` ends a run whose strategy does not. [`settings`] turns
 //! settings into the engine's numbers.
 
@@ -36,6 +37,7 @@ mod roll;
 mod begin;
 mod first_phase;
 mod regression;
+mod requests;
 mod run;
 
 pub use error::{NotFinite, TrainError};
@@ -46,6 +48,6 @@ pub use options::{Outcome, RunOptions};
 pub use predict::{ArmPrediction, Prediction, predict};
 pub use prepare::{
     NUMERICS, PrepareError, Prepared, Work, device_in_words, fetch, fetch_weights,
-    numerics_in_words, prepare,
+    numerics_in_words, prepare, with_arm,
 };
 pub use run::{BREADCRUMB, run};

@@ -5,6 +5,7 @@ use forgetlab_study::run::{PhaseCache, RunDir, RunLock};
 use super::hang::{EndProcess, Stop};
 use super::journal::Listener;
 use super::prepare::Prepared;
+use forgetlab_plugin_host::Registry;
 
 /// A run to be taken to its end, and how.
 pub struct RunOptions<'a> {
@@ -20,6 +21,8 @@ pub struct RunOptions<'a> {
     pub skip_arms: &'a [String],
     /// Warnings to log before anything is trained.
     pub warnings: Vec<String>,
+    /// Looks for strategies, where an arm is to be added.
+    pub strategies: &'a (dyn Fn() -> Registry + Sync),
     /// Asked before every step, and while a strategy is late.
     pub stop: Stop,
     /// Called where the run is to stop and a strategy does not return.

@@ -222,6 +222,28 @@ pub fn prepare(mut config: RunConfig, registry: &Registry) -> Result<Prepared, P
     })
 }
 
+/// A configuration with one more arm, checked as at the start of a run, and its strategy, which a regression has not.
+/// Its memory, and whether there are data for its batches, is not checked.
+///
+/// # Errors
+/// [`PrepareError`] says why no run could have it.
+pub fn with_arm(
+    config: &RunConfig,
+    arm: &ArmSpec,
+    registry: &Registry,
+) -> Result<(RunConfig, Option<Arc<Plugin>>), PrepareError> {
+    let mut config = config.clone();
+    config.arms.push(arm.clone());
+    settle_arms(&mut config)?;
+    if config.regression().is_some() {
+        return Ok((config, None));
+    }
+    let plugin = config.arms.last_mut().map(|arm| strategy(arm, registry));
+    let plugin = plugin.transpose()?;
+    settle_arms(&mut config)?;
+    Ok((config, plugin))
+}
+
 /// Libraries in the search path that harm who loads them or that somebody else may have put there, those of arms that
 /// print, and those that would be an arm's strategy if another one of that name did not come first.
 fn warnings(registry: &Registry, plugins: &[Arc<Plugin>]) -> Vec<String> {
@@ -407,7 +429,7 @@ fn fill_in(config: &mut RunConfig, suite: &Suite) -> Result<(), DataError> {
 }
 
 /// Checks that every arm has a whole batch to train on in each of its phases.
-fn check_batches(config: &RunConfig, suite: &Suite) -> Result<(), SpecError> {
+pub(super) fn check_batches(config: &RunConfig, suite: &Suite) -> Result<(), SpecError> {
     for arm in &config.arms {
         let checked = config.of_arm(arm).and_then(|own| {
             let checked = suite.check_batches(&own);
@@ -444,7 +466,7 @@ fn demand_here(config: &RunConfig, suite: &Suite, plugins: &[Arc<Plugin>]) -> De
 }
 
 /// Bytes a run can have: of the GPU if it is to run on one.
-fn free_memory(config: &RunConfig) -> Option<f64> {
+pub(super) fn free_memory(config: &RunConfig) -> Option<f64> {
     let gpu = check_device(&config.device).ok().flatten();
     // This process is counted in the prediction, too.
     let tensors = || Some(available_memory()? + resident_memory().unwrap_or(0.0));
@@ -477,17 +499,20 @@ fn advice(fits: &[(String, Memory)]) -> String {
     }
 }
 
+/// A strategy as a run notes it.
+pub(super) fn record_of(plugin: &Plugin) -> PluginRecord {
+    PluginRecord {
+        name: plugin.name.clone(),
+        version: plugin.version.clone(),
+        hash: plugin.hash.clone(),
+        path: plugin.path.display().to_string(),
+    }
+}
+
 /// Everything outside the configuration that may decide a run's numbers.
 fn environment(config: &RunConfig, plugins: &[Arc<Plugin>]) -> Environment {
-    let mut records: Vec<PluginRecord> = plugins
-        .iter()
-        .map(|plugin| PluginRecord {
-            name: plugin.name.clone(),
-            version: plugin.version.clone(),
-            hash: plugin.hash.clone(),
-            path: plugin.path.display().to_string(),
-        })
-        .collect();
+    let records = plugins.iter().map(|plugin| record_of(plugin));
+    let mut records: Vec<PluginRecord> = records.collect();
     records.sort_by(|a, b| a.name.cmp(&b.name));
     records.dedup();
     Environment {

@@ -3,10 +3,12 @@
 use std::fmt::Display;
 
 use forgetlab_study::experiment::{
-    Arm, ArmInfo, ArmSpec, Difference, RunConfig, differences, expand,
+    Arm, ArmInfo, Difference, RunConfig, arms_named, differences, expand, expand_added,
 };
+use forgetlab_study::printed::one_line;
 use forgetlab_study::run::{
-    ArmStatus, Event, Level, Opened, PhaseInfo, RunDir, RunError, RunLock, RunState,
+    ArmStatus, Event, Level, Opened, PhaseInfo, Request, Requests, RunDir, RunError, RunLock,
+    RunState,
 };
 use serde_json::Value;
 
@@ -15,10 +17,17 @@ use super::journal::{Journal, Listener};
 use super::options::Outcome;
 
 /// The arms of a run and its events.
-pub(super) struct Roll<'a> {
-    pub config: &'a RunConfig,
+pub(super) struct Roll {
+    /// The run's configuration, with the arms that were added.
+    pub config: RunConfig,
     pub arms: Vec<Arm>,
+    /// Place of each arm in the configuration.
+    pub places: Vec<usize>,
     pub journal: Journal,
+    dir: RunDir,
+    requests: Requests,
+    /// Whether it was told that requests cannot be read.
+    complained: bool,
     /// Whether the run had been started before.
     resumed: bool,
 }
@@ -104,33 +113,38 @@ fn phases(config: &RunConfig) -> Vec<PhaseInfo> {
     phases.collect()
 }
 
-impl<'a> Roll<'a> {
+impl Roll {
     /// Opens the events of a run; refuses a configuration that is not the one it was started with. What is worth a
     /// warning is added to `warnings`.
     pub(super) fn open(
         (dir, lock): (&RunDir, &RunLock),
-        config: &'a RunConfig,
+        config: &RunConfig,
         listener: Listener,
         warnings: &mut Vec<String>,
     ) -> Result<Self, TrainError> {
-        let mut arms = expand(config);
         dir.remove_leftovers(lock);
         let Opened { writer, state, .. } = dir.writer(lock)?;
+        let arms = expand_added(config, state.added.len());
+        let (places, mut arms): (Vec<usize>, Vec<Arm>) = arms.into_iter().unzip();
         let resumed = !state.arms.is_empty();
         if resumed {
             warnings.extend(unchanged(&state, config, &mut arms)?);
         }
         Ok(Self {
-            config,
+            config: config.clone(),
             arms,
+            places,
             journal: Journal::new(dir.path(), writer, state, listener),
+            dir: dir.clone(),
+            requests: dir.requests(),
+            complained: false,
             resumed,
         })
     }
 
     /// Tells what the run is, and who works on it.
     pub(super) fn announce(&self, device: String, warnings: Vec<String>) -> Result<(), RunError> {
-        let (config, journal) = (self.config, &self.journal);
+        let (config, journal) = (&self.config, &self.journal);
         if !self.resumed {
             journal.emit(Event::RunStarted {
                 experiment: config.experiment.clone(),
@@ -179,49 +193,20 @@ impl<'a> Roll<'a> {
 
     /// Arms that each of the names to skip stands for.
     pub(super) fn named(&self, names: &[String]) -> Result<Vec<usize>, TrainError> {
+        let infos: Vec<&ArmInfo> = self.arms.iter().map(|arm| &arm.info).collect();
         let mut all = Vec::new();
         for name in names {
-            let spelt = ArmSpec::parse(name, self.config.replay.coeff);
-            let spelt = spelt.map_or_else(|_| name.clone(), |spec| spec.name());
-            let is_named = |arm: &Arm| {
-                let ArmInfo {
-                    name: own,
-                    slug,
-                    seed,
-                    ..
-                } = &arm.info;
-                own == name || slug == name || *own == spelt || format!("#{seed} {own}") == *name
-            };
-            let mut named: Vec<usize> = (0..self.arms.len())
-                .filter(|&arm| is_named(&self.arms[arm]))
-                .collect();
+            let named = arms_named(&infos, name, self.config.replay.coeff);
             if named.is_empty() {
-                named = self.named_without_settings(&spelt);
-            }
-            let before = all.len();
-            all.extend(named);
-            if all.len() == before {
-                let arms: Vec<&str> = self.arms.iter().map(|a| a.info.name.as_str()).collect();
+                let arms: Vec<&str> = infos.iter().map(|info| info.name.as_str()).collect();
                 return Err(TrainError::NoSuchArm {
                     name: name.clone(),
                     arms: arms.join(", "),
                 });
             }
+            all.extend(named);
         }
         Ok(all)
-    }
-
-    /// The arm, with every seed, whose name goes on with settings after this; none where several do.
-    fn named_without_settings(&self, head: &str) -> Vec<usize> {
-        let name = |arm: usize| self.arms[arm].info.name.as_str();
-        let rest = |arm: usize| name(arm).strip_prefix(head).unwrap_or_default();
-        let all: Vec<usize> = (0..self.arms.len())
-            .filter(|&arm| rest(arm).starts_with('+'))
-            .collect();
-        match all.iter().all(|&arm| name(arm) == name(all[0])) {
-            true => all,
-            false => Vec::new(),
-        }
     }
 
     /// Leaves out arms that are not over yet.
@@ -249,5 +234,85 @@ impl<'a> Roll<'a> {
             step,
             reason: error.to_string(),
         })
+    }
+    /// Requests that wait. Those that were answered before are removed.
+    pub(super) fn requests(&mut self) -> Result<Vec<Request>, RunError> {
+        let pending = match self.requests.pending() {
+            Ok(pending) => pending,
+            Err(_) if self.complained => return Ok(Vec::new()),
+            Err(error) => {
+                self.complained = true;
+                let message = format!("requests to this run are not heard: {error}");
+                self.journal.log(Level::Warn, None, message)?;
+                return Ok(Vec::new());
+            }
+        };
+        let (answered, open): (Vec<Request>, _) = pending.into_iter().partition(|request| {
+            let is_answered = |state: &RunState| state.answer(&request.id).is_some();
+            self.journal.state(is_answered)
+        });
+        for request in answered {
+            // One that stays is not heard again.
+            let _ = self.requests.remove(&request.id);
+        }
+        Ok(open)
+    }
+
+    /// Tells what became of a request.
+    pub(super) fn answer(&self, id: &str, refused: Option<String>) -> Result<(), RunError> {
+        let request = id.to_owned();
+        self.journal
+            .emit(Event::RequestAnswered { request, refused })?;
+        self.journal.sync()?;
+        let _ = self.requests.remove(id);
+        Ok(())
+    }
+
+    /// Whether the arm that a request asks for was added before its worker was killed.
+    pub(super) fn has_added(&self, id: &str) -> bool {
+        let is_there = |state: &RunState| state.added.iter().any(|added| added.request == id);
+        self.journal.state(is_there)
+    }
+
+    /// The arm that is to be stopped on request: `Ok(None)` where it is stopped already, an error in words where it
+    /// cannot be.
+    pub(super) fn to_stop(&self, slug: &str) -> Result<Option<usize>, String> {
+        let Some(arm) = self.arms.iter().position(|arm| arm.info.slug == slug) else {
+            return Err(format!("the run has no arm `{}`", one_line(slug)));
+        };
+        self.journal.state(|state| match &state.arms[arm].status {
+            ArmStatus::Skipped(_) => Ok(None),
+            status if status.is_over() => Err(format!("arm {slug} is over: {}", status.word())),
+            _ => Ok(Some(arm)),
+        })
+    }
+
+    /// Ends an arm on request, at the step where it stands.
+    pub(super) fn stopped(&self, arm: usize) -> Result<(), RunError> {
+        let step = self.journal.state(|state| state.arms[arm].step);
+        let reason = "stopped on request".into();
+        self.journal.emit(Event::ArmSkipped { arm, step, reason })
+    }
+
+    /// Adds the last arm of a configuration to the run, with every seed: to its events, its arms, and `config.toml`.
+    /// Their indices.
+    pub(super) fn add(&mut self, id: &str, config: RunConfig) -> Result<Vec<usize>, RunError> {
+        let first = self.arms.len();
+        let all = config.arms.len();
+        let own = expand(&config).into_iter().skip(all - 1).step_by(all);
+        let own: Vec<Arm> = own.collect();
+        let spec = config.arms.last().map(serde_json::to_value);
+        self.journal.emit(Event::ArmAdded {
+            request: id.to_owned(),
+            spec: spec.and_then(Result::ok).unwrap_or_default(),
+            arms: own.iter().map(|arm| arm.info.clone()).collect(),
+        })?;
+        // The events first: a worker that finds an arm there that the file lacks writes it.
+        self.journal.sync()?;
+        self.dir.write_config(&config)?;
+        self.places.extend(own.iter().map(|_| all - 1));
+        self.arms.extend(own);
+        self.config = config;
+        Ok((first..self.arms.len()).collect())
     }
 }

@@ -4,9 +4,9 @@ use std::collections::HashMap;
 use std::fmt::Write;
 use std::sync::{Arc, OnceLock, Weak};
 
-use forgetlab_engine::{Engine, Weights, human_bytes};
-use forgetlab_plugin_host::Plugin;
+use forgetlab_engine::{Demand, Engine, Weights, human_bytes};
 use forgetlab_plugin_host::breadcrumb::Breadcrumbs;
+use forgetlab_plugin_host::{Plugin, Registry};
 use forgetlab_study::run::{Event, Level, PhaseCache, RunDir, RunError};
 
 use super::arm::ArmRun;
@@ -14,7 +14,7 @@ use super::context::RunContext;
 use super::error::{ArmError, TrainError};
 use super::hang::Hang;
 use super::options::{Outcome, RunOptions};
-use super::prepare::{Prepared, TokenWork, Work, device_in_words, numerics_in_words};
+use super::prepare::{Prepared, TokenWork, Work, device_in_words, free_memory, numerics_in_words};
 use super::regression;
 use super::roll::Roll;
 use super::settings;
@@ -26,7 +26,7 @@ pub const BREADCRUMB: &str = "plugin-call.json";
 
 /// A run at work.
 pub(super) struct Runner<'a> {
-    pub roll: Roll<'a>,
+    pub roll: Roll,
     /// Strategy of each arm.
     pub plugins: Vec<Arc<Plugin>>,
     pub context: RunContext<'a>,
@@ -36,6 +36,12 @@ pub(super) struct Runner<'a> {
     pub numerics: String,
     /// The most arms in memory at a time.
     pub most_active: usize,
+    /// Sizes of the work, by which its memory was predicted.
+    pub demand: Demand,
+    /// Bytes that were free before any was taken.
+    pub free_at_start: Option<f64>,
+    /// Looks for strategies.
+    pub strategies: &'a (dyn Fn() -> Registry + Sync),
     /// Arms in memory, but for the one at its turn.
     pub waiting: Waiting,
     /// What late calls of strategies lead to.
@@ -70,6 +76,7 @@ fn run_on_tokens(work: &TokenWork, options: RunOptions) -> Result<Outcome, Train
         environment,
         ..
     } = options.prepared;
+    let free_at_start = free_memory(config);
     let mut engine = Engine::new(settings::model(config, suite), &settings::hardware(config))?;
     engine.set_batching(settings::batching(config));
     let mut warnings = options.warnings;
@@ -89,9 +96,7 @@ fn run_on_tokens(work: &TokenWork, options: RunOptions) -> Result<Outcome, Train
     };
     let device = device_in_words(environment);
     let mut runner = Runner {
-        plugins: (0..roll.arms.len())
-            .map(|arm| plugins[arm % plugins.len()].clone())
-            .collect(),
+        plugins: roll.places.iter().map(|at| plugins[*at].clone()).collect(),
         roll,
         context: RunContext {
             dir: options.dir,
@@ -105,6 +110,9 @@ fn run_on_tokens(work: &TokenWork, options: RunOptions) -> Result<Outcome, Train
         cache: options.cache,
         numerics: numerics_in_words(environment),
         most_active: demand.learners,
+        demand: demand.clone(),
+        free_at_start,
+        strategies: options.strategies,
         waiting,
         hang: Arc::new(hang),
         breadcrumbs,
@@ -162,6 +170,7 @@ impl Runner<'_> {
     /// Lets the arms take turns until all are over; `false`: the run is to stop, its arms are saved.
     fn take_turns(&mut self) -> Result<bool, TrainError> {
         loop {
+            self.take_requests()?;
             if !self.gather()? {
                 return Ok(false);
             }
@@ -174,7 +183,10 @@ impl Runner<'_> {
                     continue;
                 };
                 match turn(&mut self.context, &mut run)? {
-                    Turn::Paused => self.waiting.put(run),
+                    Turn::Paused => {
+                        self.waiting.put(run);
+                        self.take_requests()?;
+                    }
                     Turn::Finished => {
                         let step = run.learner.point.step;
                         self.context

@@ -189,7 +189,7 @@ fn weigh(
 }
 
 /// Puts the figures of training since the last ones into the events, where that is due, or `now`.
-fn record(context: &RunContext, run: &mut ArmRun, now: bool) -> Result<(), RunError> {
+pub(super) fn record(context: &RunContext, run: &mut ArmRun, now: bool) -> Result<(), RunError> {
     let Some(stretch) = run.learner.end_stretch(&run.config, now) else {
         return Ok(());
     };

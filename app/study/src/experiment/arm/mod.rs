@@ -1,6 +1,7 @@
 //! Arms: their grammar, their names, and the expansion of a configuration into them.
 
 mod grammar;
+mod named;
 mod settings;
 
 use std::collections::HashSet;
@@ -13,6 +14,7 @@ use super::{ArmSpec, Objective, RunConfig, SpecError};
 
 pub(super) use grammar::{insert, parse_value};
 pub use grammar::{shortest, split_outside_quotes};
+pub use named::arms_named;
 pub use settings::{PHASE_SETTINGS, PhaseSetting};
 
 /// Identity of an arm in events and CSVs.
@@ -179,6 +181,17 @@ pub fn expand(config: &RunConfig) -> Vec<Arm> {
             });
         }
     }
+    arms
+}
+
+/// The arms in the order of a run to which the last `added` arms of the configuration came one by one: those it began
+/// with seed by seed, then each of the others with all its seeds; with the place of each in the configuration.
+pub fn expand_added(config: &RunConfig, added: usize) -> Vec<(usize, Arm)> {
+    let all = config.arms.len();
+    let began = all.saturating_sub(added);
+    let arms = expand(config).into_iter().enumerate();
+    let mut arms: Vec<(usize, Arm)> = arms.map(|(at, arm)| (at % all, arm)).collect();
+    arms.sort_by_key(|(place, _)| (place + 1).saturating_sub(began));
     arms
 }
 

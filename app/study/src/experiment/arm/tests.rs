@@ -256,3 +256,42 @@ fn an_arms_warm_up_holds_against_one_in_tokens() {
     // 2 000 tokens are 4 steps of 16 rows of 32.
     assert!(steps.eq([[4, 4], [4, 3], [4, 0]]));
 }
+
+/// Else an arm that was added would have another folder, and so other random numbers, than one that was there from the
+/// start, or be taken for its neighbour when the run goes on.
+#[test]
+fn added_arms_come_last_with_all_seeds_and_are_the_same_arms() {
+    let overrides = Overrides {
+        arms: ["none", "true-data:kl", "none+lr=1e-3", "none+lr=1e-4"]
+            .map(str::to_owned)
+            .into(),
+        seeds: vec![3, 5],
+        ..Overrides::default()
+    };
+    let config = resolve("toy-continual", &overrides).unwrap();
+    let whole = expand(&config);
+    let added = expand_added(&config, 2);
+    let order: Vec<(usize, u64)> = added.iter().map(|(at, arm)| (*at, arm.info.seed)).collect();
+    assert_eq!(
+        order,
+        [
+            (0, 3),
+            (1, 3),
+            (0, 5),
+            (1, 5),
+            (2, 3),
+            (2, 5),
+            (3, 3),
+            (3, 5)
+        ]
+    );
+    for (at, arm) in &added {
+        assert_eq!(arm.info.name, config.arms[*at].name());
+        assert!(whole.contains(arm));
+    }
+    let none: Vec<Arm> = expand_added(&config, 0)
+        .into_iter()
+        .map(|(_, arm)| arm)
+        .collect();
+    assert_eq!(none, whole);
+}

@@ -51,6 +51,11 @@ impl PhaseCache {
         }
     }
 
+    /// Whether there is an entry, which may turn out to be corrupt.
+    pub fn has(&self, hash: &str) -> bool {
+        self.entry(hash).join("checkpoint.json").exists()
+    }
+
     /// Stores the result of a phase, atomically. A valid entry of another process is kept; a corrupt one
     /// is replaced.
     pub fn put(

@@ -251,6 +251,12 @@ impl SweepDir {
         self.join("points").join(point)
     }
 
+    /// Whether a folder is that of a point of the sweep in another, if there is one.
+    pub(super) fn is_point(sweep: &Path, folder: &Path) -> bool {
+        let points = sweep.join("points");
+        Self::holds_sweep(sweep) && folder.parent() == Some(&points)
+    }
+
     /// A point's run, once somebody has begun with it.
     pub fn run(&self, point: &str) -> Option<RunDir> {
         RunDir::open(&self.point_path(point)).ok()

@@ -112,6 +112,11 @@ impl ArmRun {
         Ok(run)
     }
 
+    /// Index in the events.
+    pub(super) fn arm(&self) -> usize {
+        self.arm
+    }
+
     /// Brings the events to where the arm stands.
     fn tell_place(&self, context: &Context, is_saved: bool) -> Result<(), RunError> {
         let (journal, arm, step) = (&context.roll.journal, self.arm, self.step());

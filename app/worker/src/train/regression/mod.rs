@@ -12,12 +12,16 @@ mod tensors;
 use std::time::{Duration, Instant};
 
 use forgetlab_engine::{EngineError, human_bytes};
+use forgetlab_plugin_host::Registry;
+use forgetlab_study::experiment::ArmSpec;
 use forgetlab_study::experiment::RunConfig;
-use forgetlab_study::run::{Event, Level, PhaseCache, Progress, RunDir, RunError, TrainingStretch};
+use forgetlab_study::run::{
+    Ask, Event, Level, PhaseCache, Progress, Request, RunDir, RunError, TrainingStretch,
+};
 
 use super::error::TrainError;
 use super::options::{Outcome, RunOptions};
-use super::prepare::{NUMERICS, device_in_words};
+use super::prepare::{NUMERICS, device_in_words, with_arm};
 use super::roll::Roll;
 use arm::{ArmRun, Turn};
 use first_phase::FirstPhase;
@@ -29,8 +33,10 @@ const INTERVAL: Duration = Duration::from_millis(500);
 struct Context<'a> {
     dir: &'a RunDir,
     config: &'a RunConfig,
-    roll: Roll<'a>,
+    roll: Roll,
     cache: Option<&'a PhaseCache>,
+    /// Looks for strategies.
+    strategies: &'a (dyn Fn() -> Registry + Sync),
     /// Version of the numerics and instruction set: others give other bits.
     numerics: String,
     stop: &'a (dyn Fn() -> bool + Sync),
@@ -55,11 +61,12 @@ pub(super) fn run(options: RunOptions) -> Result<Outcome, TrainError> {
     roll.journal.log(Level::Info, None, memory)?;
     roll.skip(&skipped)?;
     let stop = || (options.stop)().is_some();
-    let context = Context {
+    let mut context = Context {
         dir: options.dir,
         config,
         roll,
         cache: options.cache,
+        strategies: options.strategies,
         // Threads change no bit.
         numerics: format!("{NUMERICS}, {}", environment.instruction_set),
         stop: &stop,
@@ -72,20 +79,77 @@ pub(super) fn run(options: RunOptions) -> Result<Outcome, TrainError> {
 
 impl Context<'_> {
     /// Takes the arms of one seed after the other to their end; `false`: the run is to stop, its arms are saved.
-    fn all_seeds(&self) -> Result<bool, TrainError> {
-        for &seed in &self.config.seeds {
-            let arms = self.roll.arms.iter().enumerate();
-            let of_seed = arms.filter(|(_, arm)| arm.info.seed == seed);
-            let open = of_seed.filter(|(i, _)| !self.roll.is_over(*i));
-            let open: Vec<usize> = open.map(|(i, _)| i).collect();
-            if !open.is_empty() && !self.one_seed(seed, &open)? {
-                return Ok(false);
+    fn all_seeds(&mut self) -> Result<bool, TrainError> {
+        let config = self.config;
+        // Again for arms that were added to seeds which had come to their end.
+        loop {
+            self.take_requests()?;
+            let mut any = false;
+            for &seed in &config.seeds {
+                let open = self.open(seed);
+                any |= !open.is_empty();
+                if !open.is_empty() && !self.one_seed(seed, &open)? {
+                    return Ok(false);
+                }
+            }
+            if !any {
+                return Ok(true);
             }
         }
-        Ok(true)
     }
 
-    fn one_seed(&self, seed: u64, open: &[usize]) -> Result<bool, TrainError> {
+    /// Arms of a seed that are not over.
+    fn open(&self, seed: u64) -> Vec<usize> {
+        let arms = self.roll.arms.iter().enumerate();
+        let of_seed = arms.filter(|(_, arm)| arm.info.seed == seed);
+        let open = of_seed.filter(|(i, _)| !self.roll.is_over(*i));
+        open.map(|(i, _)| i).collect()
+    }
+
+    /// Takes up what was asked for since the last time: arms are stopped where they stand, or added, which turns find.
+    fn take_requests(&mut self) -> Result<(), TrainError> {
+        for Request { id, ask } in self.roll.requests()? {
+            let refused = match ask {
+                Err(problem) => Some(format!("the request cannot be read: {problem}")),
+                Ok(Ask::StopArm(slug)) => match self.roll.to_stop(&slug) {
+                    Ok(Some(arm)) => {
+                        self.roll.stopped(arm)?;
+                        None
+                    }
+                    Ok(None) => None,
+                    Err(refused) => Some(refused),
+                },
+                Ok(Ask::AddArm(_)) if self.roll.has_added(&id) => None,
+                Ok(Ask::AddArm(spec)) => self.add(&id, &spec)?,
+            };
+            self.roll.answer(&id, refused)?;
+        }
+        Ok(())
+    }
+
+    /// Adds an arm; why not, where it cannot be. What it starts from is learned again where it is gone: that takes
+    /// minutes.
+    fn add(&mut self, id: &str, spec: &ArmSpec) -> Result<Option<String>, TrainError> {
+        if let Err(error) = self.dir.requests().may_add() {
+            return Ok(Some(error.to_string()));
+        }
+        match with_arm(&self.roll.config, spec, &(self.strategies)()) {
+            Ok((config, _)) => {
+                self.roll.add(id, config)?;
+                Ok(None)
+            }
+            Err(error) => Ok(Some(error.to_string())),
+        }
+    }
+
+    /// Saves arms, since the run is to stop.
+    fn saved(&self, arms: impl IntoIterator<Item = ArmRun>) -> Result<bool, TrainError> {
+        let mut arms = arms.into_iter();
+        arms.try_for_each(|mut arm| arm.save(self))?;
+        Ok(false)
+    }
+
+    fn one_seed(&mut self, seed: u64, open: &[usize]) -> Result<bool, TrainError> {
         let first = match first_phase::run(self, seed, open)? {
             FirstPhase::Stopped => return Ok(false),
             FirstPhase::Failed(error, step) => {
@@ -96,12 +160,37 @@ impl Context<'_> {
             }
             FirstPhase::Done(first) => first,
         };
-        let mut arms = Vec::new();
-        for &arm in open {
-            arms.push(ArmRun::begin(self, arm, &first)?);
-        }
+        let mut arms: Vec<ArmRun> = Vec::new();
         // Arms take turns, one evaluation interval each, so that their curves grow together.
-        while !arms.is_empty() {
+        loop {
+            self.take_requests()?;
+            let (mut on, stopped): (Vec<ArmRun>, Vec<ArmRun>) = arms
+                .into_iter()
+                .partition(|run| !self.roll.is_over(run.arm()));
+            for mut run in stopped {
+                run.save(self)?;
+            }
+            for arm in self.open(seed) {
+                if on.iter().any(|run| run.arm() == arm) {
+                    continue;
+                }
+                // One that was added since has yet to be told of the first phase.
+                if !open.contains(&arm) {
+                    match first_phase::run(self, seed, &[arm])? {
+                        FirstPhase::Done(_) => {}
+                        FirstPhase::Stopped => return self.saved(on),
+                        FirstPhase::Failed(error, step) => {
+                            self.roll.fail(arm, step, &error)?;
+                            continue;
+                        }
+                    }
+                }
+                on.push(ArmRun::begin(self, arm, &first)?);
+            }
+            arms = on;
+            if arms.is_empty() {
+                return Ok(true);
+            }
             let mut going = Vec::new();
             let mut rest = arms.into_iter();
             while let Some(mut arm) = rest.next() {
@@ -109,16 +198,12 @@ impl Context<'_> {
                     Turn::Paused => going.push(arm),
                     Turn::Over => {}
                     Turn::Stopped => {
-                        for mut arm in going.into_iter().chain([arm]).chain(rest) {
-                            arm.save(self)?;
-                        }
-                        return Ok(false);
+                        return self.saved(going.into_iter().chain([arm]).chain(rest));
                     }
                 }
             }
             arms = going;
         }
-        Ok(true)
     }
 }
 
