@@ -32,6 +32,7 @@ fn calls() -> Vec<Vec<String>> {
         "resume run".into(),
         "attach run".into(),
         "stop run".into(),
+        "stop run --arm none".into(),
         "list".into(),
         "list --json".into(),
         "list --filter forgot>0.01".into(),
@@ -74,6 +75,8 @@ fn calls() -> Vec<Vec<String>> {
         "resume nothing".into(),
         "--version".into(),
         "nothing".into(),
+        // Last, since a run with a request goes on.
+        "add run none+lr=0.00N".into(),
     ];
     let words = |line: &String| line.split(' ').map(str::to_owned).collect();
     lines.iter().map(words).collect()

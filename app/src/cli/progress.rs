@@ -56,6 +56,10 @@ impl ProgressView {
 
     /// Shows one more event; `state` has taken it in already.
     pub fn update(&mut self, state: &RunState, record: &Record) {
+        // Hundreds a phase and arm, which nothing here shows.
+        if matches!(record.event, Event::Trained { .. }) {
+            return;
+        }
         let text = words(state, record);
         match &mut self.bars {
             Some(bars) => {

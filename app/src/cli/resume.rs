@@ -92,11 +92,20 @@ pub fn work(args: &Args, parent: &Parent) -> anyhow::Result<u8> {
         parent,
     };
     match dir.status()? {
-        RunStatus::Finished | RunStatus::Failed if dir.requests().pending()?.is_empty() => {
-            already_over(&dir)
-        }
+        RunStatus::Finished | RunStatus::Failed if !is_asked(&dir)? => already_over(&dir),
         _ => work.resume(),
     }
+}
+
+/// Whether a request waits for a worker.
+fn is_asked(dir: &RunDir) -> anyhow::Result<bool> {
+    let pending = dir.requests().pending().unwrap_or_default();
+    if pending.is_empty() {
+        return Ok(false);
+    }
+    let state = dir.brief_state(false)?;
+    let mut pending = pending.iter();
+    Ok(pending.any(|request| state.answer(&request.id).is_none()))
 }
 
 /// Shows a run that needs no more work. The exit code still tells whether an arm failed.
