@@ -2,6 +2,7 @@
 
 mod changes;
 mod looks;
+mod predict;
 mod sweeps;
 mod tables;
 
@@ -22,8 +23,8 @@ use forgetlab_study::run::{
     write_atomically,
 };
 use forgetlab_tui::lab::{
-    Device, Experiment, Feed, FeedUpdate, Kept, Lab, LabelChange, Machine, Plugin, Preset, Preview,
-    RunSummary, StartRequest, Started, Sweep,
+    Device, Experiment, Feed, FeedUpdate, Kept, Lab, LabelChange, Machine, Plugin, Prediction,
+    Preset, Preview, RunSummary, StartRequest, Started, Sweep,
 };
 
 use crate::last_words;
@@ -312,11 +313,7 @@ impl Lab for LocalLab {
     }
 
     fn start(&mut self, request: &StartRequest) -> anyhow::Result<Started> {
-        let overrides = Overrides {
-            preset: Some(request.preset.clone()),
-            ..Overrides::default()
-        };
-        if experiment::points(&request.experiment, &overrides)?.is_some() {
+        if sweeps::is_sweep(request)? {
             return self.start_sweep(request).map(Started::Sweep);
         }
         let config = config(request)?;
@@ -463,6 +460,10 @@ impl Lab for LocalLab {
             // What it says is what somebody wants to read.
             Err(error) => Ok((false, format!("{error:#}"))),
         }
+    }
+
+    fn predict(&mut self, request: &StartRequest) -> anyhow::Result<Prediction> {
+        self.predicted(request)
     }
 
     fn write_config(&mut self, request: &StartRequest, file: &str) -> anyhow::Result<PathBuf> {

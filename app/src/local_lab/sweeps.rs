@@ -259,7 +259,8 @@ impl LocalLab {
     pub(super) fn start_sweep(&self, request: &StartRequest) -> anyhow::Result<String> {
         let folder = self.results.create_folder(&request.experiment)?;
         let path = folder.to_str().context("the folder's name is not UTF-8")?;
-        let started = arguments(request, path).and_then(|arguments| {
+        let started = arguments(request).and_then(|mut arguments| {
+            arguments.extend([format!("--out={path}"), background(request).to_owned()]);
             let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
             self.call_self(&arguments)
         });
@@ -272,8 +273,17 @@ impl LocalLab {
     }
 }
 
-/// The command line that starts what a form asks for.
-fn arguments(request: &StartRequest, out: &str) -> anyhow::Result<Vec<String>> {
+/// Whether a form asks for a sweep.
+pub fn is_sweep(request: &StartRequest) -> anyhow::Result<bool> {
+    let overrides = Overrides {
+        preset: Some(request.preset.clone()),
+        ..Overrides::default()
+    };
+    Ok(experiment::points(&request.experiment, &overrides)?.is_some())
+}
+
+/// The command line of what a form asks for.
+pub fn arguments(request: &StartRequest) -> anyhow::Result<Vec<String>> {
     let overrides = Overrides {
         preset: Some(request.preset.clone()),
         ..Overrides::default()
@@ -283,7 +293,6 @@ fn arguments(request: &StartRequest, out: &str) -> anyhow::Result<Vec<String>> {
     let mut give = |flag: &str, value: String| arguments.push(format!("{flag}={value}"));
     give("--preset", request.preset.clone());
     give("--device", request.device.clone());
-    give("--out", out.to_owned());
     for seed in &request.seeds {
         give("--seed", seed.to_string());
     }
@@ -296,7 +305,6 @@ fn arguments(request: &StartRequest, out: &str) -> anyhow::Result<Vec<String>> {
             give("--arms", ArmSpec::name(arm));
         }
     }
-    arguments.push(background(request).into());
     Ok(arguments)
 }
 
@@ -326,7 +334,7 @@ mod tests {
     #[test]
     fn arms_replace_those_of_the_grids_only_where_they_were_changed() {
         let mut request = request();
-        let unchanged = arguments(&request, "out").unwrap();
+        let unchanged = arguments(&request).unwrap();
         assert_eq!(
             unchanged[..],
             [
@@ -334,14 +342,12 @@ mod tests {
                 "model-capacity",
                 "--preset=smoke",
                 "--device=cpu",
-                "--out=out",
                 "--seed=3",
-                "--seed=4",
-                "--detach"
+                "--seed=4"
             ]
         );
         request.arms = vec![ArmSpec::parse("self-generated:kl:3+lr=1e-3", 10.0).unwrap()];
-        let changed = arguments(&request, "out").unwrap();
+        let changed = arguments(&request).unwrap();
         let arms: Vec<&String> = changed.iter().filter(|a| a.starts_with("--arms")).collect();
         assert_eq!(arms, ["--arms=self-generated:kl:3+lr=1e-3"]);
     }

@@ -139,11 +139,16 @@ impl Backend {
                 },
             };
             queue.extend(commands.try_iter());
-            // Of several runs that the cursor went over, the last one is looked at.
-            let later = queue
-                .iter()
-                .any(|other| matches!(other, Command::Preview(_)));
-            let passed = later && matches!(command, Some(Command::Preview(_)));
+            // Of several runs that the cursor went over, the last one is looked at; so of what was typed into a form.
+            let passed = command.as_ref().is_some_and(|command| match command {
+                Command::Preview(_) => { &queue }
+                    .iter()
+                    .any(|other| matches!(other, Command::Preview(_))),
+                Command::Predict(_) => { &queue }
+                    .iter()
+                    .any(|other| matches!(other, Command::Predict(_))),
+                _ => false,
+            });
             if let Some(command) = command.filter(|_| !passed) {
                 self.carry_out(command);
             }
@@ -236,6 +241,10 @@ impl Backend {
                 "Check",
                 text(self.lab.check(&library)).map(|(_, said)| said),
             ),
+            Command::Predict(request) => {
+                let prediction = text(self.lab.predict(&request));
+                Reply::Predicted(Box::new(request), prediction)
+            }
             Command::WriteConfig(request, file) => {
                 let path = self.lab.write_config(&request, &file);
                 Reply::Exported(text(path).map(|path| vec![path]))

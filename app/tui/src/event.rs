@@ -11,8 +11,8 @@ use ratatui::layout::{Position, Size};
 
 use super::arms::{Member, Question};
 use super::lab::{
-    Device, Experiment, FeedUpdate, Kept, LabelChange, Machine, Plugin, Preview, RunSummary,
-    StartRequest, Started, Sweep,
+    Device, Experiment, FeedUpdate, Kept, LabelChange, Machine, Plugin, Prediction, Preview,
+    RunSummary, StartRequest, Started, Sweep,
 };
 
 /// Everything that reaches `App::update`.
@@ -85,6 +85,8 @@ pub enum Command {
     Delete(String),
     /// Check a strategy's library.
     Check(PathBuf),
+    /// Say what a run to come will take.
+    Predict(StartRequest),
     /// Write the configuration of a run to come to a file.
     WriteConfig(StartRequest, String),
     /// Keep how experiments are looked at.
@@ -127,6 +129,8 @@ pub enum Reply {
     Resumed(String, Result<(), String>),
     /// This run was asked to stop.
     Stopping(String, Result<(), String>),
+    /// What a run to come will take.
+    Predicted(Box<StartRequest>, Result<Prediction, String>),
     /// The configuration of a run.
     Config(Result<Box<RunConfig>, String>),
     /// Paths of the files written.

@@ -59,6 +59,8 @@ pub trait Lab: Send {
     fn delete(&mut self, run: &str) -> anyhow::Result<()>;
     /// What a check of a strategy's library says, and whether it passed.
     fn check(&mut self, library: &Path) -> anyhow::Result<(bool, String)>;
+    /// What a run to come will take.
+    fn predict(&mut self, request: &StartRequest) -> anyhow::Result<Prediction>;
     /// Writes the configuration of a run to come to a file; returns its path.
     fn write_config(&mut self, request: &StartRequest, file: &str) -> anyhow::Result<PathBuf>;
     /// How experiments were looked at, and the user's keys, as the texts of their files; empty where there are none.
@@ -78,6 +80,27 @@ pub struct Kept {
     pub keys: String,
     /// Where the file of keys is, or would be.
     pub keys_path: String,
+}
+
+/// What a run to come will take, all of its arms and seeds, or all points of a sweep.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Prediction {
+    /// Tokens trained on.
+    pub tokens: u64,
+    /// Tokens generated.
+    pub generated: u64,
+    /// FLOPs.
+    pub flops: f64,
+    /// Whether these are upper ends.
+    pub at_most: bool,
+    /// Bytes of memory, of the point that takes most; `None` where that is not known.
+    pub memory: Option<u64>,
+    /// Seconds; `None` where nothing is known of this machine's speed.
+    pub seconds: Option<f64>,
+    /// What the time is from, or why there is none.
+    pub seconds_from: String,
+    /// What else is to be known, and why it cannot be run here.
+    pub notes: Vec<String>,
 }
 
 /// A change of what a user has written to a run.

@@ -195,6 +195,7 @@ impl App {
         let wanted = match self.screen {
             Screen::Watch => self.watch.wanted_look(),
             Screen::Runs => self.runs.wanted_preview(),
+            Screen::Compose => self.compose.wanted_prediction(self.strategies.found()),
             _ => None,
         };
         // Once only: an answer, also a bad one, is kept.
@@ -347,6 +348,9 @@ impl App {
         }
         if let Some(text) = effects.notice {
             self.notices.push_back(("Message".to_owned(), text));
+        }
+        if let Some((title, text)) = effects.text {
+            self.overlay = Some(Overlay::Text(Text::Told(title, text), 0));
         }
         if effects.copy.is_some() {
             self.clipboard = effects.copy;

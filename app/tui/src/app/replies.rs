@@ -20,6 +20,7 @@ impl App {
             Reply::Feed { .. }
                 | Reply::Runs(_)
                 | Reply::Machine(_)
+                | Reply::Predicted(..)
                 | Reply::Preview(..)
                 | Reply::Looked(..)
                 | Reply::Kept(_)
@@ -53,6 +54,10 @@ impl App {
             Reply::Started(result) => self.started(result),
             Reply::Resumed(run, result) => self.resumed(run, result),
             Reply::Stopping(run, result) => self.stop_asked(&run, result),
+            Reply::Predicted(request, prediction) => {
+                self.compose.predicted(*request, prediction);
+                self.dirty = was_dirty || self.screen == Screen::Compose;
+            }
             Reply::Config(Ok(config)) => {
                 self.compose.take(*config);
                 self.go(Screen::Compose);

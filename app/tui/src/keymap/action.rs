@@ -83,6 +83,8 @@ actions! {
     Start = "start",
     /// Start the run as soon as its device is free.
     Queue = "queue",
+    /// Show the configuration as TOML.
+    Toml = "toml",
     /// Write to a file.
     Write = "write",
     /// Copy to the clipboard.

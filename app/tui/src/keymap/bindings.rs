@@ -153,6 +153,7 @@ pub static KEYMAP: &[Binding] = {
         bind(P::Compose, &[c('d'), DELETE], A::Remove, "remove", "remove the arm; a setting back to the preset's"),
         bind(P::Compose, &[c('/')], A::Filter, "search", "search the settings"),
         bind(P::Compose, &[c('w')], A::Write, "write", "write the configuration to a file"),
+        bind(P::Compose, &[c('T')], A::Toml, "TOML", "show the configuration as TOML"),
         bind(P::Compose, &[c('Y')], A::Yank, "copy command", "copy the command line to the clipboard"),
         bind(P::Compose, &[UP, c('k')], A::Up, "", "field above"),
         bind(P::Compose, &[DOWN, c('j')], A::Down, "", "field below"),

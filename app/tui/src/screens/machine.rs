@@ -114,7 +114,7 @@ impl MachineScreen {
         lines.add("Cores", theme.heading());
         let used = machine.cpu.used.unwrap_or(0.0);
         let load = machine.cpu.load.map(|load| format!("{load:.2}")).join(" ");
-        lines.add(
+        lines.add_line(
             &gauge(
                 "all",
                 used,
@@ -125,14 +125,14 @@ impl MachineScreen {
         );
         // A machine of many cores has as many lines as fit anyway.
         for (index, used) in machine.cpu.cores.iter().enumerate().take(16) {
-            lines.add(&gauge(&format!("{index}"), *used, wide, ""), theme.dim());
+            lines.add_line(&gauge(&format!("{index}"), *used, wide, ""), theme.dim());
         }
         lines.add("\n", plain);
         lines.add("Memory and disk", theme.heading());
         let of = |name: &str, room: Room| gauge(name, room.share(), wide, &in_words(room));
-        lines.add(&of("memory", machine.memory), plain);
+        lines.add_line(&of("memory", machine.memory), plain);
         if let Some(disk) = machine.disk {
-            lines.add(&of("disk", disk), plain);
+            lines.add_line(&of("disk", disk), plain);
         }
         lines.add("\n", plain);
         lines.add("GPUs", theme.heading());
@@ -166,10 +166,10 @@ fn tell_gpu(gpu: &Gpu, lines: &mut StyledLines, wide: usize, theme: Theme) {
         }
         facts.extend(gpu.temperature.map(|degrees| format!("{degrees} °C")));
         facts.extend(gpu.clock.map(|clock| format!("{clock} MHz")));
-        lines.add(&gauge("  use", used, wide, &facts.join(", ")), Style::new());
+        lines.add_line(&gauge("  use", used, wide, &facts.join(", ")), Style::new());
     }
     if let Some(memory) = gpu.memory {
-        lines.add(
+        lines.add_line(
             &gauge("  memory", memory.share(), wide, &in_words(memory)),
             Style::new(),
         );

@@ -7,6 +7,7 @@ pub mod overlay;
 mod phase_settings;
 pub mod picker;
 pub mod runs;
+mod setting_help;
 pub mod strategies;
 pub mod sweep;
 pub mod typed;
@@ -100,6 +101,8 @@ pub struct Effects {
     pub prompt: Option<Prompt>,
     /// A list to choose from.
     pub choices: Option<Choices>,
+    /// A title, and a text to be shown.
+    pub text: Option<(String, String)>,
     /// Text for the clipboard.
     pub copy: Option<String>,
     /// Whether the view of the watched runs has changed.

@@ -6,29 +6,7 @@ use forgetlab_study::experiment::{
 
 use crate::widgets::form::{Field, Input};
 
-/// What a setting of the phases does, and what it takes.
-pub fn about(key: &str) -> &'static str {
-    match key {
-        "optimizer.lr" => "Peak learning rate.",
-        "optimizer.warmup_steps" => "Steps of linear warm-up at the start of each phase.",
-        "optimizer.schedule" => "What follows the warm-up: constant or cosine.",
-        "optimizer.beta1" => "AdamW: decay of the first moment.",
-        "optimizer.beta2" => "AdamW: decay of the second moment.",
-        "optimizer.eps" => "AdamW: added to the root of the second moment.",
-        "optimizer.weight_decay" => "AdamW: weight decay.",
-        "training.batch_size" => "Rows of a batch of new data.",
-        "replay.batch_size" => "Rows of a replay batch.",
-        "model.lora_rank" => "Rank of the adapters; 0 trains the weights.",
-        "model.lora_alpha" => "Adapters are multiplied by alpha / rank.",
-        "phases.steps" => "Optimizer steps.",
-        "phases.target_loss" => "Held-out loss of the new data that ends a phase.",
-        "phases.patience" => "Evaluations without a lower held-out loss after which a phase ends.",
-        "phases.seconds" => "Seconds of training that end a phase.",
-        "phases.tokens" => "Tokens of new data, in place of steps.",
-        "phases.epochs" => "Epochs, in place of steps.",
-        _ => "",
-    }
-}
+use super::setting_help::about;
 
 /// Values of a key in the phases of a run after the first, as text; several where phases differ.
 pub fn of_run(run: &RunConfig, key: &str) -> Vec<String> {

@@ -1,6 +1,15 @@
 //! The form of a new run.
 
+use super::super::lab::Prediction;
 use super::*;
+
+/// Whether a run was started since the last call.
+fn starts(app: &mut App) -> bool {
+    let commands = app.take_commands();
+    commands
+        .iter()
+        .any(|command| matches!(command, Command::Start(_)))
+}
 
 #[test]
 fn a_new_run_can_be_read_and_started() {
@@ -101,13 +110,13 @@ fn a_form_that_cannot_be_run_says_why_and_where() {
     app.take_commands();
     key(&mut app, KeyCode::Up);
     keys(&mut app, "s");
-    assert_eq!(app.take_commands(), []);
+    assert!(!starts(&mut app));
     assert!(screen(&app, SMALL).contains("give at least one seed"));
     keys(&mut app, "0,1");
     key(&mut app, KeyCode::Up);
     key(&mut app, KeyCode::Right);
     keys(&mut app, "s");
-    assert_eq!(app.take_commands(), []);
+    assert!(!starts(&mut app));
     assert!(screen(&app, SMALL).contains("built without CUDA"));
 }
 
@@ -245,5 +254,40 @@ fn a_newcomer_lands_where_a_run_is_started_and_is_shown_round() {
     assert!(
         shown.contains("The lab in six lines") && shown.contains("toy-continual"),
         "{shown}"
+    );
+}
+
+/// A run of days that was thought to take an hour is noticed the next morning.
+#[test]
+fn the_form_says_what_the_run_will_take_before_it_starts() {
+    let mut app = app(UNICODE, MIDDLE);
+    app.take_commands();
+    keys(&mut app, "3");
+    let [Command::FollowRuns(false), Command::Predict(request)] = &app.take_commands()[..] else {
+        panic!();
+    };
+    assert!(screen(&app, MIDDLE).contains("being worked out"));
+    keys(&mut app, "j");
+    assert_eq!(app.take_commands(), [], "it is asked once");
+    let prediction = Prediction {
+        tokens: 4_800_000,
+        generated: 1_200_000,
+        flops: 3.1e13,
+        memory: Some(310 << 20),
+        seconds: Some(203.0),
+        seconds_from: "from 2 past runs".into(),
+        notes: vec!["another run is live on cpu".into()],
+        ..Prediction::default()
+    };
+    app.update(Event::Reply(Reply::Predicted(
+        Box::new(request.clone()),
+        Ok(prediction),
+    )));
+    insta::assert_snapshot!("compose_predicted_120", screen(&app, MIDDLE));
+    keys(&mut app, "T");
+    assert!(
+        screen(&app, MIDDLE).contains("experiment = \"toy-continual\""),
+        "{}",
+        screen(&app, MIDDLE)
     );
 }

@@ -36,6 +36,11 @@ impl StyledLines {
         self.lines.extend(lines);
     }
 
+    /// Adds a line as it is, its spaces included; what does not fit is cut off.
+    pub fn add_line(&mut self, text: &str, style: Style) {
+        self.lines.push((clip(text, self.width), style));
+    }
+
     /// Whether there is no line.
     pub fn is_empty(&self) -> bool {
         self.lines.is_empty()

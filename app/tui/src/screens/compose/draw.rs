@@ -7,11 +7,14 @@ use ratatui::style::Style;
 use ratatui::text::{Line, Span};
 
 use crate::lab::{Plugin, Points, Preset};
+use crate::screens::machine::bytes;
 use crate::screens::overlay::TOUR;
-use crate::screens::phase_settings::about;
+use crate::screens::setting_help::about;
 use crate::theme::Theme;
 use crate::widgets::names::distinct;
-use crate::widgets::text::{StyledLines, clip, count, plural, scroll_to};
+use crate::widgets::text::{StyledLines, clip, count, plural, scroll_to, seconds};
+
+use super::command;
 
 use super::{ARMS, Compose, RowKind};
 
@@ -308,6 +311,46 @@ impl Compose {
         );
     }
 
+    /// Adds what the run will take, and the command line that starts it.
+    fn add_prediction(&self, lines: &mut StyledLines, theme: Theme) {
+        let Some((request, prediction)) = &self.prediction else {
+            return;
+        };
+        lines.add("\n", Style::new());
+        lines.add("What it will take", theme.heading());
+        match prediction {
+            None => lines.add("being worked out…", theme.dim()),
+            Some(Err(problem)) => lines.add(problem, theme.bad()),
+            Some(Ok(prediction)) => {
+                let most = if prediction.at_most { "at most " } else { "" };
+                let time = prediction
+                    .seconds
+                    .map_or("a time that is not known".to_owned(), |time| {
+                        format!("about {}", seconds(time))
+                    });
+                let from = match prediction.seconds_from.as_str() {
+                    "" => String::new(),
+                    from => format!(" ({from})"),
+                };
+                let memory = prediction.memory.map_or(String::new(), |memory| {
+                    format!("; {} of memory", bytes(memory))
+                });
+                let text = format!(
+                    "{most}{time}{from}{memory}; {} tokens, {} of them generated; {:.1e} FLOPs",
+                    count(prediction.tokens + prediction.generated),
+                    count(prediction.generated),
+                    prediction.flops
+                );
+                lines.add(&text, Style::new());
+                for note in &prediction.notes {
+                    lines.add(&format!("! {note}"), theme.warn());
+                }
+            }
+        }
+        lines.add("\n", Style::new());
+        lines.add(&command(request), theme.dim());
+    }
+
     /// Adds the description of the preset and of the run that would be started.
     fn add_preset(&self, lines: &mut StyledLines, theme: Theme, preset: &Preset) {
         let normal = Style::new();
@@ -360,6 +403,7 @@ impl Compose {
             ),
             normal,
         );
+        self.add_prediction(lines, theme);
         if !preset.expectation.is_empty() {
             lines.add("\n", normal);
             lines.add("What to expect", theme.heading());

@@ -8,7 +8,7 @@ use forgetlab_study::run::shell_word;
 
 use crate::event::Command;
 use crate::keymap::Action;
-use crate::lab::{Device, Experiment, Plugin, Preset, StartRequest};
+use crate::lab::{Device, Experiment, Plugin, Prediction, Preset, StartRequest};
 use crate::theme::Theme;
 
 use super::arm_form::ArmForm;
@@ -48,6 +48,8 @@ pub struct Compose {
     scroll: usize,
     /// The form of the arm being edited.
     pub form: Option<ArmForm>,
+    /// What was asked about last, and what it will take, once that is known.
+    prediction: Option<(StartRequest, Option<Result<Prediction, String>>)>,
     /// Whether a start was requested and not answered yet.
     pub starting: bool,
 }
@@ -136,6 +138,29 @@ impl Compose {
         self.settings.set(&experiment, &preset, key, value)
     }
 
+    /// The command that asks what the form's run will take, where that is not asked yet.
+    pub fn wanted_prediction(&mut self, plugins: &[Plugin]) -> Option<Command> {
+        let request = self.request(plugins).ok().filter(|_| self.form.is_none())?;
+        if self
+            .prediction
+            .as_ref()
+            .is_some_and(|(asked, _)| *asked == request)
+        {
+            return None;
+        }
+        self.prediction = Some((request.clone(), None));
+        Some(Command::Predict(request))
+    }
+
+    /// Keeps what a run will take, if it is still what is asked about.
+    pub fn predicted(&mut self, request: StartRequest, prediction: Result<Prediction, String>) {
+        if let Some((asked, known)) = &mut self.prediction
+            && *asked == request
+        {
+            *known = Some(prediction);
+        }
+    }
+
     /// Types a character in the form of an arm.
     pub fn typed_in_form(&mut self, c: char) {
         if let Some(form) = &mut self.form {
@@ -191,6 +216,7 @@ impl Compose {
             (Action::Filter, _) => self.search(argument, effects),
             (Action::Back, _) => self.search(Some(""), effects),
             (Action::Write, _) => self.write(argument, plugins, effects),
+            (Action::Toml, _) => self.show_toml(plugins, effects),
             (Action::Yank, _) => match self.request(plugins) {
                 Ok(request) => effects.copy = Some(command(&request)),
                 Err((row, problem)) => self.wrong(row, &problem, effects),
@@ -361,6 +387,19 @@ impl Compose {
         };
         if none {
             effects.hint(format!("no setting has `{words}`; Esc shows all of them"));
+        }
+    }
+
+    /// Shows the configuration.
+    fn show_toml(&mut self, plugins: &[Plugin], effects: &mut Effects) {
+        match (self.request(plugins), self.preset()) {
+            (Err((row, problem)), _) => self.wrong(row, &problem, effects),
+            (Ok(request), Some(preset)) => {
+                let text = toml::to_string(&self.config(preset, &request.seeds));
+                let title = "Configuration (w writes it to a file)".to_owned();
+                effects.text = Some((title, text.unwrap_or_default()));
+            }
+            (Ok(_), None) => {}
         }
     }
 

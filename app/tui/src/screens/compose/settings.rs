@@ -89,7 +89,7 @@ impl Settings {
         Ok(())
     }
 
-    /// The settings that hold every word searched for, changed ones first.
+    /// The settings that hold every word searched for: changed ones first, those without a value of their own last.
     pub fn shown(&self) -> Vec<&Setting> {
         let words = self.search.to_lowercase();
         let words: Vec<&str> = words.split_whitespace().collect();
@@ -98,7 +98,7 @@ impl Settings {
             words.iter().all(|word| key.contains(word))
         };
         let mut shown: Vec<&Setting> = self.all.iter().filter(holds).collect();
-        shown.sort_by_key(|setting| !setting.changed);
+        shown.sort_by_key(|setting| (!setting.changed, setting.value.is_empty()));
         shown
     }
 

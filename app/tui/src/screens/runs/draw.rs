@@ -6,6 +6,7 @@ use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::style::Style;
 use ratatui::text::{Line, Text};
 use ratatui::widgets::{Cell, Row, Table};
+use unicode_width::UnicodeWidthStr;
 
 use crate::lab::RunSummary;
 use crate::theme::Theme;
@@ -16,6 +17,13 @@ use super::Runs;
 
 /// Columns from which a run is shown beside the list.
 const BESIDE: u16 = 116;
+/// A run's name without the time that it begins with.
+fn without_time(name: &str) -> &str {
+    let (time, rest) = name.split_once('-').unwrap_or(("", name));
+    let is_time = time.len() == 16 && time.ends_with('Z');
+    if is_time { rest } else { name }
+}
+
 /// Rows from which it is shown below the list in a narrower terminal.
 const BELOW: u16 = 34;
 
@@ -162,10 +170,12 @@ impl Runs {
             .iter()
             .map(|tag| format!(" #{tag}"))
             .collect();
-        let name = match &run.labels.name {
-            Some(name) => format!("{name}{tags}"),
-            None => format!("{}{tags}", run.name),
-        };
+        let shown = run.labels.name.as_deref().unwrap_or(&run.name);
+        let mut name = format!("{shown}{tags}");
+        if name.width() > name_width && run.labels.name.is_none() {
+            // The age stands in a column of its own: what a name ends with tells more than its time.
+            name = format!("{}{tags}", without_time(&run.name));
+        }
         let mut cells: Vec<Cell> = vec![
             mark.into(),
             clip(&name, name_width).into(),
