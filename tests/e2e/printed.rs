@@ -102,6 +102,8 @@ fn a_run_with_evil_names_is_listed_attached_to_and_compared() {
         &["stop", run],
         &["compare", run],
         &["compare", run, "--csv", "-"],
+        &["compare", run, "--json"],
+        &["export", run, "--tensorboard", EVIL],
         &["compare", run, "--format", "markdown"],
         &["compare", run, "--format", "latex"],
         &["compare", run, "--csv", "/dev/stderr"],

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
 use forgetlab_engine::human_bytes;
+use forgetlab_study::printed::one_line;
 use forgetlab_study::report::{Format, Sheet};
 use forgetlab_study::run::{Results, readable_utc};
 use forgetlab_tui::lab::{Gpu, Machine, Room};
@@ -156,7 +157,8 @@ fn gpu(gpu: &Gpu) -> String {
         gpu.memory_clock.map(|clock| format!("memory {clock} MHz")),
     ];
     let figures: Vec<String> = figures.into_iter().flatten().collect();
-    let line = format!("gpu {:<3} {}  {}", gpu.index, gpu.name, figures.join(", "));
+    let name = one_line(&gpu.name);
+    let line = format!("gpu {:<3} {name}  {}", gpu.index, figures.join(", "));
     line.trim_end().to_owned()
 }
 

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use forgetlab_study::printed::one_line;
 use forgetlab_study::run::{Queue, Results, RunDir, SweepDir, Ticket, Waiting, is_worked_on};
 
 use super::super::{devices, neighbours};
@@ -58,7 +59,7 @@ pub fn words(folder: &Path) -> Option<String> {
         }
     };
     let behind = behind.map_or(String::new(), |other| {
-        format!(", behind {}", RunDir::name_of(&other))
+        format!(", behind {}", one_line(&RunDir::name_of(&other)))
     });
     Some(format!("waits for {device}, place {place} in line{behind}"))
 }
