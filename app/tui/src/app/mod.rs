@@ -55,6 +55,8 @@ pub struct App {
     screen: Screen,
     /// Whether a key, a command or the first list of runs has decided which screen is shown.
     settled: bool,
+    /// Whether experiments, strategies and devices were asked for.
+    has_catalog: bool,
     runs: Runs,
     /// The sweep whose points are shown.
     sweep: Option<SweepScreen>,
@@ -97,6 +99,7 @@ impl App {
             now,
             screen: Screen::Runs,
             settled: watch.is_some(),
+            has_catalog: false,
             runs: Runs::default(),
             sweep: None,
             watch: Watch::default(),
@@ -121,8 +124,16 @@ impl App {
             None => app.commands.push(Command::FollowRuns(true)),
         }
         app.commands.push(Command::LoadRuns);
-        app.commands.push(Command::LoadCatalog);
         app
+    }
+
+    /// Asks for experiments, strategies and devices, once somebody may want them and what is shown is there: to load
+    /// every strategy takes longer than to read a run.
+    fn want_catalog(&mut self) {
+        if !self.has_catalog {
+            self.has_catalog = true;
+            self.commands.push(Command::LoadCatalog);
+        }
     }
 
     /// Takes the commands given since the last call.
@@ -399,6 +410,9 @@ impl App {
         if (self.screen == Screen::Runs) != (screen == Screen::Runs) {
             self.commands
                 .push(Command::FollowRuns(screen == Screen::Runs));
+        }
+        if matches!(screen, Screen::Compose | Screen::Strategies) {
+            self.want_catalog();
         }
         self.screen = screen;
     }

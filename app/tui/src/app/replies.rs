@@ -30,7 +30,10 @@ impl App {
             self.hint = None;
         }
         match reply {
-            Reply::Experiments(experiments) => self.compose.set_experiments(experiments),
+            Reply::Experiments(experiments) => {
+                self.has_catalog = true;
+                self.compose.set_experiments(experiments);
+            }
             Reply::Plugins(plugins) => self.strategies.list = Some(plugins),
             Reply::Devices(devices) => self.compose.set_devices(devices),
             Reply::Kept(kept) => self.kept(kept),
@@ -49,6 +52,7 @@ impl App {
             Reply::Preview(run, preview) => {
                 let commands = self.runs.previewed(&run, preview);
                 self.commands.extend(commands);
+                self.want_catalog();
                 self.dirty = was_dirty || self.screen == Screen::Runs;
             }
             Reply::Started(result) => self.started(result),
@@ -157,6 +161,7 @@ impl App {
         {
             self.note_status(run, update.status);
         }
+        self.want_catalog();
         let known = self.watch.experiment().is_some();
         let commands = self.watch.feed(run, first, update);
         self.commands.extend(commands);
