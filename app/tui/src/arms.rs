@@ -10,8 +10,8 @@ use forgetlab_study::report::{self, ArmSeeds, Judgement};
 use forgetlab_study::run::{ArmState, ArmStatus, Cost, Evaluation, Fit, Role, RunState, Score};
 use forgetlab_study::stats;
 
-use super::figures::{Figures, Metric};
-use super::track::{At, Track, Value};
+use super::figures::{Figures, Metric, mean_over};
+use super::track::{At, Axis, Track, Value};
 
 /// Index of a run, and of an arm in it.
 pub type Member = (usize, usize);
@@ -245,10 +245,21 @@ impl Group {
         self.stamp = stamp;
         if changed {
             self.extend(&of_arm.counted(), datasets, quantiles);
-            self.figures = Metric::ALL.map(|metric| Figures::of(self, &of_arm, metric));
+            let phase = self.mean.evaluations.last().map_or(0, |e| e.phase);
+            self.figures = Metric::ALL.map(|metric| {
+                let kept = self.kept(phase, metric);
+                Figures::of(&self.mean, kept, self.spread(metric), &of_arm, metric)
+            });
         }
         take_progress(&mut self.mean, seeds);
         true
+    }
+
+    /// Half the width of the interval of what is kept now; NaN of one seed.
+    fn spread(&self, metric: Metric) -> f64 {
+        let line = line_of(Of::Old, metric);
+        let last = self.track.points(line, Axis::Steps).last();
+        last.map_or(f64::NAN, |point| point.half)
     }
 
     /// The figures of the table in a metric.
@@ -378,14 +389,6 @@ fn kept(evaluations: &[Evaluation]) -> Vec<Kept> {
         })
     };
     (0..phases).map(of_phase).collect()
-}
-
-/// The mean of some datasets' scores; `None` where one is missing.
-pub fn mean_over(evaluation: &Evaluation, datasets: &[String], metric: Metric) -> Option<f64> {
-    let values = datasets
-        .iter()
-        .map(|name| metric.of(evaluation.score(name)?));
-    stats::mean(&values.collect::<Option<Vec<f64>>>()?)
 }
 
 /// Where an evaluation is on every x axis.

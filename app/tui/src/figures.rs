@@ -4,9 +4,6 @@ use forgetlab_study::report::{self, ArmSeeds, Transfer};
 use forgetlab_study::run::{ArmState, Change, Evaluation, PhaseInfo, Role, RunState, Score};
 use forgetlab_study::stats::{self, Flips};
 
-use super::arms::{Group, Of, line_of, mean_over};
-use super::track::Axis;
-
 /// The metric of curves and tables.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Metric {
@@ -115,6 +112,14 @@ pub fn forgetting(arm: &ArmState, phases: &[PhaseInfo], metric: Metric) -> Optio
 /// Learning of the new data at the last evaluation.
 pub fn learning(arm: &ArmState, phases: &[PhaseInfo], metric: Metric) -> Option<f64> {
     value_of(arm.new_learning(phases, arm.evaluations.last()?), metric)
+}
+
+/// The mean of some datasets' scores; `None` where one is missing.
+pub fn mean_over(evaluation: &Evaluation, datasets: &[String], metric: Metric) -> Option<f64> {
+    let values = datasets
+        .iter()
+        .map(|name| metric.of(evaluation.score(name)?));
+    stats::mean(&values.collect::<Option<Vec<f64>>>()?)
 }
 
 /// The last evaluation that has a dataset: questions are not asked at every one.
@@ -239,17 +244,19 @@ pub struct Figures {
 }
 
 impl Figures {
-    /// The figures of an arm in a metric.
-    pub fn of(group: &Group, seeds: &ArmSeeds, metric: Metric) -> Self {
+    /// The figures of an arm in a metric: of its mean, which keeps these old data, with half the width of that interval.
+    pub fn of(
+        mean: &ArmState,
+        kept: &[String],
+        half: f64,
+        seeds: &ArmSeeds,
+        metric: Metric,
+    ) -> Self {
         let phases = seeds.seeds.first().map(|(run, _)| run.phases.as_slice());
-        let (phases, mean) = (phases.unwrap_or_default(), &group.mean);
+        let phases = phases.unwrap_or_default();
         let change = metric.of_change();
-        let kept = mean.evaluations.last().and_then(|last| {
-            let kept = mean_over(last, group.kept(last.phase, metric), metric)?;
-            let line = line_of(Of::Old, metric);
-            let point = group.track.points(line, Axis::Steps).last();
-            Some((kept, point.map_or(f64::NAN, |point| point.half)))
-        });
+        let last = mean.evaluations.last();
+        let kept = last.and_then(|last| Some((mean_over(last, kept, metric)?, half)));
         Self {
             kept,
             forgot: forgetting(mean, phases, change),

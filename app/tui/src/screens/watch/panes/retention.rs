@@ -4,8 +4,8 @@ use forgetlab_study::run::Evaluation;
 use ratatui::Frame;
 use ratatui::layout::Rect;
 
-use crate::arms::{Group, Of, line_of, mean_over};
-use crate::figures::Metric;
+use crate::arms::{Group, Of, line_of};
+use crate::figures::{Metric, mean_over};
 use crate::theme::Theme;
 use crate::track::Axis;
 use crate::view::Pane;
