@@ -23,6 +23,7 @@ use super::theme::{Colours, Theme};
 const UNICODE: Theme = Theme {
     colours: Colours::Many,
     ascii: false,
+    light: false,
 };
 const RUN: &str = "20261123T130600Z-toy-continual-ab12";
 const NOW: f64 = fake::START + 120.0;
@@ -150,4 +151,5 @@ const LARGE: Size = Size::new(250, 60);
 const ASCII: Theme = Theme {
     colours: Colours::None,
     ascii: true,
+    light: false,
 };

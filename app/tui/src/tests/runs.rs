@@ -111,6 +111,7 @@ fn a_sweep_can_be_read_in_ascii_without_colour() {
     let ascii = Theme {
         colours: Colours::None,
         ascii: true,
+        light: false,
     };
     let mut app = with_sweep(ascii, SMALL);
     keys(&mut app, "1");

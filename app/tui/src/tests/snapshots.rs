@@ -36,6 +36,7 @@ const THEMES: [(&str, Theme); 3] = [
         Theme {
             colours: Colours::None,
             ascii: false,
+            light: false,
         },
     ),
     ("ascii", ASCII),

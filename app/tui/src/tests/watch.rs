@@ -447,6 +447,7 @@ fn only_ascii_reaches_an_ascii_terminal() {
     let ascii = Theme {
         colours: Colours::Sixteen,
         ascii: true,
+        light: false,
     };
     for size in [SMALL, LARGE] {
         let mut app = watching(ascii, size, &fake::four_arms(), 450);
@@ -474,6 +475,7 @@ fn no_color_means_no_colour_and_loses_nothing() {
     let plain = Theme {
         colours: Colours::None,
         ascii: false,
+        light: false,
     };
     let coloured = watching(UNICODE, SMALL, &fake::four_arms(), 450);
     let app = watching(plain, SMALL, &fake::four_arms(), 450);
