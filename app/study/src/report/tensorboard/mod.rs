@@ -138,10 +138,12 @@ fn scalars(run: &RunState, arm: usize, moments: &Moments) -> Vec<Scalar> {
             grad_norm,
             tokens_per_second,
         } = progress;
+        // Older runs recorded nothing else of their training.
+        let older = state.training.is_empty();
         let named = [
-            ("ntp", Some(ntp)),
-            ("replay", replay),
-            ("grad_norm", Some(grad_norm)),
+            ("loss", Some(ntp).filter(|_| older)),
+            ("replay", replay.filter(|_| older)),
+            ("grad_norm", Some(grad_norm).filter(|_| older)),
             ("tokens_per_second", Some(tokens_per_second)),
         ];
         scalars.extend(named.into_iter().filter_map(|(name, value)| {
@@ -151,6 +153,23 @@ fn scalars(run: &RunState, arm: usize, moments: &Moments) -> Vec<Scalar> {
                 step,
                 time,
                 value,
+            })
+        }));
+    }
+    for stretch in &state.training {
+        let named = [
+            ("loss", Some(stretch.loss)),
+            ("replay", stretch.replay),
+            ("grad_norm", Some(stretch.grad_norm)),
+            ("lr", Some(stretch.lr)),
+        ];
+        let time = moments.at(arm, state, stretch.step);
+        scalars.extend(named.into_iter().filter_map(|(name, value)| {
+            Some(Scalar {
+                tag: format!("train/{name}"),
+                step: stretch.step,
+                time,
+                value: value?,
             })
         }));
     }
@@ -179,7 +198,7 @@ fn keep_up_to(progress: &mut Vec<(u64, f64, Progress)>, step: u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::run::fixture;
+    use crate::run::{TrainingStretch, fixture};
 
     fn take(moments: &mut Moments, time: f64, event: Event) {
         moments.take(&Record {
@@ -219,10 +238,35 @@ mod tests {
         take(&mut moments, 21.0, progress(7, 70.0));
         let run = fixture::state();
         let found = scalars(&run, 0, &moments);
-        let ntp = found.iter().filter(|scalar| scalar.tag == "train/ntp");
+        let ntp = found.iter().filter(|scalar| scalar.tag == "train/loss");
         let ntp: Vec<_> = ntp.map(|s| (s.step, s.time, s.value)).collect();
         assert_eq!(ntp, [(1, 10.0, 1.0), (5, 11.0, 5.0), (7, 21.0, 70.0)]);
         assert!(!found.iter().any(|scalar| scalar.tag == "train/replay"));
         assert!(found.is_sorted_by_key(|scalar| scalar.step));
+    }
+
+    /// Live progress comes when a clock says so: two equal runs would have other curves.
+    #[test]
+    fn recorded_training_takes_the_place_of_live_progress() {
+        let mut run = fixture::state();
+        run.arms[0].training.push(TrainingStretch {
+            phase: 0,
+            step: 4,
+            steps: 4,
+            loss: 1.5,
+            replay: None,
+            grad_norm: 0.5,
+            lr: 1e-3,
+        });
+        let mut moments = Moments::default();
+        take(&mut moments, 10.0, progress(3, 9.0));
+        let found = scalars(&run, 0, &moments);
+        let of = |tag: &str| -> Vec<(u64, f64)> {
+            let with = found.iter().filter(|scalar| scalar.tag == tag);
+            with.map(|scalar| (scalar.step, scalar.value)).collect()
+        };
+        assert_eq!(of("train/loss"), [(4, 1.5)]);
+        assert_eq!(of("train/lr"), [(4, 1e-3)]);
+        assert_eq!(of("train/tokens_per_second"), [(3, 5.0)]);
     }
 }
