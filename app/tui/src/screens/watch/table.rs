@@ -137,8 +137,9 @@ impl ArmRow<'_> {
         run.map(Metric::first_of).unwrap_or_default()
     }
 
+    /// What was kept and learned; KL measures neither, so beside its curves these figures are of NTP.
     fn figures(&self, metric: Metric) -> &Figures {
-        self.group.figures(metric)
+        self.group.figures(metric.of_change())
     }
 
     /// The number by which a column is sorted, and whether less of it is better.
