@@ -133,6 +133,7 @@ impl Arms {
                 self.groups.push(group);
             }
         }
+        self.tell_apart(runs);
         let questions = self.groups.iter().filter_map(|group| {
             let new = self.asked.get(&group.members) != Some(&group.stamp);
             let seeds = group.seeds(runs);
@@ -147,6 +148,23 @@ impl Arms {
             .into_iter()
             .map(|(_, question)| question)
             .collect()
+    }
+
+    /// Puts the end of its run's name before the name of an arm that others have, too.
+    fn tell_apart(&mut self, runs: Runs) {
+        let names: Vec<String> = self
+            .groups
+            .iter()
+            .map(|group| group.label.clone())
+            .collect();
+        for (at, group) in self.groups.iter_mut().enumerate() {
+            let twin = |other: usize| other != at && names[other] == names[at];
+            let run = group.members.first().and_then(|(run, _)| runs.get(*run));
+            if let Some((run, _)) = run.filter(|_| (0..names.len()).any(twin)) {
+                let end = run.rsplit('-').next().unwrap_or(run);
+                group.label = format!("{end}: {}", names[at]);
+            }
+        }
     }
 
     /// Keeps a verdict.

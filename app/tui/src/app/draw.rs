@@ -85,7 +85,10 @@ impl App {
             Some(Overlay::Line(line)) => {
                 let about = match line.prompt {
                     Prompt::Command => command_line::about(self.screen_place(), line.line.text()),
-                    Prompt::Filter(_) => "words, field:text, figure>0.1, AND OR NOT; Tab completes",
+                    Prompt::Filter(_) if self.screen == Screen::Compose => {
+                        "words of a setting's name"
+                    }
+                    Prompt::Filter(_) => "words, field:text, forgot>10%, AND OR NOT; Tab completes",
                     Prompt::AddArm(_) => "STRATEGY[:OBJECTIVE[:COEFF]][+KEY=VALUE]…",
                     Prompt::Tag(_) => "words; -word takes one away",
                     Prompt::Name(..) | Prompt::Note(..) => "empty takes it away",
@@ -152,7 +155,10 @@ impl App {
         }
         let mut spans: Vec<Span> = Vec::new();
         let mut used = 0;
-        let all: Vec<(String, &str)> = self.keymap.footer(self.place()).collect();
+        let mut all: Vec<(String, &str)> = self.keymap.footer(self.place()).collect();
+        if self.place() == Place::Watch {
+            all.splice(0..0, self.watch.ways_out());
+        }
         // How to find the rest is always there.
         let last = all.len().saturating_sub(2);
         let reserved: usize = all[last..]

@@ -270,10 +270,6 @@ impl App {
             .intersects(KeyModifiers::CONTROL | KeyModifiers::ALT);
         if let (KeyCode::Char(c), true) = (key.code, plain) {
             let taken = match (place, &mut self.overlay) {
-                (Place::Compose, _) if self.compose.types(c) => {
-                    self.compose.typed(c);
-                    true
-                }
                 (Place::ArmForm, _) => {
                     self.compose.typed_in_form(c);
                     true

@@ -1,6 +1,7 @@
 //! What keys do in what lies over a screen: texts, lists, lines being typed, questions.
 
 use ratatui::style::Style;
+use unicode_width::UnicodeWidthStr;
 
 use super::super::event::Command;
 use super::super::keymap::{Action, Place};
@@ -8,7 +9,7 @@ use super::super::lab::LabelChange;
 use super::super::screens::overlay::{self, Overlay, Text};
 use super::super::screens::typed::Typed;
 use super::super::screens::{Effects, Prompt};
-use super::super::widgets::text::wrap;
+use super::super::widgets::text::StyledLines;
 use super::{App, Exit, command_line};
 
 /// Lines that were typed and are kept.
@@ -198,8 +199,15 @@ impl App {
                 overlay::help_lines(self.theme, &self.keymap, *from, self.margins(), width)
             }
             Text::Told(_, text) => {
-                let lines = wrap(text, width).into_iter();
-                lines.map(|line| (line, Style::new())).collect()
+                let mut lines = StyledLines::new(width);
+                for line in text.lines() {
+                    // A table stays one where it fits.
+                    match line.width() <= width {
+                        true => lines.add_line(line, Style::new()),
+                        false => lines.add(line, Style::new()),
+                    }
+                }
+                lines.finish()
             }
         }
     }

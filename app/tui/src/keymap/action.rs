@@ -119,6 +119,8 @@ actions! {
     Reverse = "reverse",
     /// Put the next pane first.
     Arrange = "arrange",
+    /// Choose the pane that is put first.
+    Panes = "panes",
     /// Show one pane alone.
     Zoom = "zoom",
     /// Show or hide tasks that are still to come.

@@ -227,6 +227,33 @@ fn seeds_of_several_runs_are_compared_as_one_arm() {
     assert!(!screen(&app, MIDDLE).contains("×2"));
 }
 
+/// Two arms of one name that are not the same would be taken for one.
+#[test]
+fn arms_of_one_name_in_runs_of_other_settings_are_told_apart() {
+    let mut app = app(UNICODE, MIDDLE);
+    let runs = [
+        "20261120T120600Z-toy-continual-ab10",
+        "20261121T120600Z-toy-continual-ab11",
+    ];
+    open(&mut app, &runs);
+    for (lr, run) in (1..).zip(runs) {
+        let mut arms = ["none", "true-data:kl:10"].map(|name| fake::arm_info(name, 0));
+        arms.iter_mut().for_each(|arm| arm.lr = f64::from(lr));
+        feed_to(
+            &mut app,
+            run,
+            true,
+            fake::records(&arms, 600),
+            RunStatus::Finished,
+        );
+    }
+    judge(&mut app);
+    let shown = screen(&app, MIDDLE);
+    for name in ["ab10: none", "ab11: none", "ab11: true-data"] {
+        assert!(shown.contains(name), "{name}: {shown}");
+    }
+}
+
 /// A mean that changed when another arm is hidden would be a result of the screen.
 #[test]
 fn hiding_filtering_and_sorting_change_no_figure() {
@@ -250,7 +277,7 @@ fn hiding_filtering_and_sorting_change_no_figure() {
     key(&mut app, KeyCode::Esc);
     keys(&mut app, "A:sort tokens");
     key(&mut app, KeyCode::Enter);
-    assert!(screen(&app, MIDDLE).contains("tokens↓") || screen(&app, MIDDLE).contains("token↓"));
+    assert!(screen(&app, MIDDLE).contains("tokens↑"));
     assert_eq!(row(&app, "true-data:kl:10 ×3"), before);
 }
 
@@ -263,10 +290,10 @@ fn the_cursor_reads_every_arm_at_one_step() {
     let shown = screen(&app, MIDDLE);
     let line = shown
         .lines()
-        .find(|line| line.contains("at 450 steps"))
+        .find(|line| line.contains("accuracy of old data at 450 steps"))
         .unwrap()
         .to_owned();
-    for arm in ["none", "true-data:kl:10"] {
+    for arm in ["none 0.0%", "100%", "self", "bos"] {
         assert!(line.contains(arm), "{line}");
     }
     key(&mut app, KeyCode::Left);
@@ -346,7 +373,7 @@ fn an_experiment_is_looked_at_as_it_was_before() {
         RunStatus::Live,
     );
     let shown = screen(&app, MIDDLE);
-    for text in ["tokens ─ log ─ smooth .4", "●› none", "M metric"] {
+    for text in ["tokens ─ linear: zeros ─ smooth .4", "●› none", "M metric"] {
         assert!(shown.contains(text), "{text}: {shown}");
     }
 }

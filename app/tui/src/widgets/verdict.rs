@@ -33,6 +33,14 @@ pub fn word(seeds: &ArmSeeds, judgement: Option<&Judgement>) -> &'static str {
     }
 }
 
+/// The word, with the step of a loss on the way where that decides: `keeps`, `FORGETS@420`.
+pub fn at(seeds: &ArmSeeds, judgement: Option<&Judgement>) -> String {
+    let word = word(seeds, judgement);
+    let by = judgement.and_then(|judgement| judgement.by.as_ref());
+    let worst = by.and_then(|by| by.worst).filter(|worst| worst.decides);
+    worst.map_or_else(|| word.to_owned(), |worst| format!("{word}@{}", worst.step))
+}
+
 /// The word and what it rests on: `keeps 1.1%`, `FORGETS 40.2% at 320`.
 pub fn short(seeds: &ArmSeeds, judgement: Option<&Judgement>) -> String {
     let word = word(seeds, judgement);

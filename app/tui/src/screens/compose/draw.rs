@@ -159,11 +159,8 @@ impl Compose {
                 let mut spans = vec![
                     cursor,
                     Span::styled(format!("{:<11} ", "seeds"), theme.heading()),
-                    Span::raw(clip(&self.seeds, width.saturating_sub(26))),
+                    Span::styled(clip(&self.seeds, width.saturating_sub(26)), style),
                 ];
-                if focused {
-                    spans.push(Span::styled(" ", style));
-                }
                 if self.experiments.is_some() && self.parse_seeds().is_err() {
                     spans.push(Span::styled(" ! wrong", theme.bad()));
                 }
@@ -267,7 +264,7 @@ impl Compose {
             },
             RowKind::Seeds => {
                 lines.add(
-                    "Every arm is trained once for each seed. Type numbers, e.g. 0,1,2.",
+                    "Every arm is trained once for each seed. Enter types them, e.g. 0,1,2.",
                     normal,
                 );
                 if let Err(error) = self.parse_seeds() {

@@ -134,6 +134,17 @@ impl Compose {
         let (Some(experiment), Some(preset)) = (self.experiment(), self.preset()) else {
             return Err("no experiment is chosen".into());
         };
+        if key == "seeds" {
+            let before = std::mem::replace(&mut self.seeds, value.to_owned());
+            let wrong = self.parse_seeds().err();
+            return match wrong {
+                Some(problem) => {
+                    self.seeds = before;
+                    Err(problem)
+                }
+                None => Ok(()),
+            };
+        }
         let (experiment, preset) = (experiment.name.clone(), preset.name.clone());
         self.settings.set(&experiment, &preset, key, value)
     }
@@ -190,16 +201,6 @@ impl Compose {
         ARMS + self.arms.len() + 2
     }
 
-    /// Whether this character is typed into the seeds rather than being a key of the screen.
-    pub fn types(&self, c: char) -> bool {
-        self.row(self.focus) == RowKind::Seeds && (c.is_ascii_digit() || c == ',' || c == ' ')
-    }
-
-    /// Appends a typed character to the seeds.
-    pub fn typed(&mut self, c: char) {
-        self.seeds.push(c);
-    }
-
     /// Applies a key's action.
     pub fn act(
         &mut self,
@@ -221,6 +222,9 @@ impl Compose {
                 Ok(request) => effects.copy = Some(command(&request)),
                 Err((row, problem)) => self.wrong(row, &problem, effects),
             },
+            (Action::Enter, RowKind::Seeds) => {
+                effects.prompt = Some(Prompt::Setting("seeds".into(), self.seeds.clone()));
+            }
             (Action::Enter, RowKind::Setting(index)) => {
                 if let Some(setting) = self.settings.shown().get(index) {
                     let prompt = Prompt::Setting(setting.key.clone(), setting.value.clone());
@@ -251,8 +255,6 @@ impl Compose {
             }
             (Action::Queue, _) => self.start(true, plugins, effects),
             (Action::Enter, _) => self.focus = step(self.focus, 1, lines),
-            (Action::Erase, RowKind::Seeds) => drop(self.seeds.pop()),
-            (Action::EraseAll, RowKind::Seeds) => self.seeds.clear(),
             (Action::Copy, RowKind::Arm(index)) => {
                 self.arms.insert(index + 1, self.arms[index].clone());
                 self.focus += 1;

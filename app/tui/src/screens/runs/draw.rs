@@ -17,6 +17,9 @@ use super::Runs;
 
 /// Columns from which a run is shown beside the list.
 const BESIDE: u16 = 116;
+/// Columns from which the list has the presets, too.
+const WITH_PRESETS: u16 = 76;
+
 /// A run's name without the time that it begins with.
 fn without_time(name: &str) -> &str {
     let (time, rest) = name.split_once('-').unwrap_or(("", name));
@@ -57,7 +60,7 @@ impl Runs {
         }
         let (list, beside) = match (body.width, body.height) {
             (width, _) if width >= BESIDE => {
-                let left = (width * 45 / 100).clamp(60, 110);
+                let left = (width / 2).clamp(60, 110);
                 let halves = [
                     Constraint::Length(left),
                     Constraint::Length(1),
@@ -125,17 +128,30 @@ impl Runs {
         let height = usize::from(area.height.saturating_sub(1));
         let cursor = self.index(list);
         let first = scroll_to(cursor, list.len(), height);
-        let name_width = usize::from(area.width).saturating_sub(40).max(10);
+        let presets = area.width >= WITH_PRESETS;
+        let others = if presets { 40 } else { 33 };
+        let name_width = usize::from(area.width).saturating_sub(others).max(10);
         let shown = list.iter().enumerate().skip(first).take(height);
         let rows = shown.map(|(index, run)| {
             let style = match index == cursor {
                 true => theme.selected(),
                 false => Style::new(),
             };
-            Row::new(self.cells(run, name_width, theme, now)).style(style)
+            let mut cells = self.cells(run, name_width, presets, theme, now);
+            if !presets && run.points.is_none() {
+                cells.remove(5);
+            }
+            Row::new(cells).style(style)
         });
-        let header = ["", "run", "status", "done", "arms", "preset", "   age"];
-        let widths = [1, name_width as u16, 11, 4, 4, 8, 6].map(Constraint::Length);
+        let mut header = vec!["", "run", "status", "done", "arms", "preset", "   age"];
+        let mut widths = vec![1, name_width as u16, 11, 4, 4, 8, 6];
+        if !presets {
+            header.remove(5);
+            widths.remove(5);
+            // Of a sweep, how many of its points are finished.
+            widths[4] = 6;
+        }
+        let widths = widths.into_iter().map(Constraint::Length);
         Table::new(rows, widths)
             .header(Row::new(header).style(theme.heading()))
             .column_spacing(1)
@@ -147,6 +163,7 @@ impl Runs {
         &self,
         run: &RunSummary,
         name_width: usize,
+        presets: bool,
         theme: Theme,
         now: f64,
     ) -> Vec<Cell<'static>> {
@@ -184,9 +201,12 @@ impl Runs {
         ];
         match run.points {
             Some(counts) => {
-                // As wide as arms and preset together.
-                let told = format!("sweep {}/{}", counts.finished, counts.all);
-                cells.push(Cell::from(clip(&told, 13)).column_span(2));
+                // As wide as arms and preset together, or as arms alone.
+                let told = format!("{}/{}", counts.finished, counts.all);
+                cells.push(match presets {
+                    true => Cell::from(clip(&format!("sweep {told}"), 13)).column_span(2),
+                    false => Text::raw(clip(&told, 6)).right_aligned().into(),
+                });
             }
             None => cells.extend([
                 Text::raw(run.arms.to_string()).right_aligned().into(),

@@ -86,9 +86,10 @@ impl Runs {
         shown.get(self.index(&shown)).copied()
     }
 
-    /// Names of the marked runs in the order of the list; if none is, of the one under the cursor.
+    /// Names of the marked runs that are shown, in order; if none is, of the one under the cursor.
     fn chosen(&self) -> Vec<String> {
-        let names = self.list().iter().map(|run| &run.name);
+        let shown = self.shown();
+        let names = shown.iter().map(|run| &run.name);
         let marked: Vec<String> = names.filter(|n| self.marks.contains(*n)).cloned().collect();
         match marked.is_empty() {
             true => self
@@ -205,7 +206,7 @@ impl Runs {
         effects: &mut Effects,
     ) {
         match action {
-            Action::Enter if self.marks.len() > 1 => effects.open = self.chosen(),
+            Action::Enter if self.chosen().len() > 1 => effects.open = self.chosen(),
             Action::Enter => match &run.problem {
                 Some(problem) => effects.notice = Some(problem.clone()),
                 None => effects.open = vec![run.name],
@@ -267,7 +268,7 @@ impl Runs {
     ) {
         let name = &sweep.name;
         match action {
-            Action::Enter if self.marks.len() > 1 => effects.open = self.chosen(),
+            Action::Enter if self.chosen().len() > 1 => effects.open = self.chosen(),
             Action::Enter => effects.open_sweep = Some(name.clone()),
             Action::Mark => effects
                 .hint("a sweep is compared as one; Enter opens its points, which can be marked"),

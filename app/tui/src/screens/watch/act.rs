@@ -64,6 +64,10 @@ impl Watch {
             Action::ZoomIn => self.zoom_axis(0.5),
             Action::ZoomOut => self.zoom_axis(2.0),
             Action::Arrange => self.arrange(argument, effects),
+            Action::Panes => {
+                let names = Pane::ALL.map(|pane| pane.name().to_owned()).into();
+                return effects.pick("Put first", Action::Arrange, names, self.view.first.name());
+            }
             Action::Zoom => self.zoom_pane(body),
             Action::Sort => self.sort_by(argument, effects),
             Action::Reverse => self.view.reversed = !self.view.reversed,
@@ -255,12 +259,14 @@ impl Watch {
         let Some(axis) = axis else {
             return effects.hint("! the x axis counts steps, tokens, seconds or flops");
         };
-        // The cursor stays where it was, as far as one arm tells where that is.
+        // The cursor stays at its step, as far as one arm tells where that is.
+        let step = self.cursor_step;
         let places = self.group().map(|group| group.track.places());
-        let old = self.view.axis;
-        let moved = self.cursor.zip(places).and_then(|(at, places)| {
-            let index = places.partition_point(|place| place.on(old) < at);
-            places.get(index).map(|place| place.on(axis))
+        let moved = step.zip(places).and_then(|(step, places)| {
+            let index = places.partition_point(|place| place.steps < step);
+            places
+                .get(index.min(places.len().checked_sub(1)?))
+                .map(|place| place.on(axis))
         });
         self.cursor = moved.filter(|at| at.is_finite());
         self.window = None;
@@ -356,7 +362,7 @@ impl Watch {
 
     fn toggle_cursor(&mut self, argument: Option<&str>, effects: &mut Effects) {
         let end = self.extent(&self.rows()).high;
-        self.cursor = match argument.map(str::parse::<f64>) {
+        let cursor = match argument.map(str::parse::<f64>) {
             Some(Ok(at)) if at.is_finite() => Some(at.clamp(0.0, end)),
             Some(_) => {
                 effects.hint("! the cursor goes to a number on the x axis");
@@ -367,6 +373,22 @@ impl Watch {
                 let last = self.group().and_then(|group| group.track.end());
                 Some(last.map_or(end, |at| at.on(self.view.axis)))
             }
+        };
+        self.set_cursor(cursor);
+    }
+
+    /// Puts the cursor somewhere on the x axis, and keeps the step there.
+    fn set_cursor(&mut self, cursor: Option<f64>) {
+        let axis = self.view.axis;
+        let places = self.group().map(|group| group.track.places());
+        let step = cursor.zip(places).and_then(|(at, places)| {
+            let before = places.iter().rfind(|place| place.on(axis) <= at);
+            before.or(places.first()).map(|place| place.steps)
+        });
+        self.cursor = cursor;
+        self.cursor_step = match axis {
+            Axis::Steps => cursor,
+            _ => step,
         };
     }
 
@@ -384,7 +406,8 @@ impl Watch {
             true => places.rev().find(|place| *place < at),
             false => { places }.find(|place| *place > at),
         };
-        self.cursor = next.or(self.cursor);
+        let moved = next.or(self.cursor);
+        self.set_cursor(moved);
         // The cursor stays in sight.
         if let (Some(at), Some(window)) = (self.cursor, &mut self.window) {
             let shift = (at - window.high).max(0.0) - (window.low - at).max(0.0);

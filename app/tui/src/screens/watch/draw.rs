@@ -8,10 +8,11 @@ use ratatui::text::{Line, Span};
 use unicode_width::UnicodeWidthStr;
 
 use crate::theme::Theme;
+use crate::track::Axis;
 use crate::view::Pane;
 use crate::widgets::names::distinct;
 use crate::widgets::plot::short;
-use crate::widgets::text::{clip, count, plural, seconds};
+use crate::widgets::text::{clip, count, percent, plural, seconds};
 use crate::widgets::verdict;
 
 use super::table::{ArmRow, ArmTable};
@@ -152,20 +153,38 @@ impl Watch {
             });
         };
         let (shown, axis, runs) = (self.shown(), self.axis(), self.states());
-        let lead = format!(
-            "┃ at {} {}: ",
-            crate::widgets::plot::written(axis, at),
+        let place = crate::widgets::plot::written(axis, at);
+        let unit = if axis == Axis::Seconds {
+            ""
+        } else {
             axis.name()
-        );
+        };
+        let at_place = format!("{place} {unit}");
+        let lead = format!("┃ {} at {}: ", shown.name(&self.arms), at_place.trim_end());
         let labels: Vec<&str> = rows.iter().map(|row| row.group.label.as_str()).collect();
-        let each = width.saturating_sub(lead.width()) / rows.len().max(1);
-        let names = distinct(&labels, each.saturating_sub(10).clamp(4, 30));
+        // Names as long as they can all be: each has a marker, a value and gaps beside it.
+        let room = width.saturating_sub(lead.width());
+        let needed = |most: &usize| {
+            labels
+                .iter()
+                .map(|name| name.width().min(*most) + 10)
+                .sum::<usize>()
+        };
+        let most = (4..=60)
+            .rev()
+            .find(|most| needed(most) <= room)
+            .unwrap_or(4);
+        let names = distinct(&labels, most);
         let mut spans = vec![Span::styled(lead, theme.dim())];
         for (row, name) in rows.iter().zip(names) {
             let points = shown.points(row.group, &runs, axis);
             let before = points.partition_point(|point| point.x <= at);
             let value = before.checked_sub(1).map(|last| points[last].mean);
-            let value = value.map_or("·".into(), |value| short(value, shown.is_share()));
+            let value = match (value, shown.is_share()) {
+                (None, _) => "·".to_owned(),
+                (Some(value), true) => percent(value),
+                (Some(value), false) => short(value, false),
+            };
             let style = theme.series(row.group.index);
             let marker = theme.marker(row.group.index);
             spans.push(Span::styled(format!("{marker} {name} "), style));

@@ -66,6 +66,8 @@ pub struct Watch {
     pub view: View,
     /// Where every arm is read, on the x axis.
     cursor: Option<f64>,
+    /// The step there.
+    cursor_step: Option<f64>,
     /// What of the x axis is shown; `None` for all of it.
     window: Option<Range>,
     /// Index of the arm (or of the single seed) under the cursor.
@@ -163,7 +165,11 @@ impl Watch {
 
     /// Looks at the runs as another view has it.
     pub fn set_view(&mut self, view: View) -> Vec<Command> {
-        self.view = view;
+        // One pane alone is a look, not a way of looking.
+        self.view = View {
+            zoomed: false,
+            ..view
+        };
         self.read_filter();
         self.update_arms()
     }
@@ -180,6 +186,18 @@ impl Watch {
         if let Some(run) = self.runs.iter().position(|known| known.name == run) {
             self.looks.insert((run, arm, step), look);
         }
+    }
+
+    /// What the footer shows first while one pane is shown alone, or the cursor is on.
+    pub fn ways_out(&self) -> Vec<(String, &'static str)> {
+        let mut ways = Vec::new();
+        if self.view.zoomed || self.cursor.is_some() {
+            ways.push(("Esc".to_owned(), "back"));
+        }
+        if self.cursor.is_some() {
+            ways.push(("←→".to_owned(), "step"));
+        }
+        ways
     }
 
     /// The arm under the cursor.

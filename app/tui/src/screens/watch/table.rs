@@ -94,12 +94,12 @@ impl Column {
     fn width(self, interval: bool, seeds: bool) -> u16 {
         match self {
             Self::Verdict if interval => verdict::LONG,
-            Self::Verdict => 7,
+            Self::Verdict => 11,
             Self::Kept if seeds => 11,
             Self::Kept | Self::Forgot | Self::Learned | Self::Against => 7,
             Self::Worst | Self::Status => 11,
-            Self::KlOld | Self::KlNew | Self::Tokens | Self::Time | Self::Left => 6,
-            Self::Flops => 7,
+            Self::KlOld | Self::KlNew | Self::Tokens | Self::Flops => 7,
+            Self::Time | Self::Left => 6,
         }
     }
 
@@ -328,9 +328,9 @@ impl ArmTable<'_> {
                 columns.push(column);
             }
         }
-        let interval = room >= names + usize::from(verdict::LONG - 7);
+        let interval = room >= names + usize::from(verdict::LONG - 11);
         if interval {
-            room -= usize::from(verdict::LONG - 7);
+            room -= usize::from(verdict::LONG - 11);
         }
         (columns, interval, room)
     }
@@ -341,10 +341,15 @@ impl ArmTable<'_> {
     }
 
     fn title(&self, column: Column) -> String {
-        let arrow = match (self.sort.0 == column, self.sort.1) {
+        // Whether the least or the greatest is on top.
+        let less = self
+            .rows
+            .first()
+            .map(|row| row.number(column, self.metric, None).1);
+        let arrow = match (self.sort.0 == column, less != Some(self.sort.1)) {
             (false, _) => "",
-            (true, false) => "↓",
             (true, true) => "↑",
+            (true, false) => "↓",
         };
         let title = match column {
             Column::Against => {
@@ -357,13 +362,7 @@ impl ArmTable<'_> {
             Column::Flops => "FLOPs",
             other => other.name(),
         };
-        match (column, title.len() + arrow.len()) {
-            // An arrow takes the place of the last letter where there is no room for it.
-            (Column::KlOld | Column::KlNew | Column::Tokens, 7..) => {
-                format!("{}{arrow}", &title[..5])
-            }
-            _ => format!("{title}{arrow}"),
-        }
+        format!("{title}{arrow}")
     }
 
     /// Text and style of a cell.
@@ -376,7 +375,7 @@ impl ArmTable<'_> {
                 let style = verdict::style(self.theme, row.judgement);
                 let text = match interval {
                     true => verdict::long(&row.seeds, row.judgement),
-                    false => verdict::word(&row.seeds, row.judgement).to_owned(),
+                    false => verdict::at(&row.seeds, row.judgement),
                 };
                 return (text, style);
             }

@@ -123,11 +123,18 @@ impl Curves<'_> {
         let axis = plot.bottom();
         let mut start = 0;
         let last = self.phases.len() - 1;
-        for (index, &(name, end)) in self.phases.iter().enumerate() {
-            let end = column(plot, scale.place(end));
+        for (index, &(name, step)) in self.phases.iter().enumerate() {
+            let end = column(plot, scale.place(step));
             let room = usize::from(end.saturating_sub(start + u16::from(index > 0)));
+            // The step at which it ends, where there is room for it behind the name.
+            let number = written(self.axis, step);
+            let number = Some(number).filter(|number| name.width() + number.width() + 4 <= room);
+            let room = room - number.as_ref().map_or(0, |number| number.width() + 1);
             let name = clip(name, room);
             let x = plot.x + start + u16::from(index > 0);
+            if let Some(number) = number {
+                buf.set_string(x + room as u16 + 1, axis, number, dim);
+            }
             let pad = room.saturating_sub(name.width()) / 2;
             buf.set_string(x + pad as u16, axis, name, dim);
             if index < last && end > start && end + 1 < plot.width {

@@ -22,11 +22,8 @@ impl Watch {
         theme: Theme,
     ) {
         let shown = self.shown();
-        let mut words = vec![shown.title(&self.arms)];
-        words.push(self.axis().name().to_owned());
-        if self.view.log {
-            words.push("log".to_owned());
-        }
+        let mut words = vec![shown.title(&self.arms), self.axis().name().to_owned()];
+        words.extend(self.log_words(rows, &shown));
         if self.view.smoothing > 0 {
             words.push(format!("smooth .{}", self.view.smoothing));
         }
@@ -52,10 +49,24 @@ impl Watch {
         let areas = Layout::vertical(vec![Constraint::Fill(1); wanted.len()]).split(area);
         for (&training, &rect) in wanted.iter().zip(areas.iter()) {
             let shown = Shown::Training(training);
-            let words = [shown.title(&self.arms), self.axis().name().to_owned()];
+            let mut words = vec![shown.title(&self.arms), self.axis().name().to_owned()];
+            words.extend(self.log_words(rows, &shown));
             let title = self.pane_title(theme, Pane::Losses, &words, rect.width);
             frame.render_widget(self.overlaid(rows, &shown, theme, title), rect);
         }
+    }
+
+    /// Whether values are on a logarithmic scale, in words.
+    fn log_words(&self, rows: &[ArmRow], shown: &Shown) -> Option<String> {
+        if !self.view.log {
+            return None;
+        }
+        let runs = self.states();
+        let points = rows
+            .iter()
+            .flat_map(|row| shown.points(row.group, &runs, self.axis()));
+        let zeros = points.into_iter().any(|point| point.low <= 0.0);
+        Some(if zeros { "linear: zeros" } else { "log" }.to_owned())
     }
 
     /// The curves of all arms that are shown.
@@ -80,7 +91,7 @@ impl Watch {
             .filter(|curve| !curve.points.is_empty())
             .collect();
         let x = self.window.unwrap_or_else(|| self.extent(rows));
-        let y = value_range(&curves, x, self.view.log, shown.is_share());
+        let y = value_range(&curves, x, shown.is_share());
         let note = curves.is_empty().then_some(match shown {
             Shown::Training(_) => "nothing is recorded of it",
             _ => "nothing was measured of it yet",
@@ -132,14 +143,13 @@ impl Watch {
 }
 
 /// The range of the values that are in sight; of shares at least from 0 to 1 where they take most of it.
-pub(super) fn value_range(curves: &[Curve], x: Range, log: bool, share: bool) -> Range {
+pub(super) fn value_range(curves: &[Curve], x: Range, share: bool) -> Range {
     let inside = |point: &&Point| point.x >= x.low && point.x <= x.high;
     let points = curves
         .iter()
         .flat_map(|curve| curve.points.iter().filter(inside));
     let ends = points.flat_map(|point| [point.low, point.high]);
-    let values = ends.filter(|value| !log || *value > 0.0);
-    let range = Range::of(values).unwrap_or(Range {
+    let range = Range::of(ends).unwrap_or(Range {
         low: 0.0,
         high: 1.0,
     });

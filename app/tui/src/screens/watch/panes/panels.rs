@@ -100,7 +100,7 @@ impl Watch {
         let curves = rows.iter().flat_map(|row| self.dataset_curves(row.group));
         let curves: Vec<Curve> = curves.collect();
         let share = self.metric() == crate::figures::Metric::Accuracy;
-        value_range(&curves, x, self.view.log, share)
+        value_range(&curves, x, share)
     }
 
     /// The curves of one arm.

@@ -8,7 +8,6 @@ use ratatui::style::Style;
 
 use crate::event::Command;
 use crate::theme::Theme;
-use crate::track::Axis;
 use crate::view::Pane;
 use crate::widgets::text::{nats, percent, plural, wrap};
 
@@ -22,15 +21,7 @@ impl Watch {
         // Of an arm over its seeds, what the first one replays.
         let &(run, arm) = group.members.first()?;
         let state = self.runs.get(run)?.state.arms.get(arm)?;
-        let step = self.cursor.and_then(|at| {
-            let places = group.track.places();
-            let axis = self.axis();
-            let step = match axis {
-                Axis::Steps => at,
-                _ => places.iter().rfind(|place| place.on(axis) <= at)?.steps,
-            };
-            Some(step as u64)
-        });
+        let step = self.cursor.and(self.cursor_step).map(|step| step as u64);
         let until = step.unwrap_or(u64::MAX);
         let after = state.replay.partition_point(|look| look.step <= until);
         let look = state.replay.get(after.max(1) - 1)?;
@@ -70,7 +61,8 @@ impl Watch {
             lines.extend(wrap(text, width).into_iter().map(|line| (line, style)));
         };
         let figures = format!(
-            "{}, duplicates {}; distinct {}{nll}; batch {} of {}",
+            "first {} of {}, duplicates {}; distinct {}{nll}; batch {} of {}",
+            rows.len(),
             plural(quality.rows, "row"),
             percent(share),
             distinct.join(", "),
@@ -100,7 +92,7 @@ impl Watch {
         if let (Some(group), Some((_, _, look))) = (self.group(), self.look()) {
             words = vec![
                 format!("replay of {}", group.label),
-                format!("at {}", look.step),
+                format!("at step {}", look.step),
             ];
         }
         frame.render_widget(
