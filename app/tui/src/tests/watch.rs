@@ -373,7 +373,7 @@ fn an_experiment_is_looked_at_as_it_was_before() {
         RunStatus::Live,
     );
     let shown = screen(&app, MIDDLE);
-    for text in ["tokens ─ linear: zeros ─ smooth .4", "●› none", "M metric"] {
+    for text in ["tokens ─ not log: 0 ─ smooth .4", "●› none", "M metric"] {
         assert!(shown.contains(text), "{text}: {shown}");
     }
 }

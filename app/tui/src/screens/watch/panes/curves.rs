@@ -66,7 +66,7 @@ impl Watch {
             .iter()
             .flat_map(|row| shown.points(row.group, &runs, self.axis()));
         let zeros = points.into_iter().any(|point| point.low <= 0.0);
-        Some(if zeros { "linear: zeros" } else { "log" }.to_owned())
+        Some(if zeros { "not log: 0" } else { "log" }.to_owned())
     }
 
     /// The curves of all arms that are shown.
