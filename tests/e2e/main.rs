@@ -41,3 +41,4 @@ mod tensorboard;
 mod text;
 mod token_files;
 mod verify;
+mod watch;

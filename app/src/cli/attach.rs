@@ -2,18 +2,15 @@
 
 use std::io::Write;
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::thread;
 
-use anyhow::Context;
 use forgetlab_study::printed::path_in_line;
 use forgetlab_study::report;
 use forgetlab_study::run::{Found, Results, RunDir, RunState, RunStatus};
-use signal_hook::consts::{SIGINT, SIGTERM};
 
 use super::progress::{LOOK_EVERY, ProgressView};
-use super::{advice, out, queue, sweep, unless_gone};
+use super::{advice, out, queue, signals, sweep, unless_gone};
 
 /// Arguments of `attach`.
 #[derive(clap::Args)]
@@ -25,11 +22,7 @@ pub struct Args {
 /// Shows a run until it ends, then its table. The exit code is the run's.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let found = Results::from_env().find_any(&args.run)?;
-    let leave = Arc::new(AtomicBool::new(false));
-    for signal in [SIGINT, SIGTERM] {
-        signal_hook::flag::register(signal, Arc::clone(&leave))
-            .context("cannot watch for Ctrl-C")?;
-    }
+    let leave = signals::leaving()?;
     let dir = match found {
         Found::Run(dir) => dir,
         Found::Sweep(sweep) => return sweep::attach(&sweep, &leave).map(ExitCode::from),
@@ -61,19 +54,21 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         }
         if leave.load(Ordering::Relaxed) {
             view.finish();
-            unless_gone(writeln!(
-                out::stdout(),
-                "the run goes on; `{}` shows it again, `{}` stops it",
-                advice::attach(&dir),
-                advice::stop(&dir)
-            ))?;
+            unless_gone(writeln!(out::stdout(), "{}", left_going(&dir)))?;
             return Ok(ExitCode::SUCCESS);
         }
         thread::sleep(LOOK_EVERY);
     }
 }
 
-fn farewell(dir: &RunDir, state: &RunState, status: RunStatus) -> String {
+/// What can be done about a run that nobody looks at any more.
+pub fn left_going(dir: &RunDir) -> String {
+    let (attach, stop) = (advice::attach(dir), advice::stop(dir));
+    format!("the run goes on; `{attach}` shows it again, `{stop}` stops it")
+}
+
+/// How a run stands that nobody works on, and what can be done about it.
+pub fn farewell(dir: &RunDir, state: &RunState, status: RunStatus) -> String {
     match status {
         RunStatus::Finished | RunStatus::Failed | RunStatus::Live => {
             format!(

@@ -43,6 +43,7 @@ mod tokens;
 mod top;
 mod trained_arm;
 mod verify;
+mod watch;
 mod work;
 mod worker;
 
@@ -95,8 +96,10 @@ enum Command {
     Run(run::Args),
     /// Go on with a run or a sweep that was interrupted or crashed
     Resume(resume::Args),
-    /// Watch a run or sweep that goes on elsewhere; Ctrl-C leaves it going
+    /// Follow a run or sweep that goes on elsewhere; Ctrl-C leaves it going
     Attach(attach::Args),
+    /// Print a line a few seconds apart on how runs stand, or one frame of the watch screen
+    Watch(watch::Args),
     /// Stop a live run or sweep at its next step, with a checkpoint; or one arm of a run
     Stop(stop::Args),
     /// Add arms to a run, also while it is live; they share its first phase
@@ -197,6 +200,7 @@ fn dispatch(cli: Cli<AnyCommand>) -> anyhow::Result<ExitCode> {
         Command::Run(args) => run::run(&args),
         Command::Resume(args) => resume::run(&args),
         Command::Attach(args) => attach::run(args),
+        Command::Watch(args) => watch::run(args),
         Command::Stop(args) => stop::run(args),
         Command::Add(args) => add::run(args),
         Command::List(args) => list::run(args),

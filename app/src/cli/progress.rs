@@ -64,14 +64,7 @@ impl ProgressView {
         match &mut self.bars {
             Some(bars) => {
                 bars.show_all(state);
-                // What bars cannot show; the rest would only scroll by.
-                let lasting = !matches!(
-                    record.event,
-                    Event::Evaluated { .. }
-                        | Event::PhaseStarted { .. }
-                        | Event::ArmFinished { .. }
-                );
-                if let Some(text) = text.filter(|_| lasting) {
+                if let Some(text) = text.filter(|_| lasts(record)) {
                     out::line_above(&bars.all, &text);
                 }
             }
@@ -121,6 +114,19 @@ impl Bars {
             out::set_message(bar, &standing(state, arm, true));
         }
     }
+}
+
+/// Whether an event is none of those that bars, or figures, show.
+fn lasts(record: &Record) -> bool {
+    !matches!(
+        record.event,
+        Event::Evaluated { .. } | Event::PhaseStarted { .. } | Event::ArmFinished { .. }
+    )
+}
+
+/// An event as a line, if figures alone do not tell it.
+pub fn lasting_words(state: &RunState, record: &Record) -> Option<String> {
+    lasts(record).then(|| words(state, record)).flatten()
 }
 
 /// An event as a line, if it is worth one.

@@ -66,6 +66,15 @@ pub fn ends_at_once(signal: i32) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Set once somebody wants to leave what only shows something, by Ctrl-C or SIGTERM.
+pub fn leaving() -> anyhow::Result<Arc<AtomicBool>> {
+    let leave = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM] {
+        flag::register(signal, Arc::clone(&leave)).context("cannot watch for Ctrl-C")?;
+    }
+    Ok(leave)
+}
+
 /// Lets a signal pass without effect from now on. Unlike one that is ignored, programs that this one starts do not
 /// inherit that.
 pub fn let_pass(signal: i32) -> anyhow::Result<()> {

@@ -2,22 +2,19 @@
 
 use std::io::{self, Write};
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use anyhow::Context;
 use forgetlab_engine::human_bytes;
 use forgetlab_study::printed::one_line;
 use forgetlab_study::report::{Format, Sheet};
 use forgetlab_study::run::{Results, readable_utc};
 use forgetlab_tui::lab::{Gpu, Machine, Room};
 use serde_json::json;
-use signal_hook::consts::{SIGINT, SIGTERM};
 
 use super::out::{self, Out};
-use super::unless_gone;
+use super::{signals, unless_gone};
 use crate::machine::Reader;
 
 /// Arguments of `top`.
@@ -41,7 +38,8 @@ const FIRST: Duration = Duration::from_millis(400);
 /// Time between two looks at whether somebody wants to leave.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
-fn seconds(text: &str) -> Result<f64, String> {
+/// Seconds between two frames, as they are typed.
+pub fn seconds(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(seconds) if (0.2..=86_400.0).contains(&seconds) => Ok(seconds),
         _ => Err("write seconds, at least 0.2".into()),
@@ -50,11 +48,7 @@ fn seconds(text: &str) -> Result<f64, String> {
 
 /// Shows the machine again and again until Ctrl-C; once where nobody sees it change.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let leave = Arc::new(AtomicBool::new(false));
-    for signal in [SIGINT, SIGTERM] {
-        signal_hook::flag::register(signal, Arc::clone(&leave))
-            .context("cannot watch for Ctrl-C")?;
-    }
+    let leave = signals::leaving()?;
     let on_terminal = out::is_terminal() && !args.json && !args.once;
     let again = !args.once && (out::is_terminal() || args.every.is_some());
     let every = Duration::from_secs_f64(args.every.unwrap_or(EVERY));
@@ -93,7 +87,8 @@ fn wait(time: Duration, leave: &AtomicBool) {
     }
 }
 
-fn now() -> f64 {
+/// Seconds since the Unix epoch.
+pub fn now() -> f64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     now.map_or(0.0, |since| since.as_secs_f64())
 }

@@ -7,7 +7,7 @@ use anyhow::{Context, bail};
 use forgetlab_study::run::{Event, Record, ReplayLook, RunDir};
 
 /// The replay batch of an arm at a step, with its texts. Of several, as after going back to a checkpoint, the last one.
-pub(super) fn look(dir: &RunDir, arm: usize, step: u64) -> anyhow::Result<ReplayLook> {
+pub fn look(dir: &RunDir, arm: usize, step: u64) -> anyhow::Result<ReplayLook> {
     let path = dir.events_path();
     let file = File::open(&path).with_context(|| format!("cannot read {}", path.display()))?;
     let mut reader = BufReader::with_capacity(1 << 20, file);

@@ -29,6 +29,7 @@ use forgetlab_tui::lab::{
 
 use crate::last_words;
 use crate::machine::Reader;
+pub use looks::look;
 use sweeps::{Known, Place};
 
 /// How long a worker may take to tell the directory of its run.
@@ -309,7 +310,7 @@ impl Lab for LocalLab {
 
     fn open(&mut self, run: &str) -> anyhow::Result<Box<dyn Feed>> {
         let dir = self.run_dir(run)?;
-        Ok(Box::new(RunFeed { dir, follow: None }))
+        Ok(Box::new(RunFeed::new(dir)))
     }
 
     fn start(&mut self, request: &StartRequest) -> anyhow::Result<Started> {
@@ -422,7 +423,7 @@ impl Lab for LocalLab {
     }
 
     fn look(&mut self, run: &str, arm: usize, step: u64) -> anyhow::Result<ReplayLook> {
-        looks::look(&self.run_dir(run)?, arm, step)
+        look(&self.run_dir(run)?, arm, step)
     }
 
     fn add_arm(&mut self, run: &str, arm: &str) -> anyhow::Result<String> {
@@ -497,7 +498,8 @@ impl Lab for LocalLab {
     }
 }
 
-struct RunFeed {
+/// What happens in a run.
+pub struct RunFeed {
     dir: RunDir,
     /// The run's events, once they have been read for the first time; then its state is brief.
     follow: Option<Follow>,
@@ -512,6 +514,11 @@ fn standing(dir: &RunDir, live: bool, state: &RunState) -> (RunStatus, Option<St
 }
 
 impl RunFeed {
+    /// Begins with the first event.
+    pub fn new(dir: RunDir) -> Self {
+        Self { dir, follow: None }
+    }
+
     /// What the events tell so far, at once.
     fn first(&mut self, live: bool) -> anyhow::Result<FeedUpdate> {
         let mut follow = self.dir.follow_quickly()?;

@@ -18,7 +18,8 @@
 //! - `figures`: the few numbers that are read first;
 //! - `widgets`: parts that several screens draw with;
 //! - `screens`: one file a screen;
-//! - `app`: the state of the lab, changed by events, drawn as it is.
+//! - `app`: the state of the lab, changed by events, drawn as it is;
+//! - `shot`: runs that are watched without a screen.
 
 #![forbid(unsafe_code)]
 
@@ -32,6 +33,7 @@ mod figures;
 mod keymap;
 pub mod lab;
 mod screens;
+mod shot;
 mod terminal;
 #[cfg(test)]
 mod tests;
@@ -49,6 +51,10 @@ use app::{App, Exit};
 use event::Event;
 use lab::Lab;
 use theme::Theme;
+
+pub use screens::watch::Alert;
+pub use shot::{Lines, Seen, Shot, frame};
+pub use view::Pane;
 
 /// Shortest time between two frames, for at most 20 frames a second.
 const FRAME: Duration = Duration::from_millis(50);

@@ -48,7 +48,7 @@ fn diverges(training: &[TrainingStretch]) -> bool {
 
 impl Watched {
     /// What is to be told of the run, the most important first; the log's warnings apart.
-    pub(super) fn alerts(&self, now: f64) -> Vec<Alert> {
+    pub(crate) fn alerts(&self, now: f64) -> Vec<Alert> {
         let mut alerts = Vec::new();
         let mut tell = |text: String, bad: bool| alerts.push(Alert { text, bad });
         if let Some(problem) = &self.problem {

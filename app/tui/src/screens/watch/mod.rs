@@ -24,6 +24,7 @@ use crate::track::Axis;
 use crate::view::{Pane, View};
 use crate::widgets::plot::Range;
 
+pub use alerts::Alert;
 pub use shown::Shown;
 use table::ArmRow;
 pub use table::Column;
@@ -47,6 +48,19 @@ impl Watched {
     /// Whether a worker is running it.
     pub fn is_live(&self) -> bool {
         self.status == Some(RunStatus::Live) && self.problem.is_none()
+    }
+
+    /// Takes what is new of it; the first update begins it anew.
+    pub fn take(&mut self, first: bool, update: FeedUpdate) {
+        if first {
+            self.state = update.before.map(|before| *before).unwrap_or_default();
+            self.problem = None;
+        }
+        for record in &update.records {
+            self.state.apply(record);
+        }
+        self.status = Some(update.status);
+        self.why = update.why;
     }
 }
 
@@ -133,17 +147,7 @@ impl Watch {
             return Vec::new();
         };
         match update {
-            Ok(update) => {
-                if first {
-                    run.state = update.before.map(|before| *before).unwrap_or_default();
-                    run.problem = None;
-                }
-                for record in &update.records {
-                    run.state.apply(record);
-                }
-                run.status = Some(update.status);
-                run.why = update.why;
-            }
+            Ok(update) => run.take(first, update),
             Err(problem) => run.problem = Some(problem),
         }
         self.update_arms()
@@ -198,6 +202,18 @@ impl Watch {
             ways.push(("←→".to_owned(), "step"));
         }
         ways
+    }
+
+    /// Puts the cursor on an arm.
+    ///
+    /// # Errors
+    /// The names of the arms where it is none of them.
+    pub fn point_at(&mut self, arm: &str) -> Result<(), Vec<String>> {
+        let groups = self.arms.groups();
+        let found = groups.iter().position(|group| group.label == arm);
+        let names = || -> Vec<String> { groups.iter().map(|group| group.label.clone()).collect() };
+        self.arm = found.ok_or_else(names)?;
+        Ok(())
     }
 
     /// The arm under the cursor.

@@ -47,7 +47,7 @@ fn left(run: &RunState, arm: &ArmState) -> Option<f64> {
 
 impl Watched {
     /// Seconds that the run still takes: its arms advance in turn.
-    pub(super) fn time_left(&self) -> Option<f64> {
+    pub(crate) fn time_left(&self) -> Option<f64> {
         let arms = self.state.arms.iter().map(|arm| left(&self.state, arm));
         arms.sum::<Option<f64>>().filter(|_| self.is_live())
     }
