@@ -4,11 +4,14 @@ use forgetlab_study::run::RunStatus;
 
 use super::super::event::{Command, Reply};
 use super::super::keymap::Keymap;
-use super::super::lab::{FeedUpdate, Kept, RunSummary, Started};
+use super::super::lab::{FeedUpdate, Kept, RunSummary, Started, Sweep};
 use super::super::screens::overlay::{Overlay, Text};
 use super::super::screens::{Ask, Screen, machine};
 use super::super::view;
 use super::{App, Exit};
+
+/// What is said of a text for the clipboard: tmux takes it for itself alone unless told otherwise, and says nothing.
+const SENT: &str = "sent to the terminal's clipboard; in tmux that needs `set -s set-clipboard on`; e writes it to a file";
 
 impl App {
     /// Applies a reply of the lab's thread.
@@ -40,15 +43,7 @@ impl App {
             Reply::Runs(runs) => self.listed(runs, was_dirty),
             Reply::Machine(machine) => self.machine.set(machine),
             Reply::Feed { run, first, update } => self.fed(&run, first, update, was_dirty),
-            Reply::Sweep(name, result) => {
-                if let Ok(sweep) = &result {
-                    self.note_status(&name, sweep.summary.status);
-                }
-                if let Some(shown) = self.sweep.as_mut().filter(|sweep| sweep.name == name) {
-                    shown.set(result.map(|sweep| *sweep));
-                }
-                self.dirty = was_dirty || self.screen == Screen::Sweep;
-            }
+            Reply::Sweep(name, result) => self.swept(&name, result, was_dirty),
             Reply::Preview(run, preview) => {
                 let commands = self.runs.previewed(&run, preview);
                 self.commands.extend(commands);
@@ -74,9 +69,7 @@ impl App {
             Reply::Exported(Err(error)) => self.notify("Not everything could be written", error),
             Reply::Copied(Ok(text)) => {
                 self.clipboard = Some(text);
-                self.hint = Some(
-                    "the table was sent to the terminal's clipboard; e writes it to a file".into(),
-                );
+                self.hint = Some(SENT.into());
             }
             Reply::Copied(Err(error)) => self.notify("It could not be copied", error),
             Reply::Looked(run, arm, step, look) => self.watch.seen(&run, arm, step, look),
@@ -98,6 +91,17 @@ impl App {
             }
             Reply::Fault(fault) => self.exit = Some(Exit::Fault(fault)),
         }
+    }
+
+    /// Takes what is new of a sweep.
+    fn swept(&mut self, name: &str, result: Result<Box<Sweep>, String>, was_dirty: bool) {
+        if let Ok(sweep) = &result {
+            self.note_status(name, sweep.summary.status);
+        }
+        if let Some(shown) = self.sweep.as_mut().filter(|sweep| sweep.name == name) {
+            shown.set(result.map(|sweep| *sweep));
+        }
+        self.dirty = was_dirty || self.screen == Screen::Sweep;
     }
 
     /// Takes what is kept for the user.

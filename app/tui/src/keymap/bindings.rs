@@ -133,6 +133,7 @@ pub static KEYMAP: &[Binding] = {
         bind(P::Watch, &[c('a')], A::Add, "", "add an arm to the run: its name, as on the command line"),
         bind(P::Watch, &[DELETE], A::StopArm, "", "stop the arm under the cursor; the others go on"),
         bind(P::Watch, &[c('g')], A::Again, "", "compose a run with the settings of this one"),
+        bind(P::Watch, &[c('d')], A::Diff, "", "settings that differ between the runs"),
         bind(P::Watch, &[ENTER], A::Enter, "", "everything about the arm under the cursor"),
         bind(P::Watch, &[UP, c('k')], A::Up, "", "arm above; with the focus on a text, up"),
         bind(P::Watch, &[DOWN, c('j')], A::Down, "", "arm below; with the focus on a text, down"),

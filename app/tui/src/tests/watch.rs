@@ -166,7 +166,7 @@ fn what_an_arm_replays_can_be_read_scrolled_and_scrubbed() {
     key(&mut app, KeyCode::Enter);
     keys(&mut app, "p");
     // The arm under the cursor is the first of the run, which replays nothing.
-    assert!(screen(&app, SMALL).contains("nothing was replayed yet"));
+    assert!(screen(&app, SMALL).contains("none replays nothing"));
     keys(&mut app, "/true-data");
     key(&mut app, KeyCode::Enter);
     keys(&mut app, "kz");
@@ -257,9 +257,9 @@ fn arms_of_one_name_in_runs_of_other_settings_are_told_apart() {
 /// A mean that changed when another arm is hidden would be a result of the screen.
 #[test]
 fn hiding_filtering_and_sorting_change_no_figure() {
-    let mut app = watching(UNICODE, MIDDLE, &many_arms(), 600);
+    let mut app = watching(UNICODE, LARGE, &many_arms(), 600);
     let row = |app: &App, arm: &str| {
-        let shown = screen(app, MIDDLE);
+        let shown = screen(app, LARGE);
         let row = shown
             .lines()
             .find(|line| line.contains(arm) && line.contains("finished"));
@@ -267,7 +267,7 @@ fn hiding_filtering_and_sorting_change_no_figure() {
     };
     let before = row(&app, "true-data:kl:10 ×3");
     keys(&mut app, "jjH");
-    let hidden = screen(&app, MIDDLE);
+    let hidden = screen(&app, LARGE);
     assert_eq!(hidden.matches("finished").count(), 1 + 3, "{hidden}");
     assert_eq!(row(&app, "true-data:kl:10 ×3"), before);
     keys(&mut app, "/arm:true OR verdict:FORGETS");
@@ -277,7 +277,7 @@ fn hiding_filtering_and_sorting_change_no_figure() {
     key(&mut app, KeyCode::Esc);
     keys(&mut app, "A:sort tokens");
     key(&mut app, KeyCode::Enter);
-    assert!(screen(&app, MIDDLE).contains("tokens↑"));
+    assert!(screen(&app, LARGE).contains("tokens↑"));
     assert_eq!(row(&app, "true-data:kl:10 ×3"), before);
 }
 

@@ -25,6 +25,13 @@ pub fn distinct(names: &[&str], width: usize) -> Vec<String> {
     names.iter().map(short).collect()
 }
 
+/// A run's name without the time that it begins with.
+pub fn without_time(name: &str) -> &str {
+    let (time, rest) = name.split_once('-').unwrap_or(("", name));
+    let is_time = time.len() == 16 && time.ends_with('Z');
+    if is_time { rest } else { name }
+}
+
 /// The beginning and the end of every name, with `…` between; the cut is as near to the middle as it can be while
 /// every two names differ before or after it.
 fn in_the_middle(names: &[&str], width: usize) -> Option<Vec<String>> {

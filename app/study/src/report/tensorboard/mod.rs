@@ -5,7 +5,7 @@ mod file;
 use std::collections::HashMap;
 use std::io::{self, Write};
 
-use crate::run::{ArmState, Evaluation, Event, Progress, Record, RunState};
+use crate::run::{ArmState, Evaluation, Event, Progress, Record, RunState, TrainingStretch};
 
 use file::Scalar;
 
@@ -120,16 +120,15 @@ fn scalars(run: &RunState, arm: usize, moments: &Moments) -> Vec<Scalar> {
             }
         }
         let cost = &evaluation.cost;
-        add(
-            "cost/tokens_trained".into(),
-            Some(cost.tokens_trained as f64),
-        );
-        add(
-            "cost/tokens_generated".into(),
-            Some(cost.tokens_generated as f64),
-        );
-        add("cost/seconds".into(), Some(cost.seconds()));
-        add("cost/flops".into(), cost.flops());
+        let costs = [
+            ("tokens_trained", Some(cost.tokens_trained as f64)),
+            ("tokens_generated", Some(cost.tokens_generated as f64)),
+            ("seconds", Some(cost.seconds())),
+            ("flops", cost.flops()),
+        ];
+        for (name, value) in costs {
+            add(format!("cost/{name}"), value);
+        }
     }
     for &(step, time, progress) in moments.progress.get(&arm).into_iter().flatten() {
         let Progress {
@@ -156,23 +155,7 @@ fn scalars(run: &RunState, arm: usize, moments: &Moments) -> Vec<Scalar> {
             })
         }));
     }
-    for stretch in &state.training {
-        let named = [
-            ("loss", Some(stretch.loss)),
-            ("replay", stretch.replay),
-            ("grad_norm", Some(stretch.grad_norm)),
-            ("lr", Some(stretch.lr)),
-        ];
-        let time = moments.at(arm, state, stretch.step);
-        scalars.extend(named.into_iter().filter_map(|(name, value)| {
-            Some(Scalar {
-                tag: format!("train/{name}"),
-                step: stretch.step,
-                time,
-                value: value?,
-            })
-        }));
-    }
+    scalars.extend(training(state, arm, moments));
     scalars.extend(
         state
             .plugin_metrics
@@ -188,6 +171,33 @@ fn scalars(run: &RunState, arm: usize, moments: &Moments) -> Vec<Scalar> {
     scalars
 }
 
+/// The recorded training of an arm.
+fn training(state: &ArmState, arm: usize, moments: &Moments) -> Vec<Scalar> {
+    let of_stretch = |stretch: &TrainingStretch| {
+        let (step, time) = (stretch.step, moments.at(arm, state, stretch.step));
+        let named = [
+            ("loss", Some(stretch.loss)),
+            ("replay", stretch.replay),
+            ("grad_norm", Some(stretch.grad_norm)),
+            ("lr", Some(stretch.lr)),
+        ];
+        named.map(|(name, value)| {
+            Some(Scalar {
+                tag: format!("train/{name}"),
+                step,
+                time,
+                value: value?,
+            })
+        })
+    };
+    state
+        .training
+        .iter()
+        .flat_map(of_stretch)
+        .flatten()
+        .collect()
+}
+
 /// Drops progress after a step, from the end.
 fn keep_up_to(progress: &mut Vec<(u64, f64, Progress)>, step: u64) {
     while progress.last().is_some_and(|(last, ..)| *last > step) {
@@ -198,7 +208,7 @@ fn keep_up_to(progress: &mut Vec<(u64, f64, Progress)>, step: u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::run::{TrainingStretch, fixture};
+    use crate::run::fixture;
 
     fn take(moments: &mut Moments, time: f64, event: Event) {
         moments.take(&Record {

@@ -10,6 +10,7 @@ use unicode_width::UnicodeWidthStr;
 
 use crate::lab::RunSummary;
 use crate::theme::Theme;
+use crate::widgets::names::without_time;
 use crate::widgets::status::{in_words, status_style};
 use crate::widgets::text::{clip, plural, scroll_to, seconds, wrap};
 
@@ -17,15 +18,8 @@ use super::Runs;
 
 /// Columns from which a run is shown beside the list.
 const BESIDE: u16 = 116;
-/// Columns from which the list has the presets, too.
+/// Columns from which the list has the number of arms, too.
 const WITH_PRESETS: u16 = 76;
-
-/// A run's name without the time that it begins with.
-fn without_time(name: &str) -> &str {
-    let (time, rest) = name.split_once('-').unwrap_or(("", name));
-    let is_time = time.len() == 16 && time.ends_with('Z');
-    if is_time { rest } else { name }
-}
 
 /// Rows from which it is shown below the list in a narrower terminal.
 const BELOW: u16 = 34;
@@ -129,7 +123,7 @@ impl Runs {
         let cursor = self.index(list);
         let first = scroll_to(cursor, list.len(), height);
         let presets = area.width >= WITH_PRESETS;
-        let others = if presets { 40 } else { 33 };
+        let others = if presets { 40 } else { 35 };
         let name_width = usize::from(area.width).saturating_sub(others).max(10);
         let shown = list.iter().enumerate().skip(first).take(height);
         let rows = shown.map(|(index, run)| {
@@ -139,17 +133,15 @@ impl Runs {
             };
             let mut cells = self.cells(run, name_width, presets, theme, now);
             if !presets && run.points.is_none() {
-                cells.remove(5);
+                cells.remove(4);
             }
             Row::new(cells).style(style)
         });
         let mut header = vec!["", "run", "status", "done", "arms", "preset", "   age"];
         let mut widths = vec![1, name_width as u16, 11, 4, 4, 8, 6];
         if !presets {
-            header.remove(5);
-            widths.remove(5);
-            // Of a sweep, how many of its points are finished.
-            widths[4] = 6;
+            header.remove(4);
+            widths.remove(4);
         }
         let widths = widths.into_iter().map(Constraint::Length);
         Table::new(rows, widths)
@@ -201,11 +193,11 @@ impl Runs {
         ];
         match run.points {
             Some(counts) => {
-                // As wide as arms and preset together, or as arms alone.
+                // As wide as arms and preset together, or as the preset alone.
                 let told = format!("{}/{}", counts.finished, counts.all);
                 cells.push(match presets {
                     true => Cell::from(clip(&format!("sweep {told}"), 13)).column_span(2),
-                    false => Text::raw(clip(&told, 6)).right_aligned().into(),
+                    false => clip(&told, 8).into(),
                 });
             }
             None => cells.extend([

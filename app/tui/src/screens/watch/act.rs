@@ -117,6 +117,12 @@ impl Watch {
                 None => effects.prompt = Some(Prompt::AddArm(name)),
             },
             Action::StopArm => self.stop_arm(effects),
+            Action::Diff if self.runs.len() > 1 => {
+                effects.ask(Command::Diff(self.names()), "comparing their settings…");
+            }
+            Action::Diff => {
+                effects.hint("one run is watched; d in the list compares it with another")
+            }
             _ => return false,
         }
         true

@@ -11,6 +11,7 @@ use crate::theme::Theme;
 use crate::track::Axis;
 use crate::view::Pane;
 use crate::widgets::names::distinct;
+use crate::widgets::names::without_time;
 use crate::widgets::plot::short;
 use crate::widgets::text::{clip, count, percent, plural, seconds};
 use crate::widgets::verdict;
@@ -236,10 +237,13 @@ impl Watched {
             (true, Some((sweep, point))) => (point, format!(" of {sweep}")),
             _ => (self.name.as_str(), String::new()),
         };
-        let name = clip(
-            &format!("{run}{sweep}"),
-            room.saturating_sub(facts.width().min(28)),
-        );
+        let room_of_name = room.saturating_sub(facts.width().min(28));
+        let name = match run.width() + sweep.width() <= room_of_name {
+            true => format!("{run}{sweep}"),
+            // The end of a name tells more than the time it begins with.
+            false => format!("{}{sweep}", without_time(run)),
+        };
+        let name = clip(&name, room_of_name);
         let facts = clip(&facts, room.saturating_sub(name.width()));
         Line::from(vec![
             Span::styled(name, theme.heading()),

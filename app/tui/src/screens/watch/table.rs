@@ -15,7 +15,7 @@ use crate::arms::Group;
 use crate::figures::{self, Figures, Metric};
 use crate::theme::Theme;
 use crate::widgets::names::distinct;
-use crate::widgets::text::{count, nats, percent, scroll_to, seconds};
+use crate::widgets::text::{clip, count, nats, percent, scroll_to, seconds};
 use crate::widgets::verdict;
 
 /// A column of the table behind the names.
@@ -95,7 +95,7 @@ impl Column {
         match self {
             Self::Verdict if interval => verdict::LONG,
             Self::Verdict => 11,
-            Self::Kept if seeds => 11,
+            Self::Kept if seeds => 13,
             Self::Kept | Self::Forgot | Self::Learned | Self::Against => 7,
             Self::Worst | Self::Status => 11,
             Self::KlOld | Self::KlNew | Self::Tokens | Self::Flops => 7,
@@ -461,6 +461,11 @@ impl ArmTable<'_> {
         let rows = shown.map(|(index, row)| {
             let cells = columns.iter().zip(&best).map(|(column, best)| {
                 let (text, mut style) = self.cell(*column, row, interval);
+                // Of a number that is too long no digit at its beginning may be lost.
+                let text = match column.is_number() {
+                    true => clip(&text, column.width(interval, self.has_seeds()).into()),
+                    false => text,
+                };
                 let number = row.number(*column, self.metric, base).0;
                 if best.is_some() && number == *best {
                     style = style.add_modifier(Modifier::BOLD);

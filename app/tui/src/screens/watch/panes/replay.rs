@@ -39,7 +39,14 @@ impl Watch {
 
     fn replay_lines(&self, theme: Theme, width: usize) -> Vec<(String, Style)> {
         let Some((at, state, look)) = self.look() else {
-            return vec![("nothing was replayed yet".into(), theme.dim())];
+            let plain = self
+                .group()
+                .filter(|group| group.mean.info.objective.is_empty());
+            let text = match plain {
+                Some(group) => format!("{} replays nothing", group.label),
+                None => "nothing was replayed yet".to_owned(),
+            };
+            return vec![(text, theme.dim())];
         };
         let quality = look.quality;
         let share = quality.duplicate_rows as f64 / quality.rows.max(1) as f64;
