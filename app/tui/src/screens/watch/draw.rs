@@ -16,7 +16,7 @@ use crate::widgets::plot::short;
 use crate::widgets::text::{clip, count, percent, plural, seconds};
 use crate::widgets::verdict;
 
-use super::table::{ArmRow, ArmTable};
+use super::table::{ArmRow, ArmTable, WITH_SPREAD};
 use super::{Watch, Watched};
 
 impl Watch {
@@ -68,6 +68,7 @@ impl Watch {
             frame.render_widget(Line::styled(text, theme.warn()), places.table);
             return;
         }
+        let several = rows.iter().any(|row| row.group.members.len() > 1);
         ArmTable {
             theme,
             rows,
@@ -76,6 +77,7 @@ impl Watch {
             baseline: self.baseline(),
             cursor: at,
             focused: self.focus.is_none(),
+            spread: several && places.table.width >= WITH_SPREAD,
         }
         .draw(frame, places.table);
     }

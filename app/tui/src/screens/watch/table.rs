@@ -261,7 +261,12 @@ pub struct ArmTable<'a> {
     pub cursor: usize,
     /// Whether it has the focus.
     pub focused: bool,
+    /// Whether means have their spread over seeds beside them: where there are seeds, and room.
+    pub spread: bool,
 }
+
+/// Columns from which means have their spread over seeds beside them.
+pub const WITH_SPREAD: u16 = 90;
 
 /// Columns that long names get before others are shown.
 const NAME: usize = 34;
@@ -310,7 +315,7 @@ impl ArmTable<'_> {
             .map(|row| status(self.theme, &row.seeds).0.width());
         let status = status.max().unwrap_or(0).clamp(11, usize::from(width) / 4);
         let mut room = usize::from(width).saturating_sub(2 + 1 + status + 1);
-        let seeds = self.has_seeds();
+        let seeds = self.spread;
         let mut take = |cost: u16| {
             let fits = room >= names.min(20) + usize::from(cost);
             if fits {
@@ -333,11 +338,6 @@ impl ArmTable<'_> {
             room -= usize::from(verdict::LONG - 11);
         }
         (columns, interval, room)
-    }
-
-    /// Whether an arm has several seeds, and its mean an interval.
-    fn has_seeds(&self) -> bool {
-        self.rows.iter().any(|row| row.group.members.len() > 1)
     }
 
     fn title(&self, column: Column) -> String {
@@ -381,7 +381,7 @@ impl ArmTable<'_> {
             }
             Column::Kept => {
                 let half = row.figures(self.metric).kept.map(|kept| kept.1);
-                let half = half.filter(|half| half.is_finite());
+                let half = half.filter(|half| self.spread && half.is_finite());
                 let shown = figure(self.metric, number);
                 match half {
                     Some(half) => format!(
@@ -463,7 +463,7 @@ impl ArmTable<'_> {
                 let (text, mut style) = self.cell(*column, row, interval);
                 // Of a number that is too long no digit at its beginning may be lost.
                 let text = match column.is_number() {
-                    true => clip(&text, column.width(interval, self.has_seeds()).into()),
+                    true => clip(&text, column.width(interval, self.spread).into()),
                     false => text,
                 };
                 let number = row.number(*column, self.metric, base).0;
@@ -485,7 +485,7 @@ impl ArmTable<'_> {
         });
         let widths = columns.iter().map(|column| match column {
             Column::Status => Constraint::Fill(1),
-            other => Constraint::Length(other.width(interval, self.has_seeds())),
+            other => Constraint::Length(other.width(interval, self.spread)),
         });
         let lead = [
             Constraint::Length(2),
