@@ -19,7 +19,7 @@ use super::{advice, exit, out, unless_gone, warn};
 pub struct Args {
     /// Run: a path, a name or the unique beginning of a name
     run: String,
-    /// Arms, as `run --arms` takes them: STRATEGY[:OBJECTIVE[:COEFF]][+KEY=VALUE]
+    /// Arms, as `run --arms` takes them: `STRATEGY[:OBJECTIVE[:COEFF]][+KEY=VALUE]...`
     #[arg(required = true, value_name = "ARM")]
     arms: Vec<String>,
     /// Also look for strategies in this folder (may be given again)
