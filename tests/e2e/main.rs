@@ -34,6 +34,7 @@ mod regression;
 mod run_and_compare;
 mod runs_on_disk;
 mod sample;
+mod samples;
 mod screen;
 mod statistics;
 mod sweeps;

@@ -8,7 +8,15 @@ use std::process::Command;
 use forgetlab_tests::{Done, Figures, Lab, SMOKE, Table, events_say, root, run};
 
 /// Two arms that replay, and what they replay.
-const ARMS: &[&str] = &["--arms", "none,true-data:kl", "--no-cache", "--out", "run"];
+const ARMS: &[&str] = &[
+    "--arms",
+    "none,true-data:kl",
+    "--set",
+    "training.samples=1",
+    "--no-cache",
+    "--out",
+    "run",
+];
 
 /// A library that makes one write of a process fail.
 fn fails_once(lab: &Lab) -> PathBuf {
@@ -33,6 +41,7 @@ fn an_event_that_cannot_be_written_ends_the_run_and_is_there_after_a_resume() {
     for event in [
         "replay_seen",
         "evaluated",
+        "sampled",
         "checkpoint_saved",
         "arm_finished",
     ] {

@@ -161,6 +161,7 @@ impl Known {
             "flops": total.as_ref().and_then(Cost::flops),
             "flops_exact": all(|arm| arm.exact_flops),
             "at_most": self.prediction.as_ref().map(|prediction| prediction.at_most),
+            "samples": config.training.samples,
             "memory_bytes": self.memory().map(|bytes| bytes as u64),
             "memory": memory,
             "arms_at_a_time": demand.map(|demand| demand.learners),

@@ -207,6 +207,7 @@ fn words(state: &RunState, record: &Record) -> Option<String> {
         | Event::CheckpointSaved { .. }
         | Event::RunFinished {}
         | Event::ReplaySeen { .. }
+        | Event::Sampled { .. }
         | Event::Drawn { .. }
         | Event::Unknown => return None,
     })

@@ -31,14 +31,21 @@ use super::{advice, detach, exit, neighbours, out, unless_gone, warn};
 /// Time between two versions of the CSVs while a run goes on.
 const CSV_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Checks a configuration against this machine and its strategies; fills in their defaults, reads its data, and
-/// fetches what it names on the hub.
+/// Checks the configuration of a new run against this machine and its strategies; fills in their defaults, reads its data,
+/// fetches what it names on the hub, and decides what it leaves open.
 pub fn prepare(config: RunConfig, worker: &WorkerArgs) -> anyhow::Result<Prepared> {
     prepare_with(config, &registry(worker))
 }
 
 /// The same with strategies that were looked for before.
-pub fn prepare_with(mut config: RunConfig, registry: &Registry) -> anyhow::Result<Prepared> {
+pub fn prepare_with(config: RunConfig, registry: &Registry) -> anyhow::Result<Prepared> {
+    let mut prepared = prepare_again(config, registry)?;
+    train::decide_samples(&mut prepared)?;
+    Ok(prepared)
+}
+
+/// The same for a run that has begun: what it left open stays so.
+fn prepare_again(mut config: RunConfig, registry: &Registry) -> anyhow::Result<Prepared> {
     check_device(&config.device)?;
     let (hub, progress) = (Hub::from_env(), Downloads::default());
     train::fetch(&mut config, &hub, &progress)?;
@@ -99,7 +106,7 @@ impl Work<'_> {
                 dir.complete_config(&lock)?;
                 let config = dir.read_config()?;
                 validate(&config)?;
-                prepare(config, args)?
+                prepare_again(config, &registry(args))?
             }
         };
         let mut warnings = Vec::new();

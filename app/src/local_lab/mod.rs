@@ -19,8 +19,8 @@ use forgetlab_plugin_host::{Helper, Registry, search_path};
 use forgetlab_study::experiment::{self, Overrides, RunConfig};
 use forgetlab_study::report;
 use forgetlab_study::run::{
-    Follow, Queue, ReplayLook, Results, RunDir, RunState, RunStatus, SweepDir, Ticket, delete,
-    write_atomically,
+    Follow, Queue, ReplayLook, Results, RunDir, RunState, RunStatus, SampleLook, SweepDir, Ticket,
+    delete, write_atomically,
 };
 use forgetlab_tui::lab::{
     Device, Experiment, Feed, FeedUpdate, Kept, Lab, LabelChange, Machine, Plugin, Prediction,
@@ -424,6 +424,10 @@ impl Lab for LocalLab {
 
     fn look(&mut self, run: &str, arm: usize, step: u64) -> anyhow::Result<ReplayLook> {
         look(&self.run_dir(run)?, arm, step)
+    }
+
+    fn samples(&mut self, run: &str, arm: usize, step: u64) -> anyhow::Result<SampleLook> {
+        looks::samples(&self.run_dir(run)?, arm, step)
     }
 
     fn add_arm(&mut self, run: &str, arm: &str) -> anyhow::Result<String> {

@@ -220,6 +220,10 @@ impl Backend {
                 let look = text(self.lab.look(&run, arm, step));
                 Reply::Looked(run, arm, step, look)
             }
+            Command::ReadSamples(run, arm, step) => {
+                let look = text(self.lab.samples(&run, arm, step));
+                Reply::Samples(run, arm, step, look)
+            }
             Command::Diff(runs) => {
                 Reply::Told("Settings that differ", text(self.lab.differences(&runs)))
             }

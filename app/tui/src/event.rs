@@ -6,7 +6,7 @@ use std::time::Duration;
 use crossterm::event::KeyEvent;
 use forgetlab_study::experiment::RunConfig;
 use forgetlab_study::report::Judgement;
-use forgetlab_study::run::ReplayLook;
+use forgetlab_study::run::{ReplayLook, SampleLook};
 use ratatui::layout::{Position, Size};
 
 use super::arms::{Member, Question};
@@ -75,6 +75,8 @@ pub enum Command {
     CopyTable(Vec<String>, String),
     /// Read the texts of a replay batch: run, arm, step.
     Look(String, usize, u64),
+    /// Read what a student wrote: run, arm, step.
+    ReadSamples(String, usize, u64),
     /// Say in which settings these runs differ.
     Diff(Vec<String>),
     /// Change what a user has written to a run.
@@ -139,6 +141,8 @@ pub enum Reply {
     Copied(Result<String, String>),
     /// The texts of a replay batch of this run, arm and step.
     Looked(String, usize, u64, Result<ReplayLook, String>),
+    /// What the student of this run and arm wrote at this step.
+    Samples(String, usize, u64, Result<SampleLook, String>),
     /// A title and a text to be shown.
     Told(&'static str, Result<String, String>),
     /// What became of something, in a line.

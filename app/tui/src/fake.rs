@@ -3,10 +3,11 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use forgetlab_study::experiment::{ArmInfo, Overrides, RunConfig, resolve};
+use forgetlab_study::experiment::{ArmInfo, Objective, Overrides, RunConfig, resolve};
 use forgetlab_study::run::{
-    Cost, EVENT_SCHEMA, Event, Labels, Level, Outcomes, PhaseInfo, PointStatus, Quality, Record,
-    ReplayLook, Role, RunState, RunStatus, Score, SweepCounts, TrainingStretch,
+    Continuation, Cost, EVENT_SCHEMA, Event, Labels, Level, Outcomes, PhaseInfo, PointStatus,
+    Quality, Record, ReplayLook, Role, RowLook, RunState, RunStatus, SampleLook, Score,
+    SweepCounts, TrainingStretch,
 };
 use serde_json::json;
 
@@ -138,19 +139,65 @@ fn stretch(step: u64, info: &ArmInfo) -> TrainingStretch {
 fn look(step: u64, strategy: &str) -> ReplayLook {
     let row = |n: u64| format!("<bos> reversal {n} 4 1 9 > 9 1 4 {n} says {strategy}");
     let mut rows: Vec<String> = (step % 7..step % 7 + 3).map(row).collect();
+    // Of each row the prompt is given: `<bos>` and the task.
+    let about = |copies| RowLook {
+        masked: vec![(0, 14)],
+        objective: Some(Objective::Kl),
+        generated: Some(strategy != "true-data"),
+        dataset: Some("reversal".into()),
+        nll: Some(1.5),
+        nll_student: Some(1.75 + (step % 3) as f64 / 8.0),
+        copies,
+    };
+    let mut about: Vec<RowLook> = [0, 1, 2].map(about).into();
+    about.push(RowLook {
+        generated: Some(true),
+        ..RowLook::default()
+    });
     rows.push(
         "A prose sample that runs on. ".repeat(20) + "\n\nNaïve café 日本語 \u{fffd}[2J end…",
     );
     ReplayLook {
         step,
         rows,
+        about,
         nll: Some(1.234),
+        nll_student: Some(1.4),
+        scored: Some(0.875),
         quality: Quality {
             rows: 32,
             tokens: 448,
             duplicate_rows: 1,
             distinct: [0.04, 0.21, 0.55, 0.8],
         },
+    }
+}
+
+/// What the student of a test arm writes: it knows the tasks that it was trained on, as far as it keeps them.
+fn sampled(step: u64, info: &ArmInfo) -> SampleLook {
+    let phase = (step.saturating_sub(1) / STEPS) as usize;
+    let bos = Continuation {
+        dataset: None,
+        prompt: "<bos>".into(),
+        text: format!(" {} 1 1 2 <eos>", TASKS[phase]),
+    };
+    let of_task = (0..TASKS.len()).flat_map(|task| {
+        let knows = score(task, phase, step - phase as u64 * STEPS, info).accuracy > Some(0.5);
+        let answer = if knows { "0 7 3 4" } else { "0 1 1 1" };
+        let name = TASKS[task];
+        let sample = |prompt: &str, text: String| Continuation {
+            dataset: Some(name.into()),
+            prompt: format!("<bos> {name}{prompt}"),
+            text,
+        };
+        [
+            sample("", format!(" 4 3 7 <sep> <null> <eq> {answer} <eos>")),
+            sample(" 4 3 7 <sep> <null> <eq>", format!(" {answer} <eos>")),
+        ]
+    });
+    SampleLook {
+        step,
+        samples: [bos].into_iter().chain(of_task).collect(),
     }
 }
 
@@ -181,6 +228,7 @@ pub fn records(arms: &[ArmInfo], until: u64) -> Vec<Record> {
     for step in (0..=until.min(total)).step_by(EVERY as usize) {
         for (arm, info) in arms.iter().enumerate() {
             events.push(evaluated(arm, info, step));
+            events.push(sampled(step, info).event(arm));
             if step % STEPS == 0 && step < total {
                 let phase = (step / STEPS) as usize;
                 events.push(Event::PhaseStarted { arm, phase, step });

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use forgetlab_study::experiment::{ArmSpec, RunConfig};
 use forgetlab_study::report::Digest;
 use forgetlab_study::run::{
-    Labels, PointStatus, Record, ReplayLook, RunState, RunStatus, SweepCounts,
+    Labels, PointStatus, Record, ReplayLook, RunState, RunStatus, SampleLook, SweepCounts,
 };
 use serde::Serialize;
 
@@ -47,6 +47,8 @@ pub trait Lab: Send {
     fn config(&mut self, run: &str) -> anyhow::Result<RunConfig>;
     /// A replay batch of an arm with its texts, by the index of the arm and the steps before the batch.
     fn look(&mut self, run: &str, arm: usize, step: u64) -> anyhow::Result<ReplayLook>;
+    /// What the student of an arm wrote at an evaluation, by the index of the arm and its steps.
+    fn samples(&mut self, run: &str, arm: usize, step: u64) -> anyhow::Result<SampleLook>;
     /// Asks for one more arm, written as on the command line; returns what became of it.
     fn add_arm(&mut self, run: &str, arm: &str) -> anyhow::Result<String>;
     /// Asks to stop arms of a live run, by their slugs; returns what became of it.

@@ -10,7 +10,7 @@ use super::track::Axis;
 pub type Views = BTreeMap<String, View>;
 
 /// A part of the watch screen.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Pane {
     /// What was kept against what was learned.
@@ -22,6 +22,8 @@ pub enum Pane {
     Losses,
     /// What is replayed.
     Replay,
+    /// What the student writes.
+    Samples,
     /// Task against task, after each phase.
     Matrix,
     /// The log.
@@ -34,11 +36,12 @@ pub enum Pane {
 
 impl Pane {
     /// Every pane, in the order in which they are put first.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Retention,
         Self::Curves,
         Self::Losses,
         Self::Replay,
+        Self::Samples,
         Self::Matrix,
         Self::Log,
         Self::Panels,
@@ -52,6 +55,7 @@ impl Pane {
             Self::Curves => "curves",
             Self::Losses => "losses",
             Self::Replay => "replay",
+            Self::Samples => "samples",
             Self::Matrix => "matrix",
             Self::Log => "log",
             Self::Panels => "panels",

@@ -41,7 +41,7 @@ pub fn differences(first: &Value, second: &Value) -> Vec<Difference> {
 }
 
 /// Whether a setting decides the numbers of a run beyond their last bits. Those that do not are where and how it is
-/// computed, how often it is saved, and where files lie whose content is hashed.
+/// computed, how often it is saved, what is looked at, and where files lie whose content is hashed.
 fn decides_numbers(key: &str) -> bool {
     let how = [
         "device",
@@ -50,6 +50,7 @@ fn decides_numbers(key: &str) -> bool {
         "training.concurrent_arms",
         "training.micro_batch",
         "training.recompute",
+        "training.samples",
         "replay.call_deadline_seconds",
     ];
     let files = key.starts_with("data.") && (key.contains(".files") || key.ends_with(".file"));

@@ -62,6 +62,10 @@ pub fn first_phase_hash(config: &RunConfig, seed: u64, numerics: &str) -> String
     if training.eval_growth != 0.0 {
         inputs["eval_growth"] = json!(training.eval_growth);
     }
+    // Decides no weight, but what is recorded and what evaluations cost.
+    if let Some(samples) = training.samples.filter(|samples| *samples > 0) {
+        inputs["samples"] = json!(samples);
+    }
     // Says which of its rows are of the dataset that is mixed in.
     if phases.first().is_some_and(|first| first.mix.is_some()) {
         inputs["fractions"] = json!(config.replay.fractions);
@@ -98,6 +102,11 @@ mod tests {
         assert!(changed(|c| c.training.eval_rows += 1));
         assert!(changed(|c| c.training.micro_batch = 1));
         assert!(changed(|c| c.training.eval_growth = 0.1));
+        assert!(changed(|c| c.training.samples = Some(2)));
+        assert!(
+            !changed(|c| c.training.samples = Some(0)),
+            "phases of older versions have none"
+        );
         assert!(changed(|c| c.phases[0].target_loss = Some(1.0)));
         assert_ne!(first_phase_hash(&config, 1, "1"), hash);
         assert_ne!(first_phase_hash(&config, 0, "2"), hash);

@@ -84,6 +84,7 @@ pub(super) fn rest(config: &RunConfig) -> Result<(), SpecError> {
         ("training.eval_growth", training.eval_growth != 0.0),
         ("training.micro_batch", training.micro_batch > 0),
         ("training.recompute", training.recompute),
+        ("training.samples", training.samples.unwrap_or(0) > 0),
         ("training.concurrent_arms", training.concurrent_arms > 0),
         ("replay.batch_size", config.replay.batch_size > 0),
         (

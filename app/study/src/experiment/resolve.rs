@@ -308,8 +308,9 @@ fn add_to_phases(root: &mut Value, key: &str, value: &Value) -> bool {
 }
 
 /// Keys that are not written where they have their default.
-const NOT_WRITTEN: [&str; 3] = [
+const NOT_WRITTEN: [&str; 4] = [
     "training.eval_growth",
+    "training.samples",
     "replay.fractions",
     "optimizer.warmup_tokens",
 ];

@@ -495,7 +495,16 @@ pub struct TrainingSpec {
     /// Maximum number of arms in memory at a time; 0 for as many as fit. The others wait.
     #[serde(default)]
     pub concurrent_arms: usize,
+    /// Prompts of each dataset that the student continues at every evaluation; decided when a run is created where it is
+    /// not set: [`SAMPLES`], or 0. A run of an older version has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub samples: Option<usize>,
 }
+
+/// Prompts of each dataset that a student continues, where no other number is set and they cost little.
+pub const SAMPLES: usize = 3;
+/// The most of them: they are to be read.
+pub const MOST_SAMPLES: usize = 32;
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde wants it so")]
 fn is_zero(value: &f64) -> bool {

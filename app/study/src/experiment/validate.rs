@@ -2,8 +2,9 @@
 
 use super::regression_checks;
 use super::{
-    DIGIT_TASKS, DataSpec, Fractions, MiniSpec, ModelSpec, Objective, OptimizerSpec, PhaseSettings,
-    Precision, REGRESSION_DATASETS, RunConfig, SpecError, TextSpec, TokensSpec, TrainingSpec,
+    DIGIT_TASKS, DataSpec, Fractions, MOST_SAMPLES, MiniSpec, ModelSpec, Objective, OptimizerSpec,
+    PhaseSettings, Precision, REGRESSION_DATASETS, RunConfig, SpecError, TextSpec, TokensSpec,
+    TrainingSpec,
 };
 
 /// Maximum number of parameters of a student.
@@ -165,6 +166,10 @@ fn training(training: &TrainingSpec) -> Result<(), SpecError> {
         "must be at least 1".into()
     })?;
     not_negative("training.eval_growth", training.eval_growth)?;
+    let samples = training.samples.unwrap_or(0);
+    demand("training.samples", samples <= MOST_SAMPLES, || {
+        format!("{samples} must be at most {MOST_SAMPLES}")
+    })?;
     not_negative("training.checkpoint_seconds", training.checkpoint_seconds)
 }
 

@@ -100,7 +100,7 @@ const SUMMARY_OF_FIT: [&str; 9] = [
     "distance",
 ];
 
-const REPLAY: [&str; 8] = [
+const REPLAY: [&str; 10] = [
     "step",
     "rows",
     "nll",
@@ -109,6 +109,8 @@ const REPLAY: [&str; 8] = [
     "distinct_3",
     "distinct_4",
     "duplicates",
+    "nll_student",
+    "scored",
 ];
 
 const CHOICES: [&str; 9] = [
@@ -238,8 +240,8 @@ pub fn plugin_metrics_csv(state: &RunState, out: &mut dyn Write) -> io::Result<(
 }
 
 /// Writes `replay.csv`: one row per replay sample. `rows`, `duplicates` (the share of rows that repeat an
-/// earlier one) and `distinct_N` (the share of N-grams that are distinct) are of the whole batch; `nll` is
-/// of its first rows, at most four.
+/// earlier one), `distinct_N` (the share of N-grams that are distinct) and `scored` (the share of tokens that are trained
+/// on) are of the whole batch; `nll` and `nll_student` are of its first rows, at most four.
 pub fn replay_csv(state: &RunState, out: &mut dyn Write) -> io::Result<()> {
     let mut csv = csv::Writer::from_writer(out);
     csv.write_record(IDENTITY.iter().chain(&REPLAY))?;
@@ -256,6 +258,8 @@ pub fn replay_csv(state: &RunState, out: &mut dyn Write) -> io::Result<()> {
                 three,
                 four,
                 number(quality.duplicate_rows as f64 / quality.rows.max(1) as f64),
+                optional(look.nll_student),
+                optional(look.scored),
             ];
             csv.write_record(identity(state, &arm.info).into_iter().chain(own))?;
         }
@@ -554,9 +558,10 @@ mod tests {
         state.arms[1].replay.push(fixture::look(20));
         let identity = "toy-continual,bos-prompted:kl:10,bos-prompted,kl,10,0.003,0";
         let replay = text(|w| replay_csv(&state, w));
-        let head = "step,rows,nll,distinct_1,distinct_2,distinct_3,distinct_4,duplicates";
+        let head = "step,rows,nll,distinct_1,distinct_2,distinct_3,distinct_4,duplicates,\
+                    nll_student,scored";
         assert!(replay.lines().next().unwrap().ends_with(head), "{replay}");
-        let row = format!("{identity},20,4,0.75,0.25,0.5,0.75,1,0.25");
+        let row = format!("{identity},20,4,0.75,0.25,0.5,0.75,1,0.25,1.5,0.875");
         assert_eq!(replay.lines().skip(1).collect::<Vec<_>>(), [row]);
 
         state.arms[1].evaluations[4].scores[0].choices = Some(ChoiceScores {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::experiment::ArmInfo;
+use crate::experiment::{ArmInfo, Objective};
 
 use super::nan::null_is_nan;
 use super::{ChoiceScores, Outcomes, Quality, TrainingStretch};
@@ -139,6 +139,15 @@ pub enum Event {
         #[serde(flatten)]
         seen: ReplayLook,
     },
+    /// The student continued the run's prompts, as it does at every evaluation of a run that has prompts; follows that
+    /// evaluation.
+    Sampled {
+        /// Arm.
+        arm: usize,
+        /// What it wrote.
+        #[serde(flatten)]
+        look: SampleLook,
+    },
     /// What an arm draws at its end.
     Drawn {
         /// Arm.
@@ -240,6 +249,7 @@ impl Event {
             | Self::Evaluated { arm, .. }
             | Self::PluginMetric { arm, .. }
             | Self::ReplaySeen { arm, .. }
+            | Self::Sampled { arm, .. }
             | Self::Drawn { arm, .. }
             | Self::CheckpointSaved { arm, .. }
             | Self::Rewound { arm, .. }
@@ -265,11 +275,60 @@ pub struct ReplayLook {
     pub step: u64,
     /// Its first rows as text, shortened, without control characters other than line breaks.
     pub rows: Vec<String>,
+    /// What else is known of these rows, in their order; empty in runs of older versions.
+    #[serde(default)]
+    pub about: Vec<RowLook>,
     /// Mean cross entropy of these rows under the phase's reference, nats per token; `None` where they have
     /// no token to predict.
     pub nll: Option<f64>,
+    /// The same under the student before the step; runs of older versions have none.
+    #[serde(default)]
+    pub nll_student: Option<f64>,
+    /// Share of the batch's tokens, the first of each row left out, whose loss is trained on; runs of older versions
+    /// have none.
+    #[serde(default)]
+    pub scored: Option<f64>,
     /// Diversity of the whole batch.
     pub quality: Quality,
+}
+
+/// What is known of a row of a replay batch beside its text.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct RowLook {
+    /// Parts of the text whose tokens are given and not trained on, in order: from which character up to which.
+    pub masked: Vec<(usize, usize)>,
+    /// How its tokens are used.
+    pub objective: Option<Objective>,
+    /// Whether a model wrote it; `None` where the strategy might have drawn it as well.
+    pub generated: Option<bool>,
+    /// Dataset of the row; of a written one, that whose rows begin like it. `None` where that is not known.
+    pub dataset: Option<String>,
+    /// Mean cross entropy under the phase's reference, nats per token; `None` where it has no token to predict.
+    pub nll: Option<f64>,
+    /// The same under the student before the step.
+    pub nll_student: Option<f64>,
+    /// Other rows of the batch with the same tokens.
+    pub copies: usize,
+}
+
+/// What the student of an arm wrote at an evaluation.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SampleLook {
+    /// Steps of the arm so far.
+    pub step: u64,
+    /// How it continued the prompts of the run, which are the same at every evaluation.
+    pub samples: Vec<Continuation>,
+}
+
+/// How a student continued a prompt: always with the most likely token.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Continuation {
+    /// Dataset of the prompt; `None` where it is of none, or of several.
+    pub dataset: Option<String>,
+    /// The prompt as text, without control characters other than line breaks.
+    pub prompt: String,
+    /// What follows it, up to the end of the row where it came to one, likewise.
+    pub text: String,
 }
 
 /// Severity of an [`Event::Log`].
@@ -519,7 +578,18 @@ mod tests {
         let seen = ReplayLook {
             step: 7,
             rows: vec!["a \"b\"\nc".into()],
+            about: vec![RowLook {
+                masked: vec![(0, 2)],
+                objective: Some(Objective::Kl),
+                generated: Some(true),
+                dataset: Some("add".into()),
+                nll: Some(0.1 + 0.2),
+                nll_student: None,
+                copies: 3,
+            }],
             nll: Some(0.1 + 0.2),
+            nll_student: Some(0.7),
+            scored: Some(0.5),
             quality: Quality::of(&[&[1, 2, 1]]),
         };
         let record = Record {
@@ -531,5 +601,29 @@ mod tests {
         let line = serde_json::to_string(&record).unwrap();
         assert!(line.contains(r#""event":"replay_seen""#), "{line}");
         assert_eq!(serde_json::from_str::<Record>(&line).unwrap(), record);
+    }
+
+    /// Else what a student wrote would be written and never read, or a run of an older version would not open.
+    #[test]
+    fn samples_read_back_and_looks_of_older_runs_know_less() {
+        let sample = Continuation {
+            dataset: None,
+            prompt: "<bos>".into(),
+            text: "add 1\n".into(),
+        };
+        let look = SampleLook {
+            step: 20,
+            samples: vec![sample],
+        };
+        let event = Event::Sampled { arm: 1, look };
+        let line = serde_json::to_string(&event).unwrap();
+        assert!(line.contains(r#""samples":[{"dataset":null,"#), "{line}");
+        assert_eq!(serde_json::from_str::<Event>(&line).unwrap(), event);
+
+        let old = r#"{"step":7,"rows":["a"],"nll":0.5,
+            "quality":{"rows":1,"tokens":3,"duplicate_rows":0,"distinct":[1.0,1.0,1.0,1.0]}}"#;
+        let look: ReplayLook = serde_json::from_str(old).unwrap();
+        assert_eq!((look.rows.len(), look.about), (1, Vec::new()));
+        assert_eq!((look.nll_student, look.scored), (None, None));
     }
 }

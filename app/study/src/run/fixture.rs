@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use crate::experiment::ArmInfo;
+use crate::experiment::{ArmInfo, Objective};
 
 use super::{
-    Cost, Evaluation, Event, Outcomes, PhaseInfo, Quality, Record, ReplayLook, Role, RunState,
-    Score, TrainingStretch,
+    Continuation, Cost, Evaluation, Event, Outcomes, PhaseInfo, Quality, Record, ReplayLook, Role,
+    RowLook, RunState, SampleLook, Score, TrainingStretch,
 };
 
 /// Two arms, two phases of 20 steps, an evaluation every 10.
@@ -106,13 +106,43 @@ pub fn look(step: u64) -> ReplayLook {
     ReplayLook {
         step,
         rows: vec!["<bos> reversal 1 2".into(), "<bos> reversal 3 4".into()],
+        about: vec![
+            RowLook {
+                masked: vec![(0, 5)],
+                objective: Some(Objective::Kl),
+                generated: Some(true),
+                dataset: Some("reversal".into()),
+                nll: Some(0.5),
+                nll_student: Some(1.25),
+                copies: 1,
+            },
+            RowLook::default(),
+        ],
         nll: Some(0.75),
+        nll_student: Some(1.5),
+        scored: Some(0.875),
         quality: Quality {
             rows: 4,
             tokens: 16,
             duplicate_rows: 1,
             distinct: [0.25, 0.5, 0.75, 1.0],
         },
+    }
+}
+
+/// What a student wrote.
+pub fn sampled(step: u64) -> SampleLook {
+    let text = |dataset: Option<&str>, prompt: &str| Continuation {
+        dataset: dataset.map(str::to_owned),
+        prompt: prompt.into(),
+        text: format!("{step} 4"),
+    };
+    SampleLook {
+        step,
+        samples: vec![
+            text(None, "<bos>"),
+            text(Some("sort"), "<bos> sort 4 1 <sep>"),
+        ],
     }
 }
 

@@ -48,8 +48,8 @@ pub use directory::{OutFolder, RunDir, RunStatus};
 pub use environment::{Environment, PluginRecord};
 pub use error::RunError;
 pub use event::{
-    Cost, Curve, EVENT_SCHEMA, Event, Fit, Level, PhaseEnd, PhaseInfo, Record, ReplayLook, Role,
-    Score,
+    Continuation, Cost, Curve, EVENT_SCHEMA, Event, Fit, Level, PhaseEnd, PhaseInfo, Record,
+    ReplayLook, Role, RowLook, SampleLook, Score,
 };
 pub use event_log::{EventReader, EventWriter, Follow, Mark, Opened, cut_damage};
 pub(crate) use file::{create_folder, remove_if_there};

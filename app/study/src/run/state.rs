@@ -6,7 +6,7 @@ use crate::experiment::{ArmInfo, shortest};
 
 use super::TrainingStretch;
 use super::event::{
-    Cost, Curve, Event, Level, PhaseEnd, PhaseInfo, Record, ReplayLook, Role, Score,
+    Cost, Curve, Event, Level, PhaseEnd, PhaseInfo, Record, ReplayLook, Role, SampleLook, Score,
 };
 use super::nan::null_is_nan;
 
@@ -102,6 +102,9 @@ pub struct ArmState {
     pub plugin_metrics: Vec<(u64, String, f64)>,
     /// Samples of its replay batches, in order of steps; only the latest keeps its rows.
     pub replay: Vec<ReplayLook>,
+    /// What its student wrote at evaluations, in order of steps; only the first and the latest keep their texts.
+    #[serde(default)]
+    pub samples: Vec<SampleLook>,
     /// What it drew at its end.
     #[serde(default)]
     pub drawn: Vec<Curve>,
@@ -183,6 +186,7 @@ impl ArmState {
             evaluations: Vec::new(),
             plugin_metrics: Vec::new(),
             replay: Vec::new(),
+            samples: Vec::new(),
             drawn: Vec::new(),
         }
     }
@@ -200,6 +204,7 @@ impl ArmState {
         self.ends.retain(|&(_, at, _)| at <= step);
         // The batch of step `step` comes after the checkpoint.
         self.replay.retain(|look| look.step < step);
+        self.samples.retain(|look| look.step <= step);
         if step < self.step {
             self.drawn.clear();
         }
@@ -248,9 +253,18 @@ impl ArmState {
     fn replay_seen(&mut self, seen: &ReplayLook) {
         keep_while(&mut self.replay, |look| look.step < seen.step);
         if let Some(last) = self.replay.last_mut() {
-            last.rows = Vec::new();
+            (last.rows, last.about) = (Vec::new(), Vec::new());
         }
         self.replay.push(seen.clone());
+    }
+
+    /// Adds what the student wrote, in place of what it wrote at the same or a later step.
+    fn sampled(&mut self, look: &SampleLook) {
+        keep_while(&mut self.samples, |known| known.step < look.step);
+        if let [_, .., last] = &mut self.samples[..] {
+            last.samples = Vec::new();
+        }
+        self.samples.push(look.clone());
     }
 
     /// Marks a waiting arm as running.
@@ -276,6 +290,14 @@ impl Evaluation {
             cost: self.cost,
             scores: self.scores.clone(),
         }
+    }
+}
+
+impl SampleLook {
+    /// What was written as an event of an arm.
+    pub fn event(&self, arm: usize) -> Event {
+        let look = self.clone();
+        Event::Sampled { arm, look }
     }
 }
 
@@ -433,6 +455,7 @@ impl RunState {
                 arm.plugin_metric(*step, name, *value);
             }
             Event::ReplaySeen { seen, .. } => arm.replay_seen(seen),
+            Event::Sampled { look, .. } => arm.sampled(look),
             Event::Drawn { curves, .. } => arm.drawn.clone_from(curves),
             Event::Rewound { step, .. } => {
                 arm.rewind(*step);
@@ -452,8 +475,8 @@ impl RunState {
         }
     }
 
-    /// The same without what grows with a run: figures of training, metrics, replay samples, log, and all evaluations
-    /// but the last of each arm.
+    /// The same without what grows with a run: figures of training, metrics, replay samples, what students wrote, log,
+    /// and all evaluations but the last of each arm.
     pub fn brief(&self) -> Self {
         let arms = self.arms.iter().map(|arm| ArmState {
             info: arm.info.clone(),
@@ -463,6 +486,7 @@ impl RunState {
             evaluations: arm.evaluations.last().cloned().into_iter().collect(),
             plugin_metrics: Vec::new(),
             replay: Vec::new(),
+            samples: Vec::new(),
             drawn: Vec::new(),
             ..*arm
         });
@@ -775,6 +799,34 @@ mod tests {
             },
         );
         assert_eq!(rows(&state), [(20, 0)]);
+    }
+
+    /// Else a long run would fill the memory of who looks at it, or a resumed one be shown with texts of steps that it
+    /// went back behind.
+    #[test]
+    fn the_first_and_the_latest_samples_keep_their_texts_and_going_back_takes_them_back() {
+        let mut state = fixture::state();
+        for step in [0, 10, 20, 20] {
+            apply(&mut state, fixture::sampled(step).event(1));
+        }
+        let texts = |state: &RunState| -> Vec<(u64, usize)> {
+            let looks = state.arms[1].samples.iter();
+            looks.map(|look| (look.step, look.samples.len())).collect()
+        };
+        assert_eq!(texts(&state), [(0, 2), (10, 0), (20, 2)]);
+        let (step, reason) = (10, "resumed".into());
+        apply(
+            &mut state,
+            Event::Rewound {
+                arm: 1,
+                step,
+                reason,
+            },
+        );
+        assert_eq!(texts(&state), [(0, 2), (10, 0)]);
+        apply(&mut state, fixture::sampled(20).event(1));
+        assert_eq!(texts(&state), [(0, 2), (10, 0), (20, 2)]);
+        assert!(state.brief().arms[1].samples.is_empty());
     }
 
     /// Two arms of an older run that bear one name would be taken for two seeds of one.

@@ -204,7 +204,7 @@ impl App {
     /// Asks for what a screen wants to show and does not have.
     fn ask_for_what_is_shown(&mut self) {
         let wanted = match self.screen {
-            Screen::Watch => self.watch.wanted_look(),
+            Screen::Watch => self.watch.wanted_texts(self.body()),
             Screen::Runs => self.runs.wanted_preview(),
             Screen::Compose => self.compose.wanted_prediction(self.strategies.found()),
             _ => None,

@@ -26,6 +26,7 @@ impl App {
                 | Reply::Predicted(..)
                 | Reply::Preview(..)
                 | Reply::Looked(..)
+                | Reply::Samples(..)
                 | Reply::Kept(_)
                 | Reply::Sweep(..)
                 | Reply::Judged(..)
@@ -73,6 +74,7 @@ impl App {
             }
             Reply::Copied(Err(error)) => self.notify("It could not be copied", error),
             Reply::Looked(run, arm, step, look) => self.watch.seen(&run, arm, step, look),
+            Reply::Samples(run, arm, step, look) => self.watch.wrote(&run, arm, step, look),
             Reply::Told(title, Ok(text)) => {
                 let text = Text::Told(title.to_owned(), text);
                 self.overlay = Some(Overlay::Text(text, 0));

@@ -107,7 +107,8 @@ fn random_event(dice: &mut Dice, feeds: &Feeds) -> Event {
 }
 
 fn random_reply(dice: &mut Dice, feeds: &Feeds) -> Reply {
-    match dice.roll(20) {
+    match dice.roll(21) {
+        19 => Reply::Samples(RUN.into(), 2, 160, Err("gone".into())),
         12 => Reply::Machine(Ok(Box::new(fake::machine()))),
         13 => Reply::Machine(Err("unreadable".into())),
         14 => Reply::DiskUse(RUN.into(), Ok(12_345)),

@@ -8,13 +8,14 @@ use forgetlab_study::run::{Event as RunEvent, RunState};
 use super::*;
 
 /// What is drawn.
-const SCREENS: [(&str, &str); 18] = [
+const SCREENS: [(&str, &str); 19] = [
     ("kept", "2:arrange kept\n"),
     ("curves", "2:arrange curves\n"),
     ("smooth", "2:arrange curves\n:x-axis flops\n++y"),
     ("cursor", "2:arrange curves\n:cursor 200\n["),
     ("losses", "2:arrange losses\n"),
     ("replay", "2:arrange replay\nj"),
+    ("samples", "2:arrange samples\n"),
     ("matrix", "2:arrange matrix\nj"),
     ("log", "2:arrange log\n"),
     ("panels", "2:arrange panels\n"),

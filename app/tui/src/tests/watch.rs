@@ -198,6 +198,78 @@ fn what_an_arm_replays_can_be_read_scrolled_and_scrubbed() {
     assert!(screen(&app, SMALL).contains("says true-data"));
 }
 
+/// Else what a student has lost would be seen in figures alone.
+#[test]
+fn what_a_student_writes_is_read_beside_what_it_wrote() {
+    let mut app = watching(UNICODE, SMALL, &fake::four_arms(), 450);
+    keys(&mut app, ":arrange samples");
+    key(&mut app, KeyCode::Enter);
+    // The end of the phase that trained `reversal`, and that of the phase before the one under way.
+    let mut asked = app.take_commands();
+    let arms = fake::four_arms();
+    let read = |step: u64| {
+        let state = fake::state(&fake::records(&arms, step));
+        state.arms[0]
+            .samples
+            .last()
+            .cloned()
+            .ok_or_else(String::new)
+    };
+    let mut steps = Vec::new();
+    while let Some(Command::ReadSamples(run, arm, step)) = asked.pop() {
+        assert_eq!((&*run, arm), (RUN, 0));
+        steps.push(step);
+        app.update(Event::Reply(Reply::Samples(run, arm, step, read(step))));
+        asked.extend(app.take_commands());
+    }
+    steps.sort_unstable();
+    assert_eq!(steps, [150, 300]);
+    keys(&mut app, "z");
+    let shown = screen(&app, SMALL);
+    for text in [
+        "samples of none",
+        "at 450",
+        "reversal",
+        "150│ 4 3 7 <sep> <null> <eq> 0 7 3 4 <eos>",
+        "450│ 4 3 7 <sep> <null> <eq> 0 1 1 1 <eos>",
+    ] {
+        assert!(shown.contains(text), "{text}: {shown}");
+    }
+    // The cursor on the curves chooses the step.
+    app.take_commands();
+    keys(&mut app, ":cursor 120");
+    key(&mut app, KeyCode::Enter);
+    assert!(screen(&app, SMALL).contains("reading what it wrote"));
+    assert_eq!(
+        app.take_commands(),
+        [Command::ReadSamples(RUN.into(), 0, 120)]
+    );
+    let answer = Reply::Samples(RUN.into(), 0, 120, Err("the disk is gone".into()));
+    app.update(Event::Reply(answer));
+    assert!(screen(&app, SMALL).contains("the disk is gone"));
+    assert_eq!(app.take_commands(), [], "it is read once");
+}
+
+/// Where nothing is faint, what is only given must still be told from what is trained on.
+#[test]
+fn what_is_masked_is_faint_or_in_brackets() {
+    for (theme, expected) in [
+        (UNICODE, "<bos> reversal 6 4 1 9"),
+        (ASCII, "[<bos> reversal] 6 4 1 9"),
+    ] {
+        let mut app = watching(theme, SMALL, &fake::four_arms(), 440);
+        keys(&mut app, ":arrange replay");
+        key(&mut app, KeyCode::Enter);
+        keys(&mut app, "/true-data");
+        key(&mut app, KeyCode::Enter);
+        keys(&mut app, "kz");
+        let shown = screen(&app, SMALL);
+        assert!(shown.contains(expected), "{shown}");
+        assert!(shown.contains("kl"), "{shown}");
+        assert!(shown.contains("student 2.000"), "{shown}");
+    }
+}
+
 /// Seeds that were run apart would stand as arms of their own, and no interval would be over them.
 #[test]
 fn seeds_of_several_runs_are_compared_as_one_arm() {

@@ -104,6 +104,36 @@ pub fn wrap(text: &str, width: usize) -> Vec<String> {
     lines
 }
 
+/// The lines of [`wrap`] in parts, each with whether it is in one of these ranges of the text's characters.
+pub fn wrap_marked(
+    text: &str,
+    ranges: &[(usize, usize)],
+    width: usize,
+) -> Vec<Vec<(String, bool)>> {
+    let text = harmless(text);
+    let mut chars = text.chars().enumerate().peekable();
+    let is_in = |at: usize| ranges.iter().any(|range| (range.0..range.1).contains(&at));
+    let parts = |line: String| {
+        let mut parts: Vec<(String, bool)> = Vec::new();
+        for c in line.chars() {
+            // Of white space a line has one column, or none.
+            let space = chars.next_if(|(_, next)| next.is_whitespace());
+            while chars.next_if(|(_, next)| next.is_whitespace()).is_some() {}
+            let at = match c {
+                ' ' => space,
+                _ => chars.next(),
+            };
+            let marked = at.is_some_and(|(at, _)| is_in(at));
+            match parts.last_mut() {
+                Some((part, same)) if *same == marked => part.push(c),
+                _ => parts.push((c.into(), marked)),
+            }
+        }
+        parts
+    };
+    wrap(&text, width).into_iter().map(parts).collect()
+}
+
 /// Index of the first line of a list to show, so that `cursor` is in sight and no row is left empty.
 pub fn scroll_to(cursor: usize, len: usize, height: usize) -> usize {
     let last = len.saturating_sub(height);
@@ -184,6 +214,25 @@ mod tests {
         assert_eq!(percent(0.9999), "100%");
         assert_eq!(percent(-0.0001), "0.0%");
         assert_eq!(nats(-0.0001), "0.000");
+    }
+
+    /// Else what is only given would be taken for what is trained on.
+    #[test]
+    fn marks_stay_on_their_characters_when_text_is_wrapped() {
+        let lines = wrap_marked("one  two\n\nthree four", &[(2, 6), (15, 99)], 7);
+        let line = |parts: &[(&str, bool)]| -> Vec<(String, bool)> {
+            let parts = parts.iter();
+            parts.map(|(part, is)| ((*part).to_owned(), *is)).collect()
+        };
+        assert_eq!(
+            lines,
+            [
+                line(&[("on", false), ("e t", true), ("wo", false)]),
+                line(&[]),
+                line(&[("three", false)]),
+                line(&[("four", true)]),
+            ]
+        );
     }
 
     #[test]

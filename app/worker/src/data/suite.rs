@@ -440,6 +440,42 @@ impl Suite {
         Ok(names.join(" "))
     }
 
+    /// Text of tokens, and how many of its characters the first so many of them make, for each of these numbers.
+    ///
+    /// # Errors
+    /// Ids that the tokenizer does not know.
+    pub fn decode_parts(
+        &self,
+        tokens: &[u32],
+        parts: impl IntoIterator<Item = usize>,
+    ) -> Result<(String, Vec<usize>), DataError> {
+        let text = self.decode(tokens)?;
+        let ends = parts.into_iter().map(|part| {
+            // The bytes of a character may be those of several tokens: then it belongs to the last of them.
+            let before = self.decode(&tokens[..part])?;
+            let same = text.chars().zip(before.chars()).take_while(|(a, b)| a == b);
+            Ok(same.count())
+        });
+        let ends = ends.collect::<Result<_, DataError>>()?;
+        Ok((text, ends))
+    }
+
+    /// The dataset whose training rows have this one, or, where the beginning of a row tells its dataset, begin like
+    /// it; `None` where that is none or several.
+    pub fn dataset_of(&self, row: &[u32]) -> Option<usize> {
+        let fits = |index: &usize| match &self.datasets {
+            Datasets::Texts(texts) => {
+                let mut rows = texts.sets[*index].train.iter();
+                rows.any(|(tokens, _)| tokens == row)
+            }
+            Datasets::Digits(_) | Datasets::Corpora(_) => {
+                row.starts_with(&self.task(*index).markers)
+            }
+        };
+        let mut all = (0..self.held_out.len()).filter(fits);
+        all.next().filter(|_| all.next().is_none())
+    }
+
     /// Name of a token where there is no tokenizer: of files of tokens alone, its id.
     fn token_name(&self, id: u32) -> String {
         match self.datasets {

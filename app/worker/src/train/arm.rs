@@ -4,11 +4,11 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use forgetlab_plugin_host::PhaseContext;
+use forgetlab_plugin_host::{Capabilities, PhaseContext};
 use forgetlab_study::experiment::{ArmSpec, Objective, RunConfig};
 use forgetlab_study::run::{
     Checkpoint, CheckpointStore, Cost, Evaluation, Event, Level, NamedTensor, OutcomesLine,
-    RunError, TrainingStretch,
+    RunError, SampleLook, TrainingStretch,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -39,6 +39,8 @@ pub(super) struct ArmRun {
     pub evaluations: Vec<Evaluation>,
     /// Figures of its training, likewise.
     pub training: Vec<TrainingStretch>,
+    /// What its student wrote, likewise.
+    pub samples: Vec<SampleLook>,
     store: CheckpointStore,
     saved_at: Instant,
     /// Step of the last checkpoint.
@@ -50,6 +52,7 @@ pub(super) struct Start {
     pub learner: Learner,
     pub evaluations: Vec<Evaluation>,
     pub training: Vec<TrainingStretch>,
+    pub samples: Vec<SampleLook>,
 }
 
 /// The JSON of an arm's checkpoint.
@@ -74,6 +77,9 @@ pub(super) struct SavedPhase {
     /// Figures of its training; checkpoints of older versions have none.
     #[serde(default)]
     pub training: Vec<TrainingStretch>,
+    /// What its student wrote; without prompts nothing.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub samples: Vec<SampleLook>,
 }
 
 impl SavedPhase {
@@ -91,6 +97,7 @@ impl SavedPhase {
             outcomes: lines.collect(),
             evaluations: evaluations.clone(),
             training: run.training.clone(),
+            samples: run.samples.clone(),
         }
     }
 
@@ -117,6 +124,7 @@ impl ArmRun {
             learner,
             evaluations,
             training,
+            samples,
         }: Start,
         store: CheckpointStore,
     ) -> Self {
@@ -128,6 +136,7 @@ impl ArmRun {
             strategy: None,
             evaluations,
             training,
+            samples,
             store,
             saved_at: Instant::now(),
             saved_step: None,
@@ -154,6 +163,7 @@ impl ArmRun {
             strategy: Some(strategy),
             evaluations: Vec::new(),
             training: Vec::new(),
+            samples: Vec::new(),
             store,
             saved_at: Instant::now(),
             saved_step: None,
@@ -365,6 +375,14 @@ impl ArmRun {
         let all = (point.step - point.phase_start) * rows;
         let counts = self.replaces() && self.strategy.is_some() && all > 0;
         counts.then(|| point.replaced as f64 / all as f64)
+    }
+
+    /// Whether a model writes what its strategy replays; `None` where that is not known: the strategy needs both old data
+    /// and generation, or neither.
+    pub(super) fn generates(&self) -> Option<bool> {
+        let needs = self.strategy.as_ref()?.capabilities;
+        let generation = needs.contains(Capabilities::GENERATION);
+        (generation != needs.contains(Capabilities::OLD_DATA)).then_some(generation)
     }
 
     fn replay_rows(&self) -> ReplayRows {

@@ -5,7 +5,7 @@ use forgetlab_study::experiment::RunConfig;
 use forgetlab_study::run::RunDir;
 
 use crate::data::Suite;
-use crate::eval::Choices;
+use crate::eval::{Choices, Prompts};
 
 use super::journal::Journal;
 
@@ -15,6 +15,8 @@ pub(super) struct RunContext<'a> {
     pub config: &'a RunConfig,
     pub suite: &'a Suite,
     pub questions: &'a [Choices],
+    /// Prompts that students continue at every evaluation.
+    pub prompts: &'a Prompts,
     pub engine: Engine,
     pub journal: Journal,
     /// Whether the run is to stop at the next step.

@@ -8,6 +8,7 @@ use forgetlab_study::run::{Cached, Checkpoint, CheckpointStore, Evaluation, Leve
 use super::arm::{ArmRun, SavedPhase, Start};
 use super::context::RunContext;
 use super::error::{ArmError, TrainError};
+use super::journal::Recorded;
 use super::learner::{Learner, PhaseStart, Resumed, starting_weights};
 use super::turn::{evaluate, tell_phase_end};
 
@@ -150,6 +151,13 @@ fn begin(context: &RunContext, seed: u64) -> Result<Start, TrainError> {
         arms.find_map(|arm| arm.evaluations.first().filter(|e| e.step == 0).cloned())
     });
     let known = asked.filter(|_| context.is_untouched());
+    let wrote = context.journal.state(|state| {
+        let mut arms = state.arms.iter();
+        arms.find_map(|arm| arm.samples.first().filter(|look| look.step == 0).cloned())
+    });
+    // Both, or neither.
+    let known = known.filter(|_| context.prompts.is_empty() || wrote.is_some());
+    let wrote = wrote.filter(|_| known.is_some());
     if let Some(evaluation) = &known {
         learner.cost = evaluation.cost;
     }
@@ -157,6 +165,7 @@ fn begin(context: &RunContext, seed: u64) -> Result<Start, TrainError> {
         learner,
         evaluations: known.into_iter().collect(),
         training: Vec::new(),
+        samples: wrote.into_iter().collect(),
     })
 }
 
@@ -195,6 +204,7 @@ fn read(context: &RunContext, checkpoint: &Checkpoint, seed: u64) -> Result<Star
     Ok(Start {
         learner,
         training: saved.training.clone(),
+        samples: saved.samples.clone(),
         evaluations: saved.evaluations(),
     })
 }
@@ -202,7 +212,12 @@ fn read(context: &RunContext, checkpoint: &Checkpoint, seed: u64) -> Result<Star
 /// Brings the events of the arms to where the first phase stands: nothing beyond, nothing missing.
 fn catch_up(context: &RunContext, run: &ArmRun) -> Result<(), TrainError> {
     let (journal, step) = (&context.journal, run.learner.point.step);
-    journal.catch_up(&run.members, step, (&run.evaluations, &run.training))?;
+    let recorded = Recorded {
+        evaluations: &run.evaluations,
+        training: &run.training,
+        samples: &run.samples,
+    };
+    journal.catch_up(&run.members, step, recorded)?;
     match journal.told_of_first_end(&run.members) {
         true => Ok(()),
         false => Ok(tell_phase_end(context, run)?),

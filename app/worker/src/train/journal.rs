@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use forgetlab_study::run::{
-    Evaluation, Event, EventWriter, Level, Mark, Record, RunError, RunState, Score, TrainingStretch,
+    Evaluation, Event, EventWriter, Level, Mark, Record, RunError, RunState, SampleLook, Score,
+    TrainingStretch,
 };
 
 /// Called with every event as it is written and the state of the run after it; from another thread while a
@@ -17,6 +18,16 @@ pub(super) struct Journal {
     /// The run's folder.
     folder: PathBuf,
     inner: Arc<Mutex<Inner>>,
+}
+
+/// What the first phase recorded.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Recorded<'a> {
+    pub evaluations: &'a [Evaluation],
+    /// Figures of training.
+    pub training: &'a [TrainingStretch],
+    /// What its student wrote.
+    pub samples: &'a [SampleLook],
 }
 
 struct Inner {
@@ -106,7 +117,7 @@ impl Journal {
         &self,
         members: &[usize],
         step: u64,
-        (evaluations, training): (&[Evaluation], &[TrainingStretch]),
+        recorded: Recorded,
     ) -> Result<(), RunError> {
         for &arm in members {
             let (reached, known) = self.state(|state| {
@@ -124,14 +135,21 @@ impl Journal {
                 let step = 0;
                 self.emit(Event::PhaseStarted { arm, phase, step })?;
             }
-            let recorded = self.state(|state| {
-                let recorded = state.arms[arm].training.iter();
-                recorded.map(|s| s.step).collect::<Vec<u64>>()
+            let (trained, wrote) = self.state(|state| {
+                let arm = &state.arms[arm];
+                let trained: Vec<u64> = arm.training.iter().map(|s| s.step).collect();
+                let wrote: Vec<u64> = arm.samples.iter().map(|look| look.step).collect();
+                (trained, wrote)
             });
-            let training = training.iter().filter(|s| !recorded.contains(&s.step));
-            let evaluations = evaluations.iter().filter(|e| !known.contains(&e.step));
-            let training = training.map(|s| (s.step, s.event(arm)));
-            let missing = training.chain(evaluations.map(|e| (e.step, e.event(arm))));
+            let training = recorded.training.iter();
+            let training = training.filter(|s| !trained.contains(&s.step));
+            let evaluations = recorded.evaluations.iter();
+            let evaluations = evaluations.filter(|e| !known.contains(&e.step));
+            let samples = recorded.samples.iter();
+            let samples = samples.filter(|look| !wrote.contains(&look.step));
+            let missing = training.map(|s| (s.step, s.event(arm)));
+            let missing = missing.chain(evaluations.map(|e| (e.step, e.event(arm))));
+            let missing = missing.chain(samples.map(|look| (look.step, look.event(arm))));
             let mut missing: Vec<(u64, Event)> = missing.collect();
             missing.sort_by_key(|(step, _)| *step);
             for (_, event) in missing {

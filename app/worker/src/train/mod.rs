@@ -1,5 +1,6 @@
 //! Training, in reading order: [`prepare()`] reads and checks what a configuration asks for, [`run()`] takes the
-//! run's folder to its end, and [`predict()`] tells before what it will pay. Arms begin in `begin` and take turns in
+//! run's folder to its end, and [`predict()`] tells before what it will pay; [`decide_samples()`] is what a
+//! new run decides by that. Arms begin in `begin` and take turns in
 //! `turn`, where every step happens; the first phase (`first_phase`) is an arm without a strategy. Between turns `requests`
 //! has arms added or stopped. `roll` has what all runs have in common, and `regression` the run of
 //! the study on a line, which has no tokens. `hang` ends a run whose strategy does not. [`settings`] turns
@@ -15,14 +16,16 @@ mod prepare;
 mod learner;
 mod objective;
 
-mod predict;
-
 mod context;
-mod look;
 mod services;
 mod strategy;
 
 mod arm;
+mod look;
+
+mod predict;
+
+mod decide;
 
 mod turn;
 
@@ -40,6 +43,7 @@ mod regression;
 mod requests;
 mod run;
 
+pub use decide::decide_samples;
 pub use error::{NotFinite, TrainError};
 pub use hang::{EndProcess, Stop};
 pub use journal::Listener;

@@ -1,5 +1,8 @@
 //! What a run will pay, told before it starts: tokens and FLOPs, counted as its steps count them.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+
 use forgetlab_engine::Stream;
 use forgetlab_engine::model::{Layout, LoraLayout, ModelConfig};
 use forgetlab_plugin_host::{Capabilities, Plugin, ReplayBatch, Teacher};
@@ -10,6 +13,7 @@ use crate::data::{Batch, DataError, Suite};
 use crate::eval;
 
 use super::learner::new_rows;
+use super::look;
 use super::objective::{self, replay_rows};
 use super::prepare::{Prepared, TokenWork, Work};
 use super::settings;
@@ -122,6 +126,25 @@ pub fn predict(prepared: &Prepared) -> Result<Option<Prediction>, DataError> {
     }))
 }
 
+/// What an arm that replays nothing will pay, and how often it will be evaluated.
+///
+/// # Errors
+/// Where its data cannot be read any more.
+pub(super) fn plain_arm(config: &RunConfig, work: &TokenWork) -> Result<(Cost, u64), DataError> {
+    let mut sum = Sum::new(settings::model(config, &work.suite));
+    sum.evaluate(work, work.suite.pretrained().is_none(), true);
+    let run = Run {
+        config,
+        spec: &ArmSpec::plain(),
+        plugin: None,
+        seed: config.seeds.first().copied().unwrap_or(0),
+    };
+    for phase in 0..config.phases.len() {
+        sum.phase(work, run, phase)?;
+    }
+    Ok((sum.cost, sum.evaluations))
+}
+
 /// An arm, or the first phase without a strategy.
 #[derive(Clone, Copy)]
 struct Run<'a> {
@@ -136,6 +159,7 @@ struct Run<'a> {
 struct Sum {
     model: ModelConfig,
     steps: u64,
+    evaluations: u64,
     cost: Cost,
     exact_tokens: bool,
     exact_flops: bool,
@@ -146,6 +170,7 @@ impl Sum {
         Self {
             model,
             steps: 0,
+            evaluations: 0,
             cost: Cost::default(),
             exact_tokens: true,
             exact_flops: true,
@@ -154,7 +179,8 @@ impl Sum {
 
     fn evaluate(&mut self, work: &TokenWork, reference: bool, at_end: bool) {
         let flops = eval::flops(&self.model, &work.suite, &work.questions, reference, at_end);
-        self.cost.flops_eval += flops;
+        self.cost.flops_eval += flops + work.prompts.flops(&self.model);
+        self.evaluations += 1;
     }
 
     /// Adds the steps of a phase and its evaluations.
@@ -179,6 +205,7 @@ impl Sum {
             true => replay_rows(run.spec, &run.config.replay, settings.batch_size, step).now,
             false => 0,
         };
+        self.look(work, run, phase, &rows)?;
         // Of steps that replay as many rows each batch costs the same, or about the same.
         let mut counts: Vec<(usize, u64)> = Vec::new();
         for step in 0..settings.steps {
@@ -206,6 +233,33 @@ impl Sum {
             if rows > 0 && generates(run.plugin) {
                 self.generate(suite, run.spec, phase, rows as u64 * count);
             }
+        }
+        Ok(())
+    }
+
+    /// Adds the looks at what a phase replays: one at the first replay batch of each evaluation interval, of which it
+    /// has so many `rows`.
+    fn look(
+        &mut self,
+        work: &TokenWork,
+        run: Run,
+        phase: usize,
+        rows: &impl Fn(u64) -> usize,
+    ) -> Result<(), DataError> {
+        let settings = run.config.in_phase(phase);
+        let (mut start, mut known) = (0, HashMap::new());
+        while start < settings.steps {
+            let end = settings.next_evaluation(start);
+            let replayed_rows = (start..end).map(rows).find(|rows| *rows > 0);
+            if let Some(rows) = replayed_rows.map(|rows| rows.min(look::ROWS)) {
+                if let Entry::Vacant(new) = known.entry(rows) {
+                    let batch = replayed(&work.suite, run.plugin, phase, rows)?;
+                    let lens = batch.lengths.iter().map(|&len| len as usize);
+                    new.insert(look::flops(&self.model, lens));
+                }
+                self.cost.flops_eval += known[&rows];
+            }
+            start = end;
         }
         Ok(())
     }

@@ -17,7 +17,7 @@ use forgetlab_study::run::{Environment, PluginRecord};
 use serde_json::{Map, Value};
 
 use crate::data::{self, DataError, Suite};
-use crate::eval::{Choices, QuestionsError, questions};
+use crate::eval::{Choices, Prompts, QuestionsError, questions};
 
 use super::settings;
 
@@ -145,6 +145,8 @@ pub struct TokenWork {
     pub suite: Suite,
     /// Its questions, ready to be asked.
     pub questions: Vec<Choices>,
+    /// Prompts that its students continue.
+    pub prompts: Prompts,
     /// The strategy of each arm of the configuration.
     pub plugins: Vec<Arc<Plugin>>,
     /// Sizes of its work, with as many arms at a time as there is memory for.
@@ -205,7 +207,9 @@ pub fn prepare(mut config: RunConfig, registry: &Registry) -> Result<Prepared, P
     // Only now it is known which settings of a strategy are its defaults.
     settle_arms(&mut config)?;
     check_batches(&config, &suite)?;
-    let demand = demand_here(&config, &suite, &plugins);
+    // Where it is not decided, there are none: so a run goes on as it began.
+    let prompts = Prompts::of(&suite, config.training.samples.unwrap_or(0));
+    let demand = demand_here(&config, &suite, &plugins, &prompts);
     check_memory(&config, &demand)?;
     fill_in(&mut config, &suite)?;
     let warnings = warnings(registry, &plugins);
@@ -215,6 +219,7 @@ pub fn prepare(mut config: RunConfig, registry: &Registry) -> Result<Prepared, P
         work: Work::Tokens(Box::new(TokenWork {
             suite,
             questions,
+            prompts,
             plugins,
             demand,
         })),
@@ -455,8 +460,13 @@ fn sizes(config: &mut RunConfig, suite: &Suite) {
 }
 
 /// What a run demands with as many arms at a time as are wanted, and as there is room for.
-fn demand_here(config: &RunConfig, suite: &Suite, plugins: &[Arc<Plugin>]) -> Demand {
-    let mut demand = settings::demand(config, suite, plugins);
+pub(super) fn demand_here(
+    config: &RunConfig,
+    suite: &Suite,
+    plugins: &[Arc<Plugin>],
+    prompts: &Prompts,
+) -> Demand {
+    let mut demand = settings::demand(config, suite, plugins, prompts);
     if let Some(free) = free_memory(config) {
         while demand.learners > 1 && demand.memory().total() > free {
             demand = demand.with_learners(demand.learners - 1);

@@ -7,6 +7,7 @@ use forgetlab_plugin_host::Plugin;
 use forgetlab_study::experiment::{ArmSpec, RunConfig, first_phase_hash};
 use forgetlab_study::run::{Ask, Level, Request, RunError};
 
+use super::context::RunContext;
 use super::error::{ArmError, TrainError};
 use super::prepare::{PrepareError, check_batches, free_memory, record_of, with_arm};
 use super::run::Runner;
@@ -199,7 +200,8 @@ impl Runner<'_> {
             Some(Arc::clone(&self.plugins[arm]))
         });
         let plugins: Vec<_> = known.chain([Arc::clone(plugin)]).collect();
-        settings::demand(config, self.context.suite, &plugins).with_learners(learners.max(1))
+        let RunContext { suite, prompts, .. } = &self.context;
+        settings::demand(config, suite, &plugins, prompts).with_learners(learners.max(1))
     }
 
     /// Bytes that the run can have in all; `None` where the system does not tell.

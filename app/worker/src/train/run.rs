@@ -68,6 +68,7 @@ fn run_on_tokens(work: &TokenWork, options: RunOptions) -> Result<Outcome, Train
     let TokenWork {
         suite,
         questions,
+        prompts,
         plugins,
         demand,
     } = work;
@@ -103,6 +104,7 @@ fn run_on_tokens(work: &TokenWork, options: RunOptions) -> Result<Outcome, Train
             config,
             suite,
             questions,
+            prompts,
             engine,
             journal,
             stop: &stop,

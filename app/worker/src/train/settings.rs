@@ -12,6 +12,7 @@ use forgetlab_study::experiment::{self, Arm, ModelSpec, Objective, RunConfig, Sc
 use forgetlab_study::report::figures_memory;
 
 use crate::data::Suite;
+use crate::eval::Prompts;
 
 /// Bytes of the program itself in a run, with events, strategies and the figures of a few arms (measured; a build that
 /// is not optimised has 11 MiB more of code in memory).
@@ -102,8 +103,14 @@ pub fn learning_rate(peak: f64, step: u64, warmup: u64, steps: u64, schedule: Sc
     }
 }
 
-/// Sizes of the work of a run, by which its memory is predicted; `plugins` are the strategies of its arms.
-pub fn demand(config: &RunConfig, suite: &Suite, plugins: &[Arc<Plugin>]) -> Demand {
+/// Sizes of the work of a run, by which its memory is predicted; `plugins` are the strategies of its arms, `prompts` what
+/// its students continue.
+pub fn demand(
+    config: &RunConfig,
+    suite: &Suite,
+    plugins: &[Arc<Plugin>],
+    prompts: &Prompts,
+) -> Demand {
     // The sizes of the most demanding arm; the first phase has the run's own.
     let arms: Vec<Arm> = expand(config);
     let largest = |of: fn(&RunConfig) -> usize| {
@@ -155,7 +162,12 @@ pub fn demand(config: &RunConfig, suite: &Suite, plugins: &[Arc<Plugin>]) -> Dem
         batches,
         scored: held_out.clone().max().unwrap_or(0) / suite.seq_len().max(1),
         reference: true,
-        generated: samples.iter().copied().max().unwrap_or(0),
+        generated: samples
+            .iter()
+            .copied()
+            .chain([prompts.row_tokens().div_ceil(suite.seq_len().max(1))])
+            .max()
+            .unwrap_or(0),
         buffers: samples.len() * config.seeds.len(),
         held_out: held_out.sum(),
         program: PROGRAM

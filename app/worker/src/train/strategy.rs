@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use forgetlab_plugin_host::{
-    InstanceOptions, PhaseContext, Plugin, ReplayBatch, StepMetrics, StrategyError,
+    Capabilities, InstanceOptions, PhaseContext, Plugin, ReplayBatch, StepMetrics, StrategyError,
     StrategyInstance,
 };
 use forgetlab_study::experiment::Arm;
@@ -27,6 +27,8 @@ pub(super) struct ArmSetup<'a> {
 /// An instance of a strategy and what the host keeps for it.
 pub(super) struct ArmStrategy {
     instance: StrategyInstance,
+    /// What it says it needs.
+    pub capabilities: Capabilities,
     state: HostState,
 }
 
@@ -101,7 +103,11 @@ impl ArmStrategy {
         let instance = state.serve(context, learner, None, |services| {
             plugin.instantiate(&settings, options, services)
         })?;
-        Ok(Self { instance, state })
+        Ok(Self {
+            instance,
+            capabilities: plugin.capabilities,
+            state,
+        })
     }
 
     /// Gives the instance the state that a checkpoint holds.

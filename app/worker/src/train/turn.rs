@@ -9,14 +9,16 @@
 //! - forward and backward, then update: `learner/mod.rs`, on `engine/src/engine.rs`
 //! - let the strategy observe the losses: `strategy.rs`
 //! - record the figures of training, and report progress: `pace.rs`
-//! - evaluate: `eval/scores.rs`
+//! - evaluate: `eval/scores.rs`; let the student continue the run's prompts: `eval/prompts.rs`
 //! - write a checkpoint: `arm.rs`
 
 use std::time::Instant;
 
 use forgetlab_plugin_host::{ReplayBatch, StepMetrics};
 use forgetlab_study::experiment::PhaseSpec;
-use forgetlab_study::run::{Evaluation, Event, Level, PhaseEnd, Progress, RunError, TrainingStep};
+use forgetlab_study::run::{
+    Evaluation, Event, Level, PhaseEnd, Progress, RunError, SampleLook, TrainingStep,
+};
 
 use crate::data::Batch;
 
@@ -97,7 +99,7 @@ fn step(context: &mut RunContext, run: &mut ArmRun) -> Result<Progress, ArmError
     let new = draw(context, run)?;
     let replay = ask(context, run, &new)?;
     if let Some(replay) = &replay {
-        look(context, run.index(), &mut run.learner, replay)?;
+        look(context, run, replay)?;
     }
     let batches = weigh(context, run, new, replay.as_ref())?;
     if run.replaces() {
@@ -255,7 +257,7 @@ pub(super) fn tell_phase_end(context: &RunContext, run: &ArmRun) -> Result<(), R
     Ok(())
 }
 
-/// Evaluates every dataset and puts the scores into the events.
+/// Evaluates every dataset, lets the student continue the run's prompts, and puts both into the events.
 ///
 /// # Errors
 /// Where the device or the disk fails.
@@ -272,6 +274,7 @@ pub(super) fn evaluate(context: &mut RunContext, run: &mut ArmRun) -> Result<(),
             scores = scored(&mut run.learner)?;
         }
     }
+    let samples = sample(context, &mut run.learner)?;
     run.learner.cost.replaced = run.realised_share();
     let evaluation = Evaluation {
         phase: run.learner.point.phase,
@@ -281,9 +284,32 @@ pub(super) fn evaluate(context: &mut RunContext, run: &mut ArmRun) -> Result<(),
     };
     for &arm in &run.members {
         context.journal.emit(evaluation.event(arm))?;
+        if let Some(look) = &samples {
+            context.journal.emit(look.event(arm))?;
+        }
     }
     if run.strategy.is_none() {
         run.evaluations.push(evaluation);
+        run.samples.extend(samples);
     }
     Ok(())
+}
+
+/// How the student continues the run's prompts now; `None` where the run has none.
+fn sample(
+    context: &mut RunContext,
+    learner: &mut Learner,
+) -> Result<Option<SampleLook>, TrainError> {
+    if context.prompts.is_empty() {
+        return Ok(None);
+    }
+    let start = Instant::now();
+    let (suite, step) = (context.suite, learner.point.step);
+    let engine = &mut context.engine;
+    let look = context
+        .prompts
+        .write(engine, &learner.student, suite, step)?;
+    learner.cost.flops_eval += context.prompts.flops(&context.engine.layout().config);
+    learner.cost.seconds_eval += start.elapsed().as_secs_f64();
+    Ok(Some(look))
 }

@@ -15,13 +15,13 @@ use serde::{Deserialize, Serialize};
 use super::super::file::{create_folder, open_regular, user_cache};
 use super::super::state::{Evaluation, LogLine};
 use super::super::{
-    ChoiceScores, Cost, Curve, Fit, ReplayLook, Role, RunError, RunState, Score, TrainingStretch,
-    write_atomically,
+    ChoiceScores, Cost, Curve, Fit, ReplayLook, Role, RunError, RunState, SampleLook, Score,
+    TrainingStretch, write_atomically,
 };
 use super::reader::Position;
 
 /// Version of the file's format and of what states hold; others are passed over.
-const FORMAT: u32 = 4;
+const FORMAT: u32 = 5;
 /// Events of fewer bytes are read as quickly without an index.
 pub(super) const WORTH: u64 = 1 << 18;
 
@@ -191,6 +191,7 @@ struct ArmBody {
     evaluations: Vec<EvaluationBody>,
     plugin_metrics: Vec<(u64, u32, f64)>,
     replay: Vec<ReplayLook>,
+    samples: Vec<SampleLook>,
     drawn: Vec<Curve>,
 }
 
@@ -259,6 +260,7 @@ impl Body {
                 .map(|(step, name, value)| (*step, names.place(name), *value))
                 .collect(),
             replay: arm.replay.clone(),
+            samples: arm.samples.clone(),
             drawn: arm.drawn.clone(),
         });
         let arms = arms.collect();
@@ -285,6 +287,7 @@ impl Body {
                 .map(|(step, place, value)| Some((step, name(place)?.clone(), value)))
                 .collect::<Option<_>>()?;
             arm.replay = body.replay;
+            arm.samples = body.samples;
             arm.drawn = body.drawn;
         }
         Some(())

@@ -377,6 +377,7 @@ fn long(dir: &Path) -> std::path::PathBuf {
         });
         let seen = fixture::look(step);
         give(Event::ReplaySeen { arm, seen });
+        give(fixture::sampled(step).event(arm));
         give(fixture::trained(arm, step));
     }
     writer.sync().unwrap();

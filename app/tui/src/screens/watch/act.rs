@@ -158,7 +158,7 @@ impl Watch {
 
     /// Moves the cursor of the table, or scrolls the text that has the focus.
     fn go_down(&mut self, by: isize) {
-        if let Some(pane @ (Pane::Log | Pane::Replay | Pane::Arm)) = self.focus {
+        if let Some(pane @ (Pane::Log | Pane::Replay | Pane::Samples | Pane::Arm)) = self.focus {
             // The log is scrolled from its end.
             let by = if pane == Pane::Log {
                 by.saturating_neg()

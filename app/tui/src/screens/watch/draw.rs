@@ -88,6 +88,7 @@ impl Watch {
             Pane::Curves => self.draw_curves(rows, frame, area, theme),
             Pane::Losses => self.draw_losses(rows, frame, area, theme),
             Pane::Replay => self.draw_replay(frame, area, theme),
+            Pane::Samples => self.draw_samples(frame, area, theme),
             Pane::Matrix => self.draw_matrix(frame, area, theme),
             Pane::Log => self.draw_log(frame, area, theme),
             Pane::Panels => self.draw_panels(rows, frame, area, theme),

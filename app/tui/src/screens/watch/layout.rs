@@ -33,6 +33,14 @@ pub fn pane_count(area: Rect) -> usize {
     }
 }
 
+/// The panes that are shown in an area, the first one first; `focus` as in [`Places::of`].
+pub fn panes_shown(area: Rect, view: &View, focus: Option<Pane>) -> Vec<Pane> {
+    match view.zoomed {
+        true => vec![focus.unwrap_or(view.first)],
+        false => view.first.from().take(pane_count(area)).collect(),
+    }
+}
+
 impl Places {
     /// The places of a view; `focus` is the pane that is shown where one is shown alone, `arms` the rows of the table.
     pub fn of(area: Rect, view: &View, focus: Option<Pane>, arms: usize, attention: bool) -> Self {
@@ -58,18 +66,14 @@ impl Places {
             Constraint::Length(1),
         ])
         .areas(area);
-        let panes = match (view.zoomed, count) {
-            (true, _) => vec![(focus.unwrap_or(view.first), top)],
-            (false, 1) => vec![(view.first, top)],
-            (false, count) => {
-                let upper = beside(top, if count == 3 { 2 } else { 3 });
-                let lower = beside(bottom, if count == 3 { 1 } else { 3 });
-                view.first
-                    .from()
-                    .zip(upper.into_iter().chain(lower))
-                    .collect()
-            }
+        let shown = panes_shown(area, view, focus);
+        let (upper, lower) = match shown.len() {
+            1 => (1, 0),
+            3 => (2, 1),
+            _ => (3, 3),
         };
+        let rects = beside(top, upper).into_iter().chain(beside(bottom, lower));
+        let panes = shown.into_iter().zip(rects).collect();
         Self {
             headline,
             attention,

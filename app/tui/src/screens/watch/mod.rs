@@ -10,11 +10,12 @@ mod shown;
 mod table;
 mod times;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use forgetlab_study::filter::Filter;
 use forgetlab_study::report::{ArmSeeds, Judgement};
-use forgetlab_study::run::{ReplayLook, RunState, RunStatus};
+use forgetlab_study::run::{ReplayLook, RunState, RunStatus, SampleLook};
+use ratatui::layout::Rect;
 
 use crate::arms::{Arms, Group, Member, Of, Runs};
 use crate::event::Command;
@@ -64,7 +65,7 @@ impl Watched {
     }
 }
 
-/// A replay batch by its run, arm and step.
+/// A replay batch, or what a student wrote, by run, arm and step.
 type LookAt = (usize, usize, u64);
 
 /// State of the screen.
@@ -94,6 +95,10 @@ pub struct Watch {
     phases_back: usize,
     /// Replay batches whose texts were read.
     looks: HashMap<LookAt, Result<ReplayLook, String>>,
+    /// What students wrote at steps whose texts were read.
+    written: HashMap<LookAt, Result<SampleLook, String>>,
+    /// The pane and the place of texts that were asked for.
+    asked: HashSet<(Pane, LookAt)>,
     /// Whether the filter cannot be read, and why.
     filter_problem: Option<String>,
     filter: Option<Filter>,
@@ -214,6 +219,35 @@ impl Watch {
         let names = || -> Vec<String> { groups.iter().map(|group| group.label.clone()).collect() };
         self.arm = found.ok_or_else(names)?;
         Ok(())
+    }
+
+    /// Keeps what a student wrote.
+    pub fn wrote(&mut self, run: &str, arm: usize, step: u64, look: Result<SampleLook, String>) {
+        if let Some(run) = self.runs.iter().position(|known| known.name == run) {
+            self.written.insert((run, arm, step), look);
+        }
+    }
+
+    /// Asks for texts that are shown on a screen of this size and are not known; once for each.
+    pub fn wanted_texts(&mut self, body: Rect) -> Option<Command> {
+        let shown = layout::panes_shown(body, &self.view, self.focus);
+        let replay = self.wanted_look().map(|at| (Pane::Replay, at));
+        let samples = self.wanted_samples().map(|at| (Pane::Samples, at));
+        let mut wanted = replay.into_iter().chain(samples);
+        let (pane, at) =
+            wanted.find(|asked| shown.contains(&asked.0) && !self.asked.contains(asked))?;
+        self.asked.insert((pane, at));
+        let (run, arm, step) = at;
+        let run = self.runs[run].name.clone();
+        Some(match pane {
+            Pane::Samples => Command::ReadSamples(run, arm, step),
+            _ => Command::Look(run, arm, step),
+        })
+    }
+
+    /// The step that the cursor is at, or stands behind; `None` where there is no cursor.
+    fn step_at_cursor(&self) -> Option<u64> {
+        self.cursor.and(self.cursor_step).map(|step| step as u64)
     }
 
     /// The arm under the cursor.

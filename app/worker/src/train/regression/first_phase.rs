@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::super::error::TrainError;
+use super::super::journal;
 use super::scores::{evaluation, nothing_paid};
 use super::tensors::{rows, to_bytes};
 use super::{Context, Pace, phase_ended, record};
@@ -75,7 +76,11 @@ struct Recorded {
 pub(super) fn run(context: &Context, seed: u64, open: &[usize]) -> Result<FirstPhase, TrainError> {
     let journal = &context.roll.journal;
     let mut phase = Phase::find(context, seed, open)?;
-    let told = (&phase.evaluations[..], &phase.recorded.training[..]);
+    let told = journal::Recorded {
+        evaluations: &phase.evaluations,
+        training: &phase.recorded.training,
+        samples: &[],
+    };
     journal.catch_up(&phase.members, phase.step(), told)?;
     if phase.evaluations.is_empty() {
         phase.evaluate(context)?;

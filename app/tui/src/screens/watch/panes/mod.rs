@@ -7,3 +7,4 @@ mod matrix;
 mod panels;
 mod replay;
 mod retention;
+mod samples;
