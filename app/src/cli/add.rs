@@ -33,6 +33,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Asks for more arms; they begin with the weights at the end of the run's first phase.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let dir = Results::from_env().find(&args.run)?;
+    // Until the worker has answered: a command that others give at the same time could be one against this one.
+    let _command = dir.command()?;
     let requests = dir.requests();
     requests.may_add()?;
     let mut plugin_dir = args.plugin_dir;

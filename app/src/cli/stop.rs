@@ -52,7 +52,9 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let request = dir.stop_request();
+    let command = dir.command()?;
     request.make()?;
+    drop(command);
     let asked = match queue::words(dir.path()) {
         Some(_) => writeln!(out, "asked {name} to leave the queue ..."),
         None => writeln!(out, "asked {name} to stop at its next step ..."),
@@ -87,6 +89,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
 
 /// Asks the worker to stop arms; those of a run that nobody works on stop once somebody does.
 fn stop_arms(dir: &RunDir, names: &[String]) -> anyhow::Result<ExitCode> {
+    let _command = dir.command()?;
     let state = dir.brief_state(dir.is_live())?;
     let infos: Vec<&ArmInfo> = state.arms.iter().map(|arm| &arm.info).collect();
     let coeff = dir.read_config()?.replay.coeff;

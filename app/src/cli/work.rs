@@ -121,7 +121,7 @@ impl Work<'_> {
         let request = dir.stop_request();
         let stop = move || match signals.caught() {
             Some(name) => Some(name.to_owned()),
-            None => request.pending().then(|| "forgetlab stop".to_owned()),
+            None => request.by(),
         };
         let cache = Results::from_env().cache();
         let view = Arc::new(Mutex::new(ProgressView::new()));

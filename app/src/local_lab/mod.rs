@@ -338,7 +338,10 @@ impl Lab for LocalLab {
             anyhow::Ok(path.to_owned())
         };
         match Place::find(&self.results, run)? {
-            Place::Run(dir) => self.call_self(&["resume", &path(dir.path())?, "--detach"]),
+            Place::Run(dir) => {
+                let _command = dir.command()?;
+                self.call_self(&["resume", &path(dir.path())?, "--detach"])
+            }
             Place::Sweep(dir) => self.call_self(&["resume", &path(dir.path())?, "--detach"]),
             Place::Point(dir, point) => {
                 let sweep = path(dir.path())?;
@@ -350,7 +353,10 @@ impl Lab for LocalLab {
 
     fn stop(&mut self, run: &str) -> anyhow::Result<()> {
         let stop = |dir: &RunDir| match dir.is_live() {
-            true => dir.stop_request().make(),
+            true => {
+                let _command = dir.command()?;
+                dir.stop_request().make()
+            }
             // One that has ended meanwhile needs no request, which would only greet the next worker.
             false => Ok(()),
         };

@@ -81,7 +81,7 @@ fn wait(folder: &Path, device: &str, stop: &StopRequest) -> anyhow::Result<Optio
         while looked.elapsed() < LOOK_EVERY {
             let reason = match signals.caught() {
                 Some(signal) => Some(signal.to_owned()),
-                None => stop.pending().then(|| "forgetlab stop".to_owned()),
+                None => stop.by(),
             };
             if let Some(reason) = reason {
                 queue.leave(folder, &ticket)?;

@@ -19,6 +19,7 @@ pub fn delete(dir: &RunDir) -> Result<u64, RunError> {
             problem: "it is no run of its own, and stays".into(),
         });
     }
+    let _command = dir.command()?;
     let lock = dir.lock()?;
     let bytes = dir.size();
     dir.remove(&lock)?;

@@ -97,6 +97,14 @@ pub enum RunError {
         /// Process that holds the lock, where it could be read.
         pid: Option<u32>,
     },
+    /// Somebody else commands the run right now.
+    #[error("{} is being commanded by {by}; look at what comes of it, and try again", path.display())]
+    Commanded {
+        /// The run directory.
+        path: PathBuf,
+        /// Who does.
+        by: String,
+    },
     /// A file of the run cannot be parsed.
     #[error("{}: {problem}", path.display())]
     Malformed {

@@ -9,6 +9,7 @@ mod added;
 mod cache;
 mod checkpoint;
 mod choices;
+mod commander;
 mod csv_table;
 mod delete;
 mod directory;
@@ -43,6 +44,7 @@ pub use checkpoint::{
     Checkpoint, CheckpointInfo, CheckpointStore, Latest, NamedTensor, TensorData,
 };
 pub use choices::{ChoiceScores, Estimate};
+pub use commander::{Command, Commander};
 pub use delete::delete;
 pub use directory::{OutFolder, RunDir, RunStatus};
 pub use environment::{Environment, PluginRecord};

@@ -10,9 +10,10 @@ use super::{ArmStatus, CheckpointStore, RunDir, RunError, RunFound, RunLock, Run
 const STARTING: Duration = Duration::from_secs(60);
 
 /// What the lab itself writes into the folder of a run.
-const OWN: [&str; 22] = [
+const OWN: [&str; 23] = [
     "arms",
     "choices.csv",
+    super::commander::FILE,
     "config.toml",
     "curves.csv",
     "differences.csv",

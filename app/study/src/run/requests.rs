@@ -10,10 +10,12 @@ use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::experiment::ArmSpec;
 use crate::printed::one_line;
 
+use super::commander::{self, Command, Commander};
 use super::file::{random_hex, read_small, remove_if_there, remove_leftovers};
 use super::{RunDir, RunError, SweepDir, write_atomically};
 
@@ -21,6 +23,8 @@ use super::{RunDir, RunError, SweepDir, write_atomically};
 pub(super) const FOLDER: &str = "requests";
 /// A request of more bytes is none of ours.
 const LONGEST: u64 = 1 << 20;
+/// Who asks, beside what is asked.
+const BY: &str = "by";
 /// Characters of a request's name, at most.
 const LONGEST_NAME: usize = 80;
 
@@ -41,6 +45,8 @@ pub struct Request {
     pub id: String,
     /// What is asked, or why it cannot be read.
     pub ask: Result<Ask, String>,
+    /// Who asks, where that is told.
+    pub by: Option<Commander>,
 }
 
 /// The requests of a run.
@@ -98,8 +104,15 @@ impl Requests {
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
         let now = now.unwrap_or_default().as_millis();
         let id = format!("{now:013}-{}-{}", std::process::id(), random_hex(8));
+        let mut told = serde_json::to_value(ask).unwrap_or_default();
+        if let (Some(told), Ok(by)) = (
+            told.as_object_mut(),
+            serde_json::to_value(Commander::this()),
+        ) {
+            told.insert(BY.to_owned(), by);
+        }
         write_atomically(&self.path(&id), |w| {
-            serde_json::to_writer(&mut *w, ask)?;
+            serde_json::to_writer(&mut *w, &told)?;
             w.write_all(b"\n")
         })?;
         Ok(id)
@@ -122,22 +135,26 @@ impl Requests {
         }
         ids.sort();
         let requests = ids.into_iter().filter_map(|id| {
-            let ask = self.read(&id)?;
-            Some(Request { id, ask })
+            let (ask, by) = self.read(&id)?;
+            Some(Request { id, ask, by })
         });
         Ok(requests.collect())
     }
 
-    /// What a request asks; `None` where it is gone.
-    fn read(&self, id: &str) -> Option<Result<Ask, String>> {
-        match read_small(&self.path(id), LONGEST) {
-            Ok(None) => None,
-            Ok(Some(bytes)) => {
-                let ask = serde_json::from_slice(&bytes);
-                Some(ask.map_err(|error| one_line(&error.to_string()).into_owned()))
-            }
-            Err(error) => Some(Err(error.to_string())),
-        }
+    /// What a request asks, and who does; `None` where it is gone.
+    fn read(&self, id: &str) -> Option<(Result<Ask, String>, Option<Commander>)> {
+        let bytes = match read_small(&self.path(id), LONGEST) {
+            Ok(bytes) => bytes?,
+            Err(error) => return Some((Err(error.to_string()), None)),
+        };
+        let told = |error: serde_json::Error| one_line(&error.to_string()).into_owned();
+        let mut by = None;
+        let ask = serde_json::from_slice(&bytes).and_then(|mut whole: Value| {
+            let own = whole.as_object_mut().and_then(|whole| whole.remove(BY));
+            by = own.and_then(|by| serde_json::from_value(by).ok());
+            serde_json::from_value(whole)
+        });
+        Some((ask.map_err(told), by))
     }
 
     /// Removes one that was answered.
@@ -163,6 +180,14 @@ impl Requests {
 }
 
 impl RunDir {
+    /// Takes the right to command the run, for as long as the command takes.
+    ///
+    /// # Errors
+    /// [`RunError::Commanded`] where somebody else is at it; another where the file cannot be written.
+    pub fn command(&self) -> Result<Command, RunError> {
+        commander::acquire(self.path())
+    }
+
     /// The requests to whoever works on the run: to add an arm, to stop one.
     pub fn requests(&self) -> Requests {
         Requests::new(self.path(), self.is_point())
@@ -208,6 +233,8 @@ mod tests {
             panic!()
         };
         assert_eq!((read.name(), asks(&requests).len()), (arm.name(), 2));
+        let by = requests.pending().unwrap().remove(0).by;
+        assert_eq!(by.map(|by| by.pid), Some(std::process::id()));
         assert_eq!(asks(&requests)[1], Ok(stop.clone()));
         assert!(matches!(add, Ask::AddArm(_)));
         requests.remove(&first).unwrap();

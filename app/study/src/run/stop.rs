@@ -4,7 +4,12 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::commander::Commander;
+use super::file::read_small;
 use super::{RunError, write_atomically};
+
+/// Bytes of a request that are read.
+const LONGEST: u64 = 4096;
 
 /// A file in the run directory that asks the worker to stop at the next step, with a checkpoint.
 #[derive(Clone, Debug)]
@@ -24,10 +29,25 @@ impl StopRequest {
         fs::symlink_metadata(&self.path).is_ok()
     }
 
+    /// Who requests a stop, if somebody does: `forgetlab stop of USER@HOST (process PID)`.
+    pub fn by(&self) -> Option<String> {
+        if !self.pending() {
+            return None;
+        }
+        let said = read_small(&self.path, LONGEST).ok().flatten();
+        let by = said.and_then(|said| serde_json::from_slice::<Commander>(&said).ok());
+        Some(match by {
+            Some(by) => format!("forgetlab stop of {by}"),
+            // Anybody may put a file there.
+            None => "forgetlab stop".to_owned(),
+        })
+    }
+
     /// Requests a stop.
     pub fn make(&self) -> Result<(), RunError> {
         write_atomically(&self.path, |w| {
-            writeln!(w, "by process {}", std::process::id())
+            serde_json::to_writer(&mut *w, &Commander::this())?;
+            w.write_all(b"\n")
         })
     }
 
@@ -55,6 +75,14 @@ mod tests {
         stop.clear().unwrap();
         stop.make().unwrap();
         assert!(stop.pending());
+        let by = stop.by().unwrap();
+        let this = format!("(process {})", std::process::id());
+        assert!(
+            by.starts_with("forgetlab stop of ") && by.ends_with(&this),
+            "{by}"
+        );
+        fs::write(&stop.path, "").unwrap();
+        assert_eq!(stop.by().unwrap(), "forgetlab stop");
         stop.clear().unwrap();
         assert!(!stop.pending());
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use forgetlab_engine::{Demand, check_device, human_bytes};
 use forgetlab_plugin_host::Plugin;
 use forgetlab_study::experiment::{ArmSpec, RunConfig, first_phase_hash};
-use forgetlab_study::run::{Ask, Level, Request, RunError};
+use forgetlab_study::run::{Ask, Level, RunError};
 
 use super::context::RunContext;
 use super::error::{ArmError, TrainError};
@@ -59,20 +59,21 @@ impl Runner<'_> {
     /// # Errors
     /// Where the run as a whole cannot go on.
     pub(super) fn take_requests(&mut self) -> Result<(), TrainError> {
-        for Request { id, ask } in self.roll.requests()? {
-            let refused = match ask {
+        for request in self.roll.requests()? {
+            let id = &request.id;
+            let refused = match &request.ask {
                 Err(problem) => Some(format!("the request cannot be read: {problem}")),
-                Ok(Ask::StopArm(slug)) => self.stop_arm(&slug)?,
-                Ok(Ask::AddArm(_)) if self.roll.has_added(&id) => None,
-                Ok(Ask::AddArm(spec)) => match self.plan(&spec) {
+                Ok(Ask::StopArm(slug)) => self.stop_arm(slug)?,
+                Ok(Ask::AddArm(_)) if self.roll.has_added(id) => None,
+                Ok(Ask::AddArm(spec)) => match self.plan(spec) {
                     Ok(plan) => {
-                        self.add_arm(&id, plan)?;
+                        self.add_arm(id, plan)?;
                         None
                     }
                     Err(refusal) => Some(refusal.to_string()),
                 },
             };
-            self.roll.answer(&id, refused)?;
+            self.roll.answer(&request, refused)?;
         }
         Ok(())
     }

@@ -7,7 +7,7 @@ use forgetlab_study::experiment::{
 };
 use forgetlab_study::printed::one_line;
 use forgetlab_study::run::{
-    ArmStatus, Event, Level, Opened, PhaseInfo, Request, Requests, RunDir, RunError, RunLock,
+    ArmStatus, Ask, Event, Level, Opened, PhaseInfo, Request, Requests, RunDir, RunError, RunLock,
     RunState,
 };
 use serde_json::Value;
@@ -259,10 +259,28 @@ impl Roll {
     }
 
     /// Tells what became of a request.
-    pub(super) fn answer(&self, id: &str, refused: Option<String>) -> Result<(), RunError> {
-        let request = id.to_owned();
-        self.journal
-            .emit(Event::RequestAnswered { request, refused })?;
+    pub(super) fn answer(
+        &self,
+        request: &Request,
+        refused: Option<String>,
+    ) -> Result<(), RunError> {
+        let id = &request.id;
+        // Others who watch see who did what.
+        if let (Ok(ask), Some(by)) = (&request.ask, &request.by) {
+            let what = match (ask, refused.is_some()) {
+                (Ask::AddArm(spec), false) => format!("added {}", spec.name()),
+                (Ask::AddArm(spec), true) => format!("did not add {}", spec.name()),
+                (Ask::StopArm(slug), false) => format!("stopped {slug}"),
+                (Ask::StopArm(slug), true) => format!("did not stop {slug}"),
+            };
+            let message = format!("{what}, as {by} asked");
+            self.journal.log(Level::Info, None, message)?;
+        }
+        let event = Event::RequestAnswered {
+            request: id.clone(),
+            refused,
+        };
+        self.journal.emit(event)?;
         self.journal.sync()?;
         let _ = self.requests.remove(id);
         Ok(())

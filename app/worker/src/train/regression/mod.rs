@@ -16,7 +16,7 @@ use forgetlab_plugin_host::Registry;
 use forgetlab_study::experiment::ArmSpec;
 use forgetlab_study::experiment::RunConfig;
 use forgetlab_study::run::{
-    Ask, Event, Level, PhaseCache, Progress, Request, RunDir, RunError, TrainingStretch,
+    Ask, Event, Level, PhaseCache, Progress, RunDir, RunError, TrainingStretch,
 };
 
 use super::error::TrainError;
@@ -108,10 +108,11 @@ impl Context<'_> {
 
     /// Takes up what was asked for since the last time: arms are stopped where they stand, or added, which turns find.
     fn take_requests(&mut self) -> Result<(), TrainError> {
-        for Request { id, ask } in self.roll.requests()? {
-            let refused = match ask {
+        for request in self.roll.requests()? {
+            let id = &request.id;
+            let refused = match &request.ask {
                 Err(problem) => Some(format!("the request cannot be read: {problem}")),
-                Ok(Ask::StopArm(slug)) => match self.roll.to_stop(&slug) {
+                Ok(Ask::StopArm(slug)) => match self.roll.to_stop(slug) {
                     Ok(Some(arm)) => {
                         self.roll.stopped(arm)?;
                         None
@@ -119,10 +120,10 @@ impl Context<'_> {
                     Ok(None) => None,
                     Err(refused) => Some(refused),
                 },
-                Ok(Ask::AddArm(_)) if self.roll.has_added(&id) => None,
-                Ok(Ask::AddArm(spec)) => self.add(&id, &spec)?,
+                Ok(Ask::AddArm(_)) if self.roll.has_added(id) => None,
+                Ok(Ask::AddArm(spec)) => self.add(id, spec)?,
             };
-            self.roll.answer(&id, refused)?;
+            self.roll.answer(&request, refused)?;
         }
         Ok(())
     }
