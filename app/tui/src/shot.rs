@@ -5,6 +5,7 @@ use forgetlab_study::run::{ReplayLook, RunState, RunStatus};
 use ratatui::Terminal;
 use ratatui::backend::{IntoCrossterm, TestBackend};
 use ratatui::buffer::Buffer;
+use ratatui::layout::Rect;
 use ratatui::style::Color;
 use unicode_width::UnicodeWidthStr;
 
@@ -118,7 +119,8 @@ pub fn frame(
             anyhow::anyhow!("there is no arm `{arm}`; the arms are {}", arms.join(", "))
         })?;
     }
-    if let Some(Command::Look(run, arm, step)) = watch.wanted_look() {
+    let area = Rect::new(0, 0, shot.width, shot.height);
+    if let Some(Command::Look(run, arm, step)) = watch.wanted_texts(area) {
         let found = look(&run, arm, step);
         watch.seen(&run, arm, step, found);
     }
