@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use forgetlab_engine::Weights;
 use forgetlab_plugin_host::InstanceOptions;
-use forgetlab_study::run::{CheckpointStore, Event, Level};
+use forgetlab_study::run::{CheckpointStore, Event, Level, RunState};
 
 use super::arm::ArmRun;
 use super::error::{ArmError, TrainError};
@@ -190,7 +190,13 @@ impl Runner<'_> {
                 store.set_aside(step)?;
                 continue;
             }
-            if journal.state(|state| state.arms[arm].step) != step {
+            // A look at the batch of the very next step may have been told, and is made again.
+            let beyond = |state: &RunState| {
+                let arm = &state.arms[arm];
+                let looked = arm.replay.last().is_some_and(|look| look.step >= step);
+                arm.step != step || looked
+            };
+            if journal.state(beyond) {
                 let reason = format!("resumed from the checkpoint at step {step}");
                 journal.emit(Event::Rewound { arm, step, reason })?;
             }
