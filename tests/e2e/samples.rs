@@ -165,6 +165,9 @@ fn what_it_costs_is_predicted_and_counted() {
     let summary = Table::read(&lab.path("run/summary.csv"));
     let counted = |arm: &str| summary.arm(arm)[0]["flops_eval"].parse::<f64>().ok();
     assert_eq!(counted("none"), Some(eval(&with, 0)));
-    let (own, predicted) = (counted("self-generated:kl").expect("FLOPs"), eval(&with, 1));
+    let (own, predicted) = (
+        counted("self-generated:kl:10").expect("FLOPs"),
+        eval(&with, 1),
+    );
     assert!((own - predicted).abs() < 0.05 * own, "{own}, {predicted}");
 }

@@ -156,3 +156,86 @@ fn shown(text: &str) -> String {
     let taken: String = text.chars().take(CHARACTERS).collect();
     harmless(&taken).replace('\t', " ")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use forgetlab_engine::Hardware;
+    use forgetlab_engine::model::Params;
+    use forgetlab_study::experiment::{Overrides, resolve};
+
+    fn suite(experiment: &str) -> Suite {
+        let overrides = Overrides {
+            preset: Some("smoke".into()),
+            ..Overrides::default()
+        };
+        Suite::new(&resolve(experiment, &overrides).unwrap()).unwrap()
+    }
+
+    /// Else a student would be shown with words that were put into its mouth, or cost more than was said.
+    #[test]
+    fn a_student_is_given_questions_and_beginnings_and_no_answers() {
+        let suite = suite("instruct");
+        let prompts = Prompts::of(&suite, 3);
+        assert_eq!(Prompts::of(&suite, 0), Prompts::default());
+        // BOS, what begins the turns of all datasets, and two of each.
+        let datasets = suite.held_out().len();
+        assert_eq!(prompts.tokens.len(), 2 + 2 * datasets);
+        let own = prompts.datasets.iter().flatten().count();
+        assert_eq!(own, 2 * datasets);
+        for (dataset, prompt) in prompts.datasets.iter().zip(&prompts.tokens) {
+            let Some(dataset) = dataset else { continue };
+            let batch = &suite.held_out()[*dataset].batch;
+            let mut rows = (0..batch.rows()).map(|row| row * batch.seq_len);
+            let start = rows.find(|start| batch.tokens[*start..].starts_with(prompt));
+            let mask = &batch.mask[start.unwrap()..][..prompt.len()];
+            let is_chat = batch.mask[start.unwrap()..][..2] == [false; 2];
+            assert!(!is_chat || mask.iter().all(|target| !target));
+            assert!(prompt.len() <= if is_chat { QUESTION } else { GIVEN });
+        }
+
+        let model = suite.pretrained().unwrap().config;
+        let flops = prompts.tokens.iter();
+        let flops = flops.map(|prompt| model.generation_flops(prompt.len(), prompts.length));
+        assert_eq!(prompts.flops(&model), flops.sum::<f64>());
+        assert!(prompts.length <= suite.seq_len());
+        let mut engine = Engine::new(model, &Hardware::cpu(2)).unwrap();
+        let params = Params::init(engine.layout(), &Stream::new(7, "test"));
+        let weights = engine.weights(params).unwrap();
+        let mut write = || prompts.write(&mut engine, &weights, &suite, 5).unwrap();
+        let look = write();
+        assert_eq!(look, write(), "nothing is drawn at random");
+        assert_eq!((look.step, look.samples.len()), (5, prompts.tokens.len()));
+        for (sample, prompt) in look.samples.iter().zip(&prompts.tokens) {
+            assert_eq!(sample.prompt, shown(&suite.decode(prompt).unwrap()));
+        }
+    }
+
+    /// Else a mark would stand in the middle of a letter, or behind where it belongs.
+    #[test]
+    fn characters_of_several_tokens_belong_to_the_last_of_them() {
+        let suite = suite("instruct");
+        let text = "a Ω¿ gate";
+        let tokens = suite.encode(text).unwrap();
+        let (whole, ends) = suite.decode_parts(&tokens, 0..=tokens.len()).unwrap();
+        assert_eq!(whole, text);
+        assert!(ends.is_sorted() && ends[0] == 0);
+        assert_eq!(ends.last(), Some(&text.chars().count()));
+        assert!(ends.windows(2).any(|two| two[0] == two[1]), "{ends:?}");
+    }
+
+    /// Else replayed rows would be said to be of another task.
+    #[test]
+    fn rows_are_of_the_dataset_that_they_are_from() {
+        for experiment in ["toy-continual", "instruct"] {
+            let suite = suite(experiment);
+            let all: Vec<usize> = (0..suite.held_out().len()).collect();
+            let rows = suite.draw(&all, &mut Stream::new(1, "rows").at(0)).unwrap();
+            for (row, &dataset) in all.iter().enumerate() {
+                let tokens = &rows.tokens[row * rows.seq_len..][..rows.lens[row]];
+                assert_eq!(suite.dataset_of(tokens), Some(dataset), "{experiment}");
+            }
+            assert_eq!(suite.dataset_of(&[3, 3, 3]), None);
+        }
+    }
+}
