@@ -78,6 +78,7 @@ pub fn run(lab: Box<dyn Lab>, watch: Option<String>) -> anyhow::Result<Vec<Strin
     terminal::watch_signals(events.clone()).context("cannot watch for signals")?;
     let mut screen = ratatui::try_init().context("cannot set up the terminal")?;
     let restore = terminal::Restore;
+    terminal::watch_mouse(screen.backend_mut()).context("cannot watch the mouse")?;
     terminal::read_keys(events.clone()).context("cannot read the keyboard")?;
     terminal::watch_hangup(events.clone()).context("cannot watch the terminal")?;
     backend::spawn(lab, requests, events).context("cannot start the lab's thread")?;

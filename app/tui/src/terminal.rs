@@ -1,5 +1,7 @@
 //! The terminal: reading keys, watching for signals and hangup, and restoring it.
 
+use std::io::Write;
+use std::panic;
 use std::sync::mpsc::Sender;
 use std::thread;
 
@@ -11,14 +13,49 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use super::event::Event;
 
-/// Restores the terminal when dropped (on a panic, the hook that `ratatui` installs does).
+/// Asks the terminal for clicks and turns of the wheel, by cell (SGR), but not for every move: those would cost more
+/// on a slow link than all frames. With Shift, most terminals select text as before.
+const MOUSE_ON: &str = "\x1b[?1000h\x1b[?1006h";
+const MOUSE_OFF: &str = "\x1b[?1006l\x1b[?1000l";
+
+/// Restores the terminal when dropped (on a panic, the hooks that `ratatui` and [`watch_mouse`] install do).
 pub struct Restore;
 
 impl Drop for Restore {
     fn drop(&mut self) {
+        mouse_off();
         // On a terminal that is gone there is nothing to restore.
         let _ = ratatui::try_restore();
     }
+}
+
+/// Has the terminal send clicks, unless `FORGETLAB_MOUSE` is `0`.
+///
+/// # Errors
+/// When the terminal is gone.
+pub fn watch_mouse(terminal: &mut impl Write) -> std::io::Result<()> {
+    if std::env::var_os("FORGETLAB_MOUSE").is_some_and(|value| value == "0") {
+        return Ok(());
+    }
+    let hook = panic::take_hook();
+    panic::set_hook(Box::new(move |info| {
+        mouse_off();
+        hook(info);
+    }));
+    terminal.write_all(MOUSE_ON.as_bytes())?;
+    terminal.flush()
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a sequence of our own, to the terminal that the lab is on"
+)]
+fn mouse_off() {
+    // On a terminal that is gone there is nothing to turn off.
+    let mut terminal = std::io::stdout();
+    let _ = terminal
+        .write_all(MOUSE_OFF.as_bytes())
+        .and_then(|()| terminal.flush());
 }
 
 /// Sends a text to the clipboard of the terminal (OSC 52), which may be that of another machine, over SSH.
