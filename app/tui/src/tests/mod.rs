@@ -2,6 +2,7 @@
 
 mod compose;
 mod leaving;
+mod others;
 mod robust;
 mod runs;
 mod snapshots;

@@ -59,13 +59,8 @@ impl Watch {
             .position(|row| row.group.index == self.arm)
             .unwrap_or(0);
         if rows.is_empty() && places.table.height > 0 {
-            let text = match &self.filter_problem {
-                Some(problem) => format!("the filter cannot be read: {problem}"),
-                None => {
-                    "no arm passes the filter; Esc takes it away, A shows hidden ones".to_owned()
-                }
-            };
-            frame.render_widget(Line::styled(text, theme.warn()), places.table);
+            let text = Line::styled(self.why_no_arm(), theme.warn());
+            frame.render_widget(text, places.table);
             return;
         }
         let several = rows.iter().any(|row| row.group.members.len() > 1);
@@ -82,8 +77,23 @@ impl Watch {
         .draw(frame, places.table);
     }
 
+    /// Why no arm is shown.
+    fn why_no_arm(&self) -> String {
+        match &self.filter_problem {
+            Some(problem) => format!("the filter cannot be read: {problem}"),
+            None => "no arm passes the filter; Esc takes it away, A shows hidden ones".to_owned(),
+        }
+    }
+
     fn draw_pane(&self, pane: Pane, rows: &[ArmRow], frame: &mut Frame, area: Rect, theme: Theme) {
         match pane {
+            Pane::Retention | Pane::Curves | Pane::Losses | Pane::Panels if rows.is_empty() => {
+                let (title, body) = under_title(area);
+                let words = [pane.name().to_owned()];
+                let title_line = self.pane_title(theme, pane, &words, title.width);
+                frame.render_widget(title_line, title);
+                frame.render_widget(Line::styled(self.why_no_arm(), theme.warn()), body);
+            }
             Pane::Retention => self.draw_retention(rows, frame, area, theme),
             Pane::Curves => self.draw_curves(rows, frame, area, theme),
             Pane::Losses => self.draw_losses(rows, frame, area, theme),

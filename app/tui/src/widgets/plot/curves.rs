@@ -222,21 +222,23 @@ impl Curves<'_> {
 
 /// Draws a curve: from each point to the next, and upright where a point stands for several values.
 fn line(canvas: &mut Canvas, layer: Layer, owner: usize, points: &[Point], x: Scale, y: Scale) {
-    let mut before: Option<(f64, (usize, usize))> = None;
+    let mut before = None;
     for point in points {
-        let at = canvas.dot(x.place(point.x), y.place(point.mean));
-        let inside = x.holds(point.x);
-        if let Some((from_x, from)) = before
-            && (inside || x.holds(from_x))
+        let now = (point.x, y.place(point.mean));
+        // Also where both ends are out of sight.
+        if let Some(from) = before
+            && let Some(ends) = x.part(from, now)
         {
-            canvas.line(layer, owner, from, at);
+            let [from, to] = ends.map(|(at, up)| canvas.dot(x.place(at), up));
+            canvas.line(layer, owner, from, to);
         }
-        if inside {
+        if x.holds(point.x) {
             let upright = (y.place(point.low), y.place(point.high));
             let (low, high) = (canvas.dot(0.0, upright.0).1, canvas.dot(0.0, upright.1).1);
-            canvas.line(layer, owner, (at.0, high), (at.0, low));
+            let column = canvas.dot(x.place(point.x), 0.0).0;
+            canvas.line(layer, owner, (column, high), (column, low));
         }
-        before = Some((point.x, at));
+        before = Some(now);
     }
 }
 

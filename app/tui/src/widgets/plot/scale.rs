@@ -86,6 +86,21 @@ impl Scale {
         value >= self.range.low && value <= self.range.high
     }
 
+    /// The part of a straight line between two points that lies within, by their first numbers; `None` where none does.
+    pub fn part(self, from: (f64, f64), to: (f64, f64)) -> Option<[(f64, f64); 2]> {
+        let Range { low, high } = self.range;
+        if to.0 < low || from.0 > high {
+            return None;
+        }
+        let on_it = |at: f64| {
+            let share = (at - from.0) / (to.0 - from.0);
+            (at, from.1 + (to.1 - from.1) * share)
+        };
+        let start = if from.0 < low { on_it(low) } else { from };
+        let end = if to.0 > high { on_it(high) } else { to };
+        Some([start, end])
+    }
+
     /// The value at a place.
     pub fn value(self, place: f64) -> f64 {
         let Range { low, high } = self.range;
@@ -151,6 +166,21 @@ mod tests {
         );
         let one = Range::of([3.0, f64::NAN]).map(|range| Scale::new(range, false));
         assert_eq!(one.map(|scale| scale.place(3.0)), Some(0.5));
+    }
+
+    /// Else a curve would vanish between two of its points, or bend where it leaves the plot.
+    #[test]
+    fn the_part_of_a_line_that_lies_within_keeps_its_slope() {
+        let range = Range {
+            low: 4.0,
+            high: 6.0,
+        };
+        let scale = Scale::new(range, false);
+        let ends = |from, to| scale.part((from, from / 10.0), (to, to / 10.0));
+        assert_eq!(ends(0.0, 10.0), Some([(4.0, 0.4), (6.0, 0.6)]));
+        assert_eq!(ends(5.0, 10.0), Some([(5.0, 0.5), (6.0, 0.6)]));
+        assert_eq!(ends(0.0, 5.0), Some([(4.0, 0.4), (5.0, 0.5)]));
+        assert_eq!((ends(0.0, 3.0), ends(7.0, 9.0)), (None, None));
     }
 
     #[test]

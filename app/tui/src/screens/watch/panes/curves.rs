@@ -92,10 +92,14 @@ impl Watch {
             .collect();
         let x = self.window.unwrap_or_else(|| self.extent(rows));
         let y = value_range(&curves, x, shown.is_share());
-        let note = curves.is_empty().then_some(match shown {
-            Shown::Training(_) => "nothing is recorded of it",
-            _ => "nothing was measured of it yet",
-        });
+        let note = match curves.iter().any(|curve| !in_sight(curve, x).is_empty()) {
+            true => None,
+            false if !curves.is_empty() => Some("nothing was measured here; ] shows more"),
+            false => Some(match shown {
+                Shown::Training(_) => "nothing is recorded of it",
+                _ => "nothing was measured of it yet",
+            }),
+        };
         Curves {
             theme,
             title,
@@ -142,12 +146,20 @@ impl Watch {
     }
 }
 
+/// The points of a curve that are in sight; where it passes between two of them, those two.
+fn in_sight(curve: &Curve, x: Range) -> &[Point] {
+    let points = &curve.points;
+    let from = points.partition_point(|point| point.x < x.low);
+    let to = points.partition_point(|point| point.x <= x.high);
+    match from == to && from > 0 && to < points.len() {
+        true => &points[from - 1..=to],
+        false => &points[from..to],
+    }
+}
+
 /// The range of the values that are in sight; of shares at least from 0 to 1 where they take most of it.
 pub(super) fn value_range(curves: &[Curve], x: Range, share: bool) -> Range {
-    let inside = |point: &&Point| point.x >= x.low && point.x <= x.high;
-    let points = curves
-        .iter()
-        .flat_map(|curve| curve.points.iter().filter(inside));
+    let points = curves.iter().flat_map(|curve| in_sight(curve, x));
     let ends = points.flat_map(|point| [point.low, point.high]);
     let range = Range::of(ends).unwrap_or(Range {
         low: 0.0,
