@@ -6,6 +6,7 @@
 mod arms;
 mod bad_input;
 mod bad_libraries;
+mod bare_terminal;
 mod broken_files;
 mod cache;
 mod closed_pipes;
@@ -36,9 +37,12 @@ mod runs_on_disk;
 mod sample;
 mod samples;
 mod screen;
+
+mod screen_surviving;
 mod statistics;
 mod sweeps;
 mod tensorboard;
+mod terminal;
 mod text;
 mod token_files;
 mod verify;

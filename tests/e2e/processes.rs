@@ -21,7 +21,8 @@ impl Background {
         worker_of(&self.0)
     }
 
-    fn signal(&self, signal: Signal) {
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) {
         kill_process(self.pid().expect("it runs"), signal).expect("signal");
     }
 }
