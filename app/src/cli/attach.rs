@@ -7,7 +7,7 @@ use std::thread;
 
 use forgetlab_study::printed::path_in_line;
 use forgetlab_study::report;
-use forgetlab_study::run::{Found, Results, RunDir, RunState, RunStatus};
+use forgetlab_study::run::{Event, Found, Record, Results, RunDir, RunState, RunStatus};
 
 use super::progress::{LOOK_EVERY, ProgressView};
 use super::{advice, out, queue, signals, sweep, unless_gone};
@@ -27,28 +27,34 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         Found::Run(dir) => dir,
         Found::Sweep(sweep) => return sweep::attach(&sweep, &leave).map(ExitCode::from),
     };
-    let mut follow = dir.follow();
+    // At once, however long the run is; the table at its end is from all of its events.
+    let mut follow = dir.follow_quickly()?;
     let mut view = ProgressView::new();
-    follow.poll()?;
     view.catch_up(&follow.state);
     let mut told = queue::Told::default();
     loop {
         // The lock before the events: whatever a worker wrote before it ended is read below.
         let live = dir.is_live();
         told.look(dir.path())?;
-        for record in follow.poll()? {
-            view.update(&follow.state, &record);
+        let records = follow.poll()?;
+        for record in &records {
+            view.update(&follow.state, record);
+        }
+        let goes_back = |record: &Record| matches!(record.event, Event::Rewound { .. });
+        if records.iter().any(goes_back) {
+            follow = dir.follow_quickly()?;
         }
         if !live {
             view.finish();
-            let status = RunDir::status_of(live, &follow.state);
+            let state = dir.load_state()?;
+            let status = RunDir::status_of(live, &state);
             let mut out = out::stdout();
             let name = dir.name();
-            let table = report::table(&[(name.as_str(), &follow.state)], super::glyphs());
+            let table = report::table(&[(name.as_str(), &state)], super::glyphs());
             unless_gone(write!(
                 out,
                 "\n{table}\n{}\n",
-                farewell(&dir, &follow.state, status)
+                farewell(&dir, &state, status)
             ))?;
             return Ok(ExitCode::from(super::code_of(status)));
         }

@@ -19,8 +19,8 @@ use forgetlab_plugin_host::{Helper, Registry, search_path};
 use forgetlab_study::experiment::{self, Overrides, RunConfig};
 use forgetlab_study::report;
 use forgetlab_study::run::{
-    Follow, Queue, ReplayLook, Results, RunDir, RunState, RunStatus, SampleLook, SweepDir, Ticket,
-    delete, write_atomically,
+    Event, Follow, Queue, Record, ReplayLook, Results, RunDir, RunState, RunStatus, SampleLook,
+    SweepDir, Ticket, delete, write_atomically,
 };
 use forgetlab_tui::lab::{
     Device, Experiment, Feed, FeedUpdate, Kept, Lab, LabelChange, Machine, Plugin, Prediction,
@@ -556,6 +556,11 @@ impl Feed for RunFeed {
             return self.first(live);
         };
         let records = follow.poll()?;
+        let goes_back = |record: &Record| matches!(record.event, Event::Rewound { .. });
+        if records.iter().any(goes_back) {
+            // It may need what was dropped meanwhile.
+            return self.first(live);
+        }
         let (status, why) = standing(&self.dir, live, &follow.state);
         Ok(FeedUpdate {
             before: None,

@@ -11,7 +11,7 @@ use forgetlab_study::run::{ArmState, ArmStatus, Cost, Evaluation, Fit, Role, Run
 use forgetlab_study::stats;
 
 use super::figures::{Figures, Metric, mean_over};
-use super::track::{At, Axis, Track, Value};
+use super::track::{At, Track, Value};
 
 /// Index of a run, and of an arm in it.
 pub type Member = (usize, usize);
@@ -150,6 +150,11 @@ impl Arms {
             .collect()
     }
 
+    /// Takes up everything anew at the next update: what was seen of the runs may not hold any more.
+    pub fn restart(&mut self) {
+        self.groups.iter_mut().for_each(|group| group.stamp.clear());
+    }
+
     /// Puts the end of its run's name before the name of an arm that others have, too.
     fn tell_apart(&mut self, runs: Runs) {
         let names: Vec<String> = self
@@ -263,6 +268,7 @@ impl Group {
         self.stamp = stamp;
         if changed {
             self.extend(&of_arm.counted(), datasets, quantiles);
+            self.mean.thin();
             let phase = self.mean.evaluations.last().map_or(0, |e| e.phase);
             self.figures = Metric::ALL.map(|metric| {
                 let kept = self.kept(phase, metric);
@@ -275,8 +281,7 @@ impl Group {
 
     /// Half the width of the interval of what is kept now; NaN of one seed.
     fn spread(&self, metric: Metric) -> f64 {
-        let line = line_of(Of::Old, metric);
-        let last = self.track.points(line, Axis::Steps).last();
+        let last = self.track.last(line_of(Of::Old, metric));
         last.map_or(f64::NAN, |point| point.half)
     }
 
@@ -294,9 +299,8 @@ impl Group {
     /// Whether every seed has what it had, and perhaps more.
     fn has_only_grown(&self, seeds: &[(&RunState, &ArmState)], now: &Stamp) -> bool {
         let same = |((was, now), (_, arm)): ((&Seen, &Seen), &(_, &ArmState))| {
-            let last = was.0.checked_sub(1);
-            let last = last.and_then(|last| arm.evaluations.get(last));
-            was.2 == now.2 && (was.0 == 0 || last.is_some_and(|e| e.step == was.1))
+            let last = arm.evaluations.binary_search_by_key(&was.1, |e| e.step);
+            was.2 == now.2 && was.0 <= now.0 && (was.0 == 0 || last.is_ok())
         };
         // A seed that begins counts from then on: the mean is another one.
         let begun = |stamp: &Stamp| stamp.iter().filter(|seed| seed.0 > 0).count();
@@ -319,7 +323,7 @@ impl Group {
         let kept = kept(&first.evaluations);
         if kept[..self.kept.len().min(kept.len())] != self.kept[..] {
             // What was taken for the old data of a phase is not all asked as often as the rest.
-            self.mean.evaluations.clear();
+            self.mean = ArmState::new(self.mean.info.clone());
             self.track = Track::default();
         }
         self.kept = kept;
@@ -489,7 +493,8 @@ fn grouped(runs: Runs, apart: bool) -> Vec<Vec<Member>> {
 fn stamp(arm: &ArmState) -> Seen {
     let last = arm.evaluations.last().map_or(0, |e| e.step);
     let lost = matches!(arm.status, ArmStatus::Failed(_) | ArmStatus::Skipped(_));
-    (arm.evaluations.len(), last, !lost)
+    let seen = arm.evaluations.len() + arm.dropped.evaluations();
+    (seen, last, !lost)
 }
 
 fn empty_info() -> forgetlab_study::experiment::ArmInfo {

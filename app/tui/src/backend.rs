@@ -139,15 +139,15 @@ impl Backend {
                 },
             };
             queue.extend(commands.try_iter());
-            // Of several runs that the cursor went over, the last one is looked at; so of what was typed into a form.
-            let passed = command.as_ref().is_some_and(|command| match command {
-                Command::Preview(_) => { &queue }
-                    .iter()
-                    .any(|other| matches!(other, Command::Preview(_))),
-                Command::Predict(_) => { &queue }
-                    .iter()
-                    .any(|other| matches!(other, Command::Predict(_))),
-                _ => false,
+            // Of several runs or batches that the cursor went over, the last one is looked at; so of what was typed into
+            // a form.
+            let passed = queue.iter().any(|later| {
+                matches!(
+                    (&command, later),
+                    (Some(Command::Preview(_)), Command::Preview(_))
+                        | (Some(Command::Predict(_)), Command::Predict(_))
+                        | (Some(Command::Look(..)), Command::Look(..))
+                )
             });
             if let Some(command) = command.filter(|_| !passed) {
                 self.carry_out(command);

@@ -136,7 +136,8 @@ pub trait Feed: Send {
 /// Result of [`Feed::poll`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct FeedUpdate {
-    /// What the records before these tell; with the first update alone, empty where `records` are all there are.
+    /// What the records before these tell, kept thin ([`RunState::thin`]); with the first update, empty where `records`
+    /// are all there are, and where the run has gone back to a checkpoint.
     pub before: Option<Box<RunState>>,
     /// New records in order; empty when nothing happened.
     pub records: Vec<Record>,

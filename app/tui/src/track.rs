@@ -114,6 +114,18 @@ impl Bucket {
             },
         }
     }
+
+    /// The values at a place; there must be one.
+    fn point(self, x: f64) -> Point {
+        Point {
+            x,
+            low: f64::from(self.low),
+            high: f64::from(self.high),
+            mean: self.sum / f64::from(self.count),
+            half: f64::from(self.half),
+            count: self.count,
+        }
+    }
 }
 
 /// A point of a drawn curve: values of one evaluation, or of several that lie together.
@@ -145,6 +157,19 @@ impl Point {
             count: 1,
         }
     }
+
+    /// This point and a later one as one, at the later place.
+    fn join(self, later: Self) -> Self {
+        let count = self.count + later.count;
+        let share = f64::from(later.count) / f64::from(count);
+        Self {
+            low: self.low.min(later.low),
+            high: self.high.max(later.high),
+            mean: self.mean + (later.mean - self.mean) * share,
+            count,
+            ..later
+        }
+    }
 }
 
 /// The evaluations of an arm: a line of values for each series, over the same places.
@@ -157,6 +182,8 @@ pub struct Track {
     /// Place of the last evaluation of every bucket.
     at: Vec<At>,
     lines: Vec<Vec<Bucket>>,
+    /// Least and greatest value of each series.
+    ends: Vec<Option<(f64, f64)>>,
 }
 
 impl Track {
@@ -178,7 +205,10 @@ impl Track {
         for (series, value) in values.filter(|(_, value)| value.mean.is_finite()) {
             if self.lines.len() <= series {
                 self.lines.resize_with(series + 1, Vec::new);
+                self.ends.resize(series + 1, None);
             }
+            let (low, high) = self.ends[series].unwrap_or((value.mean, value.mean));
+            self.ends[series] = Some((low.min(value.mean), high.max(value.mean)));
             let line = &mut self.lines[series];
             line.resize(last + 1, EMPTY);
             line[last].add(value);
@@ -204,15 +234,56 @@ impl Track {
     pub fn points(&self, series: usize, axis: Axis) -> impl Iterator<Item = Point> {
         let line = self.lines.get(series).map_or(&[][..], Vec::as_slice);
         let points = self.at.iter().zip(line).filter(|(_, b)| b.count > 0);
-        let points = points.map(move |(at, bucket)| Point {
-            x: at.on(axis),
-            low: f64::from(bucket.low),
-            high: f64::from(bucket.high),
-            mean: bucket.sum / f64::from(bucket.count),
-            half: f64::from(bucket.half),
-            count: bucket.count,
-        });
+        let points = points.map(move |(at, bucket)| bucket.point(at.on(axis)));
         points.filter(|point| point.x.is_finite())
+    }
+
+    /// The points of a series for a drawing of so many columns from one place on an axis to another: of many that fall
+    /// into one column, one.
+    pub fn drawn(
+        &self,
+        series: usize,
+        axis: Axis,
+        (low, high): (f64, f64),
+        columns: usize,
+    ) -> Vec<Point> {
+        let points = self.points(series, axis);
+        if self.at.len() <= 4 * columns {
+            return points.collect();
+        }
+        let column = |x: f64| ((x - low) / (high - low) * columns as f64).floor();
+        let mut drawn: Vec<Point> = Vec::with_capacity(2 * columns);
+        let mut last = f64::NAN;
+        for point in points {
+            let at = column(point.x);
+            match drawn.last_mut().filter(|_| at == last) {
+                Some(before) => *before = before.join(point),
+                None => drawn.push(point),
+            }
+            last = at;
+        }
+        drawn
+    }
+
+    /// The last value of a series up to a place on an axis.
+    pub fn value_at(&self, series: usize, axis: Axis, place: f64) -> Option<f64> {
+        let line = self.lines.get(series)?;
+        let end = self.at.partition_point(|at| at.on(axis) <= place);
+        let mut before = line[..end.min(line.len())].iter().rev();
+        let bucket = before.find(|bucket| bucket.count > 0)?;
+        Some(bucket.sum / f64::from(bucket.count))
+    }
+
+    /// Least and greatest value of a series.
+    pub fn ends(&self, series: usize) -> Option<(f64, f64)> {
+        *self.ends.get(series)?
+    }
+
+    /// The last point of a series.
+    pub fn last(&self, series: usize) -> Option<Point> {
+        let line = self.lines.get(series)?;
+        let at = line.iter().rposition(|bucket| bucket.count > 0)?;
+        Some(line[at].point(self.at[at].steps))
     }
 
     /// The last place.
@@ -279,6 +350,42 @@ mod tests {
             assert_eq!(highest, 9.0, "of {length}");
             assert!(points.windows(2).all(|pair| pair[0].x < pair[1].x));
         }
+    }
+
+    /// A spike would be lost between two columns, a key be answered late, or a curve end before its last value.
+    #[test]
+    fn a_drawing_has_a_point_a_column_and_every_spike() {
+        let track = of((0..20_000).map(|i| if i == 7 { -3.0 } else { f64::from(i % 5) }));
+        let all: Vec<Point> = track.points(0, Axis::Steps).collect();
+        let drawn = track.drawn(0, Axis::Steps, (0.0, 20_000.0), 100);
+        assert!(all.len() > 1000 && drawn.len() <= 101, "{}", drawn.len());
+        let counted: u32 = drawn.iter().map(|point| point.count).sum();
+        assert_eq!(counted, 20_000);
+        assert_eq!((drawn[0].low, drawn[0].high), (-3.0, 4.0));
+        assert_eq!(track.ends(0), Some((-3.0, 4.0)));
+        assert_eq!(drawn.last().map(|p| p.x), all.last().map(|p| p.x));
+        let places = |points: &[Point]| -> Vec<(f64, f64)> {
+            points.iter().map(|point| (point.x, point.mean)).collect()
+        };
+        let mean = |points: &[Point]| {
+            points
+                .iter()
+                .map(|p| p.mean * f64::from(p.count))
+                .sum::<f64>()
+        };
+        assert!((mean(&drawn) - mean(&all)).abs() < 1e-6);
+        let few = track.drawn(0, Axis::Steps, (0.0, 20_000.0), 1000);
+        assert!(
+            places(&few) == places(&all),
+            "what is little is drawn as it is"
+        );
+        assert_eq!(
+            track.value_at(0, Axis::Steps, 1e9),
+            all.last().map(|p| p.mean)
+        );
+        assert_eq!(track.value_at(0, Axis::Steps, -1.0), None);
+        let last = track.last(0).map(|point| (point.x, point.mean));
+        assert_eq!(last, places(&all).last().copied());
     }
 
     #[test]

@@ -136,6 +136,7 @@ fn groups<'a>(
 }
 
 /// Whether two arms scored the same at every evaluation, whatever time it took, and whatever was kept of single rows.
+/// Of arms that are kept thin, at those evaluations that both still have.
 fn same_numbers(a: &ArmState, b: &ArmState) -> bool {
     let numbers = |evaluation: &Evaluation| -> Vec<(String, [Option<u64>; 3])> {
         let scores = evaluation.scores.iter();
@@ -144,11 +145,17 @@ fn same_numbers(a: &ArmState, b: &ArmState) -> bool {
             .map(|s| (s.dataset.clone(), [s.ntp, s.kl, s.accuracy].map(bits)))
             .collect()
     };
-    let of = |arm: &ArmState| -> Vec<_> {
-        let evaluations = arm.evaluations.iter();
-        evaluations.map(|e| (e.step, numbers(e))).collect()
+    let seen = |arm: &ArmState| arm.evaluations.len() + arm.dropped.evaluations();
+    let dropped = a.dropped.evaluations() + b.dropped.evaluations() > 0;
+    let at = |step: u64| {
+        let place = b.evaluations.binary_search_by_key(&step, |e| e.step);
+        place.ok().map(|place| &b.evaluations[place])
     };
-    of(a) == of(b)
+    let same = |e: &Evaluation| match at(e.step) {
+        Some(other) => numbers(e) == numbers(other),
+        None => dropped,
+    };
+    seen(a) == seen(b) && a.evaluations.iter().all(same)
 }
 
 #[cfg(test)]

@@ -86,6 +86,11 @@ pub fn kept(state: &RunState, arm: &ArmState, dataset: &str, metric: Metric) -> 
     };
     let later = arm.evaluations.iter().filter(|e| e.step > start.step);
     let later: Vec<(u64, f64)> = later.filter_map(|e| Some((e.step, value(e)?))).collect();
+    // Of a state that is kept thin, those that were dropped were no worse.
+    let from = trained_by(&state.phases[..now.phase.min(state.phases.len())], dataset);
+    let dropped = arm
+        .dropped
+        .since(from.map_or(0, |phase| phase + 1), dataset, metric as usize);
     let worst_of = |later: &[(u64, f64)]| {
         let worse = |worst: (u64, f64), next: (u64, f64)| match metric.loss(worst.1, next.1) > 0.0 {
             true => next,
@@ -95,7 +100,7 @@ pub fn kept(state: &RunState, arm: &ArmState, dataset: &str, metric: Metric) -> 
         worst.map(|(step, score)| Worst {
             score,
             step,
-            evaluations: later.len(),
+            evaluations: later.len() + dropped,
         })
     };
     let ends = phase_ends(arm, &state.phases);

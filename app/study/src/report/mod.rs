@@ -41,6 +41,8 @@ mod statistics_rows;
 mod sweep;
 mod table;
 mod tensorboard;
+#[cfg(test)]
+mod thinned;
 mod verdict;
 
 use std::fs::{self, File};

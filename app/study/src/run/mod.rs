@@ -36,6 +36,7 @@ mod shell;
 mod state;
 mod stop;
 mod sweep;
+mod thin;
 mod training;
 mod whole;
 
@@ -71,4 +72,5 @@ pub use stop::StopRequest;
 pub use sweep::{
     FirstArm, Holder, Lease, PointSpec, PointStatus, SweepCounts, SweepDir, SweepSpec, Taken,
 };
+pub use thin::Dropped;
 pub use training::{OpenStretch, TrainingStep, TrainingStretch};

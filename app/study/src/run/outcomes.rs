@@ -5,7 +5,7 @@ use base64::prelude::BASE64_STANDARD;
 use serde::{Deserialize, Serialize};
 
 /// Scores of the single rows (or questions) of a dataset at one evaluation, always in the same order.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Outcomes {
     /// Of each row, how many of its answers are right: 0 or 1 where a row has one, else up to its weight.
     pub right: Vec<u32>,

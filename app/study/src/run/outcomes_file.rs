@@ -5,17 +5,19 @@
 //! the event tells that it was there. Numbers are little-endian, in base64.
 
 use std::collections::HashMap;
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::event_log::{Chain, sealed};
+use super::event_log::{CHECKED_SCHEMA, Chain, sealed};
 use super::file::open_regular;
 use super::{Event, Outcomes, OutcomesLine, Record, RunError, RunState};
 
 /// A line longer than this is none of ours, bytes.
 const LONGEST: u64 = 1 << 30;
+/// Bytes that are read at a time, where as many are not wanted yet.
+const AHEAD: u64 = 1 << 20;
 
 /// The file beside the events.
 pub fn beside(events: &Path) -> PathBuf {
@@ -70,6 +72,11 @@ impl OutcomesWriter {
         written
     }
 
+    /// Length of the file, bytes.
+    pub fn length(&self) -> u64 {
+        fs::metadata(&self.path).map_or(0, |data| data.len())
+    }
+
     /// Syncs everything appended so far to disk.
     ///
     /// # Errors
@@ -116,8 +123,14 @@ fn ends_in_the_middle(file: &mut File, len: u64) -> io::Result<bool> {
 pub struct OutcomesReader {
     path: PathBuf,
     offset: u64,
-    known: HashMap<(usize, u64, String), Arc<Outcomes>>,
+    /// What was read and nobody has asked for yet.
+    known: HashMap<Key, Arc<Outcomes>>,
+    /// Whether something was not there: then all was read, and what is known stays so, as lines may come twice.
+    ahead: bool,
 }
+
+/// Arm, step and dataset.
+type Key = (usize, u64, String);
 
 impl OutcomesReader {
     /// A reader at the beginning; the file need not exist.
@@ -126,7 +139,18 @@ impl OutcomesReader {
             path,
             offset: 0,
             known: HashMap::new(),
+            ahead: false,
         }
+    }
+
+    /// Bytes behind which all is that nobody has asked for yet; what is read twice from there does no harm.
+    pub fn asked(&self) -> u64 {
+        self.offset.saturating_sub(2 * AHEAD)
+    }
+
+    /// Goes on behind what another one has read.
+    pub fn skip_to(&mut self, offset: u64) {
+        self.offset = offset;
     }
 
     /// Gives the scores of an evaluation their outcomes, where there are some.
@@ -134,6 +158,7 @@ impl OutcomesReader {
     /// # Errors
     /// Where the file cannot be read.
     pub fn attach(&mut self, record: &mut Record) -> Result<(), RunError> {
+        let tells = record.v >= CHECKED_SCHEMA;
         let Event::Evaluated {
             arm, step, scores, ..
         } = &mut record.event
@@ -142,11 +167,19 @@ impl OutcomesReader {
         };
         let mut fresh = false;
         for score in scores {
-            let key = (*arm, *step, score.dataset.clone());
-            if !self.known.contains_key(&key) && !std::mem::replace(&mut fresh, true) {
-                self.read()?;
+            if tells && !score.rows_kept {
+                continue;
             }
-            score.outcomes = self.known.get(&key).cloned();
+            let key = (*arm, *step, score.dataset.clone());
+            let known = self.known.contains_key(&key);
+            if !known && !std::mem::replace(&mut fresh, self.ahead) {
+                // Lines are in the order of the events.
+                self.ahead |= !self.read(Some(&key))?;
+            }
+            score.outcomes = match self.ahead {
+                true => self.known.get(&key).cloned(),
+                false => self.known.remove(&key),
+            };
         }
         Ok(())
     }
@@ -156,7 +189,7 @@ impl OutcomesReader {
     /// # Errors
     /// Where the file cannot be read.
     pub fn attach_to(&mut self, state: &mut RunState) -> Result<bool, RunError> {
-        self.read()?;
+        self.read(None)?;
         for (i, arm) in state.arms.iter_mut().enumerate() {
             for evaluation in &mut arm.evaluations {
                 for score in &mut evaluation.scores {
@@ -168,10 +201,11 @@ impl OutcomesReader {
         Ok(!self.known.is_empty())
     }
 
-    /// Reads what was written since the last time. Lines that are torn or changed are passed over.
-    fn read(&mut self) -> Result<(), RunError> {
+    /// Reads on, beyond the scores that are wanted, or to the end; whether they were there. Lines that are torn or
+    /// changed are passed over.
+    fn read(&mut self, wanted: Option<&Key>) -> Result<bool, RunError> {
         let Some(mut file) = open_regular(&self.path)? else {
-            return Ok(());
+            return Ok(false);
         };
         let failed = RunError::io("read", &self.path);
         let length = file.metadata().and_then(|data| {
@@ -179,23 +213,28 @@ impl OutcomesReader {
             Ok(data.len())
         });
         if length.map_err(failed)? <= self.offset {
-            return Ok(());
+            return Ok(false);
         }
         let mut reader = BufReader::with_capacity(1 << 18, file);
         let mut line = Vec::new();
+        let (begin, mut found) = (self.offset, false);
         loop {
             line.clear();
             let read = Read::take(&mut reader, LONGEST).read_until(b'\n', &mut line);
             let read = read.map_err(RunError::io("read", &self.path))?;
             if line.last() != Some(&b'\n') && (read as u64) < LONGEST {
-                return Ok(());
+                return Ok(found);
             }
             self.offset += read as u64;
             if let Some(line) = whole(line.trim_ascii_end())
                 && let Some(outcomes) = line.outcomes()
             {
                 let key = (line.arm, line.step, line.dataset);
+                found |= wanted == Some(&key);
                 self.known.insert(key, Arc::new(outcomes));
+            }
+            if found && self.offset - begin >= AHEAD {
+                return Ok(true);
             }
         }
     }

@@ -9,6 +9,7 @@ use super::event::{
     Cost, Curve, Event, Level, PhaseEnd, PhaseInfo, Record, ReplayLook, Role, SampleLook, Score,
 };
 use super::nan::null_is_nan;
+use super::thin::Dropped;
 
 /// State of a run: the fold of its events so far.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -108,6 +109,9 @@ pub struct ArmState {
     /// What it drew at its end.
     #[serde(default)]
     pub drawn: Vec<Curve>,
+    /// What was dropped of its evaluations; nothing but where a state is kept thin.
+    #[serde(skip)]
+    pub dropped: Dropped,
 }
 
 /// Status of an arm.
@@ -188,6 +192,7 @@ impl ArmState {
             replay: Vec::new(),
             samples: Vec::new(),
             drawn: Vec::new(),
+            dropped: Dropped::default(),
         }
     }
 
@@ -488,6 +493,7 @@ impl RunState {
             replay: Vec::new(),
             samples: Vec::new(),
             drawn: Vec::new(),
+            dropped: Dropped::default(),
             ..*arm
         });
         Self {
@@ -511,9 +517,12 @@ impl RunState {
             .config
             .as_ref()
             .and_then(|c| c.get("data")?.get("kind"));
-        let mut evaluations = self.arms.iter().flat_map(|arm| &arm.evaluations);
-        kind.is_some_and(|kind| kind == "regression")
-            || evaluations.any(|e| e.scores.iter().any(|score| score.fit.is_some()))
+        // Those of older runs do not say.
+        let mut last = self.arms.iter().filter_map(|arm| arm.evaluations.last());
+        match kind {
+            Some(kind) => kind == "regression",
+            None => last.any(|e| e.scores.iter().any(|score| score.fit.is_some())),
+        }
     }
 
     /// Experiment and preset, for titles.

@@ -96,7 +96,7 @@ impl RunDir {
         Follow::new(&self.events_path())
     }
 
-    /// The same, beginning with what the run's index has.
+    /// The same, beginning with what the run's index has, and with a state that is kept thin ([`RunState::thin`]).
     ///
     /// # Errors
     /// Where the events cannot be read or are damaged.

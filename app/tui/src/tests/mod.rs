@@ -6,6 +6,7 @@ mod others;
 mod robust;
 mod runs;
 mod snapshots;
+mod speed;
 mod watch;
 
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};

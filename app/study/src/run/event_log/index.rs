@@ -1,5 +1,5 @@
 //! `events.index`: what the events told up to some line, so that a run of a million of them is listed and opened at
-//! once.
+//! once. Of a long run it holds the state as it is kept thin ([`RunState::thin`]): it does not grow for ever.
 //!
 //! It is only a shortcut. Whoever lists or watches runs trusts it where the events are still the file it was made of
 //! (device, inode, length, time); `resume` and `compare` never do. The worker writes it beside the events; of a run
@@ -9,19 +9,21 @@ use std::collections::HashMap;
 use std::fs::{self, Metadata};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use super::super::file::{create_folder, open_regular, user_cache};
-use super::super::state::{Evaluation, LogLine};
+use super::super::state::{ArmState, Evaluation, LogLine};
+use super::super::thin::{Dropped, LINES};
 use super::super::{
-    ChoiceScores, Cost, Curve, Fit, ReplayLook, Role, RunError, RunState, SampleLook, Score,
-    TrainingStretch, write_atomically,
+    ChoiceScores, Cost, Curve, Fit, Outcomes, ReplayLook, Role, RunError, RunState, SampleLook,
+    Score, TrainingStretch, write_atomically,
 };
 use super::reader::Position;
 
 /// Version of the file's format and of what states hold; others are passed over.
-const FORMAT: u32 = 5;
+const FORMAT: u32 = 6;
 /// Events of fewer bytes are read as quickly without an index.
 pub(super) const WORTH: u64 = 1 << 18;
 
@@ -29,6 +31,8 @@ pub(super) const WORTH: u64 = 1 << 18;
 #[derive(Debug)]
 pub(super) struct Indexed {
     pub position: Position,
+    /// Bytes of the scores of single rows that belong to it.
+    pub rows: u64,
     /// Without all evaluations but the last, metrics, replay samples and log where only the head was read.
     pub state: RunState,
 }
@@ -47,6 +51,7 @@ struct Head {
     format: u32,
     file: Identity,
     position: Position,
+    rows: u64,
     state: RunState,
     /// Checksum of the body, which goes to the end of the file.
     body: u32,
@@ -93,11 +98,12 @@ pub(super) fn in_cache(events: &Path) -> Option<PathBuf> {
     Some(user_cache()?.join(format!("events/{}.index", &name[..32])))
 }
 
-/// Writes the index of the events at `events` to `path`.
+/// Writes the index of the events at `events` to `path`: what they tell up to a position, and to a length of the scores
+/// of single rows.
 pub(super) fn write(
     path: &Path,
     events: &Path,
-    position: &Position,
+    (position, rows): (&Position, u64),
     state: &RunState,
 ) -> Result<(), RunError> {
     let data = fs::metadata(events).map_err(RunError::io("read", events))?;
@@ -105,11 +111,19 @@ pub(super) fn write(
         path: path.to_owned(),
         problem: error,
     };
-    let body = postcard::to_stdvec(&Body::of(state)).map_err(|error| fault(error.to_string()))?;
+    let thin = state.arms.iter().map(|arm| {
+        let mut arm = arm.clone();
+        arm.thin();
+        arm
+    });
+    let thin: Vec<ArmState> = thin.collect();
+    let body = postcard::to_stdvec(&Body::of(&thin, &state.log))
+        .map_err(|error| fault(error.to_string()))?;
     let head = Head {
         format: FORMAT,
         file: Identity::of(&data),
         position: position.clone(),
+        rows,
         state: state.brief(),
         body: crc32fast::hash(&body),
     };
@@ -172,6 +186,7 @@ fn read_one(path: &Path, now: Identity, part: Part) -> Option<Indexed> {
     }
     Some(Indexed {
         position: head.position,
+        rows: head.rows,
         state,
     })
 }
@@ -193,6 +208,7 @@ struct ArmBody {
     replay: Vec<ReplayLook>,
     samples: Vec<SampleLook>,
     drawn: Vec<Curve>,
+    dropped: Dropped,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -226,6 +242,7 @@ struct ScoreBody {
     choices: Option<ChoiceScores>,
     fit: Option<Fit>,
     rows_kept: bool,
+    rows: Option<Outcomes>,
 }
 
 /// Gives names their places.
@@ -245,9 +262,9 @@ impl<'a> Names<'a> {
 }
 
 impl Body {
-    fn of(state: &RunState) -> Self {
+    fn of(arms: &[ArmState], log: &[LogLine]) -> Self {
         let mut names = Names::default();
-        let arms = state.arms.iter().map(|arm| ArmBody {
+        let arms = arms.iter().map(|arm| ArmBody {
             training: arm.training.iter().map(TrainingBody::of).collect(),
             evaluations: arm
                 .evaluations
@@ -262,11 +279,12 @@ impl Body {
             replay: arm.replay.clone(),
             samples: arm.samples.clone(),
             drawn: arm.drawn.clone(),
+            dropped: arm.dropped.clone(),
         });
         let arms = arms.collect();
         Self {
             names: names.names,
-            log: state.log.clone(),
+            log: log[log.len().saturating_sub(2 * LINES)..].to_vec(),
             arms,
         }
     }
@@ -289,6 +307,7 @@ impl Body {
             arm.replay = body.replay;
             arm.samples = body.samples;
             arm.drawn = body.drawn;
+            arm.dropped = body.dropped;
         }
         Some(())
     }
@@ -331,6 +350,7 @@ impl EvaluationBody {
             choices: score.choices,
             fit: score.fit,
             rows_kept: score.rows_kept,
+            rows: score.outcomes.as_deref().cloned(),
         });
         Self {
             phase: evaluation.phase,
@@ -372,7 +392,7 @@ impl EvaluationBody {
                 accuracy: score.accuracy,
                 choices: score.choices,
                 fit: score.fit,
-                outcomes: None,
+                outcomes: score.rows.map(Arc::new),
                 rows_kept: score.rows_kept,
             })
         });

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::super::file::open_regular;
 use super::super::outcomes_file::{self, OutcomesReader};
-use super::super::{Event, Record, RunError, RunState};
+use super::super::{Event, Record, RunError};
 use super::seal::{Chain, sealed};
 use super::{CHECKED_SCHEMA, Mark};
 
@@ -294,13 +294,20 @@ impl EventReader {
         self.whole
     }
 
-    /// A reader that goes on where another has stood, of a file that is the same up to there.
-    pub(super) fn from(path: &Path, at: Position) -> Self {
-        Self {
+    /// A reader that goes on where another has stood, of files that are the same up to there.
+    pub(super) fn from(path: &Path, at: Position, outcomes: u64) -> Self {
+        let mut reader = Self {
             whole: at.offset,
             at,
             ..Self::new(path)
-        }
+        };
+        reader.outcomes.skip_to(outcomes);
+        reader
+    }
+
+    /// Bytes of the scores of single rows that belong to what was read.
+    pub(super) fn rows_read(&self) -> u64 {
+        self.outcomes.asked()
     }
 
     /// Where it stands; `None` behind a line that is no event.
@@ -311,11 +318,6 @@ impl EventReader {
     /// The same beyond doubt: lines that are no events were refused.
     pub(super) fn end(&self) -> &Position {
         &self.at
-    }
-
-    /// Gives a state that was kept without them the scores of single rows.
-    pub(super) fn attach_rows(&mut self, state: &mut RunState) -> Result<(), RunError> {
-        self.outcomes.attach_to(state).map(drop)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::fs::OpenOptions;
 
-use super::super::{Event, Level, fixture};
+use super::super::{Evaluation, Event, Level, Outcomes, fixture};
 use super::*;
 
 fn log(message: &str) -> Event {
@@ -498,4 +498,91 @@ fn an_index_is_given_up_where_the_events_behind_it_do_not_follow() {
     }
     assert!(index::read(&other, Part::Head).is_none(), "another file");
     assert_eq!(Follow::quickly(&other).unwrap().state, whole(&other));
+}
+
+/// An evaluation of the first arm, with rows; `luck` tells one that came to nothing from the one that took its place.
+fn long_evaluation(step: u64, luck: u64) -> Event {
+    let mut evaluation = fixture::state().arms[0].evaluations[3].clone();
+    evaluation.step = step;
+    for (task, score) in (0..).zip(&mut evaluation.scores) {
+        let right = ((step + luck) * 7919 + task * 31) % 1009;
+        score.accuracy = Some(right as f64 / 1009.0);
+        score.ntp = Some(1.0 - right as f64 / 1009.0);
+        score.outcomes = Some(std::sync::Arc::new(Outcomes {
+            right: (0..40).map(|row| u32::from(row < right % 41)).collect(),
+            ..Outcomes::default()
+        }));
+        score.rows_kept = true;
+    }
+    fixture::evaluated(0, &evaluation)
+}
+
+/// What must hold of an arm however it was read: how many evaluations, the first and the last, and the first of the
+/// worst of each dataset, with their rows.
+fn told(state: &RunState) -> Vec<String> {
+    let arm = &state.arms[0];
+    let mut told = vec![format!(
+        "{}",
+        arm.evaluations.len() + arm.dropped.evaluations()
+    )];
+    told.extend([arm.evaluations.first(), arm.evaluations.last()].map(|e| format!("{e:?}")));
+    for dataset in 0..2 {
+        let accuracy = |e: &Evaluation| e.scores[dataset].accuracy.unwrap();
+        let behind = arm.evaluations[1..].iter();
+        let worst = behind.reduce(|worst, e| match accuracy(e) < accuracy(worst) {
+            true => e,
+            false => worst,
+        });
+        told.push(format!("{:?}", worst.map(|e| (e.step, &e.scores[dataset]))));
+    }
+    told
+}
+
+/// Else a run that was resumed would be told by what was taken back, or without what that had overtaken.
+#[test]
+fn a_long_run_that_went_back_is_read_as_if_what_came_to_nothing_had_not_been() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("events.jsonl");
+    let Opened {
+        mut writer,
+        mut state,
+        ..
+    } = EventWriter::open(&path).unwrap();
+    let mut give = |event: Event, writer: &mut EventWriter| {
+        state.apply(&writer.append(event).unwrap());
+        state.clone()
+    };
+    give(fixture::events().remove(0), &mut writer);
+    let check = |when: &str| {
+        let follow = Follow::quickly(&path).unwrap();
+        assert_eq!(told(&follow.state), told(&whole(&path)), "{when}");
+        follow
+    };
+    for step in 0..2000 {
+        give(long_evaluation(step, 0), &mut writer);
+    }
+    let index = dir.path().join("events.index");
+    assert!(check("without an index").state.arms[0].evaluations.len() < 1200);
+    let state = give(log("so far"), &mut writer);
+    writer.index(&state, true);
+    assert!(index::read(&path, Part::Whole).is_some());
+    let mut follow = check("with an index");
+    // It goes back behind the index, to other luck.
+    let back = Event::Rewound {
+        arm: 0,
+        step: 1200,
+        reason: "resumed".into(),
+    };
+    give(back, &mut writer);
+    assert_eq!(follow.poll().unwrap().len(), 1);
+    check("gone back");
+    for step in 1201..2600 {
+        give(long_evaluation(step, 5), &mut writer);
+    }
+    check("gone on");
+    let state = give(log("more"), &mut writer);
+    writer.index(&state, true);
+    check("with an index from behind it");
+    std::fs::remove_file(index).unwrap();
+    check("without any");
 }

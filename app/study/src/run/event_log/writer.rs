@@ -166,7 +166,8 @@ impl EventWriter {
         let grown = self.at.offset >= self.indexed + self.indexed / 5;
         if self.at.offset >= index::WORTH && (grown || now) {
             let path = index::beside(&self.path);
-            let written = index::write(&path, &self.path, &self.at, state);
+            let rows = self.outcomes.length();
+            let written = index::write(&path, &self.path, (&self.at, rows), state);
             self.indexed = self.at.offset;
             if written.is_err() {
                 // One that is out of date is passed over.

@@ -231,7 +231,7 @@ impl Watch {
 
     /// Names of everything that curves can show.
     pub fn metric_names(&self) -> Vec<String> {
-        let all = Shown::all(&self.arms, &self.states());
+        let all = Shown::all(&self.arms, &self.states(), &self.plugin_names);
         all.iter().map(|shown| shown.name(&self.arms)).collect()
     }
 

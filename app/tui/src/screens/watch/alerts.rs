@@ -155,10 +155,14 @@ impl Watched {
         })
     }
 
-    /// Lines of the run's log, oldest first: time since the start, level, arm and text; alerts at the end.
-    pub(super) fn log_lines(&self, theme: Theme, now: f64) -> Vec<(String, Style)> {
+    /// Lines of the run's log, newest first: time since the start, level, arm and text; alerts before them.
+    pub(super) fn log_lines(
+        &self,
+        theme: Theme,
+        now: f64,
+    ) -> impl Iterator<Item = (String, Style)> {
         let start = self.state.times.map_or(0.0, |times| times.0);
-        let write = |line: &LogLine| {
+        let write = move |line: &LogLine| {
             let (word, style) = match line.level {
                 Level::Info => ("", Style::new()),
                 Level::Warn => ("warning: ", theme.warn()),
@@ -168,12 +172,12 @@ impl Watched {
             let text = format!("{time} {word}{}{}", self.arm_prefix(line), line.message);
             (text, style)
         };
-        let lines = self.state.log.iter().map(write);
-        let alerts = self.alerts(now).into_iter().map(|alert| {
+        let lines = self.state.log.iter().rev().map(write);
+        let alerts = self.alerts(now).into_iter().rev().map(move |alert| {
             let style = if alert.bad { theme.bad() } else { theme.warn() };
             (format!("! {}", alert.text), style)
         });
-        lines.chain(alerts).collect()
+        alerts.chain(lines)
     }
 }
 

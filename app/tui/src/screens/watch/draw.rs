@@ -191,10 +191,7 @@ impl Watch {
         let names = distinct(&labels, most);
         let mut spans = vec![Span::styled(lead, theme.dim())];
         for (row, name) in rows.iter().zip(names) {
-            let points = shown.points(row.group, &runs, axis);
-            let before = points.partition_point(|point| point.x <= at);
-            let value = before.checked_sub(1).map(|last| points[last].mean);
-            let value = match (value, shown.is_share()) {
+            let value = match (shown.value_at(row.group, &runs, axis, at), shown.is_share()) {
                 (None, _) => "·".to_owned(),
                 (Some(value), true) => percent(value),
                 (Some(value), false) => short(value, false),

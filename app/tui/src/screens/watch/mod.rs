@@ -14,7 +14,7 @@ use std::collections::{HashMap, HashSet};
 
 use forgetlab_study::filter::Filter;
 use forgetlab_study::report::{ArmSeeds, Judgement};
-use forgetlab_study::run::{ReplayLook, RunState, RunStatus, SampleLook};
+use forgetlab_study::run::{Event, Record, ReplayLook, RunState, RunStatus, SampleLook};
 use ratatui::layout::Rect;
 
 use crate::arms::{Arms, Group, Member, Of, Runs};
@@ -51,9 +51,9 @@ impl Watched {
         self.status == Some(RunStatus::Live) && self.problem.is_none()
     }
 
-    /// Takes what is new of it; the first update begins it anew.
-    pub fn take(&mut self, first: bool, update: FeedUpdate) {
-        if first {
+    /// Takes what is new of it, and gives the events back; the first update begins it anew, and one that has what was before.
+    pub fn take(&mut self, first: bool, update: FeedUpdate) -> Vec<Record> {
+        if first || update.before.is_some() {
             self.state = update.before.map(|before| *before).unwrap_or_default();
             self.problem = None;
         }
@@ -62,8 +62,12 @@ impl Watched {
         }
         self.status = Some(update.status);
         self.why = update.why;
+        update.records
     }
 }
+
+/// Texts that are kept at once, of each kind.
+const LOOKS: usize = 256;
 
 /// A replay batch, or what a student wrote, by run, arm and step.
 type LookAt = (usize, usize, u64);
@@ -93,6 +97,8 @@ pub struct Watch {
     scroll: usize,
     /// How many phases back the picture of what was kept is of.
     phases_back: usize,
+    /// Names of the numbers that plugins gave.
+    plugin_names: Vec<String>,
     /// Replay batches whose texts were read.
     looks: HashMap<LookAt, Result<ReplayLook, String>>,
     /// What students wrote at steps whose texts were read.
@@ -148,14 +154,47 @@ impl Watch {
         first: bool,
         update: Result<FeedUpdate, String>,
     ) -> Vec<Command> {
-        let Some(run) = self.runs.iter_mut().find(|known| known.name == run) else {
+        let Some(at) = self.runs.iter().position(|known| known.name == run) else {
             return Vec::new();
         };
+        let run = &mut self.runs[at];
         match update {
-            Ok(update) => run.take(first, update),
+            Ok(update) => {
+                let goes_back = |record: &Record| matches!(record.event, Event::Rewound { .. });
+                if first || update.before.is_some() || update.records.iter().any(goes_back) {
+                    self.arms.restart();
+                }
+                let records = run.take(first, update);
+                self.note_names(at, &records);
+            }
             Err(problem) => run.problem = Some(problem),
         }
-        self.update_arms()
+        let commands = self.update_arms();
+        // What is drawn and told of it is taken up: the rest need not be kept.
+        self.runs[at].state.thin();
+        commands
+    }
+
+    /// Notes the names of a plugin's numbers: those of records, or of all that was before.
+    fn note_names(&mut self, run: usize, records: &[Record]) {
+        let of_record = |record: &'_ Record| match &record.event {
+            Event::PluginMetric { name, .. } => Some(name.clone()),
+            _ => None,
+        };
+        let mut note = |name: &String| {
+            if !self.plugin_names.contains(name) {
+                self.plugin_names.push(name.clone());
+            }
+        };
+        if records.is_empty() {
+            let arms = self.runs[run].state.arms.iter();
+            arms.flat_map(|arm| &arm.plugin_metrics)
+                .for_each(|(_, name, _)| note(name));
+        }
+        records
+            .iter()
+            .filter_map(of_record)
+            .for_each(|name| note(&name));
     }
 
     /// Takes up what is new in the runs.
@@ -193,6 +232,9 @@ impl Watch {
     /// Keeps the texts of a replay batch.
     pub fn seen(&mut self, run: &str, arm: usize, step: u64, look: Result<ReplayLook, String>) {
         if let Some(run) = self.runs.iter().position(|known| known.name == run) {
+            if self.looks.len() >= LOOKS {
+                self.looks.clear();
+            }
             self.looks.insert((run, arm, step), look);
         }
     }
@@ -268,7 +310,7 @@ impl Watch {
     /// What the curves show.
     fn shown(&self) -> Shown {
         let runs = self.states();
-        let all = Shown::all(&self.arms, &runs);
+        let all = Shown::all(&self.arms, &runs, &self.plugin_names);
         let named = all
             .into_iter()
             .find(|shown| shown.name(&self.arms) == self.view.shown);

@@ -1,6 +1,6 @@
 //! What curves can show: any metric of any data, what training reports, and what plugins report.
 
-use forgetlab_study::run::{ArmState, TrainingStretch};
+use forgetlab_study::run::TrainingStretch;
 
 use crate::arms::{Arms, Group, Of, Runs, line_of};
 use crate::figures::Metric;
@@ -74,8 +74,8 @@ impl Training {
 }
 
 impl Shown {
-    /// Everything that the runs have, in the order of the picker.
-    pub fn all(arms: &Arms, runs: Runs) -> Vec<Self> {
+    /// Everything that the runs have, in the order of the picker; `plugin` are the names of the plugins' numbers.
+    pub fn all(arms: &Arms, runs: Runs, plugin: &[String]) -> Vec<Self> {
         let metrics = runs.first().map_or(&[][..], |(_, run)| Metric::of_run(run));
         let datasets = (0..arms.datasets.len()).map(Of::Dataset);
         let of: Vec<Of> = [Of::Old, Of::New].into_iter().chain(datasets).collect();
@@ -84,13 +84,7 @@ impl Shown {
             .flat_map(|&of| metrics.iter().map(move |&metric| Self::Score(of, metric)));
         let mut all: Vec<Self> = scores.collect();
         all.extend(Training::ALL.map(Self::Training));
-        let mut names: Vec<&str> = Vec::new();
-        for (_, name, _) in all_arms(runs).flat_map(|arm| &arm.plugin_metrics) {
-            if !names.contains(&name.as_str()) {
-                names.push(name);
-            }
-        }
-        all.extend(names.into_iter().map(|name| Self::Plugin(name.to_owned())));
+        all.extend(plugin.iter().cloned().map(Self::Plugin));
         all
     }
 
@@ -134,10 +128,31 @@ impl Shown {
         self.metric() == Some(Metric::Accuracy)
     }
 
-    /// The points of an arm on an axis.
-    pub fn points(&self, group: &Group, runs: Runs, axis: Axis) -> Vec<Point> {
+    /// The last value of an arm up to a place on an axis.
+    pub fn value_at(&self, group: &Group, runs: Runs, axis: Axis, place: f64) -> Option<f64> {
+        if let Self::Score(of, metric) = self {
+            return group.track.value_at(line_of(*of, *metric), axis, place);
+        }
+        let points = self.points(group, runs, axis, (0.0, 1.0), 0);
+        let before = points.partition_point(|point| point.x <= place);
+        Some(points[before.checked_sub(1)?].mean)
+    }
+
+    /// The points of an arm on an axis, for a drawing of so many columns from one place to another.
+    pub fn points(
+        &self,
+        group: &Group,
+        runs: Runs,
+        axis: Axis,
+        places: (f64, f64),
+        columns: usize,
+    ) -> Vec<Point> {
         match self {
-            Self::Score(of, metric) => group.track.points(line_of(*of, *metric), axis).collect(),
+            Self::Score(of, metric) => {
+                group
+                    .track
+                    .drawn(line_of(*of, *metric), axis, places, columns)
+            }
             Self::Training(training) => on(axis, group, training.points(group, runs)),
             Self::Plugin(name) => {
                 let seeds = group.seeds(runs).counted();
@@ -153,10 +168,6 @@ impl Shown {
             }
         }
     }
-}
-
-fn all_arms<'a>(runs: Runs<'a>) -> impl Iterator<Item = &'a ArmState> {
-    runs.iter().flat_map(|(_, run)| &run.arms)
 }
 
 /// Points over steps on another axis, by the evaluations round them.

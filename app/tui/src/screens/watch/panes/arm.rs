@@ -76,7 +76,10 @@ impl Watch {
                 let rows = std::slice::from_ref(&row);
                 let range = self.panels_range(rows);
                 let name = Line::styled(self.metric().name(), theme.dim());
-                frame.render_widget(self.panel(&row, rows, theme, name, range), curves);
+                frame.render_widget(
+                    self.panel(&row, rows, theme, name, (range, curves.width)),
+                    curves,
+                );
                 frame.render_widget(self.legend(theme, usize::from(legend.width)), legend);
             }
         }
@@ -93,7 +96,7 @@ impl Watch {
     /// How far the text of a pane can be scrolled.
     pub(in super::super) fn longest_scroll(&self, pane: Pane) -> usize {
         match pane {
-            Pane::Log => self.log(Theme::PLAIN).len().saturating_sub(1),
+            Pane::Log => self.log_length().saturating_sub(1),
             // Where it is drawn it stops at its end.
             _ => 200,
         }

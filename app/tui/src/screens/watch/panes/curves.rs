@@ -31,7 +31,7 @@ impl Watch {
             words.push("zoomed".to_owned());
         }
         let title = self.pane_title(theme, Pane::Curves, &words, area.width);
-        frame.render_widget(self.overlaid(rows, &shown, theme, title), area);
+        frame.render_widget(self.overlaid(rows, &shown, theme, title, area.width), area);
     }
 
     pub(in super::super) fn draw_losses(
@@ -52,7 +52,7 @@ impl Watch {
             let mut words = vec![shown.title(&self.arms), self.axis().name().to_owned()];
             words.extend(self.log_words(rows, &shown));
             let title = self.pane_title(theme, Pane::Losses, &words, rect.width);
-            frame.render_widget(self.overlaid(rows, &shown, theme, title), rect);
+            frame.render_widget(self.overlaid(rows, &shown, theme, title, rect.width), rect);
         }
     }
 
@@ -64,33 +64,34 @@ impl Watch {
         let runs = self.states();
         let points = rows
             .iter()
-            .flat_map(|row| shown.points(row.group, &runs, self.axis()));
+            .flat_map(|row| shown.points(row.group, &runs, self.axis(), (0.0, 1.0), 0));
         let zeros = points.into_iter().any(|point| point.low <= 0.0);
         Some(if zeros { "not log: 0" } else { "log" }.to_owned())
     }
 
-    /// The curves of all arms that are shown.
+    /// The curves of all arms that are shown, for a pane of a width.
     fn overlaid<'a>(
         &'a self,
         rows: &[ArmRow<'a>],
         shown: &Shown,
         theme: Theme,
         title: ratatui::text::Line<'a>,
+        width: u16,
     ) -> Curves<'a> {
         let runs = self.states();
+        let x = self.window.unwrap_or_else(|| self.extent(rows));
         // Later curves are drawn over earlier ones: the arm under the cursor last.
         let mut ordered: Vec<&ArmRow> = rows.iter().rev().collect();
         ordered.sort_by_key(|row| (row.pinned, row.group.index == self.arm));
         let curve = |row: &&ArmRow| Curve {
             index: row.group.index,
-            points: shown.points(row.group, &runs, self.axis()),
+            points: shown.points(row.group, &runs, self.axis(), (x.low, x.high), dots(width)),
         };
         let curves: Vec<Curve> = ordered
             .iter()
             .map(curve)
             .filter(|curve| !curve.points.is_empty())
             .collect();
-        let x = self.window.unwrap_or_else(|| self.extent(rows));
         let y = value_range(&curves, x, shown.is_share());
         let note = match curves.iter().any(|curve| !in_sight(curve, x).is_empty()) {
             true => None,
@@ -157,11 +158,21 @@ fn in_sight(curve: &Curve, x: Range) -> &[Point] {
     }
 }
 
+/// Columns of dots in a pane.
+pub(super) fn dots(width: u16) -> usize {
+    2 * usize::from(width.max(1))
+}
+
 /// The range of the values that are in sight; of shares at least from 0 to 1 where they take most of it.
 pub(super) fn value_range(curves: &[Curve], x: Range, share: bool) -> Range {
     let points = curves.iter().flat_map(|curve| in_sight(curve, x));
     let ends = points.flat_map(|point| [point.low, point.high]);
-    let range = Range::of(ends).unwrap_or(Range {
+    range_of(ends, share)
+}
+
+/// The range of values, with some room where they hardly differ.
+pub(super) fn range_of(values: impl Iterator<Item = f64>, share: bool) -> Range {
+    let range = Range::of(values).unwrap_or(Range {
         low: 0.0,
         high: 1.0,
     });

@@ -11,30 +11,32 @@ use crate::widgets::text::wrap;
 use super::super::Watch;
 use super::super::draw::{draw_lines, under_title};
 
-/// Lines of the log that are wrapped and kept in sight, at most.
-const LATEST: usize = 2000;
-
 impl Watch {
-    /// The latest lines of all logs, oldest first.
-    pub(in super::super) fn log(&self, theme: Theme) -> Vec<(String, Style)> {
+    /// The lines of all logs, newest first.
+    fn log(&self, theme: Theme) -> impl Iterator<Item = (String, Style)> {
         let several = self.runs.len() > 1;
-        let of_run = self.runs.iter().flat_map(|run| {
-            let lines = run.log_lines(theme, self.now).into_iter();
+        self.runs.iter().rev().flat_map(move |run| {
+            let lines = run.log_lines(theme, self.now);
             lines.map(move |(line, style)| match several {
                 true => (format!("{}: {line}", run.name), style),
                 false => (line, style),
             })
-        });
-        let mut lines: Vec<(String, Style)> = of_run.collect();
-        lines.drain(..lines.len().saturating_sub(LATEST));
-        lines
+        })
+    }
+
+    /// How many lines there are.
+    pub(in super::super) fn log_length(&self) -> usize {
+        let lines = self
+            .runs
+            .iter()
+            .map(|run| run.state.log.len() + run.alerts(self.now).len());
+        lines.sum()
     }
 
     pub(in super::super) fn draw_log(&self, frame: &mut Frame, area: Rect, theme: Theme) {
         let (title, body) = under_title(area);
         let focused = self.focus == Some(Pane::Log);
         let back = if focused { self.scroll } else { 0 };
-        let lines = self.log(theme);
         let mut words = vec!["log".to_owned()];
         if back > 0 {
             words.push(format!("{back} newer lines below"));
@@ -43,17 +45,20 @@ impl Watch {
             self.pane_title(theme, Pane::Log, &words, title.width),
             title,
         );
-        let end = lines.len().saturating_sub(back);
-        let wrapped = lines[..end].iter().flat_map(|(text, style)| {
-            let lines = wrap(text, usize::from(body.width));
-            lines.into_iter().map(|line| (line, *style))
-        });
-        let wrapped: Vec<(String, Style)> = wrapped.collect();
-        if wrapped.is_empty() {
-            let nothing = [("nothing was logged".to_owned(), theme.dim())];
-            return draw_lines(&nothing, 0, frame, body);
+        let height = usize::from(body.height);
+        let mut shown: Vec<(String, Style)> = Vec::new();
+        for (text, style) in self.log(theme).skip(back) {
+            if shown.len() >= height {
+                break;
+            }
+            let lines = wrap(&text, usize::from(body.width)).into_iter().rev();
+            shown.extend(lines.map(|line| (line, style)));
         }
-        let first = wrapped.len().saturating_sub(usize::from(body.height));
-        draw_lines(&wrapped, first, frame, body);
+        if shown.is_empty() {
+            shown.push(("nothing was logged".to_owned(), theme.dim()));
+        }
+        shown.truncate(height);
+        shown.reverse();
+        draw_lines(&shown, 0, frame, body);
     }
 }

@@ -7,6 +7,7 @@ use ratatui::text::{Line, Span};
 use unicode_width::UnicodeWidthStr;
 
 use crate::arms::{Group, Of, line_of};
+use crate::figures::Metric;
 use crate::theme::Theme;
 use crate::view::Pane;
 use crate::widgets::grid::Grid;
@@ -18,7 +19,10 @@ use crate::widgets::verdict;
 use super::super::Watch;
 use super::super::draw::under_title;
 use super::super::table::ArmRow;
-use super::curves::value_range;
+use super::curves::{dots, range_of, value_range};
+
+/// Columns of a window whose range is looked for.
+const WIDE: usize = 100;
 
 impl Watch {
     pub(in super::super) fn draw_panels(
@@ -54,8 +58,9 @@ impl Watch {
         );
         let range = self.panels_range(rows);
         for (slot, (row, title)) in shown.iter().zip(titles).enumerate() {
-            let chart = self.panel(row, rows, theme, title, range);
-            frame.render_widget(chart, grid.cell(body, slot));
+            let cell = grid.cell(body, slot);
+            let chart = self.panel(row, rows, theme, title, (range, cell.width));
+            frame.render_widget(chart, cell);
         }
     }
 
@@ -73,33 +78,50 @@ impl Watch {
         Line::from(names.iter().enumerate().map(span).collect::<Vec<_>>())
     }
 
-    fn dataset_curves(&self, group: &Group) -> Vec<Curve> {
-        let metric = self.metric();
+    /// The datasets whose curves are shown, by their indices.
+    fn shown_datasets(&self, group: &Group) -> impl Iterator<Item = usize> {
         let last = group.mean.evaluations.last();
         let datasets = self.arms.datasets.iter().enumerate();
-        let shown = datasets.filter(|(_, name)| {
+        let shown = datasets.filter(move |(_, name)| {
             let role = last.and_then(|e| e.score(name)).map(|score| score.role);
             self.view.future || role != Some(Role::Future)
         });
-        let curve = |(index, _)| Curve {
-            index,
-            points: group
-                .track
-                .points(line_of(Of::Dataset(index), metric), self.axis())
-                .collect(),
+        shown.map(|(index, _)| index)
+    }
+
+    fn dataset_curves(&self, group: &Group, x: Range, columns: usize) -> Vec<Curve> {
+        let metric = self.metric();
+        let curve = |index| {
+            let line = line_of(Of::Dataset(index), metric);
+            let places = (x.low, x.high);
+            Curve {
+                index,
+                points: group.track.drawn(line, self.axis(), places, columns),
+            }
         };
-        shown
-            .map(curve)
-            .filter(|curve| !curve.points.is_empty())
-            .collect()
+        let curves = self.shown_datasets(group).map(curve);
+        curves.filter(|curve| !curve.points.is_empty()).collect()
     }
 
     /// The range that all panels share.
     pub(super) fn panels_range(&self, rows: &[ArmRow]) -> Range {
+        let share = self.metric() == Metric::Accuracy;
+        if self.window.is_none() && !self.view.log {
+            // All that there is.
+            let metric = self.metric();
+            let ends = rows.iter().flat_map(|row| {
+                let lines = self.shown_datasets(row.group);
+                lines.filter_map(move |index| {
+                    let (low, high) = row.group.track.ends(line_of(Of::Dataset(index), metric))?;
+                    Some([low, high])
+                })
+            });
+            return range_of(ends.flatten(), share);
+        }
         let x = self.window.unwrap_or_else(|| self.extent(rows));
-        let curves = rows.iter().flat_map(|row| self.dataset_curves(row.group));
+        let curves = rows.iter();
+        let curves = curves.flat_map(|row| self.dataset_curves(row.group, x, WIDE));
         let curves: Vec<Curve> = curves.collect();
-        let share = self.metric() == crate::figures::Metric::Accuracy;
         value_range(&curves, x, share)
     }
 
@@ -110,9 +132,10 @@ impl Watch {
         rows: &[ArmRow<'a>],
         theme: Theme,
         title: Line<'a>,
-        y: Range,
+        (y, width): (Range, u16),
     ) -> Curves<'a> {
-        let curves = self.dataset_curves(row.group);
+        let x = self.window.unwrap_or_else(|| self.extent(rows));
+        let curves = self.dataset_curves(row.group, x, dots(width));
         let note = match &row.group.mean.status {
             ArmStatus::Failed(reason) | ArmStatus::Skipped(reason) => Some(reason.as_str()),
             _ if curves.is_empty() => Some("not evaluated yet"),
@@ -123,11 +146,11 @@ impl Watch {
             title,
             curves,
             axis: self.axis(),
-            x: self.window.unwrap_or_else(|| self.extent(rows)),
+            x,
             y,
             log: self.view.log,
             smoothing: self.view.weight(),
-            percent: self.metric() == crate::figures::Metric::Accuracy,
+            percent: self.metric() == Metric::Accuracy,
             phases: self.phase_ends(std::slice::from_ref(row), &self.states()),
             cursor: self.cursor,
             note,

@@ -15,6 +15,9 @@ use crate::widgets::text::percent;
 use super::super::Watch;
 use super::super::table::ArmRow;
 
+/// Places of a way that are drawn where there are more than twice as many.
+const PLACES: usize = 256;
+
 impl Watch {
     /// Phases with old data, of the arm that is furthest.
     pub(crate) fn phases_with_old(&self) -> usize {
@@ -149,6 +152,21 @@ impl Watch {
                 points.push((learned.mean, kept.mean));
             }
         }
-        points
+        fewer(points)
     }
+}
+
+/// Of many places the means of neighbours, and the last one as it is.
+fn fewer(places: Vec<(f64, f64)>) -> Vec<(f64, f64)> {
+    let Some((&last, before)) = places.split_last().filter(|_| places.len() > 2 * PLACES) else {
+        return places;
+    };
+    let mean = |some: &[(f64, f64)]| {
+        let sum = some
+            .iter()
+            .fold((0.0, 0.0), |sum, place| (sum.0 + place.0, sum.1 + place.1));
+        (sum.0 / some.len() as f64, sum.1 / some.len() as f64)
+    };
+    let means = before.chunks(before.len().div_ceil(PLACES)).map(mean);
+    means.chain([last]).collect()
 }
