@@ -1,5 +1,6 @@
 //! Tables of runs, as `compare` writes them, and the settings in which runs differ.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use anyhow::{Context, bail};
@@ -64,9 +65,13 @@ impl LocalLab {
             states.iter().map(|(name, state)| (*name, state)).collect();
         let sheet = settings_sheet(&states);
         let text = sheet.map(|sheet| sheet.write(Format::Text(Glyphs::Unicode)));
-        let same =
-            "They differ in no setting that decides numbers, but for seeds and arms.".to_owned();
-        Ok(text.unwrap_or(same))
+        let arms = arms_apart(&states);
+        Ok(match (text, arms) {
+            (Some(text), Some(arms)) => format!("{text}\n{arms}"),
+            (Some(text), None) => text,
+            (None, Some(arms)) => format!("They differ in their arms alone.\n\n{arms}"),
+            (None, None) => "They differ in no setting that decides numbers.".to_owned(),
+        })
     }
 
     /// The run of the same experiment before this one, and the settings that differ, as `key=value`.
@@ -92,6 +97,32 @@ impl LocalLab {
     }
 }
 
+/// The arms of each run that not all of them have, with their seeds.
+fn arms_apart(runs: &[(&str, &RunState)]) -> Option<String> {
+    let of = |run: &RunState| -> BTreeMap<String, BTreeSet<u64>> {
+        let mut arms: BTreeMap<String, BTreeSet<u64>> = BTreeMap::new();
+        for arm in &run.arms {
+            let seeds = arms.entry(arm.info.name.clone()).or_default();
+            seeds.insert(arm.info.seed);
+        }
+        arms
+    };
+    let all: Vec<_> = runs.iter().map(|(name, run)| (*name, of(run))).collect();
+    let shared = |name: &String, seeds: &BTreeSet<u64>| {
+        all.iter().all(|(_, arms)| arms.get(name) == Some(seeds))
+    };
+    let mut lines = Vec::new();
+    for (run, arms) in &all {
+        for (name, seeds) in arms.iter().filter(|(name, seeds)| !shared(name, seeds)) {
+            let seeds: Vec<String> = seeds.iter().map(u64::to_string).collect();
+            lines.push(format!("{run}  {name}  (seeds {})", seeds.join(", ")));
+        }
+    }
+    let lines = lines.join("\n");
+    (!lines.is_empty())
+        .then(|| format!("Arms that not all of them have, with these seeds:\n{lines}\n"))
+}
+
 /// The time now, for the name of a file.
 pub(super) fn stamp() -> String {
     let now = std::time::SystemTime::now()
@@ -99,4 +130,44 @@ pub(super) fn stamp() -> String {
         .map_or(0, |since| since.as_secs());
     let digit = |c: char| if c.is_ascii_digit() { c } else { '-' };
     readable_utc(now).chars().map(digit).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use forgetlab_study::experiment::ArmInfo;
+    use forgetlab_study::run::ArmState;
+
+    fn run(arms: &[(&str, u64)]) -> RunState {
+        let arm = |&(name, seed): &(&str, u64)| {
+            ArmState::new(ArmInfo {
+                name: name.to_owned(),
+                slug: name.to_owned(),
+                strategy: name.to_owned(),
+                objective: String::new(),
+                coeff: None,
+                lr: 1e-3,
+                seed,
+                steps: Vec::new(),
+            })
+        };
+        RunState {
+            arms: arms.iter().map(arm).collect(),
+            ..RunState::default()
+        }
+    }
+
+    /// Two runs that differ in their arms alone would be said not to differ.
+    #[test]
+    fn arms_that_one_run_alone_has_are_told() {
+        let first = run(&[("none", 0), ("none", 1), ("true-data:kl:10", 0)]);
+        let second = run(&[("none", 1), ("none", 0), ("true-data:kl:5", 0)]);
+        let told = arms_apart(&[("a", &first), ("b", &second)]).unwrap();
+        assert!(told.contains("\na  true-data:kl:10  (seeds 0)\nb  true-data:kl:5  (seeds 0)\n"));
+        assert!(!told.contains("none"), "{told}");
+        let fewer = run(&[("none", 0), ("true-data:kl:10", 0)]);
+        let told = arms_apart(&[("a", &first), ("b", &fewer)]).unwrap();
+        assert!(told.contains("a  none  (seeds 0, 1)\nb  none  (seeds 0)\n"));
+        assert_eq!(arms_apart(&[("a", &first), ("b", &first)]), None);
+    }
 }

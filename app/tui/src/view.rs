@@ -89,6 +89,8 @@ pub struct View {
     pub axis: Axis,
     /// Whether values are on a logarithmic scale.
     pub log: bool,
+    /// Whether the x axis is logarithmic.
+    pub log_axis: bool,
     /// Weight of what came before in smoothed curves, in tenths.
     pub smoothing: u8,
     /// Name of the column by which the table is sorted; empty for the order of what was kept.

@@ -107,7 +107,9 @@ impl App {
             }
             None => {}
         }
-        if let Some((title, text)) = self.notices.front() {
+        if let Some((title, text)) = self.notices.front()
+            && self.overlay.is_none()
+        {
             let keys = keys_of(Place::Notice);
             overlay::draw_box(frame, body, theme, title, text, &keys);
         }

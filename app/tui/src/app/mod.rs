@@ -230,9 +230,6 @@ impl App {
 
     /// The place whose key bindings apply now.
     fn place(&self) -> Place {
-        if !self.notices.is_empty() {
-            return Place::Notice;
-        }
         match &self.overlay {
             Some(Overlay::Text(..)) => return Place::Text,
             Some(Overlay::Picker(_)) => return Place::Picker,
@@ -241,7 +238,11 @@ impl App {
             Some(Overlay::AskQuit(_)) => return Place::AskQuit,
             None => {}
         }
-        self.screen_place()
+        // Messages wait until what is being typed or asked is done with.
+        match self.notices.is_empty() {
+            true => self.screen_place(),
+            false => Place::Notice,
+        }
     }
 
     /// The place of the screen itself.

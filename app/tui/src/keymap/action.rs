@@ -95,6 +95,8 @@ actions! {
     Axis = "x-axis",
     /// Linear or logarithmic values.
     LogScale = "log-scale",
+    /// Linear or logarithmic x axis.
+    LogAxis = "log-axis",
     /// Smooth the curves more.
     Smoother = "smoother",
     /// Smooth the curves less.

@@ -450,6 +450,44 @@ fn an_experiment_is_looked_at_as_it_was_before() {
     }
 }
 
+/// Steps of very different size are read on a logarithmic axis; 0 has no place there.
+#[test]
+fn the_x_axis_can_be_logarithmic() {
+    let mut app = watching(UNICODE, MIDDLE, &fake::four_arms(), 450);
+    keys(&mut app, ":arrange curves");
+    key(&mut app, KeyCode::Enter);
+    keys(&mut app, "zx");
+    let places = |shown: &str| -> Vec<String> {
+        let line = shown.lines().find(|line| line.contains("└")).unwrap();
+        let line = line.split('└').nth(1).unwrap();
+        let labels = line.split(['─', ' ', '"']);
+        let labels = labels.filter(|label| !label.is_empty());
+        labels.map(str::to_owned).collect()
+    };
+    let linear = screen(&app, MIDDLE);
+    assert!(linear.contains("─ tokens "), "{linear}");
+    assert_eq!(places(&linear)[0], "0");
+    keys(&mut app, "L");
+    let log = screen(&app, MIDDLE);
+    assert!(log.contains("─ log tokens "), "{log}");
+    let (linear, log) = (places(&linear), places(&log));
+    assert_ne!(log[0], "0", "{log:?}");
+    assert_eq!(linear.last(), log.last());
+    // The middle is the geometric mean of the ends.
+    assert_eq!(log.len(), 7, "{log:?}");
+    let number = |text: &str| -> f64 {
+        let digits = text.trim_end_matches(['k', 'M']);
+        let unit = match &text[digits.len()..] {
+            "k" => 1e3,
+            "M" => 1e6,
+            _ => 1.0,
+        };
+        digits.parse::<f64>().unwrap() * unit
+    };
+    let middle = (number(&log[0]) * number(&log[6])).sqrt();
+    assert!((number(&log[3]) / middle - 1.0).abs() < 0.05, "{log:?}");
+}
+
 /// A live run that has written nothing yet, and one that cannot be read, must be told apart.
 #[test]
 fn a_run_without_anything_says_what_it_waits_for() {

@@ -76,7 +76,12 @@ pub fn sentence(seeds: &ArmSeeds, judgement: Option<&Judgement>) -> String {
     let Some(by) = &judgement.by else {
         return format!("{word} no old data yet");
     };
-    let mut text = format!("{word}: {} forgot {}", by.dataset, value(by, by.mean));
+    let of = match by.metric {
+        Metric::Accuracy => " accuracy",
+        Metric::Ntp => " nats",
+        Metric::Error => " RMSE",
+    };
+    let mut text = format!("{word}: {} forgot {}{of}", by.dataset, value(by, by.mean));
     if let Some((range, _)) = by.interval {
         text.push_str(&format!(" {}", interval(by, range)));
     }

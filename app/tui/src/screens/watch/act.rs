@@ -9,8 +9,9 @@ use crate::screens::{Effects, Prompt, Screen, step};
 use crate::track::Axis;
 use crate::view::Pane;
 use crate::widgets::plot::Range;
+use crate::widgets::text::wrap;
 
-use super::layout::Places;
+use super::layout::{Places, pane_count};
 use super::{Column, Shown, Watch};
 
 impl Watch {
@@ -55,6 +56,10 @@ impl Watch {
             Action::Metric => self.choose_metric(argument, effects),
             Action::Axis => self.choose_axis(argument, effects),
             Action::LogScale => self.view.log = !self.view.log,
+            Action::LogAxis => {
+                self.view.log_axis = !self.view.log_axis;
+                self.window = None;
+            }
             Action::Smoother => {
                 let typed = argument.and_then(|text| text.parse::<f64>().ok());
                 let typed = typed.map(|weight| (weight.clamp(0.0, 0.9) * 10.0).round() as u8);
@@ -197,7 +202,10 @@ impl Watch {
 
     /// Where everything is on a screen of this size.
     pub(super) fn places(&self, body: Rect) -> Places {
-        let attention = self.attention(self.now).is_some();
+        let most = if pane_count(body) > 1 { 2 } else { 1 };
+        let attention = self.attention(self.now);
+        let lines = attention.map_or(0, |alert| wrap(&alert.text, usize::from(body.width)).len());
+        let attention = lines.min(most) as u16;
         Places::of(body, &self.view, self.focus, self.rows().len(), attention)
     }
 

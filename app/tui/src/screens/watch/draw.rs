@@ -13,7 +13,7 @@ use crate::view::Pane;
 use crate::widgets::names::distinct;
 use crate::widgets::names::without_time;
 use crate::widgets::plot::short;
-use crate::widgets::text::{clip, count, percent, plural, seconds};
+use crate::widgets::text::{clip, count, percent, plural, seconds, wrap};
 use crate::widgets::verdict;
 
 use super::table::{ArmRow, ArmTable, WITH_SPREAD};
@@ -30,8 +30,16 @@ impl Watch {
         );
         if let Some(alert) = self.attention(self.now) {
             let style = if alert.bad { theme.bad() } else { theme.warn() };
-            let text = clip(&format!("! {}", alert.text), usize::from(area.width));
-            frame.render_widget(Line::styled(text, style), places.attention);
+            let width = usize::from(area.width);
+            let mut lines = wrap(&format!("! {}", alert.text), width);
+            let room = usize::from(places.attention.height).max(1);
+            let rest = lines.split_off(room.min(lines.len())).join(" ");
+            if let Some(last) = lines.last_mut().filter(|_| !rest.is_empty()) {
+                *last = clip(&format!("{last} {rest}"), width);
+            }
+            for (row, line) in places.attention.rows().zip(lines) {
+                frame.render_widget(Line::styled(line, style), row);
+            }
         }
         if self.arms.groups().is_empty() {
             let text = match self.first() {

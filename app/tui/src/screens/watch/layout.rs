@@ -42,10 +42,11 @@ pub fn panes_shown(area: Rect, view: &View, focus: Option<Pane>) -> Vec<Pane> {
 }
 
 impl Places {
-    /// The places of a view; `focus` is the pane that is shown where one is shown alone, `arms` the rows of the table.
-    pub fn of(area: Rect, view: &View, focus: Option<Pane>, arms: usize, attention: bool) -> Self {
+    /// The places of a view; `focus` is the pane that is shown where one is shown alone, `arms` the rows of the table, `attention` those of the
+    /// most important message.
+    pub fn of(area: Rect, view: &View, focus: Option<Pane>, arms: usize, attention: u16) -> Self {
         let count = pane_count(area);
-        let free = area.height.saturating_sub(3 + u16::from(attention));
+        let free = area.height.saturating_sub(3 + attention);
         let most = match count {
             1 => (free / 3).max(4),
             _ => (free / 3).max(6),
@@ -59,7 +60,7 @@ impl Places {
         let (rows, strip) = if view.zoomed { (0, 0) } else { (rows, strip) };
         let [headline, attention, top, table, bottom, answer] = Layout::vertical([
             Constraint::Length(1),
-            Constraint::Length(u16::from(attention)),
+            Constraint::Length(attention),
             Constraint::Fill(1),
             Constraint::Length(rows),
             Constraint::Length(strip),
@@ -112,7 +113,7 @@ mod tests {
                         zoomed,
                         ..View::default()
                     };
-                    let places = Places::of(area, &view, None, arms, arms > 1);
+                    let places = Places::of(area, &view, None, arms, (arms as u16).min(2));
                     let all = places.panes.iter().map(|(_, rect)| *rect);
                     let all: Vec<Rect> = all.chain([places.table, places.answer]).collect();
                     for (at, rect) in all.iter().enumerate() {

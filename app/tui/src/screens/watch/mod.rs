@@ -374,7 +374,24 @@ impl Watch {
         self.view.axis
     }
 
-    /// What of the x axis there is.
+    /// The axis of the curves in words.
+    fn axis_words(&self) -> String {
+        let name = self.axis().name();
+        match self.view.log_axis {
+            true => format!("log {name}"),
+            false => name.to_owned(),
+        }
+    }
+
+    /// Columns of points for a drawing of such a width: on a logarithmic axis all there are, as many may share one.
+    fn columns(&self, width: u16) -> usize {
+        match self.view.log_axis {
+            true => usize::MAX / 4,
+            false => 2 * usize::from(width.max(1)),
+        }
+    }
+
+    /// What of the x axis there is; of a logarithmic one, from the first place behind 0.
     fn extent(&self, rows: &[ArmRow]) -> Range {
         let axis = self.axis();
         let mut end = 0.0f64;
@@ -391,10 +408,15 @@ impl Watch {
                 end = end.max(steps.max().unwrap_or(0) as f64);
             }
         }
-        Range {
-            low: 0.0,
-            high: if end > 0.0 { end } else { 1.0 },
-        }
+        let high = if end > 0.0 { end } else { 1.0 };
+        let low = if self.view.log_axis {
+            let places = rows.iter().flat_map(|row| row.group.track.places());
+            let places = places.map(|place| place.on(axis));
+            places.filter(|&at| at > 0.0).fold(high, f64::min)
+        } else {
+            0.0
+        };
+        Range { low, high }
     }
 }
 

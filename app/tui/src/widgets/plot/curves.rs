@@ -40,8 +40,8 @@ pub struct Curves<'a> {
     pub x: Range,
     /// Range of the values.
     pub y: Range,
-    /// Whether the values' axis is logarithmic.
-    pub log: bool,
+    /// Whether the x axis and that of the values are logarithmic.
+    pub log: (bool, bool),
     /// Weight of what came before in smoothed curves, 0 to 1.
     pub smoothing: f64,
     /// Whether values are shares, written as percentages.
@@ -68,7 +68,10 @@ impl Widget for Curves<'_> {
             width: area.width - LABELS,
             height: area.height - 2,
         };
-        let (x, y) = (Scale::new(self.x, false), Scale::new(self.y, self.log));
+        let (x, y) = (
+            Scale::new(self.x, self.log.0),
+            Scale::new(self.y, self.log.1),
+        );
         self.values(plot, buf, y);
         match self.phases.len() > 1 && self.axis == Axis::Steps {
             true => self.phases(plot, buf, x),

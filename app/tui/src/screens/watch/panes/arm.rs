@@ -7,6 +7,7 @@ use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::style::Style;
 use ratatui::text::{Line, Text};
 use ratatui::widgets::{Row, Table};
+use unicode_width::UnicodeWidthStr;
 
 use crate::arms::Group;
 use crate::figures::{self, Metric};
@@ -18,6 +19,7 @@ use crate::widgets::verdict;
 use super::super::Watch;
 use super::super::draw::{draw_lines, under_title};
 use super::super::table::{figure, worst};
+use super::replay::batch;
 
 /// Rows of curves below which they cannot be read.
 const CURVES: u16 = 7;
@@ -83,7 +85,10 @@ impl Watch {
                 frame.render_widget(self.legend(theme, usize::from(legend.width)), legend);
             }
         }
-        frame.render_widget(dataset_table(self, group, &seeds, theme), table);
+        frame.render_widget(
+            dataset_table(self, group, &seeds, theme, table.width),
+            table,
+        );
         let most = texts.len().saturating_sub(usize::from(below.height));
         let first = if self.focus == Some(Pane::Arm) {
             self.scroll.min(most)
@@ -103,8 +108,34 @@ impl Watch {
     }
 }
 
+/// Widths of the columns behind the datasets' names.
+const WIDTHS: [u16; 9] = [6, 6, 6, 7, 7, 10, 5, 6, 6];
+/// Which of them are shown first where not all have room: role, now, forgot, was, worst, from the best, kept, the rest.
+const FIRST: [usize; 9] = [0, 1, 3, 2, 5, 4, 6, 7, 8];
+
+/// The columns that have room beside names of a width, in their order.
+fn fitting(width: u16, names: Option<usize>) -> Vec<usize> {
+    let names = 2 + names.unwrap_or(0).clamp(6, 20);
+    let mut room = usize::from(width).saturating_sub(names);
+    let fits = |column: &usize| {
+        let needed = usize::from(WIDTHS[*column]) + 1;
+        let fits = needed <= room;
+        room = if fits { room - needed } else { 0 };
+        fits
+    };
+    let mut columns: Vec<usize> = FIRST.into_iter().filter(fits).collect();
+    columns.sort_unstable();
+    columns
+}
+
 /// The scores of every dataset in the screen's metric, then in the other one, and what was lost of old data.
-fn dataset_table<'a>(watch: &Watch, group: &Group, seeds: &ArmSeeds, theme: Theme) -> Table<'a> {
+fn dataset_table<'a>(
+    watch: &Watch,
+    group: &Group,
+    seeds: &ArmSeeds,
+    theme: Theme,
+    width: u16,
+) -> Table<'a> {
     let phases = seeds.seeds.first().map(|(run, _)| run.phases.as_slice());
     let (phases, arm) = (phases.unwrap_or_default(), &group.mean);
     let metric = watch.metric().of_change();
@@ -130,12 +161,11 @@ fn dataset_table<'a>(watch: &Watch, group: &Group, seeds: &ArmSeeds, theme: Them
         "KL".into(),
     ];
     header.extend(titles.map(right));
-    let header = Row::new(header).style(theme.heading()).height(2);
     let rows = watch.arms.datasets.iter().enumerate().map(|(index, name)| {
         let label = format!("{} {name}", theme.marker(index));
         let label = Text::from(Line::styled(label, theme.series(index)));
         let Some((last, score)) = figures::last_of(arm, name) else {
-            return Row::new(vec![label, Text::raw("·")]);
+            return vec![label, Text::raw("·")];
         };
         let start = arm.start(phases, name, last).and_then(|e| e.score(name));
         let (role, old) = match score.role {
@@ -146,7 +176,7 @@ fn dataset_table<'a>(watch: &Watch, group: &Group, seeds: &ArmSeeds, theme: Them
         let old_alone = |value: Option<f64>| right(figure(metric, value.filter(|_| old)));
         let lost = figures::worst_of(seeds, name, metric);
         let kept = figures::retention(seeds, name, metric);
-        Row::new(vec![
+        vec![
             label,
             Text::raw(role),
             right(figure(metric, metric.of(score))),
@@ -157,11 +187,25 @@ fn dataset_table<'a>(watch: &Watch, group: &Group, seeds: &ArmSeeds, theme: Them
             right(kept.map_or("·".into(), |kept| format!("{:.0}%", 100.0 * kept))),
             right(figure(other, other.of(score))),
             right(figure(Metric::Kl, Metric::Kl.of(score))),
-        ])
+        ]
     });
-    let widths = [6, 6, 6, 7, 7, 10, 5, 6, 6].map(Constraint::Length);
+    let fitting = fitting(
+        width,
+        watch.arms.datasets.iter().map(|name| name.width()).max(),
+    );
+    let of = |row: Vec<Text<'a>>| {
+        let cells = row.into_iter().enumerate();
+        let shown = cells.filter(|(column, _)| *column == 0 || fitting.contains(&(column - 1)));
+        Row::new(shown.map(|(_, cell)| cell))
+    };
+    let header = of(header).style(theme.heading()).height(2);
+    let widths = fitting
+        .iter()
+        .map(|column| Constraint::Length(WIDTHS[*column]));
     let widths = [Constraint::Fill(1)].into_iter().chain(widths);
-    Table::new(rows, widths).header(header).column_spacing(1)
+    Table::new(rows.map(of), widths)
+        .header(header)
+        .column_spacing(1)
 }
 
 /// Why the arm failed, live progress, phases that ended early, measures over datasets, cost and plugin metrics, as lines.
@@ -192,6 +236,8 @@ fn facts(group: &Group, seeds: &ArmSeeds, theme: Theme, width: usize) -> Vec<(St
         texts.push(format!("{each}{}", costs(cost)));
         texts.extend(flops(cost));
     }
+    let replayed = seeds.seeds.first().and_then(|(_, arm)| arm.replay.last());
+    texts.extend(replayed.map(|look| format!("replayed at step {}: {}", look.step, batch(look))));
     if let [(_, arm)] = seeds.seeds[..] {
         texts.extend(plugin_metrics(arm));
     }

@@ -22,7 +22,7 @@ impl Watch {
         theme: Theme,
     ) {
         let shown = self.shown();
-        let mut words = vec![shown.title(&self.arms), self.axis().name().to_owned()];
+        let mut words = vec![shown.title(&self.arms), self.axis_words()];
         words.extend(self.log_words(rows, &shown));
         if self.view.smoothing > 0 {
             words.push(format!("smooth .{}", self.view.smoothing));
@@ -49,7 +49,7 @@ impl Watch {
         let areas = Layout::vertical(vec![Constraint::Fill(1); wanted.len()]).split(area);
         for (&training, &rect) in wanted.iter().zip(areas.iter()) {
             let shown = Shown::Training(training);
-            let mut words = vec![shown.title(&self.arms), self.axis().name().to_owned()];
+            let mut words = vec![shown.title(&self.arms), self.axis_words()];
             words.extend(self.log_words(rows, &shown));
             let title = self.pane_title(theme, Pane::Losses, &words, rect.width);
             frame.render_widget(self.overlaid(rows, &shown, theme, title, rect.width), rect);
@@ -85,7 +85,13 @@ impl Watch {
         ordered.sort_by_key(|row| (row.pinned, row.group.index == self.arm));
         let curve = |row: &&ArmRow| Curve {
             index: row.group.index,
-            points: shown.points(row.group, &runs, self.axis(), (x.low, x.high), dots(width)),
+            points: shown.points(
+                row.group,
+                &runs,
+                self.axis(),
+                (x.low, x.high),
+                self.columns(width),
+            ),
         };
         let curves: Vec<Curve> = ordered
             .iter()
@@ -108,7 +114,7 @@ impl Watch {
             axis: self.axis(),
             x,
             y,
-            log: self.view.log,
+            log: (self.view.log_axis, self.view.log),
             smoothing: self.view.weight(),
             percent: shown.is_share(),
             phases: self.phase_ends(rows, &runs),
@@ -156,11 +162,6 @@ fn in_sight(curve: &Curve, x: Range) -> &[Point] {
         true => &points[from - 1..=to],
         false => &points[from..to],
     }
-}
-
-/// Columns of dots in a pane.
-pub(super) fn dots(width: u16) -> usize {
-    2 * usize::from(width.max(1))
 }
 
 /// The range of the values that are in sight; of shares at least from 0 to 1 where they take most of it.

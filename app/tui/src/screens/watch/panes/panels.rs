@@ -19,10 +19,10 @@ use crate::widgets::verdict;
 use super::super::Watch;
 use super::super::draw::under_title;
 use super::super::table::ArmRow;
-use super::curves::{dots, range_of, value_range};
+use super::curves::{range_of, value_range};
 
 /// Columns of a window whose range is looked for.
-const WIDE: usize = 100;
+const WIDE: u16 = 50;
 
 impl Watch {
     pub(in super::super) fn draw_panels(
@@ -43,7 +43,7 @@ impl Watch {
         let shown = &rows[first..rows.len().min(first + page)];
         let pages = rows.len().div_ceil(page);
         let mut words = vec![format!("{} of every dataset", self.metric().name())];
-        words.push(self.axis().name().to_owned());
+        words.push(self.axis_words());
         if pages > 1 {
             words.push(format!("page {} of {pages}", at / page + 1));
         }
@@ -120,7 +120,7 @@ impl Watch {
         }
         let x = self.window.unwrap_or_else(|| self.extent(rows));
         let curves = rows.iter();
-        let curves = curves.flat_map(|row| self.dataset_curves(row.group, x, WIDE));
+        let curves = curves.flat_map(|row| self.dataset_curves(row.group, x, self.columns(WIDE)));
         let curves: Vec<Curve> = curves.collect();
         value_range(&curves, x, share)
     }
@@ -135,7 +135,7 @@ impl Watch {
         (y, width): (Range, u16),
     ) -> Curves<'a> {
         let x = self.window.unwrap_or_else(|| self.extent(rows));
-        let curves = self.dataset_curves(row.group, x, dots(width));
+        let curves = self.dataset_curves(row.group, x, self.columns(width));
         let note = match &row.group.mean.status {
             ArmStatus::Failed(reason) | ArmStatus::Skipped(reason) => Some(reason.as_str()),
             _ if curves.is_empty() => Some("not evaluated yet"),
@@ -148,7 +148,7 @@ impl Watch {
             axis: self.axis(),
             x,
             y,
-            log: self.view.log,
+            log: (self.view.log_axis, self.view.log),
             smoothing: self.view.weight(),
             percent: self.metric() == Metric::Accuracy,
             phases: self.phase_ends(std::slice::from_ref(row), &self.states()),

@@ -56,7 +56,7 @@ impl Watch {
         let figures = format!(
             "first {} of {}; batch {batches} of {}",
             read.rows.len(),
-            figures(look),
+            batch(look),
             state.replay.len()
         );
         let wrapped = wrap(&figures, width).into_iter();
@@ -115,7 +115,7 @@ impl Watch {
 }
 
 /// How varied and how likely a batch is.
-fn figures(look: &ReplayLook) -> String {
+pub(super) fn batch(look: &ReplayLook) -> String {
     let quality = look.quality;
     let share = quality.duplicate_rows as f64 / quality.rows.max(1) as f64;
     let distinct: Vec<String> = (1..)
