@@ -324,6 +324,14 @@ fn arms_of_one_name_in_runs_of_other_settings_are_told_apart() {
     for name in ["ab10: none", "ab11: none", "ab11: true-data"] {
         assert!(shown.contains(name), "{name}: {shown}");
     }
+    // By their names, what belongs together stands together.
+    keys(&mut app, ":sort arm");
+    key(&mut app, KeyCode::Enter);
+    let shown = screen(&app, MIDDLE);
+    let rows = shown.lines().filter(|line| line.contains("finished"));
+    let rows = rows.filter_map(|row| row.split(' ').find(|word| word.starts_with("ab1")));
+    let order = ["ab10:", "ab11:", "ab10:", "ab11:"];
+    assert!(rows.eq(order), "{shown}");
 }
 
 /// A mean that changed when another arm is hidden would be a result of the screen.

@@ -18,9 +18,11 @@ use crate::widgets::names::distinct;
 use crate::widgets::text::{clip, count, nats, percent, scroll_to, seconds};
 use crate::widgets::verdict;
 
-/// A column of the table behind the names.
+/// A column of the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Column {
+    /// The arm's name, which is always there; in its order, arms of one name in several runs are neighbours.
+    Arm,
     /// The verdict, with the interval it rests on where there is room.
     Verdict,
     /// Mean score of old data now.
@@ -50,8 +52,9 @@ pub enum Column {
 }
 
 impl Column {
-    /// Every column, the one that goes last in a narrow terminal first but for the status, which always stays.
-    pub const ALL: [Self; 13] = [
+    /// Every column, behind the name the one that goes last in a narrow terminal first, but for the status, which always stays.
+    pub const ALL: [Self; 14] = [
+        Self::Arm,
         Self::Verdict,
         Self::Kept,
         Self::Forgot,
@@ -70,6 +73,7 @@ impl Column {
     /// Name on the command line.
     pub fn name(self) -> &'static str {
         match self {
+            Self::Arm => "arm",
             Self::Verdict => "verdict",
             Self::Kept => "kept",
             Self::Forgot => "forgot",
@@ -93,6 +97,7 @@ impl Column {
 
     fn width(self, interval: bool, seeds: bool) -> u16 {
         match self {
+            Self::Arm => 0,
             Self::Verdict if interval => verdict::LONG,
             Self::Verdict => 11,
             Self::Kept if seeds => 13,
@@ -152,6 +157,7 @@ impl ArmRow<'_> {
         let figures = self.figures(metric);
         let cost = self.group.mean.evaluations.last().map(|e| e.cost);
         match column {
+            Column::Arm => (None, true),
             Column::Verdict => {
                 let verdict = self.judgement.map(|judgement| judgement.verdict as u8);
                 (verdict.map(f64::from), true)
@@ -284,6 +290,11 @@ pub fn sort(
             b.number(column, metric, base),
         );
         let values = match (x, y) {
+            _ if column == Column::Arm => {
+                let key = |row: &ArmRow| (row.group.mean.info.name.clone(), row.group.index);
+                let order = key(a).cmp(&key(b));
+                if reversed { order.reverse() } else { order }
+            }
             (Some(x), Some(y)) if less != reversed => x.total_cmp(&y),
             (Some(x), Some(y)) => y.total_cmp(&x),
             (Some(_), None) => Ordering::Less,
@@ -304,6 +315,7 @@ impl ArmTable<'_> {
             .map(|row| row.group.label.width() + row.mark().width());
         let names = names.max().unwrap_or(0).min(NAME);
         let without = |column: &Column| match column {
+            Column::Arm => true,
             Column::Against => self.baseline.is_none() || self.rows.len() < 2,
             Column::Left => self.rows.iter().all(|row| row.left.is_none()),
             _ => false,
@@ -371,6 +383,7 @@ impl ArmTable<'_> {
         let base = self.baseline.as_ref().and_then(|(_, forgot)| *forgot);
         let number = row.number(column, self.metric, base).0;
         let text = match column {
+            Column::Arm => row.group.label.clone(),
             Column::Verdict => {
                 let style = verdict::style(self.theme, row.judgement);
                 let text = match interval {
@@ -449,7 +462,7 @@ impl ArmTable<'_> {
             true => self.theme.heading().add_modifier(Modifier::UNDERLINED),
             false => self.theme.heading(),
         };
-        let first_titles = [Cell::from(""), Cell::from("arm")];
+        let first_titles = [Cell::from(""), Cell::from(self.title(Column::Arm))];
         let header = first_titles.into_iter().chain(columns.iter().map(title));
         let header = Row::new(header).style(heading);
 
