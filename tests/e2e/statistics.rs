@@ -40,6 +40,8 @@ fn seeds_become_one_row_an_arm_in_every_format_and_csv() {
         .forgetlab(&["compare", "run", "--format", "latex"])
         .exits(0);
     assert_eq!(latex.out.matches("\\begin{tabular}").count(), 7, "{latex}");
+    let short = lab.forgetlab(&["compare", "run", "--latex"]).exits(0);
+    assert_eq!(short.out, latex.out);
     let markdown = lab
         .forgetlab(&["compare", "run", "--format", "markdown"])
         .exits(0);

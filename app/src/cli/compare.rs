@@ -47,6 +47,9 @@ pub struct Args {
     /// How tables are written
     #[arg(long, value_enum, default_value_t = Style::Text)]
     format: Style,
+    /// Short for --format latex
+    #[arg(long, conflicts_with_all = ["format", "json"])]
+    latex: bool,
     /// One JSON object an arm instead of tables, over its seeds
     #[arg(long, conflicts_with_all = ["format", "best_rates"])]
     json: bool,
@@ -126,7 +129,12 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         unless_gone(told)?;
         return Ok(code(fails(&args, &comparison), unreadable));
     }
-    let format = match args.format {
+    let style = if args.latex {
+        Style::Latex
+    } else {
+        args.format
+    };
+    let format = match style {
         Style::Text => Format::Text(super::glyphs()),
         Style::Markdown => Format::Markdown,
         Style::Latex => Format::Latex,
