@@ -248,7 +248,7 @@ fn one_request_to_stop_ends_a_run_whose_strategy_never_returns() {
         live.end().exits(130).says(&[
             "strategy `hostile` of arm",
             "has been in next_batch",
-            &format!("interrupted ({how})"),
+            &format!("interrupted ({how}"),
             "forgetlab resume",
         ]);
         assert!(events_say(
