@@ -113,15 +113,17 @@ fn the_flops_of_every_arm_are_counted_apart() {
     assert!(train > 0.0 && eval > 0.0);
     assert_eq!((reference, generate), (0.0, 0.0), "it asks for neither");
 
-    let [with_replay, reference, generate, same] = flops("true-data:kl:10");
+    let [with_replay, reference, generate, looked] = flops("true-data:kl:10");
     // The reference's forward is a third of training on the same rows.
     assert_eq!(with_replay - train, 3.0 * reference);
     assert!(reference > 0.0);
-    assert_eq!((generate, same), (0.0, eval));
+    assert_eq!(generate, 0.0);
+    // What is replayed is scored now and then, which `none` has not.
+    assert!(looked > eval && looked < 1.1 * eval, "{looked} and {eval}");
 
     let [_, reference, generate, same] = flops("self-generated:kl:10");
     assert!(reference > 0.0 && generate > 0.0);
-    assert_eq!(same, eval);
+    assert_eq!(same, looked);
     let [_, reference, same, _] = flops("self-generated:ntp:1");
     assert_eq!((reference, same), (0.0, generate), "no KL, no reference");
 }

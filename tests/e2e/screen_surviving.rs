@@ -150,7 +150,8 @@ fn an_arm_is_added_and_another_stopped_on_the_screen() {
     terminal.shows(&[&format!("done: add {LATER}")]);
     worker.signal(Signal::STOP);
     terminal.until("it in the table", |screen| {
-        let row = |line: &str| line.contains("lr=1e-3") && line.contains("waiting");
+        let stands = |line: &str| line.contains("waiting") || line.contains('▕');
+        let row = |line: &str| line.contains("lr=1e-3") && stands(line);
         screen.lines().any(row)
     });
     // The line below the table tells which arm the cursor is on.
