@@ -401,12 +401,12 @@ impl Lab for LocalLab {
         Ok(paths)
     }
 
-    fn table(&mut self, runs: &[String], format: &str) -> anyhow::Result<String> {
-        self.compared(runs, format)
+    fn write_table(&mut self, runs: &[String], format: &str) -> anyhow::Result<PathBuf> {
+        self.write_text(&self.compared(runs, format)?, format)
     }
 
-    fn write_table(&mut self, runs: &[String], format: &str) -> anyhow::Result<PathBuf> {
-        self.write_compared(runs, format)
+    fn write_text(&mut self, table: &str, format: &str) -> anyhow::Result<PathBuf> {
+        self.write_a_table(table, format)
     }
 
     fn preview(&mut self, run: &str) -> anyhow::Result<Preview> {

@@ -37,9 +37,8 @@ impl LocalLab {
         self.call_self(&arguments)
     }
 
-    /// Writes such a table to the folder of the results.
-    pub(super) fn write_compared(&self, runs: &[String], format: &str) -> anyhow::Result<PathBuf> {
-        let text = self.compared(runs, format)?;
+    /// Writes a table in such a format to the folder of the results.
+    pub(super) fn write_a_table(&self, text: &str, format: &str) -> anyhow::Result<PathBuf> {
         let ending = match format {
             "markdown" => "md",
             "latex" => "tex",
@@ -88,12 +87,15 @@ impl LocalLab {
         })?;
         let config = |dir: &RunDir| serde_json::to_value(dir.read_config().ok()?).ok();
         let other = self.run_dir(&before.name).ok()?;
-        let all = differences(&config(&other)?, &config(dir)?);
+        let mut all = differences(&config(&other)?, &config(dir)?);
+        let settings = all.len();
+        all.retain(|d| !(d.key == "arms" || d.key.starts_with("arms.")));
+        let arms = (all.len() < settings).then(|| "other arms".to_owned());
         let written = all.into_iter().map(|d| match d.second.as_str() {
             "" => format!("no {}", d.key),
             value => format!("{}={value}", d.key),
         });
-        Some((before.name.clone(), written.collect()))
+        Some((before.name.clone(), written.chain(arms).collect()))
     }
 }
 

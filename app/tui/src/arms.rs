@@ -12,6 +12,7 @@ use forgetlab_study::stats;
 
 use super::figures::{Figures, Metric, mean_over};
 use super::track::{At, Track, Value};
+use super::widgets::names::end_of;
 
 /// Index of a run, and of an arm in it.
 pub type Member = (usize, usize);
@@ -166,8 +167,7 @@ impl Arms {
             let twin = |other: usize| other != at && names[other] == names[at];
             let run = group.members.first().and_then(|(run, _)| runs.get(*run));
             if let Some((run, _)) = run.filter(|_| (0..names.len()).any(twin)) {
-                let end = run.rsplit('-').next().unwrap_or(run);
-                group.label = format!("{end}: {}", names[at]);
+                group.label = format!("{}: {}", end_of(run), names[at]);
             }
         }
     }
@@ -288,6 +288,11 @@ impl Group {
     /// The figures of the table in a metric.
     pub fn figures(&self, metric: Metric) -> &Figures {
         &self.figures[metric as usize]
+    }
+
+    /// Whether it is an arm of a run, by the run's place.
+    pub fn is_of(&self, run: usize) -> bool {
+        self.members.iter().any(|(own, _)| *own == run)
     }
 
     /// The old data of a phase over which a mean in a metric is taken.

@@ -215,7 +215,10 @@ impl Backend {
                 let path = self.lab.write_table(&runs, &format);
                 Reply::Exported(text(path).map(|path| vec![path]))
             }
-            Command::CopyTable(runs, format) => Reply::Copied(text(self.lab.table(&runs, &format))),
+            Command::WriteText(table, format) => {
+                let path = self.lab.write_text(&table, &format);
+                Reply::Exported(text(path).map(|path| vec![path]))
+            }
             Command::Look(run, arm, step) => {
                 let look = text(self.lab.look(&run, arm, step));
                 Reply::Looked(run, arm, step, look)

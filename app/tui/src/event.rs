@@ -69,10 +69,10 @@ pub enum Command {
     Again(String),
     /// Write CSVs and figures of these runs.
     Export(Vec<String>),
-    /// Write the table of these runs in a format.
+    /// Write all tables of these runs in a format.
     WriteTable(Vec<String>, String),
-    /// Copy the table of these runs in a format.
-    CopyTable(Vec<String>, String),
+    /// Write a table that is in this format.
+    WriteText(String, String),
     /// Read the texts of a replay batch: run, arm, step.
     Look(String, usize, u64),
     /// Read what a student wrote: run, arm, step.
@@ -137,8 +137,6 @@ pub enum Reply {
     Config(Result<Box<RunConfig>, String>),
     /// Paths of the files written.
     Exported(Result<Vec<PathBuf>, String>),
-    /// A text for the clipboard.
-    Copied(Result<String, String>),
     /// The texts of a replay batch of this run, arm and step.
     Looked(String, usize, u64, Result<ReplayLook, String>),
     /// What the student of this run and arm wrote at this step.

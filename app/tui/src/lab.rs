@@ -35,10 +35,11 @@ pub trait Lab: Send {
     fn stop(&mut self, run: &str) -> anyhow::Result<()>;
     /// Writes the CSVs and figures of one run, or the comparison of several; returns the paths.
     fn export(&mut self, runs: &[String]) -> anyhow::Result<Vec<PathBuf>>;
-    /// The tables of runs, together where there are several, in a format: `markdown`, `latex` or `csv`.
-    fn table(&mut self, runs: &[String], format: &str) -> anyhow::Result<String>;
-    /// Writes this table to a file in the folder of the results; returns its path.
+    /// Writes the tables of runs, together where there are several, to a file in the folder of the results: as
+    /// `markdown`, `latex` or `csv`. Returns its path.
     fn write_table(&mut self, runs: &[String], format: &str) -> anyhow::Result<PathBuf>;
+    /// Writes a table that is in such a format to a file there; returns its path.
+    fn write_text(&mut self, table: &str, format: &str) -> anyhow::Result<PathBuf>;
     /// What the list shows of a run beside itself.
     fn preview(&mut self, run: &str) -> anyhow::Result<Preview>;
     /// The settings in which runs differ, as a text.

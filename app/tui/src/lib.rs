@@ -139,7 +139,11 @@ fn main_loop(
                 .map_err(|_| mpsc::RecvTimeoutError::Disconnected)
         };
         match event {
-            Ok(event) => app.update(event),
+            // Times are told as they are whenever something happens.
+            Ok(event) => {
+                app.update(Event::Clock(now()));
+                app.update(event);
+            }
             Err(mpsc::RecvTimeoutError::Timeout) => {
                 last_clock = Instant::now();
                 app.update(Event::Clock(now()));

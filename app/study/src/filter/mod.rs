@@ -1,7 +1,7 @@
 //! The language by which runs and arms are filtered.
 //!
 //! ```text
-//! toy none                    both texts stand in a name: of the run, its experiment, its preset or an arm
+//! toy none                    both texts stand in a name: of the run, its experiment, its preset, a tag or an arm
 //! "self-generated:kl"         a text with spaces, brackets or signs stands in quotes
 //! tag:paper -status:failed    a text of one field; `-` and NOT exclude
 //! preset=cpu name~^2026       the whole text; a regular expression

@@ -74,7 +74,8 @@ impl Record for RunRecord<'_> {
             .into_iter()
             .chain(labels);
         let arms = self.arms().map(|arm| arm.name.as_str());
-        own.chain(arms).map(Cow::from).collect()
+        let tags = self.labels.tags.iter().map(|tag| format!("#{tag}").into());
+        own.chain(arms).map(Cow::from).chain(tags).collect()
     }
 
     fn texts(&self, field: &str) -> Vec<Cow<'_, str>> {

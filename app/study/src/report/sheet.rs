@@ -62,6 +62,18 @@ impl Sheet {
         }
     }
 
+    /// The rows below their head as CSV, without title and notes.
+    pub fn csv(&self) -> String {
+        let lines = self.map(|field| one_line(field).into_owned());
+        let mut csv = csv::Writer::from_writer(Vec::new());
+        for row in [&lines.head].into_iter().chain(&lines.rows) {
+            // Nothing fails in memory.
+            let _ = csv.write_record(row);
+        }
+        let bytes = csv.into_inner().unwrap_or_default();
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
     /// Columns two spaces apart, the first aligned left, the others right. A name that leaves the others no room stands
     /// on a line of its own, whole; columns that do not fit beside each other follow in further blocks.
     fn text(&self, glyphs: Glyphs) -> String {
@@ -211,7 +223,7 @@ impl Sheet {
         };
         let columns = "r".repeat(self.head.len().saturating_sub(1));
         let mut text = format!(
-            "\\begin{{table}}\n  \\centering\n  \\caption{{{}}}\n  \\begin{{tabular}}{{l{columns}}}\n    \
+            "% needs \\usepackage{{booktabs}}\n\\begin{{table}}\n  \\centering\n  \\caption{{{}}}\n  \\begin{{tabular}}{{l{columns}}}\n    \
              \\toprule\n",
             latex(format!("{}. {}", capital(&self.title), self.notes.join(" ")).trim_end())
         );

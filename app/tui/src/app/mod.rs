@@ -45,6 +45,9 @@ pub enum Exit {
     Fault(String),
 }
 
+/// What is said of a text for the clipboard: tmux takes it for itself alone unless told otherwise, and says nothing.
+const SENT: &str = "sent to the terminal's clipboard; in tmux that needs `set -s set-clipboard on`; e writes it to a file";
+
 /// State of the terminal lab.
 pub struct App {
     theme: Theme,
@@ -286,7 +289,7 @@ impl App {
                 _ => false,
             };
             if taken {
-                return;
+                return self.filter_as_typed();
             }
         }
         if let Some(action) = self.keymap.action(place, key) {
@@ -362,7 +365,7 @@ impl App {
         }
         if effects.copy.is_some() {
             self.clipboard = effects.copy;
-            self.hint = Some("copied to the clipboard".into());
+            self.hint = Some(SENT.into());
         }
         if effects.keep_view {
             self.keep_view();
@@ -419,6 +422,7 @@ impl App {
         if self.watch.names() != runs {
             self.watch = Watch::new(runs.clone());
             self.watch.now = self.now;
+            self.watch.entitle(self.runs.list());
         }
         let of_sweep = self
             .sweep

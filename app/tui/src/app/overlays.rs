@@ -1,5 +1,6 @@
 //! What keys do in what lies over a screen: texts, lists, lines being typed, questions.
 
+use forgetlab_study::filter::Filter;
 use ratatui::style::Style;
 use unicode_width::UnicodeWidthStr;
 
@@ -15,6 +16,11 @@ use super::{App, Exit, command_line};
 /// Lines that were typed and are kept.
 const KEPT: usize = 100;
 
+/// Whether it is the line of a filter.
+fn is_filter(overlay: &mut Overlay) -> bool {
+    matches!(overlay, Overlay::Line(line) if matches!(line.prompt, Prompt::Filter(_)))
+}
+
 impl App {
     /// Applies an action to what lies over the screen.
     pub(super) fn act_on_overlay(&mut self, action: Action, effects: &mut Effects) {
@@ -22,6 +28,11 @@ impl App {
             return;
         };
         match (action, overlay) {
+            (Action::Back, Overlay::Line(line)) => {
+                if let Prompt::Filter(before) = &line.prompt {
+                    self.act(Action::Filter, Some(before));
+                }
+            }
             (Action::Back, _) => {}
             (action, text @ Overlay::Text(..)) => {
                 self.overlay = Some(text);
@@ -40,6 +51,7 @@ impl App {
             (action, Overlay::Line(mut line)) => {
                 line.act(action, &self.typed);
                 self.overlay = Some(Overlay::Line(line));
+                self.filter_as_typed();
             }
             (Action::Yes, Overlay::Ask(ask)) => effects.ask(ask.then, &ask.hint),
             (Action::LeaveGoing, Overlay::AskQuit(_)) => self.exit = Some(Exit::Quit),
@@ -51,6 +63,18 @@ impl App {
             }
             (_, other) => self.overlay = Some(other),
         }
+    }
+
+    /// Shows what passes the filter that is being typed, where it is one already.
+    pub(super) fn filter_as_typed(&mut self) {
+        let Some(Overlay::Line(line)) = self.overlay.take_if(is_filter) else {
+            return;
+        };
+        let text = line.line.text().trim().to_owned();
+        if Filter::parse(&text).is_ok() || self.screen_place() == Place::Compose {
+            self.act(Action::Filter, Some(&text));
+        }
+        self.overlay = Some(Overlay::Line(line));
     }
 
     /// Does what was typed.
@@ -82,7 +106,7 @@ impl App {
                 }
             }
             Prompt::Filter(_) => {
-                if let Err(error) = forgetlab_study::filter::Filter::parse(&text)
+                if let Err(error) = Filter::parse(&text)
                     && self.screen_place() != Place::Compose
                 {
                     line.problem = Some(error.to_string());

@@ -10,9 +10,6 @@ use super::super::screens::{Ask, Screen, machine};
 use super::super::view;
 use super::{App, Exit};
 
-/// What is said of a text for the clipboard: tmux takes it for itself alone unless told otherwise, and says nothing.
-const SENT: &str = "sent to the terminal's clipboard; in tmux that needs `set -s set-clipboard on`; e writes it to a file";
-
 impl App {
     /// Applies a reply of the lab's thread.
     pub(super) fn reply(&mut self, reply: Reply) {
@@ -68,11 +65,6 @@ impl App {
                 self.notify("Written", paths.join("\n"));
             }
             Reply::Exported(Err(error)) => self.notify("Not everything could be written", error),
-            Reply::Copied(Ok(text)) => {
-                self.clipboard = Some(text);
-                self.hint = Some(SENT.into());
-            }
-            Reply::Copied(Err(error)) => self.notify("It could not be copied", error),
             Reply::Looked(run, arm, step, look) => self.watch.seen(&run, arm, step, look),
             Reply::Samples(run, arm, step, look) => self.watch.wrote(&run, arm, step, look),
             Reply::Told(title, Ok(text)) => {
@@ -147,6 +139,7 @@ impl App {
         let live = live.next().map(|run| run.name.clone());
         let none = runs.as_ref().is_ok_and(Vec::is_empty);
         self.runs.set(runs);
+        self.watch.entitle(self.runs.list());
         self.dirty = was_dirty || self.screen == Screen::Runs;
         if !self.settled {
             self.settled = true;

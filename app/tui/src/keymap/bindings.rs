@@ -116,7 +116,7 @@ pub static KEYMAP: &[Binding] = {
         bind(P::Watch, &[c('s')], A::Sort, "sort", "sort the table by the next column"),
         bind(P::Watch, &[c('p')], A::Pin, "pin", "keep the arm on top of the table and of the curves"),
         bind(P::Watch, &[c('/')], A::Filter, "filter", "filter the arms: words, verdict:FORGETS, forgot>0.1"),
-        bind(P::Watch, &[c('e')], A::Export, "export", "write CSVs and figures, or the table"),
+        bind(P::Watch, &[c('e')], A::Export, "export", "write this table, CSVs and figures, or all tables"),
         bind(P::Watch, &[c('Y')], A::Yank, "copy table", "copy the table, as Markdown, to the clipboard"),
         bind(P::Watch, &[c('V')], A::Panes, "", "put a pane first, by name"),
         bind(P::Watch, &[TAB], A::NextPane, "", "next pane"),

@@ -107,7 +107,7 @@ fn reading(margins: Margins) -> [String; 5] {
              dataset that fares worst, which is named. \"keeps\": all of the interval is at most \
              the run's margin, {points} points of accuracy, or {nats} nats where there is no \
              accuracy. \"FORGETS\": all of it is above the margin. \"unclear\": neither, or there \
-             is no interval. \"·\": no old data yet. \"…\": being computed."
+             is no interval. \"·\": no old data yet, or none that was ever learned. \"…\": being computed."
         ),
         "The interval is over seeds (over rows, too, where these agree). With \"1 seed\" it is over \
          the held-out rows or questions of that seed, and says nothing of other seeds."
@@ -115,14 +115,14 @@ fn reading(margins: Margins) -> [String; 5] {
         "\"worst\" is the largest loss of old data since it was last trained on, with its step. \
          Where it is above the margin and above what chance makes of the lowest of so many \
          evaluations, the verdict is FORGETS by a loss \"at step N\", even if the score came back. \
-         It is over all old datasets; `compare` and written tables tell what the dataset forgot and lost that the verdict \
+         It is over all old datasets; `forgetlab compare` and its tables tell what the dataset forgot and lost that the verdict \
          rests on. \"kept\" in the table \
          is the mean score of the old data now; of one arm, \"mean kept\" is the mean share of the score that was \
          kept over the steps since then. FLOPs are without evaluation."
             .into(),
         "Figures of an arm are means over its seeds (×3: three of them), at the steps that all of \
          them have reached; o opens the single seeds. Every curve has its own colour and marker; \
-         dotted lines end phases. A dot in place of a figure: there is none, or none yet."
+         dotted lines end phases, after which the mean over old data takes in one dataset more. A dot in place of a figure: there is none, or none yet."
             .into(),
     ]
 }

@@ -114,7 +114,7 @@ fn random_reply(dice: &mut Dice, feeds: &Feeds) -> Reply {
         14 => Reply::DiskUse(RUN.into(), Ok(12_345)),
         15 => Reply::Told("Check", Ok("all is well\n".repeat(90))),
         16 => Reply::Done(Err("no".into())),
-        17 => Reply::Copied(Ok("| a | b |".into())),
+        17 => Reply::Exported(Err("no room".into())),
         18 => Reply::Looked(RUN.into(), 2, 160, Err("gone".into())),
         9 => Reply::Started(Ok(Started::Sweep(SWEEP.into()))),
         10 => Reply::Sweep(SWEEP.into(), Ok(fake::sweep(SWEEP).into())),

@@ -324,6 +324,18 @@ fn arms_of_one_name_in_runs_of_other_settings_are_told_apart() {
     for name in ["ab10: none", "ab11: none", "ab11: true-data"] {
         assert!(shown.contains(name), "{name}: {shown}");
     }
+    // Each is compared with that of its name in the first run.
+    let against = |row: &str| -> Vec<String> {
+        let title = shown.lines().find(|line| line.contains("vs ab10")).unwrap();
+        let from = title[..title.find("vs ab10").unwrap()].chars().count();
+        let rows = shown
+            .lines()
+            .filter(|line| line.contains(row) && line.contains("finished"));
+        let cell = |row: &str| -> String { row.chars().skip(from).take(7).collect() };
+        rows.map(|row| cell(row).trim().to_owned()).collect()
+    };
+    assert_eq!(against("ab11: "), ["0.0%", "0.0%"], "{shown}");
+    assert_eq!(against("ab10: "), ["·", "·"], "{shown}");
     // By their names, what belongs together stands together.
     keys(&mut app, ":sort arm");
     key(&mut app, KeyCode::Enter);
@@ -338,12 +350,13 @@ fn arms_of_one_name_in_runs_of_other_settings_are_told_apart() {
 #[test]
 fn hiding_filtering_and_sorting_change_no_figure() {
     let mut app = watching(UNICODE, LARGE, &many_arms(), 600);
-    let row = |app: &App, arm: &str| {
+    let row = |app: &App, arm: &str| -> Vec<String> {
         let shown = screen(app, LARGE);
         let row = shown
             .lines()
             .find(|line| line.contains(arm) && line.contains("finished"));
-        row.unwrap_or_else(|| panic!("{arm}: {shown}")).to_owned()
+        let row = row.unwrap_or_else(|| panic!("{arm}: {shown}"));
+        row.split_whitespace().map(str::to_owned).collect()
     };
     let before = row(&app, "true-data:kl:10 ×3");
     keys(&mut app, "jjH");
@@ -453,7 +466,7 @@ fn an_experiment_is_looked_at_as_it_was_before() {
         RunStatus::Live,
     );
     let shown = screen(&app, MIDDLE);
-    for text in ["tokens ─ not log: 0 ─ smooth .4", "●› none", "M metric"] {
+    for text in ["tokens ─ no log of 0 ─ smooth .4", "●› none", "M metric"] {
         assert!(shown.contains(text), "{text}: {shown}");
     }
 }
@@ -494,6 +507,55 @@ fn the_x_axis_can_be_logarithmic() {
     };
     let middle = (number(&log[0]) * number(&log[6])).sqrt();
     assert!((number(&log[3]) / middle - 1.0).abs() < 0.05, "{log:?}");
+}
+
+/// A researcher puts what the screen shows into a paper, not seven other tables.
+#[test]
+fn the_table_is_written_as_it_is_shown() {
+    let mut app = watching(UNICODE, MIDDLE, &fake::four_arms(), 600);
+    keys(&mut app, ":sort forgot");
+    key(&mut app, KeyCode::Enter);
+    app.take_commands();
+    let shown = screen(&app, MIDDLE);
+    let row = |line: &&str| line.contains("%  ") && line.contains("finished");
+    let arms = shown.lines().filter(row);
+    let arms: Vec<&str> = arms
+        .filter_map(|line| line.split_whitespace().nth(1))
+        .collect();
+    for (format, lead) in [("latex", "    "), ("markdown", "| `"), ("csv", "\n")] {
+        keys(&mut app, &format!(":export this table as {format}"));
+        key(&mut app, KeyCode::Enter);
+        let commands = app.take_commands();
+        let Some(Command::WriteText(text, _)) = commands.last() else {
+            panic!("{commands:?}");
+        };
+        let places = arms.iter().map(|arm| text.find(&format!("{lead}{arm}")));
+        let places: Vec<usize> = places.map(|place| place.expect(text)).collect();
+        assert!(places.len() == 4 && places.is_sorted(), "{arms:?}: {text}");
+        assert!(
+            text.contains("FORGETS") && text.contains("worst@step"),
+            "{text}"
+        );
+    }
+    keys(&mut app, "Y");
+    assert!(
+        app.take_clipboard()
+            .is_some_and(|text| text.starts_with("**What 4 arms kept"))
+    );
+}
+
+/// What passes must be seen while a filter is typed, and come back where it is given up.
+#[test]
+fn a_filter_shows_what_passes_as_it_is_typed() {
+    let mut app = watching(UNICODE, MIDDLE, &fake::four_arms(), 600);
+    let arms = |app: &App| screen(app, MIDDLE).matches("finished").count();
+    keys(&mut app, "/true");
+    assert_eq!(arms(&app), 2, "{}", screen(&app, MIDDLE));
+    key(&mut app, KeyCode::Backspace);
+    keys(&mut app, "xyz");
+    assert_eq!(arms(&app), 1);
+    key(&mut app, KeyCode::Esc);
+    assert_eq!(arms(&app), 5);
 }
 
 /// A live run that has written nothing yet, and one that cannot be read, must be told apart.

@@ -25,6 +25,11 @@ pub fn distinct(names: &[&str], width: usize) -> Vec<String> {
     names.iter().map(short).collect()
 }
 
+/// The end of a run's name, by which runs of one experiment are told apart.
+pub fn end_of(run: &str) -> &str {
+    run.rsplit('-').next().unwrap_or(run)
+}
+
 /// A run's name without the time that it begins with.
 pub fn without_time(name: &str) -> &str {
     let (time, rest) = name.split_once('-').unwrap_or(("", name));

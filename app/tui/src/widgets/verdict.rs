@@ -11,9 +11,6 @@ use crate::theme::Theme;
 use super::names::distinct;
 use super::text::{clip, nats, percent};
 
-/// Columns that the longest verdict with an interval takes: `FORGETS 2.397 [2.312,2.481]`.
-pub const LONG: u16 = 27;
-
 /// Style of a verdict, which its word makes clear without colour.
 pub fn style(theme: Theme, judgement: Option<&Judgement>) -> Style {
     match judgement.map(|judgement| judgement.verdict) {
@@ -81,6 +78,13 @@ pub fn sentence(seeds: &ArmSeeds, judgement: Option<&Judgement>) -> String {
         Metric::Ntp => " nats",
         Metric::Error => " RMSE",
     };
+    if judgement.verdict == Verdict::TooEarly {
+        let known = value(by, by.start);
+        return format!(
+            "{word} {} was never learned ({known}{of}): there is nothing to forget",
+            by.dataset
+        );
+    }
     let mut text = format!("{word}: {} forgot {}{of}", by.dataset, value(by, by.mean));
     if let Some((range, _)) = by.interval {
         text.push_str(&format!(" {}", interval(by, range)));
@@ -93,6 +97,10 @@ pub fn sentence(seeds: &ArmSeeds, judgement: Option<&Judgement>) -> String {
             Some(worst) => {
                 let loss = value(by, worst.loss);
                 text.push_str(&format!(", worst {loss} at step {}", worst.step));
+                // Else it is not to be seen why this loss counts and another one does not.
+                if let Some(floor) = worst.floor {
+                    text.push_str(&format!(" (chance: {})", value(by, floor)));
+                }
             }
             None => text.push_str(&format!(", {note}")),
         }

@@ -142,7 +142,11 @@ impl Runs {
                 why: None,
             }
         });
-        shown.watch.feed(name, true, update)
+        let commands = shown.watch.feed(name, true, update);
+        if let Some(run) = self.list.iter().flatten().find(|run| run.name == name) {
+            shown.watch.entitle(std::slice::from_ref(run));
+        }
+        commands
     }
 
     /// The arms of the run beside the list, for verdicts.

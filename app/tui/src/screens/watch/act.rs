@@ -1,18 +1,23 @@
 //! What keys do on the watch screen.
 
+use forgetlab_study::report::Format;
 use forgetlab_study::run::RunStatus;
 use ratatui::layout::Rect;
 
 use crate::event::Command;
 use crate::keymap::Action;
 use crate::screens::{Effects, Prompt, Screen, step};
+use crate::theme::Theme;
 use crate::track::Axis;
 use crate::view::Pane;
 use crate::widgets::plot::Range;
 use crate::widgets::text::wrap;
 
-use super::layout::{Places, pane_count};
+use super::layout::Places;
 use super::{Column, Shown, Watch};
+
+/// Rows of a screen that has two for the most important message.
+const TALL: u16 = 26;
 
 impl Watch {
     /// Applies an action; `argument` is what a command line says behind its name, `body` the screen's area.
@@ -37,8 +42,8 @@ impl Watch {
             Action::PreviousPane => self.move_focus(-1, body),
             Action::Enter => self.show_arm(),
             Action::Back => self.back(effects),
-            Action::Export => self.export(argument, effects),
-            Action::Yank => self.copy_table(argument, effects),
+            Action::Export => self.export(argument, body.width, effects),
+            Action::Yank => self.copy_table(argument, body.width, effects),
             _ if self.act_on_run(action, argument, effects) => {}
             _ => self.change_view(action, argument, body, effects),
         }
@@ -202,7 +207,7 @@ impl Watch {
 
     /// Where everything is on a screen of this size.
     pub(super) fn places(&self, body: Rect) -> Places {
-        let most = if pane_count(body) > 1 { 2 } else { 1 };
+        let most = if body.height >= TALL { 2 } else { 1 };
         let attention = self.attention(self.now);
         let lines = attention.map_or(0, |alert| wrap(&alert.text, usize::from(body.width)).len());
         let attention = lines.min(most) as u16;
@@ -451,35 +456,55 @@ impl Watch {
         });
     }
 
-    fn export(&mut self, argument: Option<&str>, effects: &mut Effects) {
-        const KINDS: [&str; 4] = [
+    /// The table as it is shown in so many columns, in a format.
+    fn written_table(&self, format: &str, width: u16) -> Result<String, String> {
+        let sheet = self.table(self.rows(), 0, Theme::PLAIN, width).sheet(width);
+        Ok(match format {
+            "markdown" => sheet.write(Format::Markdown),
+            "latex" => sheet.write(Format::Latex),
+            "csv" => sheet.csv(),
+            _ => return Err("! a table is written as markdown, latex or csv".into()),
+        })
+    }
+
+    fn export(&mut self, argument: Option<&str>, width: u16, effects: &mut Effects) {
+        const KINDS: [&str; 7] = [
             "CSVs and figures",
-            "table as Markdown",
-            "table as LaTeX",
-            "table as CSV",
+            "this table as LaTeX",
+            "this table as Markdown",
+            "this table as CSV",
+            "all of compare as LaTeX",
+            "all of compare as Markdown",
+            "all of compare as CSV",
         ];
         let Some(argument) = argument else {
             let kinds = KINDS.map(str::to_owned).into();
             return effects.pick("Write", Action::Export, kinds, "");
         };
         let wanted = argument.to_lowercase();
-        let format = ["markdown", "latex", "csv"]
-            .into_iter()
-            .find(|format| wanted.split_whitespace().any(|word| word == *format));
-        match format {
-            Some(format) => {
+        let has = |wanted_word: &str| wanted.split_whitespace().any(|word| word == wanted_word);
+        let mut formats = ["markdown", "latex", "csv"].into_iter();
+        match formats.find(|format| has(format)) {
+            Some(format) if has("all") => {
                 let command = Command::WriteTable(self.names(), format.to_owned());
-                effects.ask(command, "writing the table…");
+                effects.ask(command, "writing the tables…");
             }
+            Some(format) => match self.written_table(format, width) {
+                Ok(text) => {
+                    let command = Command::WriteText(text, format.to_owned());
+                    effects.ask(command, "writing the table…");
+                }
+                Err(problem) => effects.hint(problem),
+            },
             None => effects.ask(Command::Export(self.names()), "writing CSVs and figures…"),
         }
     }
 
-    fn copy_table(&mut self, argument: Option<&str>, effects: &mut Effects) {
+    fn copy_table(&mut self, argument: Option<&str>, width: u16, effects: &mut Effects) {
         let format = argument.unwrap_or("markdown").to_lowercase();
-        effects.ask(
-            Command::CopyTable(self.names(), format),
-            "copying the table…",
-        );
+        match self.written_table(&format, width) {
+            Ok(text) => effects.copy = Some(text),
+            Err(problem) => effects.hint(problem),
+        }
     }
 }

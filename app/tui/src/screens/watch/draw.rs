@@ -71,6 +71,18 @@ impl Watch {
             frame.render_widget(text, places.table);
             return;
         }
+        self.table(rows, at, theme, area.width)
+            .draw(frame, places.table);
+    }
+
+    /// The table of arms, with the cursor on a row, for so many columns.
+    pub(super) fn table<'a>(
+        &'a self,
+        rows: Vec<ArmRow<'a>>,
+        cursor: usize,
+        theme: Theme,
+        width: u16,
+    ) -> ArmTable<'a> {
         let several = rows.iter().any(|row| row.group.members.len() > 1);
         ArmTable {
             theme,
@@ -78,11 +90,10 @@ impl Watch {
             sort: self.sort(),
             metric: self.metric(),
             baseline: self.baseline(),
-            cursor: at,
+            cursor,
             focused: self.focus.is_none(),
-            spread: several && places.table.width >= WITH_SPREAD,
+            spread: several && width >= WITH_SPREAD,
         }
-        .draw(frame, places.table);
     }
 
     /// Why no arm is shown.
@@ -192,11 +203,12 @@ impl Watch {
                 .map(|name| name.width().min(*most) + 10)
                 .sum::<usize>()
         };
-        let most = (4..=60)
-            .rev()
-            .find(|most| needed(most) <= room)
-            .unwrap_or(4);
-        let names = distinct(&labels, most);
+        let most = (8..=60).rev().find(|most| needed(most) <= room);
+        // Where names have no room, the markers tell, which the table has beside its names.
+        let names = match most {
+            Some(most) => distinct(&labels, most),
+            None => vec![String::new(); labels.len()],
+        };
         let mut spans = vec![Span::styled(lead, theme.dim())];
         for (row, name) in rows.iter().zip(names) {
             let value = match (shown.value_at(row.group, &runs, axis, at), shown.is_share()) {
@@ -206,10 +218,11 @@ impl Watch {
             };
             let style = theme.series(row.group.index);
             let marker = theme.marker(row.group.index);
-            spans.push(Span::styled(format!("{marker} {name} "), style));
+            let lead = format!("{marker} {name}");
+            spans.push(Span::styled(format!("{} ", lead.trim_end()), style));
             spans.push(Span::raw(format!("{value}  ")));
         }
-        Line::from(spans)
+        fitting(spans, width)
     }
 }
 
@@ -256,7 +269,12 @@ impl Watched {
             _ => (self.name.as_str(), String::new()),
         };
         let room_of_name = room.saturating_sub(facts.width().min(28));
-        let name = match run.width() + sweep.width() <= room_of_name {
+        let titled = self
+            .title
+            .as_ref()
+            .map(|title| format!("{title} ({})", without_time(run)));
+        let run = titled.as_deref().unwrap_or(run);
+        let name = match titled.is_some() || run.width() + sweep.width() <= room_of_name {
             true => format!("{run}{sweep}"),
             // The end of a name tells more than the time it begins with.
             false => format!("{}{sweep}", without_time(run)),
@@ -271,6 +289,21 @@ impl Watched {
             Span::raw(facts),
         ])
     }
+}
+
+/// As many spans as fit, and a mark where there are more.
+fn fitting(spans: Vec<Span<'static>>, width: usize) -> Line<'static> {
+    if spans.iter().map(Span::width).sum::<usize>() <= width + 2 {
+        return Line::from(spans);
+    }
+    let mut used = 1;
+    let fits = |span: &Span| {
+        used += span.width();
+        used <= width
+    };
+    let mut fitting: Vec<Span> = spans.into_iter().take_while(fits).collect();
+    fitting.push(Span::raw("…"));
+    Line::from(fitting)
 }
 
 /// A share as a bar of ten columns and in per cent.

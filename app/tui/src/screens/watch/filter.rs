@@ -41,7 +41,7 @@ impl Record for ArmRow<'_> {
 
     fn numbers(&self, field: &str) -> Vec<f64> {
         let metric = self.by_metric();
-        let number = |column| self.number(column, metric, None).0;
+        let number = |column| self.number(column, metric).0;
         let value = match field {
             "forgot" => number(Column::Forgot),
             "learned" => number(Column::Learned),

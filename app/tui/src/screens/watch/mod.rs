@@ -20,9 +20,10 @@ use ratatui::layout::Rect;
 use crate::arms::{Arms, Group, Member, Of, Runs};
 use crate::event::Command;
 use crate::figures::Metric;
-use crate::lab::FeedUpdate;
+use crate::lab::{FeedUpdate, RunSummary};
 use crate::track::Axis;
 use crate::view::{Pane, View};
+use crate::widgets::names::end_of;
 use crate::widgets::plot::Range;
 
 pub use alerts::Alert;
@@ -43,6 +44,8 @@ pub struct Watched {
     pub why: Option<String>,
     /// Why the run cannot be read (any more), if it cannot.
     pub problem: Option<String>,
+    /// Its display name, if it was given one.
+    pub title: Option<String>,
 }
 
 impl Watched {
@@ -292,6 +295,15 @@ impl Watch {
         self.cursor.and(self.cursor_step).map(|step| step as u64)
     }
 
+    /// Takes the display names of runs.
+    pub fn entitle(&mut self, list: &[RunSummary]) {
+        for run in &mut self.runs {
+            if let Some(listed) = list.iter().find(|listed| listed.name == run.name) {
+                run.title.clone_from(&listed.labels.name);
+            }
+        }
+    }
+
     /// The arm under the cursor.
     pub fn group(&self) -> Option<&Group> {
         self.arms.groups().get(self.arm)
@@ -346,12 +358,14 @@ impl Watch {
             seeds: group.seeds(&runs),
             judgement: self.arms.judgement(group),
             left: self.time_left(group),
+            base: self
+                .compared_with(group)
+                .and_then(|base| base.figures(self.metric()).forgot),
             pinned: self.view.pinned.contains(&group.label),
         };
         let rows = shown.map(row).filter(|row| self.passes(row));
         let mut rows: Vec<ArmRow> = rows.collect();
-        let base = self.baseline().and_then(|(_, forgot)| forgot);
-        table::sort(&mut rows, self.sort(), self.metric(), base);
+        table::sort(&mut rows, self.sort(), self.metric());
         rows
     }
 
@@ -361,12 +375,46 @@ impl Watch {
         (column, self.view.reversed)
     }
 
-    /// Name and forgetting of the arm that the others are compared with: plain finetuning.
-    fn baseline(&self) -> Option<(String, Option<f64>)> {
+    /// The run whose arms those of the others are compared with, each with that of its name: the first of several that
+    /// have arms in common.
+    fn first_of_several(&self) -> Option<usize> {
+        let first = (0..self.runs.len()).min_by_key(|&run| &self.runs[run].name)?;
+        let groups = self.arms.groups();
+        let has_twin = |group: &Group| !group.is_of(first) && self.twin(group, first).is_some();
+        groups.iter().any(has_twin).then_some(first)
+    }
+
+    /// The arm of a run that has the name of another run's, and its seed where seeds stand apart.
+    fn twin(&self, group: &Group, run: usize) -> Option<&Group> {
+        let (own, apart) = (&group.mean.info, self.view.apart);
+        let mut groups = self.arms.groups().iter().filter(|other| other.is_of(run));
+        groups.find(|other| {
+            let info = &other.mean.info;
+            info.name == own.name && (!apart || info.seed == own.seed)
+        })
+    }
+
+    /// The arm that another one is compared with: that of its name in the first run, else plain finetuning.
+    fn compared_with(&self, group: &Group) -> Option<&Group> {
+        match self.first_of_several() {
+            Some(run) if group.is_of(run) => None,
+            Some(run) => self.twin(group, run),
+            None => self.plain().filter(|plain| plain.index != group.index),
+        }
+    }
+
+    /// Plain finetuning.
+    fn plain(&self) -> Option<&Group> {
         let mut groups = self.arms.groups().iter();
-        let plain = groups.find(|group| group.mean.info.name == "none")?;
-        let forgot = plain.figures(self.metric()).forgot;
-        Some((plain.label.clone(), forgot))
+        groups.find(|group| group.mean.info.name == "none")
+    }
+
+    /// Name of what arms are compared with.
+    fn baseline(&self) -> Option<String> {
+        match self.first_of_several() {
+            Some(run) => Some(end_of(&self.runs[run].name).to_owned()),
+            None => Some(self.plain()?.label.clone()),
+        }
     }
 
     /// The axis of the curves.

@@ -2,7 +2,7 @@
 
 use std::cmp::Ordering;
 
-use forgetlab_study::report::{ArmSeeds, Judgement};
+use forgetlab_study::report::{ArmSeeds, Judgement, Sheet};
 use forgetlab_study::run::{ArmState, ArmStatus, Role, RunState};
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Rect};
@@ -15,7 +15,7 @@ use crate::arms::Group;
 use crate::figures::{self, Figures, Metric};
 use crate::theme::Theme;
 use crate::widgets::names::distinct;
-use crate::widgets::text::{clip, count, nats, percent, scroll_to, seconds};
+use crate::widgets::text::{clip, count, nats, percent, plural, scroll_to, seconds};
 use crate::widgets::verdict;
 
 /// A column of the table.
@@ -95,11 +95,11 @@ impl Column {
         Self::ALL.into_iter().find(|column| column.name() == name)
     }
 
-    fn width(self, interval: bool, seeds: bool) -> u16 {
+    /// Columns it takes, where verdicts take so many.
+    fn width(self, verdicts: u16, seeds: bool) -> u16 {
         match self {
             Self::Arm => 0,
-            Self::Verdict if interval => verdict::LONG,
-            Self::Verdict => 11,
+            Self::Verdict => verdicts,
             Self::Kept if seeds => 13,
             Self::Kept | Self::Forgot | Self::Learned | Self::Against => 7,
             Self::Worst | Self::Status => 11,
@@ -123,6 +123,8 @@ pub struct ArmRow<'a> {
     pub judgement: Option<&'a Judgement>,
     /// Seconds it still takes, where that is known.
     pub left: Option<f64>,
+    /// What the arm forgot that it is compared with; `None` where there is none, or nothing is known of it.
+    pub base: Option<f64>,
     /// Whether it stays on top.
     pub pinned: bool,
 }
@@ -148,12 +150,7 @@ impl ArmRow<'_> {
     }
 
     /// The number by which a column is sorted, and whether less of it is better.
-    pub fn number(
-        &self,
-        column: Column,
-        metric: Metric,
-        baseline: Option<f64>,
-    ) -> (Option<f64>, bool) {
+    pub fn number(&self, column: Column, metric: Metric) -> (Option<f64>, bool) {
         let figures = self.figures(metric);
         let cost = self.group.mean.evaluations.last().map(|e| e.cost);
         match column {
@@ -170,7 +167,7 @@ impl ArmRow<'_> {
             Column::Learned => (figures.learned, false),
             Column::Worst => (figures.worst.map(|worst| worst.0), true),
             Column::Against => (
-                figures.forgot.zip(baseline).map(|(own, base)| own - base),
+                figures.forgot.zip(self.base).map(|(own, base)| own - base),
                 true,
             ),
             Column::KlOld => (figures::kl(&self.group.mean, Role::Old), true),
@@ -261,8 +258,8 @@ pub struct ArmTable<'a> {
     pub sort: (Column, bool),
     /// Metric of the scores; forgetting and learning are in its [`Metric::of_change`].
     pub metric: Metric,
-    /// Name and forgetting of the baseline, where there is one.
-    pub baseline: Option<(String, Option<f64>)>,
+    /// Name of what arms are compared with, where there is something.
+    pub baseline: Option<String>,
     /// Index of the row under the cursor.
     pub cursor: usize,
     /// Whether it has the focus.
@@ -274,21 +271,16 @@ pub struct ArmTable<'a> {
 /// Columns from which means have their spread over seeds beside them.
 pub const WITH_SPREAD: u16 = 90;
 
-/// Columns that long names get before others are shown.
+/// Columns that long names get before verdicts have their intervals, and before other columns are shown.
 const NAME: usize = 34;
+const SHORT: usize = 26;
+/// Columns of a verdict without its interval.
+const VERDICT: u16 = 11;
 
 /// Puts rows in the order of a column: the best first, those without a value last, pinned ones on top.
-pub fn sort(
-    rows: &mut [ArmRow],
-    (column, reversed): (Column, bool),
-    metric: Metric,
-    base: Option<f64>,
-) {
+pub fn sort(rows: &mut [ArmRow], (column, reversed): (Column, bool), metric: Metric) {
     let order = |a: &ArmRow, b: &ArmRow| {
-        let ((x, less), (y, _)) = (
-            a.number(column, metric, base),
-            b.number(column, metric, base),
-        );
+        let ((x, less), (y, _)) = (a.number(column, metric), b.number(column, metric));
         let values = match (x, y) {
             _ if column == Column::Arm => {
                 let key = |row: &ArmRow| (row.group.mean.info.name.clone(), row.group.index);
@@ -307,8 +299,9 @@ pub fn sort(
 }
 
 impl ArmTable<'_> {
-    /// The columns that fit, whether verdicts have their intervals, and the width that is left for the names.
-    fn columns(&self, width: u16) -> (Vec<Column>, bool, usize) {
+    /// The columns that fit, the width of verdicts, which have their intervals where there is room, and the width that is
+    /// left for the names.
+    fn columns(&self, width: u16) -> (Vec<Column>, u16, usize) {
         let names = self
             .rows
             .iter()
@@ -316,7 +309,7 @@ impl ArmTable<'_> {
         let names = names.max().unwrap_or(0).min(NAME);
         let without = |column: &Column| match column {
             Column::Arm => true,
-            Column::Against => self.baseline.is_none() || self.rows.len() < 2,
+            Column::Against => self.rows.iter().all(|row| row.base.is_none()),
             Column::Left => self.rows.iter().all(|row| row.left.is_none()),
             _ => false,
         };
@@ -325,11 +318,14 @@ impl ArmTable<'_> {
             .rows
             .iter()
             .map(|row| status(self.theme, &row.seeds).0.width());
-        let status = status.max().unwrap_or(0).clamp(11, usize::from(width) / 4);
+        let status = status
+            .max()
+            .unwrap_or(0)
+            .clamp(11, usize::from(width / 4).max(11));
         let mut room = usize::from(width).saturating_sub(2 + 1 + status + 1);
         let seeds = self.spread;
         let mut take = |cost: u16| {
-            let fits = room >= names.min(20) + usize::from(cost);
+            let fits = room >= names.min(SHORT) + usize::from(cost);
             if fits {
                 room -= usize::from(cost);
             }
@@ -339,17 +335,31 @@ impl ArmTable<'_> {
         let mut full = false;
         for column in Column::ALL.into_iter().filter(|column| !without(column)) {
             let is_status = column == Column::Status;
-            full |= !is_status && !take(column.width(false, seeds) + 1);
+            full |= !is_status && !take(column.width(VERDICT, seeds) + 1);
             // What the table is sorted by is always shown.
             if is_status || !full || column == self.sort.0 {
                 columns.push(column);
             }
         }
-        let interval = room >= names + usize::from(verdict::LONG - 11);
-        if interval {
-            room -= usize::from(verdict::LONG - 11);
+        let longest = self
+            .rows
+            .iter()
+            .map(|row| verdict::long(&row.seeds, row.judgement).width());
+        let longest = longest.max().unwrap_or(0) as u16;
+        let more = usize::from(longest.saturating_sub(VERDICT));
+        match room >= names + more {
+            true => (columns, VERDICT.max(longest), room - more),
+            false => (columns, VERDICT, room),
         }
-        (columns, interval, room)
+    }
+
+    /// The unit of what was kept, forgotten and learned.
+    fn unit(&self) -> &'static str {
+        match self.metric.of_change() {
+            Metric::Accuracy => "(accuracy)",
+            Metric::Error => "(RMSE)",
+            Metric::Ntp | Metric::Kl => "(NTP, nats)",
+        }
     }
 
     fn title(&self, column: Column) -> String {
@@ -357,7 +367,7 @@ impl ArmTable<'_> {
         let less = self
             .rows
             .first()
-            .map(|row| row.number(column, self.metric, None).1);
+            .map(|row| row.number(column, self.metric).1);
         let arrow = match (self.sort.0 == column, less != Some(self.sort.1)) {
             (false, _) => "",
             (true, true) => "↑",
@@ -365,9 +375,10 @@ impl ArmTable<'_> {
         };
         let title = match column {
             Column::Against => {
-                let name = self.baseline.as_ref().map_or("", |(name, _)| name);
+                let name = self.baseline.as_deref().unwrap_or_default();
                 return format!("vs {name}{arrow}").chars().take(7).collect();
             }
+            Column::Arm => return format!("arm{arrow} {}", self.unit()),
             Column::KlOld => "KL old",
             Column::KlNew => "KL new",
             Column::Worst => "worst@step",
@@ -380,8 +391,7 @@ impl ArmTable<'_> {
     /// Text and style of a cell.
     fn cell(&self, column: Column, row: &ArmRow, interval: bool) -> (String, Style) {
         let change = self.metric.of_change();
-        let base = self.baseline.as_ref().and_then(|(_, forgot)| *forgot);
-        let number = row.number(column, self.metric, base).0;
+        let number = row.number(column, self.metric).0;
         let text = match column {
             Column::Arm => row.group.label.clone(),
             Column::Verdict => {
@@ -405,9 +415,6 @@ impl ArmTable<'_> {
                 }
             }
             Column::Forgot | Column::Learned => figure(change, number),
-            Column::Against if row.group.label == self.baseline.as_ref().map_or("", |b| &b.0) => {
-                "·".into()
-            }
             Column::Against => figure(change, number),
             Column::Worst => worst(change, row.figures(self.metric).worst),
             Column::KlOld | Column::KlNew => figure(Metric::Kl, number),
@@ -425,11 +432,8 @@ impl ArmTable<'_> {
             column,
             Column::Kept | Column::Forgot | Column::Learned | Column::Worst | Column::KlOld
         );
-        let base = self.baseline.as_ref().and_then(|(_, forgot)| *forgot);
-        let numbers = self
-            .rows
-            .iter()
-            .map(|row| row.number(column, self.metric, base));
+        let numbers = self.rows.iter();
+        let numbers = numbers.map(|row| row.number(column, self.metric));
         let numbers: Vec<(f64, bool)> = numbers.filter_map(|(n, less)| Some((n?, less))).collect();
         let better = |a: f64, b: f64, less: bool| if less { a.min(b) } else { a.max(b) };
         let (first, less) = *numbers.first().filter(|_| compared && numbers.len() > 1)?;
@@ -440,12 +444,71 @@ impl ArmTable<'_> {
         (alike < numbers.len()).then_some(best)
     }
 
+    /// The table as it is shown in so many columns, to be written: whole, with what its figures are.
+    pub fn sheet(&self, width: u16) -> Sheet {
+        let (columns, ..) = self.columns(width);
+        let progress = |column: &Column| matches!(column, Column::Status | Column::Left);
+        let columns: Vec<Column> = columns
+            .into_iter()
+            .filter(|column| !progress(column))
+            .collect();
+        let title = |column: &Column| {
+            let title = self.title(*column);
+            title.trim_end_matches(['↑', '↓']).to_owned()
+        };
+        let row = |row: &ArmRow| {
+            let name = format!("{}{}", row.group.label, row.mark());
+            let cells = columns.iter().map(|column| self.cell(*column, row, true).0);
+            [name].into_iter().chain(cells).collect()
+        };
+        let about = |column: &Column| {
+            Some(match column {
+                Column::Verdict => {
+                    "verdict: by the old dataset that fares worst, with the 95 % interval of its forgetting."
+                }
+                Column::Kept if self.spread => {
+                    "kept: mean score of the old data, ± half the 95 % interval over seeds."
+                }
+                Column::Kept => "kept: mean score of the old data.",
+                Column::Forgot => {
+                    "forgot: mean over the old datasets, against the end of their phases."
+                }
+                Column::Learned => "learned: the last dataset, against the start of its phase.",
+                Column::Worst => {
+                    "worst: the largest loss of an old dataset since it was last trained on, and its step."
+                }
+                Column::Against => "vs: forgetting less that of the arm compared with.",
+                Column::KlOld => "KL old, KL new: to the reference, nats.",
+                Column::Flops => "FLOPs: without evaluation.",
+                _ => return None,
+            })
+        };
+        let unit = self.unit().trim_matches(['(', ')']);
+        Sheet {
+            title: format!(
+                "What {} kept and learned, in {unit}",
+                plural(self.rows.len(), "arm")
+            ),
+            head: ["arm".to_owned()]
+                .into_iter()
+                .chain(columns.iter().map(title))
+                .collect(),
+            rows: self.rows.iter().map(row).collect(),
+            notes: columns
+                .iter()
+                .filter_map(about)
+                .map(str::to_owned)
+                .collect(),
+            messages: Vec::new(),
+        }
+    }
+
     /// Draws as many rows as fit, the cursor's among them.
     pub fn draw(self, frame: &mut Frame, area: Rect) {
         if area.height == 0 {
             return;
         }
-        let (columns, interval, name_width) = self.columns(area.width);
+        let (columns, verdicts, name_width) = self.columns(area.width);
         let labels: Vec<&str> = self
             .rows
             .iter()
@@ -467,19 +530,18 @@ impl ArmTable<'_> {
         let header = Row::new(header).style(heading);
 
         let best: Vec<Option<f64>> = columns.iter().map(|column| self.best(*column)).collect();
-        let base = self.baseline.as_ref().and_then(|(_, forgot)| *forgot);
         let height = usize::from(area.height.saturating_sub(1));
         let first = scroll_to(self.cursor, self.rows.len(), height);
         let shown = self.rows.iter().enumerate().skip(first).take(height);
         let rows = shown.map(|(index, row)| {
             let cells = columns.iter().zip(&best).map(|(column, best)| {
-                let (text, mut style) = self.cell(*column, row, interval);
+                let (text, mut style) = self.cell(*column, row, verdicts > VERDICT);
                 // Of a number that is too long no digit at its beginning may be lost.
                 let text = match column.is_number() {
-                    true => clip(&text, column.width(interval, self.spread).into()),
+                    true => clip(&text, column.width(verdicts, self.spread).into()),
                     false => text,
                 };
-                let number = row.number(*column, self.metric, base).0;
+                let number = row.number(*column, self.metric).0;
                 if best.is_some() && number == *best {
                     style = style.add_modifier(Modifier::BOLD);
                 }
@@ -498,7 +560,7 @@ impl ArmTable<'_> {
         });
         let widths = columns.iter().map(|column| match column {
             Column::Status => Constraint::Fill(1),
-            other => Constraint::Length(other.width(interval, self.spread)),
+            other => Constraint::Length(other.width(verdicts, self.spread)),
         });
         let lead = [
             Constraint::Length(2),

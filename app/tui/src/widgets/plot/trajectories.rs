@@ -120,9 +120,9 @@ impl Trajectories<'_> {
             let Some((column, row)) = *end else {
                 continue;
             };
-            let text = clip(&way.label, width / 2);
-            let long = text.width();
-            let free = |row: usize, from: usize| {
+            // Several arms may end at one place: each name has its own marker.
+            let whole = format!("{} {}", self.theme.marker(way.index), way.label);
+            let free = |row: usize, from: usize, long: usize| {
                 let inside = row < height && from + long <= width;
                 let drawn = |column| !canvas.is_free(column, row);
                 let written = taken.iter().any(|&(at, start, end)| {
@@ -137,14 +137,20 @@ impl Trajectories<'_> {
                 row.saturating_sub(2),
                 row + 2,
             ];
-            let sides = [Some(column + 2), column.checked_sub(long + 1)];
-            let mut places = rows
-                .into_iter()
-                .flat_map(|row| sides.into_iter().flatten().map(move |from| (row, from)));
-            if let Some((row, from)) = places.find(|&(row, from)| free(row, from)) {
+            // Whole, else half as wide as the plot.
+            let texts = [clip(&whole, width), clip(&whole, width / 2)].into_iter();
+            let mut places = texts.flat_map(|text| {
+                let long = text.width();
+                let sides = [Some(column + 2), column.checked_sub(long + 1)];
+                let sides = move |row| sides.into_iter().flatten().map(move |from| (row, from));
+                let places = rows.into_iter().flat_map(sides);
+                places.map(move |(row, from)| (row, from, text.clone()))
+            });
+            let place = places.find(|(row, from, text)| free(*row, *from, text.width()));
+            if let Some((row, from, text)) = place {
                 let style = Style::reset().patch(self.theme.series(way.index));
                 buf.set_string(plot.x + from as u16, plot.y + row as u16, &text, style);
-                taken.push((row, from, from + long));
+                taken.push((row, from, from + text.width()));
             }
         }
     }

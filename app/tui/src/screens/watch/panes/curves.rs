@@ -2,11 +2,13 @@
 
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
+use ratatui::text::{Line, Span};
 
 use crate::arms::Runs;
 use crate::theme::Theme;
 use crate::track::{Axis, Point};
 use crate::view::Pane;
+use crate::widgets::names::distinct;
 use crate::widgets::plot::{Curve, Curves, Range};
 
 use super::super::shown::Training;
@@ -31,6 +33,7 @@ impl Watch {
             words.push("zoomed".to_owned());
         }
         let title = self.pane_title(theme, Pane::Curves, &words, area.width);
+        let area = self.above_legend(rows, frame, area, theme);
         frame.render_widget(self.overlaid(rows, &shown, theme, title, area.width), area);
     }
 
@@ -46,6 +49,7 @@ impl Watch {
             12..20 => &[Training::Loss, Training::Gradient],
             _ => &[Training::Loss, Training::Gradient, Training::Rate],
         };
+        let area = self.above_legend(rows, frame, area, theme);
         let areas = Layout::vertical(vec![Constraint::Fill(1); wanted.len()]).split(area);
         for (&training, &rect) in wanted.iter().zip(areas.iter()) {
             let shown = Shown::Training(training);
@@ -54,6 +58,24 @@ impl Watch {
             let title = self.pane_title(theme, Pane::Losses, &words, rect.width);
             frame.render_widget(self.overlaid(rows, &shown, theme, title, rect.width), rect);
         }
+    }
+
+    /// Draws which arm is which below curves that are shown without the table; returns the area above.
+    fn above_legend(&self, rows: &[ArmRow], frame: &mut Frame, area: Rect, theme: Theme) -> Rect {
+        if !self.view.zoomed || area.height < 8 {
+            return area;
+        }
+        let [above, legend] =
+            Layout::vertical([Constraint::Fill(1), Constraint::Length(1)]).areas(area);
+        let labels: Vec<&str> = rows.iter().map(|row| row.group.label.as_str()).collect();
+        let each = usize::from(area.width) / rows.len().max(1);
+        let names = distinct(&labels, each.saturating_sub(4).max(4));
+        let spans = rows.iter().zip(names).map(|(row, name)| {
+            let marker = theme.marker(row.group.index);
+            Span::styled(format!("{marker} {name}  "), theme.series(row.group.index))
+        });
+        frame.render_widget(Line::from_iter(spans), legend);
+        above
     }
 
     /// Whether values are on a logarithmic scale, in words.
@@ -66,7 +88,7 @@ impl Watch {
             .iter()
             .flat_map(|row| shown.points(row.group, &runs, self.axis(), (0.0, 1.0), 0));
         let zeros = points.into_iter().any(|point| point.low <= 0.0);
-        Some(if zeros { "not log: 0" } else { "log" }.to_owned())
+        Some(if zeros { "no log of 0" } else { "log" }.to_owned())
     }
 
     /// The curves of all arms that are shown, for a pane of a width.
@@ -75,7 +97,7 @@ impl Watch {
         rows: &[ArmRow<'a>],
         shown: &Shown,
         theme: Theme,
-        title: ratatui::text::Line<'a>,
+        title: Line<'a>,
         width: u16,
     ) -> Curves<'a> {
         let runs = self.states();

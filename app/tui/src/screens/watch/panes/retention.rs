@@ -3,6 +3,7 @@
 use forgetlab_study::run::Evaluation;
 use ratatui::Frame;
 use ratatui::layout::Rect;
+use unicode_width::UnicodeWidthStr;
 
 use crate::arms::{Group, Of, line_of};
 use crate::figures::{Metric, mean_over};
@@ -82,10 +83,12 @@ impl Watch {
             (Some(_), false) => Some("not evaluated in this phase yet"),
             _ => None,
         };
-        let title = [
-            "kept against learned".to_owned(),
-            format!("up: kept of old data, {unit}"),
-        ];
+        let up = format!("up: kept of old data, {unit}");
+        let words = "kept against learned".to_owned();
+        let title = match usize::from(area.width) < words.width() + up.width() + 6 {
+            true => [words, unit.to_owned()],
+            false => [words, up],
+        };
         frame.render_widget(
             Trajectories {
                 theme,
