@@ -27,7 +27,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         Found::Run(dir) => dir,
         Found::Sweep(sweep) => return sweep::attach(&sweep, &leave).map(ExitCode::from),
     };
-    // At once, however long the run is; the table at its end is from all of its events.
+    // At once, however long the run is.
     let mut follow = dir.follow_quickly()?;
     let mut view = ProgressView::new();
     view.catch_up(&follow.state);
@@ -46,15 +46,15 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         }
         if !live {
             view.finish();
-            let state = dir.load_state()?;
-            let status = RunDir::status_of(live, &state);
+            let state = &follow.state;
+            let status = RunDir::status_of(live, state);
             let mut out = out::stdout();
             let name = dir.name();
-            let table = report::table(&[(name.as_str(), &state)], super::glyphs());
+            let table = report::table(&[(name.as_str(), state)], super::glyphs());
             unless_gone(write!(
                 out,
                 "\n{table}\n{}\n",
-                farewell(&dir, &state, status)
+                farewell(&dir, state, status)
             ))?;
             return Ok(ExitCode::from(super::code_of(status)));
         }

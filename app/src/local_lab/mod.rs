@@ -1,5 +1,6 @@
 //! The lab on this machine: run directories, plugin libraries, worker processes.
 
+mod catalog;
 mod changes;
 mod looks;
 mod predict;
@@ -15,7 +16,6 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
-use forgetlab_plugin_host::{Helper, Registry, search_path};
 use forgetlab_study::experiment::{self, Overrides, RunConfig};
 use forgetlab_study::report;
 use forgetlab_study::run::{
@@ -23,12 +23,13 @@ use forgetlab_study::run::{
     SweepDir, Ticket, delete, write_atomically,
 };
 use forgetlab_tui::lab::{
-    Device, Experiment, Feed, FeedUpdate, Kept, Lab, LabelChange, Machine, Plugin, Prediction,
-    Preset, Preview, RunSummary, StartRequest, Started, Sweep,
+    Catalog, Device, Feed, FeedUpdate, Kept, Lab, LabelChange, Machine, Prediction, Preview,
+    RunSummary, StartRequest, Started, Sweep,
 };
 
 use crate::last_words;
 use crate::machine::Reader;
+use catalog::LocalCatalog;
 pub use looks::look;
 use sweeps::{Known, Place};
 
@@ -203,58 +204,11 @@ fn progress(state: &RunState) -> f64 {
 }
 
 impl Lab for LocalLab {
-    fn experiments(&mut self) -> anyhow::Result<Vec<Experiment>> {
-        let mut experiments = Vec::new();
-        for known in experiment::experiments() {
-            let mut names: Vec<&str> = known.presets().collect();
-            names.sort_by_key(|name| *name != known.default_preset);
-            let presets = names.into_iter().map(|name| preset(known, name));
-            experiments.push(Experiment {
-                name: known.name.to_string(),
-                summary: known.summary.to_string(),
-                presets: presets.collect::<anyhow::Result<_>>()?,
-            });
-        }
-        Ok(experiments)
-    }
-
-    fn plugins(&mut self) -> anyhow::Result<Vec<Plugin>> {
-        let registry = Registry::discover(&search_path(&self.plugin_dirs), &Helper::this_program());
-        let loaded = registry.plugins().iter().map(|plugin| {
-            let needs = plugin.capabilities.needs();
-            let mut capabilities: Vec<String> =
-                needs.iter().map(|need| format!("needs {need}")).collect();
-            if plugin.capabilities.independent_of_student() {
-                capabilities.push("batches may be generated ahead".to_string());
-            }
-            Plugin {
-                name: plugin.name.clone(),
-                version: plugin.version.clone(),
-                summary: plugin.summary.clone(),
-                path: plugin.path.clone(),
-                // By the grammar of arms, `none` is the one strategy without replay.
-                replays: plugin.name != "none",
-                // The host has checked it; without a schema there are no fields.
-                schema: serde_json::from_str(&plugin.schema_json).unwrap_or_default(),
-                capabilities,
-                error: None,
-            }
-        });
-        let rejected = registry.rejected().iter().map(|rejected| Plugin {
-            name: file_name(&rejected.path),
-            version: String::new(),
-            summary: String::new(),
-            path: rejected.path.clone(),
-            replays: false,
-            schema: serde_json::Value::Null,
-            capabilities: Vec::new(),
-            error: Some(rejected.reason.to_string()),
-        });
-        Ok(loaded.chain(rejected).collect())
-    }
-
-    fn devices(&mut self) -> anyhow::Result<Vec<Device>> {
-        Ok(self.devices.clone())
+    fn catalog(&self) -> Box<dyn Catalog> {
+        Box::new(LocalCatalog {
+            plugin_dirs: self.plugin_dirs.clone(),
+            devices: self.devices.clone(),
+        })
     }
 
     fn runs(&mut self) -> anyhow::Result<Vec<RunSummary>> {
@@ -598,21 +552,6 @@ fn said(output: &str) -> String {
 fn file_name(path: &Path) -> String {
     let name = path.file_name().unwrap_or(path.as_os_str());
     name.to_string_lossy().into_owned()
-}
-
-fn preset(known: &experiment::Experiment, name: &str) -> anyhow::Result<Preset> {
-    let preset = known.preset(name)?;
-    let overrides = Overrides {
-        preset: Some(name.to_string()),
-        ..Overrides::default()
-    };
-    Ok(Preset {
-        name: name.to_string(),
-        summary: preset.summary.clone(),
-        expectation: preset.expectation.clone(),
-        config: experiment::resolve(known.name, &overrides)?,
-        points: sweeps::points(known, name)?,
-    })
 }
 
 /// The configuration that a request stands for.

@@ -38,7 +38,7 @@ fn two_arms_may_differ_in_their_settings_alone() {
 #[test]
 fn every_preset_can_be_chosen_and_the_default_comes_first() {
     let mut lab = LocalLab::new(Results::new("nowhere".into()), Vec::new(), Vec::new());
-    let experiments = lab.experiments().unwrap();
+    let experiments = lab.catalog().experiments().unwrap();
     let toy = experiments
         .iter()
         .find(|e| e.name == "toy-continual")

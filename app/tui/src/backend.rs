@@ -158,14 +158,7 @@ impl Backend {
 
     fn carry_out(&mut self, command: Command) {
         match command {
-            Command::LoadCatalog => {
-                let experiments = text(self.lab.experiments());
-                self.reply(Reply::Experiments(experiments));
-                let plugins = text(self.lab.plugins());
-                self.reply(Reply::Plugins(plugins));
-                let devices = text(self.lab.devices());
-                self.reply(Reply::Devices(devices));
-            }
+            Command::LoadCatalog => self.load_catalog(),
             Command::LoadKept => {
                 let kept = text(self.lab.kept());
                 self.reply(Reply::Kept(kept));
@@ -268,6 +261,30 @@ impl Backend {
             _ => return,
         };
         self.reply(reply);
+    }
+
+    /// Loads what runs are composed of, while runs are read on.
+    fn load_catalog(&self) {
+        let (catalog, events) = (self.lab.catalog(), self.events.clone());
+        let load = move || {
+            let replies = || {
+                [
+                    Reply::Experiments(text(catalog.experiments())),
+                    Reply::Plugins(text(catalog.plugins())),
+                    Reply::Devices(text(catalog.devices())),
+                ]
+            };
+            let fault = "reading experiments and strategies panicked; runs go on";
+            let replies = catch_unwind(AssertUnwindSafe(replies))
+                .map_or_else(|_| vec![Reply::Fault(fault.to_owned())], Vec::from);
+            for reply in replies {
+                // Nobody receives it any more when the lab is being left.
+                let _ = events.send(Event::Reply(reply));
+            }
+        };
+        if let Err(error) = thread::Builder::new().name("catalog".into()).spawn(load) {
+            self.reply(Reply::Experiments(Err(error.to_string())));
+        }
     }
 
     fn watch(&mut self, runs: Vec<String>) {

@@ -13,14 +13,20 @@ use forgetlab_study::run::{
 };
 use serde::Serialize;
 
+/// What runs are composed of. It takes a while to load, so it is on a thread of its own.
+pub trait Catalog: Send {
+    /// Experiments with their presets, in the order to offer them.
+    fn experiments(&self) -> anyhow::Result<Vec<Experiment>>;
+    /// Strategy plugins found, those that failed to load included.
+    fn plugins(&self) -> anyhow::Result<Vec<Plugin>>;
+    /// Devices a run can be started on, the default first.
+    fn devices(&self) -> anyhow::Result<Vec<Device>>;
+}
+
 /// Everything the screens need of the program. Error texts are shown to the user as they are.
 pub trait Lab: Send {
-    /// Experiments with their presets, in the order to offer them.
-    fn experiments(&mut self) -> anyhow::Result<Vec<Experiment>>;
-    /// Strategy plugins found, those that failed to load included.
-    fn plugins(&mut self) -> anyhow::Result<Vec<Plugin>>;
-    /// Devices a run can be started on, the default first.
-    fn devices(&mut self) -> anyhow::Result<Vec<Device>>;
+    /// What runs are composed of.
+    fn catalog(&self) -> Box<dyn Catalog>;
     /// All runs and sweeps on disk, newest first.
     fn runs(&mut self) -> anyhow::Result<Vec<RunSummary>>;
     /// A sweep with its points in order.
