@@ -13,6 +13,7 @@ mod commander;
 mod csv_table;
 mod delete;
 mod directory;
+mod dropped;
 mod environment;
 mod error;
 mod event;
@@ -48,6 +49,7 @@ pub use choices::{ChoiceScores, Estimate};
 pub use commander::{Command, Commander};
 pub use delete::delete;
 pub use directory::{OutFolder, RunDir, RunStatus};
+pub use dropped::Dropped;
 pub use environment::{Environment, PluginRecord};
 pub use error::RunError;
 pub use event::{
@@ -72,5 +74,4 @@ pub use stop::StopRequest;
 pub use sweep::{
     FirstArm, Holder, Lease, PointSpec, PointStatus, SweepCounts, SweepDir, SweepSpec, Taken,
 };
-pub use thin::Dropped;
 pub use training::{OpenStretch, TrainingStep, TrainingStretch};

@@ -122,6 +122,8 @@ fn ends_in_the_middle(file: &mut File, len: u64) -> io::Result<bool> {
 #[derive(Debug)]
 pub struct OutcomesReader {
     path: PathBuf,
+    /// Where reading began.
+    begin: u64,
     offset: u64,
     /// What was read and nobody has asked for yet.
     known: HashMap<Key, Arc<Outcomes>>,
@@ -137,6 +139,7 @@ impl OutcomesReader {
     pub fn new(path: PathBuf) -> Self {
         Self {
             path,
+            begin: 0,
             offset: 0,
             known: HashMap::new(),
             ahead: false,
@@ -150,7 +153,7 @@ impl OutcomesReader {
 
     /// Goes on behind what another one has read.
     pub fn skip_to(&mut self, offset: u64) {
-        self.offset = offset;
+        (self.begin, self.offset) = (offset, offset);
     }
 
     /// Gives the scores of an evaluation their outcomes, where there are some.
@@ -159,11 +162,16 @@ impl OutcomesReader {
     /// Where the file cannot be read.
     pub fn attach(&mut self, record: &mut Record) -> Result<(), RunError> {
         let tells = record.v >= CHECKED_SCHEMA;
-        let Event::Evaluated {
-            arm, step, scores, ..
-        } = &mut record.event
-        else {
-            return Ok(());
+        let (arm, step, scores) = match &mut record.event {
+            Event::Evaluated {
+                arm, step, scores, ..
+            } => (arm, step, scores),
+            // From here on a line may come twice, and the last one counts.
+            Event::Rewound { .. } | Event::WorkerStarted { resumed: true, .. } => {
+                self.keep_all();
+                return Ok(());
+            }
+            _ => return Ok(()),
         };
         let mut fresh = false;
         for score in scores {
@@ -174,7 +182,12 @@ impl OutcomesReader {
             let known = self.known.contains_key(&key);
             if !known && !std::mem::replace(&mut fresh, self.ahead) {
                 // Lines are in the order of the events.
-                self.ahead |= !self.read(Some(&key))?;
+                let wanted = (!self.ahead).then_some(&key);
+                if !self.read(wanted)? && !self.ahead {
+                    self.keep_all();
+                    self.read(None)?;
+                    fresh = true;
+                }
             }
             score.outcomes = match self.ahead {
                 true => self.known.get(&key).cloned(),
@@ -182,6 +195,15 @@ impl OutcomesReader {
             };
         }
         Ok(())
+    }
+
+    /// Reads all lines again and keeps them from now on, whoever has asked for them.
+    fn keep_all(&mut self) {
+        if !self.ahead {
+            self.ahead = true;
+            self.offset = self.begin;
+            self.known.clear();
+        }
     }
 
     /// Gives the scores of a run that was read from its CSVs their outcomes, where they were kept; whether any were.
@@ -315,6 +337,62 @@ mod tests {
         assert!(
             !lacks(1) && lacks(2) && !lacks(3),
             "what is lost is known to be"
+        );
+    }
+
+    /// A run that was killed and went back has lines without events, and two of one evaluation: the last one is that of
+    /// the evaluation that counts.
+    #[test]
+    fn a_run_that_went_back_has_the_rows_of_what_was_done_last() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("events.jsonl");
+        let evaluated = |step: u64, first: u32| {
+            let mut evaluation = fixture::state().arms[1].evaluations[2].clone();
+            evaluation.step = step;
+            let right = [first, 1, 1].into();
+            evaluation.scores[1].outcomes = Some(Arc::new(Outcomes {
+                right,
+                ..Outcomes::default()
+            }));
+            evaluation.scores[1].rows_kept = true;
+            fixture::evaluated(1, &evaluation)
+        };
+        let mut writer = EventWriter::open(&path).unwrap().writer;
+        writer.append(evaluated(1, 0)).unwrap();
+        writer.append(evaluated(2, 0)).unwrap();
+        let told = std::fs::read(&path).unwrap();
+        writer.append(evaluated(3, 0)).unwrap();
+        drop(writer);
+        // Killed behind the rows and before the event.
+        std::fs::write(&path, told).unwrap();
+        let mut writer = EventWriter::open(&path).unwrap().writer;
+        let (pid, version, device) = (1, "1".to_owned(), "cpu".to_owned());
+        let started = Event::WorkerStarted {
+            pid,
+            version,
+            device,
+            resumed: true,
+        };
+        let back = Event::Rewound {
+            arm: 1,
+            step: 1,
+            reason: "resumed".into(),
+        };
+        for event in [started, back, evaluated(2, 1), evaluated(3, 1)] {
+            writer.append(event).unwrap();
+        }
+        let read = EventReader::new(&path).poll().unwrap();
+        let first = |record: &Record| match &record.event {
+            Event::Evaluated { step, scores, .. } => {
+                let outcomes = scores[1].outcomes.as_ref()?;
+                Some((*step, outcomes.right[0]))
+            }
+            _ => None,
+        };
+        let rows: Vec<_> = read.iter().filter_map(first).collect();
+        assert_eq!(
+            (rows[0], &rows[rows.len() - 2..]),
+            ((1, 0), &[(2, 1), (3, 1)][..])
         );
     }
 }

@@ -5,11 +5,11 @@ use serde::{Deserialize, Serialize};
 use crate::experiment::{ArmInfo, shortest};
 
 use super::TrainingStretch;
+use super::dropped::Dropped;
 use super::event::{
     Cost, Curve, Event, Level, PhaseEnd, PhaseInfo, Record, ReplayLook, Role, SampleLook, Score,
 };
 use super::nan::null_is_nan;
-use super::thin::Dropped;
 
 /// State of a run: the fold of its events so far.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

@@ -12,8 +12,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use serde::{Deserialize, Serialize};
-
+use super::dropped::Dropped;
 use super::{ArmState, Evaluation, RunState, Score};
 
 /// Evaluations of an arm that are kept whole.
@@ -31,53 +30,14 @@ const MOST: usize = 1 << 16;
 /// Lines of the log that stay; twice as many are kept whole.
 pub const LINES: usize = 2000;
 
-/// What was dropped of an arm's evaluations.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Dropped {
-    /// Whether anything was, scores of single rows included.
-    any: bool,
-    /// Evaluations.
-    evaluations: usize,
-    /// Phase, dataset, and how many had its accuracy, NTP and error.
-    counts: Vec<(usize, String, [usize; 3])>,
-}
-
-impl Dropped {
-    fn count(&mut self, evaluation: &Evaluation) {
-        self.any = true;
-        self.evaluations += 1;
-        for score in &evaluation.scores {
-            let [accuracy, ntp, error, _] = badness(score);
-            let had = [accuracy, ntp, error].map(|value| usize::from(value.is_some()));
-            let here = |known: &&mut (usize, String, _)| {
-                (known.0, known.1.as_str()) == (evaluation.phase, score.dataset.as_str())
-            };
-            match self.counts.iter_mut().find(here) {
-                Some((_, _, counts)) => {
-                    counts
-                        .iter_mut()
-                        .zip(had)
-                        .for_each(|(count, had)| *count += had);
-                }
-                None => self
-                    .counts
-                    .push((evaluation.phase, score.dataset.clone(), had)),
-            }
-        }
-    }
-
-    /// How many evaluations were dropped.
-    pub fn evaluations(&self) -> usize {
-        self.evaluations
-    }
-
-    /// How many evaluations that had a dataset's accuracy (0), NTP (1) or error (2) were dropped, from a phase on.
-    pub fn since(&self, phase: usize, dataset: &str, measure: usize) -> usize {
-        let there = self
-            .counts
-            .iter()
-            .filter(|known| known.0 >= phase && known.1 == dataset);
-        there.filter_map(|(.., counts)| counts.get(measure)).sum()
+/// Counts an evaluation that is dropped.
+fn count(dropped: &mut Dropped, evaluation: &Evaluation) {
+    dropped.any = true;
+    dropped.evaluations += 1;
+    for score in &evaluation.scores {
+        let [accuracy, ntp, error, _] = badness(score);
+        let had = [accuracy, ntp, error].map(|value| value.is_some());
+        dropped.count(evaluation.phase, &score.dataset, had);
     }
 }
 
@@ -242,7 +202,7 @@ impl ArmState {
         self.evaluations.retain(|evaluation| {
             let stays = stay.next().unwrap_or(true);
             if !stays {
-                dropped.count(evaluation);
+                count(dropped, evaluation);
             }
             stays
         });

@@ -13,9 +13,10 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::super::dropped::Dropped;
 use super::super::file::{create_folder, open_regular, user_cache};
 use super::super::state::{ArmState, Evaluation, LogLine};
-use super::super::thin::{Dropped, LINES};
+use super::super::thin::LINES;
 use super::super::{
     ChoiceScores, Cost, Curve, Fit, Outcomes, ReplayLook, Role, RunError, RunState, SampleLook,
     Score, TrainingStretch, write_atomically,
