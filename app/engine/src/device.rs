@@ -51,6 +51,18 @@ pub struct Gpu {
     pub driver: Option<String>,
 }
 
+/// Share of a GPU's free memory that can be planned with: the pool rounds sizes up, and frees leave gaps.
+const PLANNED: f64 = 0.92;
+/// Bytes that products and other libraries take when they are first used.
+const LIBRARIES: f64 = (1_u64 << 30) as f64;
+
+impl Gpu {
+    /// Bytes of the free memory that can be planned with.
+    pub fn plannable(&self) -> f64 {
+        (PLANNED * self.free as f64 - LIBRARIES).max(0.0)
+    }
+}
+
 impl Hardware {
     /// The CPU with that many threads, in f32.
     pub fn cpu(threads: usize) -> Self {
@@ -210,6 +222,20 @@ mod cuda {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A plan up to the last byte fails minutes into a run, when one more arm begins.
+    #[test]
+    fn a_plan_leaves_room_for_what_cannot_be_predicted() {
+        let gpu = |free: f64| Gpu {
+            name: "NVIDIA H100 80GB HBM3".into(),
+            memory: 85_520_809_984,
+            free: free as u64,
+            driver: None,
+        };
+        let gib = 1024.0_f64.powi(3);
+        assert_eq!(gpu(75.0 * gib).plannable(), 68.0 * gib);
+        assert_eq!(gpu(0.5 * gib).plannable(), 0.0);
+    }
 
     #[test]
     fn devices_are_told_apart() {

@@ -79,7 +79,7 @@ pub enum PrepareError {
     },
     /// More memory than the device has free.
     #[error(
-        "this run needs about {} of memory, {} are free. It needs: {memory}. {}",
+        "this run needs about {} of memory, {} are free for it. It needs: {memory}. {}",
         human_bytes(memory.total()),
         human_bytes(*free),
         advice(fits)
@@ -475,12 +475,12 @@ pub(super) fn demand_here(
     demand
 }
 
-/// Bytes a run can have: of the GPU if it is to run on one.
+/// Bytes a run can plan with: of the GPU if it is to run on one.
 pub(super) fn free_memory(config: &RunConfig) -> Option<f64> {
     let gpu = check_device(&config.device).ok().flatten();
     // This process is counted in the prediction, too.
     let tensors = || Some(available_memory()? + resident_memory().unwrap_or(0.0));
-    gpu.map(|gpu| gpu.free as f64).or_else(tensors)
+    gpu.map(|gpu| gpu.plannable()).or_else(tensors)
 }
 
 /// Refuses a run that does not fit into the memory that is free, not even one arm at a time.

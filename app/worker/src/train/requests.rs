@@ -213,7 +213,7 @@ impl Runner<'_> {
             // What this process holds of a GPU is not free, and is what it was predicted to take, or less.
             (Some(gpu), Some(at_start)) => {
                 let own = self.demand.memory().total();
-                Some(at_start.min(gpu.free as f64 + own))
+                Some(at_start.min(gpu.plannable() + own))
             }
             _ => free_memory(config),
         }
