@@ -191,7 +191,9 @@ fn an_arm_is_added_and_another_stopped_on_the_screen() {
         own(&figures).must_equal(&own(&whole), arm);
     }
     // Who watches later, or elsewhere, sees who did it.
-    terminal.press(&["v", "v", "v", "v", "v", "z"]);
+    terminal.press(&[":"]);
+    terminal.press(&["-l", "arrange log"]);
+    terminal.press(&["Enter", "z"]);
     let by = format!("added {LATER}, as ");
     terminal.shows(&["─ log ─", &by, "stopped true-data-kl", "(process "]);
 }

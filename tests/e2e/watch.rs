@@ -96,7 +96,7 @@ fn a_frame_is_the_watch_screen_as_text() {
         "verdict",
         "none",
         "true-data:kl",
-        "reversal forgot",
+        "reversal was never learned",
         "learned",
     ]);
     assert_eq!(frame.out.lines().count(), 30, "{frame}");

@@ -53,9 +53,11 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     }
     let request = dir.stop_request();
     let command = dir.command()?;
+    // Before it is asked: it may leave at once.
+    let waits = queue::words(dir.path());
     request.make()?;
     drop(command);
-    let asked = match queue::words(dir.path()) {
+    let asked = match waits {
         Some(_) => writeln!(out, "asked {name} to leave the queue ..."),
         None => writeln!(out, "asked {name} to stop at its next step ..."),
     };
