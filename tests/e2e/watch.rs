@@ -130,7 +130,7 @@ fn a_frame_is_the_watch_screen_as_text() {
         .says(&["<bos>", "true-data:kl:10  ·"]);
     let ascii = once(&["one", "--ascii"]).exits(0);
     assert!(
-        ascii.out.is_ascii() && ascii.out.contains("reversal forgot"),
+        ascii.out.is_ascii() && ascii.out.contains("reversal was never learned"),
         "{ascii}"
     );
     once(&["one", "two"])

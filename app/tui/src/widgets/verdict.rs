@@ -80,10 +80,7 @@ pub fn sentence(seeds: &ArmSeeds, judgement: Option<&Judgement>) -> String {
     };
     if judgement.verdict == Verdict::TooEarly {
         let known = value(by, by.start);
-        return format!(
-            "{word} {} was never learned ({known}{of}): there is nothing to forget",
-            by.dataset
-        );
+        return format!("{word} {} was never learned ({known}{of})", by.dataset);
     }
     let mut text = format!("{word}: {} forgot {}{of}", by.dataset, value(by, by.mean));
     if let Some((range, _)) = by.interval {
