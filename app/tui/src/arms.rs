@@ -6,13 +6,19 @@
 
 use std::collections::HashMap;
 
-use forgetlab_study::report::{self, ArmSeeds, Judgement};
+use forgetlab_study::report::{self, ArmSeeds, Judgement, Verdict};
 use forgetlab_study::run::{ArmState, ArmStatus, Cost, Evaluation, Fit, Role, RunState, Score};
 use forgetlab_study::stats;
 
 use super::figures::{Figures, Metric, mean_over};
 use super::track::{At, Track, Value};
 use super::widgets::names::end_of;
+
+/// The verdict where there is no old data yet.
+static EARLY: Judgement = Judgement {
+    verdict: Verdict::TooEarly,
+    by: None,
+};
 
 /// Index of a run, and of an arm in it.
 pub type Member = (usize, usize);
@@ -112,7 +118,10 @@ impl Arms {
 
     /// The latest verdict on an arm; `None` until it is known.
     pub fn judgement(&self, group: &Group) -> Option<&Judgement> {
-        self.judgements.get(&group.members)
+        match self.asked.contains_key(&group.members) {
+            true => self.judgements.get(&group.members),
+            false => Some(&EARLY),
+        }
     }
 
     /// Takes up what is new in the runs. Returns the questions to be answered for the verdicts that it changes.

@@ -5,6 +5,7 @@
 use std::time::{Duration, Instant};
 
 use super::*;
+use crate::view::Pane;
 use forgetlab_study::run::{Cost, Event as Told, PhaseInfo, Role, Score};
 
 const DATASETS: [&str; 4] = ["reversal", "sort", "rotate", "complement"];
@@ -127,7 +128,7 @@ fn a_key_is_answered_by_a_frame_in_eight_milliseconds() {
             let time = median(&mut app, press, |app| match name {
                 "m" => key(app, KeyCode::Esc),
                 "y" | "S" | "c" | "p" | "z" => keys(app, name),
-                "v" => (0..7).for_each(|_| keys(app, "v")),
+                "v" => (1..Pane::ALL.len()).for_each(|_| keys(app, "v")),
                 _ => {}
             });
             tell(&format!("{name} ({first} first)"), time);

@@ -1,6 +1,6 @@
 //! A verdict in words: with its figures where there is room, and in a sentence.
 
-use forgetlab_study::report::{ArmSeeds, Forgetting, Judgement, Metric, Verdict, old_datasets};
+use forgetlab_study::report::{ArmSeeds, Forgetting, Judgement, Metric, Verdict};
 use forgetlab_study::stats::Interval;
 use ratatui::style::Style;
 use ratatui::text::{Line, Span};
@@ -22,25 +22,21 @@ pub fn style(theme: Theme, judgement: Option<&Judgement>) -> Style {
 }
 
 /// The verdict's word; `…` while it is being computed, `·` where there is nothing to judge.
-pub fn word(seeds: &ArmSeeds, judgement: Option<&Judgement>) -> &'static str {
-    match judgement {
-        Some(judgement) => judgement.verdict.word(),
-        None if old_datasets(seeds).is_empty() => Verdict::TooEarly.word(),
-        None => "…",
-    }
+pub fn word(judgement: Option<&Judgement>) -> &'static str {
+    judgement.map_or("…", |judgement| judgement.verdict.word())
 }
 
 /// The word, with the step of a loss on the way where that decides: `keeps`, `FORGETS@420`.
-pub fn at(seeds: &ArmSeeds, judgement: Option<&Judgement>) -> String {
-    let word = word(seeds, judgement);
+pub fn at(judgement: Option<&Judgement>) -> String {
+    let word = word(judgement);
     let by = judgement.and_then(|judgement| judgement.by.as_ref());
     let worst = by.and_then(|by| by.worst).filter(|worst| worst.decides);
     worst.map_or_else(|| word.to_owned(), |worst| format!("{word}@{}", worst.step))
 }
 
 /// The word and what it rests on: `keeps 1.1%`, `FORGETS 40.2% at 320`.
-pub fn short(seeds: &ArmSeeds, judgement: Option<&Judgement>) -> String {
-    let word = word(seeds, judgement);
+pub fn short(judgement: Option<&Judgement>) -> String {
+    let word = word(judgement);
     match judgement.and_then(|judgement| judgement.by.as_ref()) {
         None => word.to_owned(),
         Some(by) => match by.worst.filter(|worst| worst.decides) {
@@ -51,8 +47,8 @@ pub fn short(seeds: &ArmSeeds, judgement: Option<&Judgement>) -> String {
 }
 
 /// The same with the 95 % interval: `keeps 1.1% [-1.0,3.2]`.
-pub fn long(seeds: &ArmSeeds, judgement: Option<&Judgement>) -> String {
-    let short = short(seeds, judgement);
+pub fn long(judgement: Option<&Judgement>) -> String {
+    let short = short(judgement);
     let by = judgement.and_then(|judgement| judgement.by.as_ref());
     let on_the_way = by.is_some_and(|by| by.worst.is_some_and(|worst| worst.decides));
     match by.and_then(|by| Some((by, by.interval?.0))) {
@@ -62,13 +58,10 @@ pub fn long(seeds: &ArmSeeds, judgement: Option<&Judgement>) -> String {
 }
 
 /// The verdict in a sentence, with the dataset that decides and what else is to be known of it.
-pub fn sentence(seeds: &ArmSeeds, judgement: Option<&Judgement>) -> String {
-    let word = word(seeds, judgement);
+pub fn sentence(judgement: Option<&Judgement>) -> String {
+    let word = word(judgement);
     let Some(judgement) = judgement else {
-        return match word {
-            "…" => "… the verdict is being computed".to_owned(),
-            _ => format!("{word} no old data yet"),
-        };
+        return "… the verdict is being computed".to_owned();
     };
     let Some(by) = &judgement.by else {
         return format!("{word} no old data yet");
@@ -115,7 +108,7 @@ pub fn line<'a>(
     judgement: Option<&Judgement>,
     width: usize,
 ) -> Line<'a> {
-    let sentence = sentence(seeds, judgement);
+    let sentence = sentence(judgement);
     let room = width.saturating_sub(sentence.width() + 2);
     // The table's cursor tells the arm, too.
     let name = match seeds.name.width() {

@@ -27,7 +27,7 @@ impl Record for ArmRow<'_> {
         match field {
             "arm" => vec![Cow::Borrowed(info.name.as_str())],
             "strategy" => vec![Cow::Borrowed(info.strategy.as_str())],
-            "verdict" => vec![Cow::Borrowed(verdict::word(&self.seeds, self.judgement))],
+            "verdict" => vec![Cow::Borrowed(verdict::word(self.judgement))],
             "status" => {
                 let statuses = self.seeds.seeds.iter().map(|(_, arm)| arm.status.word());
                 statuses.map(Cow::Borrowed).collect()

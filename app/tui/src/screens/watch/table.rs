@@ -2,7 +2,7 @@
 
 use std::cmp::Ordering;
 
-use forgetlab_study::report::{ArmSeeds, Judgement, Sheet};
+use forgetlab_study::report::{ArmSeeds, Judgement, Sheet, Verdict};
 use forgetlab_study::run::{ArmState, ArmStatus, Role, RunState};
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Rect};
@@ -156,7 +156,9 @@ impl ArmRow<'_> {
         match column {
             Column::Arm => (None, true),
             Column::Verdict => {
-                let verdict = self.judgement.map(|judgement| judgement.verdict as u8);
+                let verdict = self.judgement.map(|judgement| judgement.verdict);
+                let verdict = verdict.filter(|verdict| *verdict != Verdict::TooEarly);
+                let verdict = verdict.map(|verdict| verdict as u8);
                 (verdict.map(f64::from), true)
             }
             Column::Kept => {
@@ -344,7 +346,7 @@ impl ArmTable<'_> {
         let longest = self
             .rows
             .iter()
-            .map(|row| verdict::long(&row.seeds, row.judgement).width());
+            .map(|row| verdict::long(row.judgement).width());
         let longest = longest.max().unwrap_or(0) as u16;
         let more = usize::from(longest.saturating_sub(VERDICT));
         match room >= names + more {
@@ -397,8 +399,8 @@ impl ArmTable<'_> {
             Column::Verdict => {
                 let style = verdict::style(self.theme, row.judgement);
                 let text = match interval {
-                    true => verdict::long(&row.seeds, row.judgement),
-                    false => verdict::at(&row.seeds, row.judgement),
+                    true => verdict::long(row.judgement),
+                    false => verdict::at(row.judgement),
                 };
                 return (text, style);
             }

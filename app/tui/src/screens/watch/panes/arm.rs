@@ -47,7 +47,7 @@ impl Watch {
             title,
         );
         let judgement = self.arms.judgement(group);
-        let sentence = verdict::sentence(&seeds, judgement);
+        let sentence = verdict::sentence(judgement);
         let width = usize::from(body.width);
         let mut texts: Vec<(String, Style)> = Vec::new();
         for line in wrap(&sentence, width) {

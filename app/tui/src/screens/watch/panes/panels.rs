@@ -205,11 +205,11 @@ fn panel_words(row: &ArmRow) -> Vec<String> {
         ArmStatus::Skipped(_) => return vec!["skipped".to_owned()],
         _ => {}
     }
-    let (seeds, judgement) = (&row.seeds, row.judgement);
-    let long = verdict::long(seeds, judgement);
+    let judgement = row.judgement;
+    let long = verdict::long(judgement);
     let count = judgement.and_then(|judgement| Some(judgement.by.as_ref()?.seeds));
     let with_seeds = count.map(|count| format!("{long} {}", plural(count, "seed")));
-    let word = verdict::word(seeds, judgement).to_owned();
-    let shorter = [long, verdict::short(seeds, judgement), word];
+    let word = verdict::word(judgement).to_owned();
+    let shorter = [long, verdict::short(judgement), word];
     with_seeds.into_iter().chain(shorter).collect()
 }
