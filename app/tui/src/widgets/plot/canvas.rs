@@ -60,7 +60,9 @@ impl Canvas {
 
     /// The cell of a dot: column and row.
     pub(super) fn cell_of(&self, dot: (usize, usize)) -> (usize, usize) {
-        (dot.0 / self.dots.0, dot.1 / self.dots.1)
+        // Powers of two: a frame has millions of dots.
+        let (x, y) = (self.dots.0.trailing_zeros(), self.dots.1.trailing_zeros());
+        (dot.0 >> x, dot.1 >> y)
     }
 
     /// Sets a dot.
@@ -71,7 +73,7 @@ impl Canvas {
         }
         let cell = row * self.width + column;
         let layer = layer as usize;
-        self.cells[layer][cell] |= BRAILLE[x % self.dots.0][y % self.dots.1];
+        self.cells[layer][cell] |= BRAILLE[x & (self.dots.0 - 1)][y & (self.dots.1 - 1)];
         self.owners[layer][cell] |= 1 << (owner % 64);
     }
 
@@ -85,9 +87,15 @@ impl Canvas {
     ) {
         let (dx, dy) = (to.0.abs_diff(from.0), to.1.abs_diff(from.1));
         let steps = dx.max(dy).max(1);
+        if dx == 0 {
+            for y in from.1.min(to.1)..=from.1.max(to.1) {
+                self.set(layer, owner, (from.0, y));
+            }
+            return;
+        }
+        // The nearest dots.
         let between = |a: usize, b: usize, step: usize| {
-            let share = step as f64 / steps as f64;
-            (a as f64 + (b as f64 - a as f64) * share).round() as usize
+            (2 * (a * (steps - step) + b * step) + steps) / (2 * steps)
         };
         for step in 0..=steps {
             let dot = (between(from.0, to.0, step), between(from.1, to.1, step));

@@ -56,29 +56,33 @@ impl Range {
 pub struct Scale {
     range: Range,
     log: bool,
+    /// Both ends, or their logarithms.
+    ends: Range,
 }
 
 impl Scale {
     /// An axis over a range; logarithmic only where all of it is above 0.
     pub fn new(range: Range, log: bool) -> Self {
         let range = range.opened();
-        Self {
-            range,
-            log: log && range.low > 0.0,
-        }
+        let log = log && range.low > 0.0;
+        let ends = match log {
+            true => Range {
+                low: range.low.ln(),
+                high: range.high.ln(),
+            },
+            false => range,
+        };
+        Self { range, log, ends }
     }
 
     /// Place of a value from 0 (lowest) to 1.
     pub fn place(self, value: f64) -> f64 {
-        let of = |value: f64| {
-            if self.log {
-                value.max(f64::MIN_POSITIVE).ln()
-            } else {
-                value
-            }
+        let value = match self.log {
+            true => value.max(f64::MIN_POSITIVE).ln(),
+            false => value,
         };
-        let (low, high) = (of(self.range.low), of(self.range.high));
-        ((of(value) - low) / (high - low)).clamp(0.0, 1.0)
+        let Range { low, high } = self.ends;
+        ((value - low) / (high - low)).clamp(0.0, 1.0)
     }
 
     /// Whether a value lies within.
@@ -103,11 +107,9 @@ impl Scale {
 
     /// The value at a place.
     pub fn value(self, place: f64) -> f64 {
-        let Range { low, high } = self.range;
-        match self.log {
-            true => (low.ln() + (high.ln() - low.ln()) * place).exp(),
-            false => low + (high - low) * place,
-        }
+        let Range { low, high } = self.ends;
+        let value = low + (high - low) * place;
+        if self.log { value.exp() } else { value }
     }
 }
 
