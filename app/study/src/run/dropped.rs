@@ -9,6 +9,8 @@ pub struct Dropped {
     pub(super) any: bool,
     /// Evaluations.
     pub(super) evaluations: usize,
+    /// Evaluations that were left the last time.
+    pub(super) left: usize,
     /// Phase, dataset, and how many had its accuracy, NTP and error.
     counts: Vec<(usize, String, [usize; 3])>,
 }

@@ -187,9 +187,12 @@ impl ArmState {
         if latest.take_while(|e| has_rows(e)).count() > WITH_ROWS {
             self.thin_rows();
         }
-        if self.evaluations.len() > WHOLE {
+        // Where many must stay, not at every one that comes.
+        let left = self.dropped.left;
+        if self.evaluations.len() > WHOLE.max(left + left / 4) {
             self.thin_rows();
             self.thin_evaluations();
+            self.dropped.left = self.evaluations.len();
         }
         self.thin_metrics();
         thin_texts(&mut self.replay, |look| look.step);

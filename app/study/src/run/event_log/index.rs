@@ -24,7 +24,7 @@ use super::super::{
 use super::reader::Position;
 
 /// Version of the file's format and of what states hold; others are passed over.
-const FORMAT: u32 = 6;
+const FORMAT: u32 = 7;
 /// Events of fewer bytes are read as quickly without an index.
 pub(super) const WORTH: u64 = 1 << 18;
 
