@@ -4,8 +4,8 @@ happens, what it writes while a run is live, and what a run of a million events 
 
     cargo build --release && python3 tests/screen/measure.py target/release/forgetlab [PART…]
 
-Parts: open, idle, live, long, training; all of them without one. Times are medians of five. Needs Linux and Python
-alone; everything is made in a temporary folder.
+Parts: open, idle, live, long, training; all of them without one. Times are medians of five, of training of three
+each. Needs Linux and Python alone; everything is made in a temporary folder.
 """
 
 import fcntl

@@ -32,6 +32,7 @@ mod fake;
 mod figures;
 mod keymap;
 pub mod lab;
+mod probe;
 mod screens;
 mod shot;
 mod terminal;
@@ -52,6 +53,7 @@ use event::Event;
 use lab::Lab;
 use theme::Theme;
 
+pub use probe::Probe;
 pub use screens::watch::Alert;
 pub use shot::{Lines, Seen, Shot, frame};
 pub use view::Pane;

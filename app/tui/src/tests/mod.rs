@@ -6,7 +6,6 @@ mod others;
 mod robust;
 mod runs;
 mod snapshots;
-mod speed;
 mod watch;
 
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
@@ -108,6 +107,22 @@ fn open(app: &mut App, runs: &[&str]) {
     keys(app, ":watch ");
     keys(app, &runs.join(" "));
     key(app, KeyCode::Enter);
+}
+
+/// Opens two runs side by side; returns their names.
+fn open_two(app: &mut App) -> [&'static str; 2] {
+    let runs = [
+        "20261120T120600Z-toy-continual-ab10",
+        "20261121T120600Z-toy-continual-ab11",
+    ];
+    open(app, &runs);
+    runs
+}
+
+/// Gives all of a run with these arms, to its end.
+fn finished(app: &mut App, run: &str, arms: &[ArmInfo]) {
+    let records = fake::records(arms, 600);
+    feed_to(app, run, true, records, RunStatus::Finished);
 }
 
 /// A lab that watches a test run.

@@ -96,24 +96,14 @@ fn a_plot_is_never_empty_without_a_note() {
 #[test]
 fn arms_of_several_runs_have_looks_of_their_own_and_keep_them() {
     let mut app = app(UNICODE, LARGE);
-    let runs = [
-        "20261120T120600Z-toy-continual-ab10",
-        "20261121T120600Z-toy-continual-ab11",
-    ];
-    open(&mut app, &runs);
+    let runs = open_two(&mut app);
     let names = [
         ["none", "true-data:kl:10"],
         ["none+lr=1e-4", "true-data:kl:10+lr=1e-4"],
     ];
     for (run, names) in runs.iter().zip(names) {
         let arms = names.map(|name| fake::arm_info(name, 0));
-        feed_to(
-            &mut app,
-            run,
-            true,
-            fake::records(&arms, 600),
-            RunStatus::Finished,
-        );
+        finished(&mut app, run, &arms);
     }
     judge(&mut app);
     let looks = |app: &App| -> BTreeSet<(String, String)> {

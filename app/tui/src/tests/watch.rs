@@ -274,20 +274,10 @@ fn what_is_masked_is_faint_or_in_brackets() {
 #[test]
 fn seeds_of_several_runs_are_compared_as_one_arm() {
     let mut app = app(UNICODE, MIDDLE);
-    let runs = [
-        "20261120T120600Z-toy-continual-ab10",
-        "20261121T120600Z-toy-continual-ab11",
-    ];
-    open(&mut app, &runs);
+    let runs = open_two(&mut app);
     for (seed, run) in (0..).zip(runs) {
         let arms = ["none", "true-data:kl:10"].map(|name| fake::arm_info(name, seed));
-        feed_to(
-            &mut app,
-            run,
-            true,
-            fake::records(&arms, 600),
-            RunStatus::Finished,
-        );
+        finished(&mut app, run, &arms);
     }
     judge(&mut app);
     let shown = screen(&app, MIDDLE);
@@ -303,21 +293,11 @@ fn seeds_of_several_runs_are_compared_as_one_arm() {
 #[test]
 fn arms_of_one_name_in_runs_of_other_settings_are_told_apart() {
     let mut app = app(UNICODE, MIDDLE);
-    let runs = [
-        "20261120T120600Z-toy-continual-ab10",
-        "20261121T120600Z-toy-continual-ab11",
-    ];
-    open(&mut app, &runs);
+    let runs = open_two(&mut app);
     for (lr, run) in (1..).zip(runs) {
         let mut arms = ["none", "true-data:kl:10"].map(|name| fake::arm_info(name, 0));
         arms.iter_mut().for_each(|arm| arm.lr = f64::from(lr));
-        feed_to(
-            &mut app,
-            run,
-            true,
-            fake::records(&arms, 600),
-            RunStatus::Finished,
-        );
+        finished(&mut app, run, &arms);
     }
     judge(&mut app);
     let shown = screen(&app, MIDDLE);
