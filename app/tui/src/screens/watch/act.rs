@@ -11,7 +11,6 @@ use crate::theme::Theme;
 use crate::track::Axis;
 use crate::view::Pane;
 use crate::widgets::plot::Range;
-use crate::widgets::text::wrap;
 
 use super::layout::Places;
 use super::{Column, Shown, Watch};
@@ -209,7 +208,7 @@ impl Watch {
     pub(super) fn places(&self, body: Rect) -> Places {
         let most = if body.height >= TALL { 2 } else { 1 };
         let attention = self.attention(self.now);
-        let lines = attention.map_or(0, |alert| wrap(&alert.text, usize::from(body.width)).len());
+        let lines = attention.map_or(0, |alert| alert.lines(body.width).len());
         let attention = lines.min(most) as u16;
         Places::of(body, &self.view, self.focus, self.rows().len(), attention)
     }

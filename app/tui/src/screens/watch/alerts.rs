@@ -5,7 +5,7 @@ use forgetlab_study::run::{ArmStatus, Level, LogLine, RunStatus, TrainingStretch
 use ratatui::style::Style;
 
 use crate::theme::Theme;
-use crate::widgets::text::{clip, seconds};
+use crate::widgets::text::{clip, seconds, wrap};
 
 use super::{Watch, Watched};
 
@@ -23,6 +23,13 @@ pub struct Alert {
     pub text: String,
     /// Whether something is lost, rather than in danger.
     pub bad: bool,
+}
+
+impl Alert {
+    /// It as it stands on the screen, in lines of so many columns.
+    pub(super) fn lines(&self, width: u16) -> Vec<String> {
+        wrap(&format!("! {}", self.text), width.into())
+    }
 }
 
 /// Whether the training loss of a phase has grown far above what it was, and stayed there.

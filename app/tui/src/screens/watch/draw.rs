@@ -13,7 +13,7 @@ use crate::view::Pane;
 use crate::widgets::names::distinct;
 use crate::widgets::names::without_time;
 use crate::widgets::plot::short;
-use crate::widgets::text::{clip, count, percent, plural, seconds, wrap};
+use crate::widgets::text::{clip, count, percent, plural, seconds};
 use crate::widgets::verdict;
 
 use super::table::{ArmRow, ArmTable, WITH_SPREAD};
@@ -31,7 +31,7 @@ impl Watch {
         if let Some(alert) = self.attention(self.now) {
             let style = if alert.bad { theme.bad() } else { theme.warn() };
             let width = usize::from(area.width);
-            let mut lines = wrap(&format!("! {}", alert.text), width);
+            let mut lines = alert.lines(area.width);
             let room = usize::from(places.attention.height).max(1);
             let rest = lines.split_off(room.min(lines.len())).join(" ");
             if let Some(last) = lines.last_mut().filter(|_| !rest.is_empty()) {

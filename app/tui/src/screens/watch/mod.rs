@@ -54,7 +54,8 @@ impl Watched {
         self.status == Some(RunStatus::Live) && self.problem.is_none()
     }
 
-    /// Takes what is new of it, and gives the events back; the first update begins it anew, and one that has what was before.
+    /// Takes what is new of it, and gives its events back. The first update begins it anew, and so does one with a state
+    /// to go on from.
     pub fn take(&mut self, first: bool, update: FeedUpdate) -> Vec<Record> {
         if first || update.before.is_some() {
             self.state = update.before.map(|before| *before).unwrap_or_default();
@@ -235,9 +236,7 @@ impl Watch {
     /// Keeps the texts of a replay batch.
     pub fn seen(&mut self, run: &str, arm: usize, step: u64, look: Result<ReplayLook, String>) {
         if let Some(run) = self.runs.iter().position(|known| known.name == run) {
-            if self.looks.len() >= LOOKS {
-                self.looks.clear();
-            }
+            self.forget_texts(self.looks.len());
             self.looks.insert((run, arm, step), look);
         }
     }
@@ -269,7 +268,17 @@ impl Watch {
     /// Keeps what a student wrote.
     pub fn wrote(&mut self, run: &str, arm: usize, step: u64, look: Result<SampleLook, String>) {
         if let Some(run) = self.runs.iter().position(|known| known.name == run) {
+            self.forget_texts(self.written.len());
             self.written.insert((run, arm, step), look);
+        }
+    }
+
+    /// Forgets texts where there are so many, which are then asked for again where they are looked at.
+    fn forget_texts(&mut self, known: usize) {
+        if known >= LOOKS {
+            self.looks.clear();
+            self.written.clear();
+            self.asked.clear();
         }
     }
 
@@ -353,13 +362,14 @@ impl Watch {
         let runs = self.states();
         let groups = self.arms.groups().iter();
         let shown = groups.filter(|group| !self.view.hidden.contains(&group.label));
+        let first = self.first_of_several();
         let row = |group| ArmRow {
             group,
             seeds: group.seeds(&runs),
             judgement: self.arms.judgement(group),
             left: self.time_left(group),
             base: self
-                .compared_with(group)
+                .compared_with(group, first)
                 .and_then(|base| base.figures(self.metric()).forgot),
             pinned: self.view.pinned.contains(&group.label),
         };
@@ -394,9 +404,9 @@ impl Watch {
         })
     }
 
-    /// The arm that another one is compared with: that of its name in the first run, else plain finetuning.
-    fn compared_with(&self, group: &Group) -> Option<&Group> {
-        match self.first_of_several() {
+    /// The arm that another one is compared with: that of its name in the first of several runs, else plain finetuning.
+    fn compared_with(&self, group: &Group, first: Option<usize>) -> Option<&Group> {
+        match first {
             Some(run) if group.is_of(run) => None,
             Some(run) => self.twin(group, run),
             None => self.plain().filter(|plain| plain.index != group.index),

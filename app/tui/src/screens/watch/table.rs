@@ -486,6 +486,10 @@ impl ArmTable<'_> {
             })
         };
         let unit = self.unit().trim_matches(['(', ')']);
+        let one_seed = self.rows.iter().any(|row| row.seeds.counted().len() < 2);
+        let one_seed = one_seed.then_some(
+            "Intervals of an arm with one seed are over held-out rows and say nothing of other seeds.",
+        );
         Sheet {
             title: format!(
                 "What {} kept and learned, in {unit}",
@@ -499,6 +503,7 @@ impl ArmTable<'_> {
             notes: columns
                 .iter()
                 .filter_map(about)
+                .chain(one_seed)
                 .map(str::to_owned)
                 .collect(),
             messages: Vec::new(),
