@@ -172,6 +172,39 @@ impl Point {
     }
 }
 
+/// The columns of a drawing along an axis.
+#[derive(Clone, Copy, Debug)]
+pub struct Columns {
+    /// The place of the first one.
+    pub low: f64,
+    /// The end of the last one.
+    pub high: f64,
+    /// How many there are.
+    pub count: usize,
+    /// Whether they are as wide in logarithms; places are then above 0.
+    pub log: bool,
+}
+
+impl Columns {
+    /// All places as one.
+    pub const ONE: Self = Self {
+        low: 0.0,
+        high: 1.0,
+        count: 0,
+        log: false,
+    };
+
+    /// The column of a place; those out of sight have some, too.
+    fn of(self, x: f64) -> f64 {
+        let share = match self.log {
+            true => (x / self.low).ln() / (self.high / self.low).ln(),
+            false => (x - self.low) / (self.high - self.low),
+        };
+        // Of places that have no logarithm, all one.
+        (share * self.count as f64).floor().max(-1e9)
+    }
+}
+
 /// The evaluations of an arm: a line of values for each series, over the same places.
 #[derive(Clone, Debug, Default)]
 pub struct Track {
@@ -238,24 +271,16 @@ impl Track {
         points.filter(|point| point.x.is_finite())
     }
 
-    /// The points of a series for a drawing of so many columns from one place on an axis to another: of many that fall
-    /// into one column, one.
-    pub fn drawn(
-        &self,
-        series: usize,
-        axis: Axis,
-        (low, high): (f64, f64),
-        columns: usize,
-    ) -> Vec<Point> {
+    /// The points of a series for a drawing: of many that fall into one column, one.
+    pub fn drawn(&self, series: usize, axis: Axis, columns: Columns) -> Vec<Point> {
         let points = self.points(series, axis);
-        if self.at.len() <= 4 * columns {
+        if self.at.len() <= 4 * columns.count {
             return points.collect();
         }
-        let column = |x: f64| ((x - low) / (high - low) * columns as f64).floor();
-        let mut drawn: Vec<Point> = Vec::with_capacity(2 * columns);
+        let mut drawn: Vec<Point> = Vec::with_capacity(2 * columns.count);
         let mut last = f64::NAN;
         for point in points {
-            let at = column(point.x);
+            let at = columns.of(point.x);
             match drawn.last_mut().filter(|_| at == last) {
                 Some(before) => *before = before.join(point),
                 None => drawn.push(point),
@@ -357,7 +382,13 @@ mod tests {
     fn a_drawing_has_a_point_a_column_and_every_spike() {
         let track = of((0..20_000).map(|i| if i == 7 { -3.0 } else { f64::from(i % 5) }));
         let all: Vec<Point> = track.points(0, Axis::Steps).collect();
-        let drawn = track.drawn(0, Axis::Steps, (0.0, 20_000.0), 100);
+        let columns = |count, log| Columns {
+            low: if log { 1.0 } else { 0.0 },
+            high: 20_000.0,
+            count,
+            log,
+        };
+        let drawn = track.drawn(0, Axis::Steps, columns(100, false));
         assert!(all.len() > 1000 && drawn.len() <= 101, "{}", drawn.len());
         let counted: u32 = drawn.iter().map(|point| point.count).sum();
         assert_eq!(counted, 20_000);
@@ -374,7 +405,7 @@ mod tests {
                 .sum::<f64>()
         };
         assert!((mean(&drawn) - mean(&all)).abs() < 1e-6);
-        let few = track.drawn(0, Axis::Steps, (0.0, 20_000.0), 1000);
+        let few = track.drawn(0, Axis::Steps, columns(1000, false));
         assert!(
             places(&few) == places(&all),
             "what is little is drawn as it is"
@@ -384,6 +415,12 @@ mod tests {
             all.last().map(|p| p.mean)
         );
         assert_eq!(track.value_at(0, Axis::Steps, -1.0), None);
+        // On a logarithmic axis the first ones are told apart, the last ones share columns.
+        let log = track.drawn(0, Axis::Steps, columns(100, true));
+        assert!(log.len() <= 102, "{}", log.len());
+        assert_eq!(places(&log)[..3], places(&all)[..3]);
+        assert_eq!(log.iter().map(|point| point.count).sum::<u32>(), 20_000);
+        assert_eq!(log.last().map(|p| p.x), all.last().map(|p| p.x));
         let last = track.last(0).map(|point| (point.x, point.mean));
         assert_eq!(last, places(&all).last().copied());
     }

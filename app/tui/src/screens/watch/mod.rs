@@ -21,7 +21,7 @@ use crate::arms::{Arms, Group, Member, Of, Runs};
 use crate::event::Command;
 use crate::figures::Metric;
 use crate::lab::{FeedUpdate, RunSummary};
-use crate::track::Axis;
+use crate::track::{Axis, Columns};
 use crate::view::{Pane, View};
 use crate::widgets::names::end_of;
 use crate::widgets::plot::Range;
@@ -441,11 +441,13 @@ impl Watch {
         }
     }
 
-    /// Columns of points for a drawing of such a width: on a logarithmic axis all there are, as many may share one.
-    fn columns(&self, width: u16) -> usize {
-        match self.view.log_axis {
-            true => usize::MAX / 4,
-            false => 2 * usize::from(width.max(1)),
+    /// Columns of dots for a drawing of such a width.
+    fn columns(&self, x: Range, width: u16) -> Columns {
+        Columns {
+            low: x.low,
+            high: x.high,
+            count: 2 * usize::from(width.max(1)),
+            log: self.view.log_axis && x.low > 0.0,
         }
     }
 

@@ -4,7 +4,7 @@ use forgetlab_study::run::TrainingStretch;
 
 use crate::arms::{Arms, Group, Of, Runs, line_of};
 use crate::figures::Metric;
-use crate::track::{Axis, Point};
+use crate::track::{Axis, Columns, Point};
 
 /// What curves show.
 #[derive(Clone, Debug, PartialEq)]
@@ -133,26 +133,15 @@ impl Shown {
         if let Self::Score(of, metric) = self {
             return group.track.value_at(line_of(*of, *metric), axis, place);
         }
-        let points = self.points(group, runs, axis, (0.0, 1.0), 0);
+        let points = self.points(group, runs, axis, Columns::ONE);
         let before = points.partition_point(|point| point.x <= place);
         Some(points[before.checked_sub(1)?].mean)
     }
 
-    /// The points of an arm on an axis, for a drawing of so many columns from one place to another.
-    pub fn points(
-        &self,
-        group: &Group,
-        runs: Runs,
-        axis: Axis,
-        places: (f64, f64),
-        columns: usize,
-    ) -> Vec<Point> {
+    /// The points of an arm on an axis, for a drawing in these columns.
+    pub fn points(&self, group: &Group, runs: Runs, axis: Axis, columns: Columns) -> Vec<Point> {
         match self {
-            Self::Score(of, metric) => {
-                group
-                    .track
-                    .drawn(line_of(*of, *metric), axis, places, columns)
-            }
+            Self::Score(of, metric) => group.track.drawn(line_of(*of, *metric), axis, columns),
             Self::Training(training) => on(axis, group, training.points(group, runs)),
             Self::Plugin(name) => {
                 let seeds = group.seeds(runs).counted();

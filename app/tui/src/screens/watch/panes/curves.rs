@@ -6,7 +6,7 @@ use ratatui::text::{Line, Span};
 
 use crate::arms::Runs;
 use crate::theme::Theme;
-use crate::track::{Axis, Point};
+use crate::track::{Axis, Columns, Point};
 use crate::view::Pane;
 use crate::widgets::names::distinct;
 use crate::widgets::plot::{Curve, Curves, Range};
@@ -86,7 +86,7 @@ impl Watch {
         let runs = self.states();
         let points = rows
             .iter()
-            .flat_map(|row| shown.points(row.group, &runs, self.axis(), (0.0, 1.0), 0));
+            .flat_map(|row| shown.points(row.group, &runs, self.axis(), Columns::ONE));
         let zeros = points.into_iter().any(|point| point.low <= 0.0);
         Some(if zeros { "no log of 0" } else { "log" }.to_owned())
     }
@@ -107,13 +107,7 @@ impl Watch {
         ordered.sort_by_key(|row| (row.pinned, row.group.index == self.arm));
         let curve = |row: &&ArmRow| Curve {
             index: row.group.index,
-            points: shown.points(
-                row.group,
-                &runs,
-                self.axis(),
-                (x.low, x.high),
-                self.columns(width),
-            ),
+            points: shown.points(row.group, &runs, self.axis(), self.columns(x, width)),
         };
         let curves: Vec<Curve> = ordered
             .iter()

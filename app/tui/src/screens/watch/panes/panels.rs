@@ -9,6 +9,7 @@ use unicode_width::UnicodeWidthStr;
 use crate::arms::{Group, Of, line_of};
 use crate::figures::Metric;
 use crate::theme::Theme;
+use crate::track::Columns;
 use crate::view::Pane;
 use crate::widgets::grid::Grid;
 use crate::widgets::names::distinct;
@@ -89,14 +90,13 @@ impl Watch {
         shown.map(|(index, _)| index)
     }
 
-    fn dataset_curves(&self, group: &Group, x: Range, columns: usize) -> Vec<Curve> {
+    fn dataset_curves(&self, group: &Group, columns: Columns) -> Vec<Curve> {
         let metric = self.metric();
         let curve = |index| {
             let line = line_of(Of::Dataset(index), metric);
-            let places = (x.low, x.high);
             Curve {
                 index,
-                points: group.track.drawn(line, self.axis(), places, columns),
+                points: group.track.drawn(line, self.axis(), columns),
             }
         };
         let curves = self.shown_datasets(group).map(curve);
@@ -120,7 +120,7 @@ impl Watch {
         }
         let x = self.window.unwrap_or_else(|| self.extent(rows));
         let curves = rows.iter();
-        let curves = curves.flat_map(|row| self.dataset_curves(row.group, x, self.columns(WIDE)));
+        let curves = curves.flat_map(|row| self.dataset_curves(row.group, self.columns(x, WIDE)));
         let curves: Vec<Curve> = curves.collect();
         value_range(&curves, x, share)
     }
@@ -135,7 +135,7 @@ impl Watch {
         (y, width): (Range, u16),
     ) -> Curves<'a> {
         let x = self.window.unwrap_or_else(|| self.extent(rows));
-        let curves = self.dataset_curves(row.group, x, self.columns(width));
+        let curves = self.dataset_curves(row.group, self.columns(x, width));
         let note = match &row.group.mean.status {
             ArmStatus::Failed(reason) | ArmStatus::Skipped(reason) => Some(reason.as_str()),
             _ if curves.is_empty() => Some("not evaluated yet"),
