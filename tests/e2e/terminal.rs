@@ -51,7 +51,7 @@ impl<'a> Terminal<'a> {
             new.arg(flag).arg(cells.to_string());
         }
         new.arg(format!(
-            "{} {args}; echo left with $?; sleep 1000",
+            "{} {args}; printf '\\r\\nleft with %s' $?; sleep 1000",
             binary().display()
         ));
         forgetlab_tests::run(&mut new);
