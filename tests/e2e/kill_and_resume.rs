@@ -137,6 +137,24 @@ fn killed_at_random_moments_a_run_ends_as_if_nothing_had_happened() {
     panic!("only {died} of 78 kills met a live run");
 }
 
+/// Else an arm killed before its first checkpoint would not pay for the look at its first replay batch, which it takes
+/// again.
+#[test]
+fn an_arm_killed_right_after_its_first_look_at_replay_ends_as_if_nothing_had_happened() {
+    let lab = lab();
+    let (arms, rare) = ("true-data:kl", "training.eval_every=10000");
+    let command = |out| [SMOKE, &["--arms", arms, "--set", rare, "--out", out]].concat();
+    lab.forgetlab(&command("whole")).exits(0);
+    let run = lab.path("run");
+    let mut live = lab.start(&command("run"));
+    wait_for("a look", || {
+        events_say(&run, r#""event":"replay_seen""#) || !live.runs()
+    });
+    live.kill();
+    lab.forgetlab(&["resume", "run"]).exits(0);
+    Figures::of(&run).must_equal(&Figures::of(&lab.path("whole")), "killed after a look");
+}
+
 /// Else a run on a machine that is taken away again and again would drift.
 #[test]
 fn killed_again_and_again_a_run_ends_as_if_nothing_had_happened() {

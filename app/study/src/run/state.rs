@@ -201,6 +201,14 @@ impl ArmState {
         self.evaluations.last().map(|e| e.cost).unwrap_or_default()
     }
 
+    /// Whether something was reported that an arm at `step`, before the step that follows, has not done.
+    ///
+    /// A look at what is replayed belongs to the step that follows.
+    pub fn is_beyond(&self, step: u64) -> bool {
+        let looked = self.replay.last().is_some_and(|look| look.step >= step);
+        self.step > step || looked
+    }
+
     /// Discards everything reported after `step`.
     fn rewind(&mut self, step: u64) {
         self.evaluations.retain(|e| e.step <= step);

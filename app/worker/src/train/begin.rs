@@ -190,13 +190,11 @@ impl Runner<'_> {
                 store.set_aside(step)?;
                 continue;
             }
-            // A look at the batch of the very next step may have been told, and is made again.
-            let beyond = |state: &RunState| {
+            let elsewhere = |state: &RunState| {
                 let arm = &state.arms[arm];
-                let looked = arm.replay.last().is_some_and(|look| look.step >= step);
-                arm.step != step || looked
+                arm.step != step || arm.is_beyond(step)
             };
-            if journal.state(beyond) {
+            if journal.state(elsewhere) {
                 let reason = format!("resumed from the checkpoint at step {step}");
                 journal.emit(Event::Rewound { arm, step, reason })?;
             }

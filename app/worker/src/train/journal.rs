@@ -120,13 +120,14 @@ impl Journal {
         recorded: Recorded,
     ) -> Result<(), RunError> {
         for &arm in members {
-            let (reached, known) = self.state(|state| {
+            let (is_beyond, known) = self.state(|state| {
                 let arm = &state.arms[arm];
                 let whole = |e: &&Evaluation| !e.scores.iter().any(Score::lacks_rows);
                 let known = arm.evaluations.iter().take_while(whole);
-                (arm.step, known.map(|e| e.step).collect::<Vec<u64>>())
+                let known = known.map(|e| e.step).collect::<Vec<u64>>();
+                (arm.is_beyond(step), known)
             });
-            if reached > step {
+            if is_beyond {
                 let reason = format!("resumed from step {step} of the first phase");
                 self.emit(Event::Rewound { arm, step, reason })?;
             }

@@ -58,10 +58,13 @@ pub(super) struct Runner<'a> {
 /// [`TrainError`] where the run as a whole cannot go on, such as a full disk; what was saved stays
 /// and the run can be resumed.
 pub fn run(options: RunOptions) -> Result<Outcome, TrainError> {
-    match &options.prepared.work {
+    let dir = options.dir;
+    let done = match &options.prepared.work {
         Work::Tokens(tokens) => run_on_tokens(tokens, options),
         Work::Regression => regression::run(options),
-    }
+    };
+    // Whatever met first that the folder is gone, that is what went wrong.
+    done.map_err(|error| dir.place().err().map_or(error, TrainError::from))
 }
 
 fn run_on_tokens(work: &TokenWork, options: RunOptions) -> Result<Outcome, TrainError> {
