@@ -209,6 +209,14 @@ mod cuda {
                 "SYSTEM_DRIVER_MISMATCH",
                 "the NVIDIA driver was updated; restart the machine",
             ),
+            (
+                "CUBLAS_STATUS_NOT_INITIALIZED",
+                "cuBLAS (libcublas) cannot be loaded or started; CUDA_LIB_DIR can name the folder that it is in",
+            ),
+            (
+                "CURAND_STATUS_NOT_INITIALIZED",
+                "cuRAND (libcurand) cannot be loaded or started; CUDA_LIB_DIR can name the folder that it is in",
+            ),
         ];
         // The first line is the cause; a backtrace may follow.
         let line = error.lines().next().unwrap_or_default();
