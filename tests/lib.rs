@@ -57,10 +57,62 @@ pub fn built() -> &'static Path {
                 cargo.arg("--release");
             }
             let target = dir.parent().expect("target folder");
+            #[cfg(feature = "stand-in")]
+            if packages.is_empty() {
+                cuda::build(&mut cargo, target);
+            }
             run(cargo.arg("--target-dir").arg(target));
         }
         dir
     })
+}
+
+/// A build with CUDA, where neither CUDA nor a GPU is.
+#[cfg(feature = "stand-in")]
+pub mod cuda {
+    use std::path::{Path, PathBuf};
+    use std::process::Command;
+    use std::sync::OnceLock;
+
+    use super::{library, profile_dir, root, run};
+
+    /// Lets Cargo build with CUDA: no kernel is compiled, and CUDA's libraries are looked for when they are called.
+    pub(crate) fn build(cargo: &mut Command, target: &Path) {
+        static LATE: OnceLock<PathBuf> = OnceLock::new();
+        let late = LATE.get_or_init(|| {
+            let late = target.join("cuda-late");
+            let script = root().join("app/scripts/cuda_late.py");
+            run(Command::new("python3").arg(script).arg(&late));
+            late
+        });
+        let nvcc = root().join(".ci/fake-nvcc").canonicalize();
+        cargo
+            .args(["--features", "forgetlab/cuda"])
+            .env("NVCC", nvcc.expect(".ci/fake-nvcc"))
+            .env("CUDA_HOME", late)
+            .env("CUDA_COMPUTE_CAP", "90")
+            .env("CUDARC_CUDA_VERSION", "13000");
+    }
+
+    /// Names that CUDA's libraries are looked for by.
+    pub const LIBRARIES: [&str; 5] = [
+        "libcuda.so.1",
+        "libcublas.so.13",
+        "libcublasLt.so.13",
+        "libcurand.so.10",
+        "libnvrtc.so.13",
+    ];
+
+    /// Puts the stand-in for some of CUDA's libraries into a folder, for `CUDA_LIB_DIR`.
+    pub fn stand_in(folder: &Path, libraries: &[&str]) {
+        let stand_in = profile_dir()
+            .join("deps")
+            .join(library("forgetlab_cuda_stand_in"));
+        std::fs::create_dir_all(folder).expect("folder");
+        for name in libraries {
+            std::os::unix::fs::symlink(&stand_in, folder.join(name)).expect("link");
+        }
+    }
 }
 
 /// The real binary.

@@ -56,10 +56,12 @@ const ARROWS: &[(&str, &[&str], &[&str])] = &[
     ("forgetlab-hostile", &["forgetlab-plugin-api"], &[]),
     ("forgetlab-fake-hub", &[], &[]),
     ("forgetlab-gpu-stand-in", &["forgetlab-engine"], &[]),
+    ("forgetlab-cuda-stand-in", &[], &[]),
     (
         "forgetlab-tests",
         &[],
         &[
+            "forgetlab-cuda-stand-in",
             "forgetlab-fake-hub",
             "forgetlab-engine",
             "forgetlab-plugin-host",

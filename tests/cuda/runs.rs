@@ -1,0 +1,128 @@
+//! What a user does first on a GPU.
+
+use std::path::PathBuf;
+
+use forgetlab_tests::{Figures, Lab, Table, root};
+
+use super::{Asked, lab};
+
+/// A small run on the GPU.
+pub const SMOKE: &[&str] = &["--device", "cuda", "--no-cache", "--out", "run"];
+
+/// Demands that the card did all the work that there was, and found nothing wrong.
+#[track_caller]
+fn was_used(lab: &Lab, kernels: &[&str]) {
+    let asked = Asked::of(lab);
+    let launched = asked.by_name("kernels");
+    for &kernel in kernels {
+        assert!(
+            launched.contains_key(kernel),
+            "{kernel} is not in {launched:?}"
+        );
+    }
+    assert!(asked.sum("/products/calls") > 0);
+    assert_eq!(asked.sum("/failures"), 0);
+}
+
+/// Else the first command on a new machine would tell nothing.
+#[test]
+fn doctor_describes_the_gpu() {
+    let mut lab = lab();
+    lab.set("STAND_IN_MEMORY", "85899345920");
+    lab.forgetlab(&["doctor"])
+        .exits(0)
+        .says(&["ok  CUDA      Stand-in for a GPU, 80.0 GiB free of 80.0 GiB"]);
+}
+
+/// Else nobody could trust a GPU's numbers: built in, and Llamas with tied and untied embeddings.
+#[test]
+fn verify_passes_in_both_formats() {
+    let fixture = |name: &str| root().join("tests/fixtures").join(name);
+    let fixtures: [Option<PathBuf>; 3] = [
+        None,
+        Some(fixture("llama-tiny-tied")),
+        Some(fixture("llama-tiny-untied")),
+    ];
+    for fixture in fixtures {
+        let lab = lab();
+        let mut args = vec!["verify", "--device", "cuda"];
+        if let Some(fixture) = &fixture {
+            args.extend(["--fixture", fixture.to_str().expect("UTF-8")]);
+        }
+        lab.forgetlab(&args)
+            .exits(0)
+            .says(&["f32 on cuda", "bf16 on cuda", "checks passed"]);
+        was_used(
+            &lab,
+            &["score", "softmax_backward", "embed_backward", "adamw"],
+        );
+    }
+}
+
+/// Else the main experiment would end before it began, and its figures differ from one day to the next.
+#[test]
+fn the_toy_experiment_runs_twice_with_equal_figures() {
+    let (first, second) = (lab(), lab());
+    for lab in [&first, &second] {
+        lab.smoke(SMOKE).exits(0).says(&["finished", "metrics.csv"]);
+        was_used(
+            lab,
+            &["gelu_backward", "softmax_backward", "choose", "adamw"],
+        );
+    }
+    let [a, b] = [&first, &second].map(|lab| Figures::of(&lab.path("run")));
+    a.must_equal(&b, "the same run twice");
+}
+
+/// Else GPU and CPU would disagree, and one of them be wrong: in f32, both do the same arithmetic.
+#[test]
+fn in_f32_the_gpu_learns_what_the_cpu_learns() {
+    let (gpu, cpu) = (lab(), Lab::new());
+    let f32 = ["--set", "precision=f32", "--no-cache", "--out", "run"];
+    gpu.smoke(&[&f32[..], &["--device", "cuda"]].concat())
+        .exits(0);
+    cpu.smoke(&f32).exits(0);
+    let [gpu, cpu] = [&gpu, &cpu].map(|lab| Table::read(&lab.path("run/metrics.csv")).rows);
+    assert_eq!(gpu.len(), cpu.len());
+    for (a, b) in gpu.iter().zip(&cpu) {
+        // What is replayed is drawn alike.
+        for exact in [
+            "arm",
+            "step",
+            "dataset",
+            "tokens_trained",
+            "tokens_generated",
+        ] {
+            assert_eq!(a[exact], b[exact]);
+        }
+        let [a_ntp, b_ntp] = [a, b].map(|row| row["ntp"].parse::<f64>().expect("a number"));
+        assert!((a_ntp - b_ntp).abs() < 1e-3, "{a:?}\n{b:?}");
+    }
+}
+
+/// Else a pretrained model, with its norms' gains and SwiGLU, would be the first thing that nobody had tried.
+#[test]
+fn a_pretrained_model_is_finetuned() {
+    let lab = lab();
+    let args = ["run", "instruct", "--preset", "smoke", "--threads", "1"];
+    lab.forgetlab(&[&args[..], SMOKE].concat())
+        .exits(0)
+        .says(&["verilog", "finished"]);
+    was_used(
+        &lab,
+        &["gain_backward", "swiglu_backward", "choose", "adamw"],
+    );
+}
+
+/// Else a full GPU would end a run in a number, after hours, and what was learned until then be lost.
+#[test]
+fn a_full_gpu_is_said_in_words_and_the_run_goes_on_where_there_is_more() {
+    let mut lab = lab();
+    // The card says that it has gigabytes.
+    lab.set("STAND_IN_GIVES", "60000");
+    lab.smoke(SMOKE)
+        .exits(1)
+        .says(&["the GPU's memory is full"]);
+    lab.set("STAND_IN_GIVES", "1000000000");
+    lab.forgetlab(&["resume", "run"]).exits(0);
+}
