@@ -34,10 +34,11 @@ pub fn heard(line: &str) {
 struct Lab(#[expect(dead_code, reason = "others wait for it")] MutexGuard<'static, ()>);
 
 impl Lab {
-    fn with(memory: Memory) -> Self {
+    /// A card that gives so many bytes; the faults of one at a time are watched.
+    fn with(gives: usize, backed: bool) -> Self {
         static ONE: Mutex<()> = Mutex::new(());
         let turn = ONE.lock().unwrap_or_else(PoisonError::into_inner);
-        insert(Card::new(memory));
+        insert(Card::new(Memory::new(1 << 40, gives, backed)));
         HEARD.lock().unwrap_or_else(PoisonError::into_inner).clear();
         let mut context = 0;
         // SAFETY: a place for the answer.
@@ -48,7 +49,7 @@ impl Lab {
     }
 
     fn new() -> Self {
-        Self::with(Memory::new(1 << 30, 1 << 30, true))
+        Self::with(1 << 30, true)
     }
 
     fn allocate(&self, bytes: usize) -> usize {
@@ -249,7 +250,7 @@ fn an_unknown_kernel_is_not_found_and_is_named() {
 /// Else nobody could test what a full card comes to.
 #[test]
 fn a_full_card_gives_nothing_more() {
-    let lab = Lab::with(Memory::new(1 << 30, 10_000, true));
+    let lab = Lab::with(10_000, true);
     let (first, mut second) = (lab.allocate(8000), 0);
     // SAFETY: a place for the answer.
     let code = unsafe { cuMemAllocAsync(&mut second, 8000, 0) };
@@ -272,7 +273,7 @@ fn a_thread_without_a_context_is_refused() {
 /// Else shapes of real models could not be checked on a small machine.
 #[test]
 fn counting_alone_takes_no_memory_and_checks_all_the_same() {
-    let lab = Lab::with(Memory::new(1 << 40, 1 << 40, false));
+    let lab = Lab::with(1 << 40, false);
     let mut args = Args::default();
     args.p[..3].copy_from_slice(&[
         lab.allocate(1 << 38),
