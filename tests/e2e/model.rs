@@ -108,9 +108,12 @@ fn what_is_wrong_with_a_model_is_said() {
     inspect(&lab, "model").exits(1).says(&says);
 
     let config = fs::read_to_string(lab.path("model/config.json")).expect("config");
-    let qwen = config.replace("\"llama\"", "\"qwen2\"");
-    fs::write(lab.path("model/config.json"), qwen).expect("write");
-    let says = ["architecture `qwen2`", "only `llama`"];
+    let phi = config.replace("\"llama\"", "\"phi3\"");
+    fs::write(lab.path("model/config.json"), phi).expect("write");
+    let says = [
+        "architecture `phi3`",
+        "can be loaded: llama, mistral, qwen2",
+    ];
     inspect(&lab, "model").exits(1).says(&says);
 
     fs::remove_file(lab.path("model/config.json")).expect("remove");
@@ -330,6 +333,56 @@ fn a_trained_arm_is_exported_as_it_was_last_saved() {
     assert!(exported.data == student.data && exported.data != started.data);
 }
 
+/// Folders of `tests/fixtures/families`.
+const FAMILIES: [&str; 8] = [
+    "mistral",
+    "mistral_window",
+    "qwen2",
+    "qwen3",
+    "smollm3",
+    "granite",
+    "olmo2",
+    "gemma3",
+];
+
+/// What a user reads of a model before it is trained: its family, and what is unlike Llama.
+#[test]
+fn families_are_described() {
+    let lab = Lab::new();
+    for (family, says) in FAMILIES.into_iter().zip([
+        &["architecture   mistral"][..],
+        &["unlike Llama   3 blocks attend to 7 positions"],
+        &[
+            "architecture   qwen2",
+            "unlike Llama   biases of q, k and v",
+        ],
+        &[
+            "architecture   qwen3",
+            "unlike Llama   norms of q and k by head",
+        ],
+        &[
+            "architecture   smollm3",
+            "unlike Llama   1 blocks without RoPE",
+        ],
+        &[
+            "architecture   granite",
+            "embeddings times 3; residuals times 0.4",
+        ],
+        &[
+            "architecture   olmo2",
+            "norms of all q and all k together; norms after",
+        ],
+        &[
+            "architecture   gemma3_text",
+            "norms around attention and MLP; GeGLU",
+            "2 blocks attend to 7 positions, RoPE of base 10000 there",
+        ],
+    ]) {
+        let folder = root().join("tests/fixtures/families").join(family);
+        inspect(&lab, text(&folder)).exits(0).says(says);
+    }
+}
+
 /// A python with torch and transformers, if one is named.
 fn transformers() -> Option<String> {
     let python = std::env::var("FORGETLAB_TRANSFORMERS").ok();
@@ -378,6 +431,10 @@ fn transformers_computes_the_same_logits_from_an_exported_folder() {
         exported_logits_agree(&python, &fixture, "f32", &fixture, 1e-4);
         // Eight bits of each weight are left.
         exported_logits_agree(&python, &fixture, "bf16", &fixture, 4e-2);
+    }
+    for family in FAMILIES {
+        let fixture = root().join("tests/fixtures/families").join(family);
+        exported_logits_agree(&python, &fixture, "f32", &fixture, 1e-4);
     }
 }
 

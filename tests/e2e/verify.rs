@@ -104,13 +104,21 @@ fn a_file_that_is_no_whole_fixture_is_told_so() {
         .says(&["holds no .safetensors fixture"]);
 }
 
-/// Else nobody could tell whether a machine computes Llamas right.
+/// Else nobody could tell whether a machine computes Llamas, and families near them, right.
 #[test]
 fn llama_fixtures_pass_and_another_coefficient_is_found() {
     let lab = Lab::new();
     let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures");
     for name in ["llama-tiny-tied", "llama-tiny-untied"] {
         let folder = fixtures.join(name);
+        lab.forgetlab(&["verify", "--fixture", &folder.display().to_string()])
+            .exits(0)
+            .says(&["f32 on cpu", "bf16 on cpu", "gradients", "checks passed"]);
+    }
+    for family in [
+        "gemma3", "granite", "mistral", "olmo2", "qwen2", "qwen3", "smollm3",
+    ] {
+        let folder = fixtures.join("families").join(family);
         lab.forgetlab(&["verify", "--fixture", &folder.display().to_string()])
             .exits(0)
             .says(&["f32 on cpu", "bf16 on cpu", "gradients", "checks passed"]);

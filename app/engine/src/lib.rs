@@ -6,7 +6,7 @@
 //! - `random`: counter-based random numbers, from a [`Stream`] for each purpose.
 //! - [`ops`]: forward and backward of a transformer's operations on one CPU thread.
 //! - [`model`]: weights and adapters of decoder-only transformers, forward and backward on one CPU thread.
-//! - [`pretrained`]: checkpoints of the Llama family, opened, loaded and exported.
+//! - [`pretrained`]: checkpoints of Llama's family and those near it, opened, loaded and exported.
 //! - `adamw`: [`AdamW`], the optimizer.
 //! - `batch`: what engines take ([`LossBatch`], [`Query`]) and return ([`LossReport`]).
 //! - `demand`: [`Demand`], the sizes that decide how much memory some work takes.
@@ -48,7 +48,7 @@ pub use adamw::{AdamW, AdamWConfig};
 pub use batch::{Batching, LossBatch, LossReport, Query, RowLoss};
 pub use demand::{Demand, Memory, human_bytes};
 pub use device::{DeviceError, Gpu, Hardware, check_device, probe_cuda};
-pub use engine::Engine;
+pub use engine::{Engine, check_parts};
 pub use error::EngineError;
 pub use random::{Random, Stream};
 pub use sampling::{Generated, Request, Sampling};

@@ -8,9 +8,9 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::ValueEnum;
 use forgetlab_engine::memory::available_memory;
-use forgetlab_engine::model::{Layout, ModelConfig};
+use forgetlab_engine::model::{Layout, Mlp, ModelConfig, Norms, QkGains};
 use forgetlab_engine::pretrained::{
-    self, Export, Pretrained, PretrainedError, Source, Storage, builtin,
+    self, Export, Family, Pretrained, PretrainedError, Source, Storage, builtin,
 };
 use forgetlab_engine::{Batching, Demand, human_bytes};
 use forgetlab_study::printed::{one_line, path_in_line};
@@ -94,11 +94,14 @@ fn inspect(args: &Inspect) -> anyhow::Result<()> {
     }
     line("source", source_in_words(&model.source))?;
     line("weights", weights_in_words(&model.source, &storage))?;
-    let architecture = match c.norm_gains {
-        true => "llama",
-        false => "the paper's small model (QK-norm, GELU)",
-    };
+    let architecture = model.family.map_or(
+        "the paper's small model (QK-norm, GELU)",
+        Family::model_type,
+    );
     line("architecture", architecture.into())?;
+    if let Some(parts) = parts_in_words(c) {
+        line("unlike Llama", parts)?;
+    }
     let sizes = format!(
         "width {}, {} blocks, {} query heads on {} key/value heads of {}, MLP {}",
         c.d_model, c.n_layers, c.n_heads, c.n_kv_heads, c.head_dim, c.d_ff
@@ -159,6 +162,50 @@ fn inspect(args: &Inspect) -> anyhow::Result<()> {
         writeln!(out, "  {:36} {}", "available now", human_bytes(bytes))?;
     }
     Ok(())
+}
+
+/// What the model has that Llama has not.
+fn parts_in_words(c: &ModelConfig) -> Option<String> {
+    let parts = &c.parts;
+    let mut words: Vec<String> = Vec::new();
+    let mut say = |is_there: bool, what: &str| {
+        if is_there {
+            words.push(what.into());
+        }
+    };
+    say(parts.qkv_bias, "biases of q, k and v");
+    match parts.qk_gains {
+        QkGains::None => {}
+        QkGains::Head => say(true, "norms of q and k by head"),
+        QkGains::Projection => say(true, "norms of all q and all k together"),
+    }
+    match parts.norms {
+        Norms::Before => {}
+        Norms::After => say(true, "norms after attention and MLP"),
+        Norms::Around => say(true, "norms around attention and MLP"),
+    }
+    say(c.mlp == Mlp::GeGlu, "GeGLU");
+    for (what, factor) in [
+        ("embeddings", parts.embedding_scale),
+        ("residuals", parts.residual_scale),
+        ("logits", parts.logits_scale),
+        ("attention", parts.attention_scale.unwrap_or(1.0)),
+    ] {
+        say(factor != 1.0, &format!("{what} times {factor}"));
+    }
+    let unrotated = parts.unrotated.count();
+    say(unrotated > 0, &format!("{unrotated} blocks without RoPE"));
+    if let Some(window) = &parts.window {
+        let rope = window.rope.map_or(String::new(), |rope| {
+            format!(", RoPE of base {} there", rope.base)
+        });
+        let (blocks, len) = (window.blocks.count(), window.len);
+        say(
+            true,
+            &format!("{blocks} blocks attend to {len} positions{rope}"),
+        );
+    }
+    (!words.is_empty()).then(|| words.join("; "))
 }
 
 fn source_in_words(source: &Source) -> String {
@@ -285,7 +332,7 @@ fn grouped(n: usize) -> String {
 fn export(args: &ExportArgs) -> anyhow::Result<()> {
     let progress = Downloads::default();
     if trained_arm::find(&args.model)?.is_some_and(|arm| arm.began_as().is_none()) {
-        return Err(PretrainedError::NotLlama)
+        return Err(PretrainedError::NoFamily)
             .with_context(|| format!("cannot export {}", args.model));
     }
     let given = Model::open_whole(&args.model, &progress)?;

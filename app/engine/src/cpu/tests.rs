@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use crate::adamw::{AdamW, AdamWConfig};
 use crate::batch::{LossBatch, LossReport, Query};
-use crate::model::{Layout, Mlp, ModelConfig, Params};
+use crate::model::{
+    Blocks, Layout, Lora, LoraConfig, LoraLayout, Mlp, ModelConfig, ModelRef, Norms, Params, Parts,
+    QkGains, Window,
+};
 use crate::ops::Precision;
 use crate::ops::head::PositionLoss;
 use crate::ops::rope::{Rope, RopeScaling};
@@ -38,7 +41,43 @@ const MIXED: ModelConfig = ModelConfig {
     ..LLAMA
 };
 
-const CONFIGS: [ModelConfig; 3] = [MINI, LLAMA, MIXED];
+/// Each way of a part that is unlike Llama: gains stored less 1 and norms around, of each head; a window shorter than
+/// most rows in one block, no rotation in the other.
+const AROUND: ModelConfig = ModelConfig {
+    mlp: Mlp::GeGlu,
+    parts: Parts {
+        qkv_bias: true,
+        qk_gains: QkGains::Head,
+        norms: Norms::Around,
+        gain_offset: 1.0,
+        attention_scale: Some(0.4),
+        embedding_scale: 2.5,
+        residual_scale: 0.6,
+        logits_scale: 0.7,
+        unrotated: Blocks::from_bits(0b10),
+        window: Some(Window {
+            blocks: Blocks::from_bits(0b01),
+            len: 5,
+            rope: Some(Rope {
+                base: 20.0,
+                scaling: None,
+            }),
+        }),
+    },
+    ..LLAMA
+};
+
+/// Norms after, and of all queries and all keys together.
+const AFTER: ModelConfig = ModelConfig {
+    parts: Parts {
+        qk_gains: QkGains::Projection,
+        norms: Norms::After,
+        ..Parts::LLAMA
+    },
+    ..LLAMA
+};
+
+const CONFIGS: [ModelConfig; 5] = [MINI, LLAMA, MIXED, AROUND, AFTER];
 
 /// Token no batch holds.
 const ABSENT: u32 = 10;
@@ -113,10 +152,10 @@ impl Models {
         let layout = Layout::new(config);
         let init = |purpose| {
             let mut params = Params::init(&layout, &Stream::new(5, purpose));
-            // Gains of one would hide where they belong.
+            // Gains of one, and no biases, would hide where they belong.
             let mut random = Stream::new(6, purpose).at(0);
-            let gains = layout.entries.iter().filter(|e| e.name.ends_with("_norm"));
-            for x in gains.flat_map(|e| e.range.clone()) {
+            let vectors = layout.entries.iter().filter(|e| e.is_vector());
+            for x in vectors.flat_map(|e| e.range.clone()) {
                 params.data[x] += 0.3 * random.normal();
             }
             params
@@ -219,6 +258,55 @@ fn gradients_of_every_tensor_are_differences_of_the_loss() {
                 config.tied_embeddings || absent.iter().all(|&g| g == 0.0),
                 "a token that is not there learnt"
             );
+        }
+    }
+}
+
+/// Adapters stand on every kind of block: else they would learn a little wrong beside its norms, biases and factors.
+#[test]
+fn gradients_of_adapters_are_differences_of_the_loss() {
+    const STEP: f32 = 1e-3;
+    let config = LoraConfig {
+        rank: 2,
+        alpha: 3.0,
+    };
+    let batches = [Batch::new(3, 7, 1.0, 0.0), Batch::new(2, 12, 0.0, 1.0)];
+    let losses: Vec<_> = batches.iter().map(Batch::loss).collect();
+    for model in CONFIGS {
+        let models = Models::new(model);
+        let layout = LoraLayout::new(config, &models.layout);
+        let mut lora = Lora::init(&layout, &Stream::new(7, "lora"));
+        let mut random = Stream::new(8, "lora").at(0);
+        lora.data
+            .iter_mut()
+            .for_each(|x| *x += 0.3 * random.normal());
+        let mut engine = models.engine(1, InstructionSet::detect());
+        let mut run = |lora: &Lora| {
+            let student = ModelRef {
+                params: &models.student,
+                lora: Some(lora),
+            };
+            let report = engine.forward_backward(student, Some(&models.reference), &losses);
+            (report.total, engine.adapter_gradients(&layout))
+        };
+        let (_, gradient) = run(&lora);
+        for (i, (name, _, range)) in lora.places().enumerate() {
+            let mut random = Stream::new(9, "direction").at(i as u64);
+            let direction: Vec<f32> = range.clone().map(|_| random.normal()).collect();
+            let mut shifted = |by: f32| {
+                let mut lora = lora.clone();
+                let numbers = lora.data[range.clone()].iter_mut();
+                numbers.zip(&direction).for_each(|(x, d)| *x += by * d);
+                run(&lora).0
+            };
+            let expected = (shifted(STEP) - shifted(-STEP)) / f64::from(2.0 * STEP);
+            let along: f64 = gradient.data[range]
+                .iter()
+                .zip(&direction)
+                .map(|(g, d)| f64::from(*g) * f64::from(*d))
+                .sum();
+            let error = (along - expected).abs() / expected.abs().max(0.1);
+            assert!(error < 1e-2, "{name}: {along} {expected}");
         }
     }
 }

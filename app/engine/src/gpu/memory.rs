@@ -53,7 +53,7 @@ impl Widths {
             f: config.d_ff,
             up: match config.mlp {
                 Mlp::Gelu => config.d_ff,
-                Mlp::SwiGlu => 2 * config.d_ff,
+                Mlp::SwiGlu | Mlp::GeGlu => 2 * config.d_ff,
             },
             q: config.q_width(),
             qkv: config.qkv_width(),

@@ -85,6 +85,7 @@ pub fn mlp(kind: Mlp, x: &Tensor, dtype: DType) -> Result<Tensor> {
     let (name, f) = match kind {
         Mlp::Gelu => ("gelu_forward", width),
         Mlp::SwiGlu => ("swiglu_forward", width / 2),
+        Mlp::GeGlu => unreachable!("an engine on a GPU refuses it"),
     };
     let (outputs, sizes) = ([((m, f), dtype)], [is_bf16(dtype), f]);
     let [y] = launch(name, rows(m, f), outputs, &[Some(x)], &sizes, &[])?;
@@ -97,6 +98,7 @@ pub fn mlp_backward(kind: Mlp, dy: &Tensor, x: &Tensor, dtype: DType) -> Result<
     let name = match kind {
         Mlp::Gelu => "gelu_backward",
         Mlp::SwiGlu => "swiglu_backward",
+        Mlp::GeGlu => unreachable!("an engine on a GPU refuses it"),
     };
     let outputs = [((m, width), dtype), ((m, f), dtype)];
     let (inputs, sizes) = ([dy, x].map(Some), [is_bf16(dtype), f]);

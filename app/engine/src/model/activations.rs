@@ -1,9 +1,8 @@
 //! Buffers of one thread: the activations that a forward keeps for its backward, and scratch.
 
-use crate::ops::rope::RopeTable;
 use crate::ops::{attention, matmul};
 
-use super::{Mlp, ModelConfig};
+use super::{Mlp, ModelConfig, Norms, QkGains, Ropes};
 
 /// What a forward keeps for its backward.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -22,14 +21,14 @@ pub struct Activations {
     pub(super) config: ModelConfig,
     /// What the last forward kept.
     pub(super) kept: Keep,
-    pub(super) rope: RopeTable,
+    pub(super) ropes: Ropes,
     /// One for each block where blocks are kept, else one for all blocks.
     pub(super) blocks: Vec<Block>,
     /// Input of each block `[M, D]`, where inputs are kept.
     pub(super) inputs: Vec<Vec<f32>>,
     /// Residual stream `[M, D]`; in the backward, its gradient.
     pub(super) residual: Vec<f32>,
-    /// Final hidden states `[M, D]`.
+    /// Final hidden states `[M, D]`; between blocks, scratch for what they add to the residual stream.
     pub(super) hidden: Vec<f32>,
     /// Final hidden states before the norm's gains `[M, D]`, if it has them.
     pub(super) hidden_normed: Vec<f32>,
@@ -37,7 +36,7 @@ pub struct Activations {
     pub(super) hidden_inv_rms: Vec<f32>,
     /// Output of a norm with gains `[M, D]`, if norms have them.
     pub(super) scaled: Vec<f32>,
-    /// Gradient of the final hidden states `[M, D]`.
+    /// Gradient of the final hidden states `[M, D]`; then, of what a half of a block adds to the residual stream.
     pub(super) d_hidden: Vec<f32>,
     /// Gradient of the output of a norm `[M, D]`, or of attention `[M, N H]`.
     pub(super) d_normed: Vec<f32>,
@@ -51,27 +50,37 @@ pub struct Activations {
 /// Activations of one block.
 #[derive(Default)]
 pub(super) struct Block {
-    /// Normalised input of attention `[M, D]`, before gains.
+    /// Normalised input of attention `[M, D]`, before gains; without a norm, its input.
     pub normed: Vec<f32>,
     /// `1/rms [M]` of the norm before attention.
     pub inv_rms: Vec<f32>,
     /// Queries, keys and values `[M, (N + 2 K) H]`, with queries and keys rotated, after QK-norm if the model
     /// has it.
     pub qkv: Vec<f32>,
-    /// `1/rms [M, N + K]` of QK-norm.
+    /// `1/rms [M, N + K]` of QK-norm; `[M, 2]` where all queries are normalised together.
     pub qk_inv_rms: Vec<f32>,
+    /// Normalised queries and keys `[M, (N + K) H]`, before gains, where they have gains.
+    pub qk_normed: Vec<f32>,
     /// Log-sum-exp of attention's scores `[M, N]`.
     pub lse: Vec<f32>,
     /// Output of attention `[M, N H]`.
     pub attended: Vec<f32>,
-    /// Normalised input of the MLP `[M, D]`, before gains.
+    /// Normalised output of attention `[M, D]`, before gains, where it has a norm.
+    pub post_normed: Vec<f32>,
+    /// `1/rms [M]` of the norm after attention.
+    pub post_inv_rms: Vec<f32>,
+    /// Normalised input of the MLP `[M, D]`, before gains; without a norm, its input.
     pub mlp_normed: Vec<f32>,
     /// `1/rms [M]` of the norm before the MLP.
     pub mlp_inv_rms: Vec<f32>,
     /// Input of the down projection `[M, F]`.
     pub activated: Vec<f32>,
-    /// Derivatives of the activation: of GELU `[M, F]`, of SwiGLU `[M, 2 F]`.
+    /// Derivatives of the activation: of GELU `[M, F]`, of SwiGLU and GeGLU `[M, 2 F]`.
     pub slope: Vec<f32>,
+    /// Normalised output of the MLP `[M, D]`, before gains, where it has a norm.
+    pub mlp_post_normed: Vec<f32>,
+    /// `1/rms [M]` of the norm after the MLP.
+    pub mlp_post_inv_rms: Vec<f32>,
 }
 
 impl Activations {
@@ -80,7 +89,7 @@ impl Activations {
         Self {
             config,
             kept: Keep::Nothing,
-            rope: RopeTable::new(0, config.head_dim, &config.rope),
+            ropes: Ropes::new(0, &config),
             blocks: Vec::new(),
             inputs: Vec::new(),
             residual: Vec::new(),
@@ -98,8 +107,8 @@ impl Activations {
 
     /// Grows the buffers to `m` positions in sequences of `seq_len`.
     pub(super) fn reserve(&mut self, m: usize, seq_len: usize, keep: Keep) {
-        if self.rope.seq_len() < seq_len {
-            self.rope = RopeTable::new(seq_len, self.config.head_dim, &self.config.rope);
+        if self.ropes.seq_len() < seq_len {
+            self.ropes = Ropes::new(seq_len, &self.config);
         }
         self.kept = keep;
         let d = self.config.d_model;
@@ -169,21 +178,29 @@ impl Activations {
 }
 
 impl Block {
-    fn buffers(&mut self) -> [&mut Vec<f32>; 10] {
+    fn buffers(&mut self) -> [&mut Vec<f32>; WIDTHS] {
         [
             &mut self.normed,
             &mut self.inv_rms,
             &mut self.qkv,
             &mut self.qk_inv_rms,
+            &mut self.qk_normed,
             &mut self.lse,
             &mut self.attended,
+            &mut self.post_normed,
+            &mut self.post_inv_rms,
             &mut self.mlp_normed,
             &mut self.mlp_inv_rms,
             &mut self.activated,
             &mut self.slope,
+            &mut self.mlp_post_normed,
+            &mut self.mlp_post_inv_rms,
         ]
     }
 }
+
+/// Number of a block's buffers.
+const WIDTHS: usize = 15;
 
 /// Number of [`Block`]s and of blocks' inputs that are in memory together.
 fn counts(config: &ModelConfig, keep: Keep) -> (usize, usize) {
@@ -195,20 +212,27 @@ fn counts(config: &ModelConfig, keep: Keep) -> (usize, usize) {
 }
 
 /// Number of floats of a position in each of [`Block::buffers`].
-fn block_widths(config: &ModelConfig, keep: Keep) -> [usize; 10] {
+fn block_widths(config: &ModelConfig, keep: Keep) -> [usize; WIDTHS] {
     let (d, f, n) = (config.d_model, config.d_ff, config.n_heads);
     let slope = match config.mlp {
         Mlp::Gelu if keep == Keep::Nothing => 0,
         // Gate and up are computed here, before they are multiplied.
-        Mlp::Gelu | Mlp::SwiGlu => config.up_width(),
-    };
-    let qk_inv_rms = if config.qk_norm {
-        n + config.n_kv_heads
-    } else {
-        0
+        Mlp::Gelu | Mlp::SwiGlu | Mlp::GeGlu => config.up_width(),
     };
     let (qkv, attended) = (config.qkv_width(), config.q_width());
-    [d, 1, qkv, qk_inv_rms, n, attended, d, 1, f, slope]
+    let qk_normed = match config.parts.qk_gains {
+        QkGains::None => 0,
+        QkGains::Head | QkGains::Projection => attended + config.kv_width(),
+    };
+    let [post, post_rms] = match config.parts.norms {
+        Norms::Before => [0, 0],
+        Norms::After | Norms::Around => [d, 1],
+    };
+    let qk_inv_rms = config.qk_norms();
+    [
+        d, 1, qkv, qk_inv_rms, qk_normed, n, attended, post, post_rms, d, 1, f, slope, post,
+        post_rms,
+    ]
 }
 
 /// Number of floats of a position in each of the buffers from `residual` to `d_mlp`.

@@ -3,9 +3,12 @@
 use crate::ops::attention;
 use crate::ops::rope::{Heads, Rope, RopeScaling};
 
-/// The sizes and parts of a decoder-only transformer without biases.
+use super::parts::{Norms, Parts, QkGains, Vector};
+
+/// The sizes and parts of a decoder-only transformer.
 ///
-/// [`ModelConfig::mini`] is the paper's small model, [`ModelConfig::llama`] the Llama family.
+/// [`ModelConfig::mini`] is the paper's small model, [`ModelConfig::llama`] Llama; what other families add to
+/// them, or change, is in [`Parts`].
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ModelConfig {
     /// Width D of the residual stream.
@@ -24,7 +27,8 @@ pub struct ModelConfig {
     pub vocab_size: usize,
     /// Kind of MLP.
     pub mlp: Mlp,
-    /// Whether queries and keys are RMS-normalised before they are rotated.
+    /// Whether the queries and keys of each head are RMS-normalised, without gains, before they are rotated;
+    /// norms with gains are [`Parts::qk_gains`].
     pub qk_norm: bool,
     /// Whether the RMSNorms of the residual stream have learned gains `[D]`.
     pub norm_gains: bool,
@@ -34,6 +38,8 @@ pub struct ModelConfig {
     pub tied_embeddings: bool,
     /// Settings of RoPE.
     pub rope: Rope,
+    /// What is unlike Llama.
+    pub parts: Parts,
 }
 
 /// Kind of MLP.
@@ -43,6 +49,8 @@ pub enum Mlp {
     Gelu,
     /// `W_down · (silu(W_gate · x) ⊙ W_up · x)`.
     SwiGlu,
+    /// `W_down · (gelu(W_gate · x) ⊙ W_up · x)`, the tanh form.
+    GeGlu,
 }
 
 impl ModelConfig {
@@ -83,8 +91,75 @@ impl ModelConfig {
     pub const fn up_width(&self) -> usize {
         match self.mlp {
             Mlp::Gelu => self.d_ff,
-            Mlp::SwiGlu => 2 * self.d_ff,
+            Mlp::SwiGlu | Mlp::GeGlu => 2 * self.d_ff,
         }
+    }
+
+    /// Width of the keys, and of the values, `K H`.
+    pub const fn kv_width(&self) -> usize {
+        self.n_kv_heads * self.head_dim
+    }
+
+    /// The vectors of a block and their lengths, in the order of the layout.
+    pub fn vectors(&self) -> impl Iterator<Item = (Vector, usize)> {
+        let (d, parts) = (self.d_model, &self.parts);
+        let gains = |place: bool| if self.norm_gains && place { d } else { 0 };
+        let (before, after) = (parts.norms != Norms::After, parts.norms != Norms::Before);
+        let [q, k] = match parts.qk_gains {
+            QkGains::None => [0, 0],
+            QkGains::Head => [self.head_dim; 2],
+            QkGains::Projection => [self.q_width(), self.kv_width()],
+        };
+        let bias = if parts.qkv_bias { self.qkv_width() } else { 0 };
+        [
+            (Vector::AttentionNorm, gains(before)),
+            (Vector::MlpNorm, gains(before)),
+            (Vector::AttentionPostNorm, gains(after)),
+            (Vector::MlpPostNorm, gains(after)),
+            (Vector::QNorm, q),
+            (Vector::KNorm, k),
+            (Vector::QkvBias, bias),
+        ]
+        .into_iter()
+        .filter(|(_, len)| *len > 0)
+    }
+
+    /// Groups of a position's queries and keys that are normalised together, and keep a `1/rms` each.
+    pub(crate) const fn qk_norms(&self) -> usize {
+        match self.parts.qk_gains {
+            QkGains::Projection => 2,
+            QkGains::None if !self.qk_norm => 0,
+            QkGains::None | QkGains::Head => self.n_heads + self.n_kv_heads,
+        }
+    }
+
+    /// A part of the model that neither Llama nor the paper's small model has, in words; `None` where there is none.
+    pub fn unlike_llama(&self) -> Option<&'static str> {
+        let (parts, plain) = (&self.parts, &Parts::LLAMA);
+        [
+            (parts.qkv_bias, "biases of queries, keys and values"),
+            (
+                parts.qk_gains != plain.qk_gains,
+                "gains of queries and keys",
+            ),
+            (parts.norms != plain.norms, "norms after attention and MLP"),
+            (
+                parts.gain_offset != plain.gain_offset,
+                "gains stored less 1",
+            ),
+            (
+                parts.attention_scale.is_some(),
+                "a scale of attention of its own",
+            ),
+            (parts.embedding_scale != 1.0, "scaled embeddings"),
+            (parts.residual_scale != 1.0, "scaled residuals"),
+            (parts.logits_scale != 1.0, "scaled logits"),
+            (parts.unrotated != plain.unrotated, "blocks without RoPE"),
+            (parts.window.is_some(), "attention within a window"),
+            (self.mlp == Mlp::GeGlu, "GeGLU"),
+        ]
+        .into_iter()
+        .find_map(|(is_there, part)| is_there.then_some(part))
     }
 
     /// Numbers of heads in a row of queries, keys and values.
@@ -96,15 +171,30 @@ impl ModelConfig {
         }
     }
 
-    /// Sizes of attention over `rows` sequences of `seq_len` positions.
-    pub(crate) const fn attention(&self, rows: usize, seq_len: usize) -> attention::Shape {
+    /// Sizes of block `l`'s attention over `rows` sequences of `seq_len` positions.
+    pub(crate) fn attention(&self, l: usize, rows: usize, seq_len: usize) -> attention::Shape {
         attention::Shape {
             rows,
             seq_len,
             n_heads: self.n_heads,
             n_kv_heads: self.n_kv_heads,
             head_dim: self.head_dim,
+            scale: self.attention_scale(),
+            window: self.window(l).unwrap_or(usize::MAX),
         }
+    }
+
+    /// Factor of the scores of attention: `1/√H`, unless the model has its own.
+    pub fn attention_scale(&self) -> f32 {
+        let usual = || 1.0 / (self.head_dim as f32).sqrt();
+        self.parts.attention_scale.unwrap_or_else(usual)
+    }
+
+    /// The positions, its own and those before, that each position of block `l` attends to; `None` where it
+    /// attends to all.
+    pub fn window(&self, l: usize) -> Option<usize> {
+        let window = self.parts.window.as_ref();
+        window.filter(|w| w.blocks.contains(l)).map(|w| w.len)
     }
 
     /// The paper's small model (arXiv 2605.26097): `N = D / H` heads, `F = 4 D`, QK-norm, GELU, no gains,
@@ -128,6 +218,7 @@ impl ModelConfig {
                 base: 10_000.0,
                 scaling: None,
             },
+            parts: Parts::LLAMA,
         }
     }
 

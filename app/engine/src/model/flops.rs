@@ -20,7 +20,7 @@ impl ModelConfig {
     /// `2 T W + 2 S V D + 2 L N H T (T + 1)`.
     ///
     /// W are the weights of the blocks' matrices. The last term is causal attention: the token at position t,
-    /// from 1, attends to t tokens.
+    /// from 1, attends to t tokens, or, in a window of w, to the last w of them.
     pub fn forward_flops(&self, tokens: usize, scored: usize) -> f64 {
         let products = self.products(tokens, scored);
         2.0 * (products.weights + products.attention)
@@ -57,10 +57,13 @@ impl ModelConfig {
         let block = d * (self.qkv_width() + q + self.up_width() + self.d_ff);
         let blocks = (self.n_layers * block) as f64 * tokens as f64;
         let head = (self.vocab_size * d) as f64 * scored as f64;
-        let pairs = tokens as f64 * (tokens + 1) as f64;
+        // Twice the pairs of tokens of which one attends to the other, in all blocks.
+        let pairs = |attended: usize| attended as f64 * (2 * tokens + 1 - attended) as f64;
+        let windowed = |l: usize| pairs(self.window(l).map_or(tokens, |window| window.min(tokens)));
+        let pairs: f64 = (0..self.n_layers).map(windowed).sum();
         Products {
             weights: blocks + head,
-            attention: (self.n_layers * q) as f64 * pairs,
+            attention: q as f64 * pairs,
         }
     }
 }
@@ -68,7 +71,7 @@ impl ModelConfig {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Layout, LoraConfig, LoraLayout};
+    use crate::model::{Blocks, Layout, LoraConfig, LoraLayout, Window};
 
     /// Else what arms paid would be compared by wrong figures.
     #[test]
@@ -99,6 +102,16 @@ mod tests {
             llama.training_flops(3, 2, Some(adapters)),
             f64::from(expected)
         );
+
+        // The second block attends to two tokens: 1 + 2 + 2 pairs in place of 1 + 2 + 3.
+        let mut windowed = llama;
+        windowed.parts.window = Some(Window {
+            blocks: Blocks::from_bits(0b10),
+            len: 2,
+            rope: None,
+        });
+        let fewer = forward - 2 * 2 * 2 * 4;
+        assert_eq!(windowed.forward_flops(3, 2), f64::from(fewer));
 
         // D = 4, L = 1, N = 2, H = 2, F = 16: qkv 4 x 12, out 4 x 4, up 4 x 16, down 16 x 4.
         let mini = ModelConfig::mini(4, 1, 2, 5);

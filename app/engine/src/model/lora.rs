@@ -111,7 +111,7 @@ impl LoraLayout {
         // Parts of each linear layer of a block, and the height of each part.
         let up: (&[Part], &[usize]) = match c.mlp {
             Mlp::Gelu => (&[UP], &[f]),
-            Mlp::SwiGlu => (&[GATE, UP], &[f, f]),
+            Mlp::SwiGlu | Mlp::GeGlu => (&[GATE, UP], &[f, f]),
         };
         let linears: [(&'static [Part], &[usize]); BlockLinear::COUNT] = [
             (&[Q, K, V], &[q, kv, kv]),

@@ -6,7 +6,7 @@ use crate::ops::Precision;
 use crate::ops::linear::Linear;
 
 use super::lora::PackedLora;
-use super::{BlockLinear, Layout, ModelRef, Params};
+use super::{BlockLinear, Entry, Layout, ModelRef, Params, Vector};
 
 /// A model's linear layers, packed for matrix products: once a step in training, once a request in generation.
 pub struct Packed {
@@ -14,6 +14,8 @@ pub struct Packed {
     pub(super) blocks: Vec<[Linear; BlockLinear::COUNT]>,
     /// The vocabulary projection.
     pub(crate) embed_out: Linear,
+    /// The gains of all norms, in the order of the layout, where they are not stored as they are.
+    gains: Vec<f32>,
     /// The adapters, if they are trained.
     adapters: Option<PackedLora>,
     precision: Precision,
@@ -37,6 +39,7 @@ impl Packed {
                 .map(|_| std::array::from_fn(|_| linear()))
                 .collect(),
             embed_out: linear(),
+            gains: Vec::new(),
             adapters: None,
             precision,
         }
@@ -45,7 +48,9 @@ impl Packed {
     /// Number of floats that the packed linear layers of a layout take.
     pub fn len(layout: &Layout, backward: bool) -> usize {
         let layers = layout.linears();
-        layers.map(|entry| Linear::len(entry.shape, backward)).sum()
+        let linears: usize = layers.map(|entry| Linear::len(entry.shape, backward)).sum();
+        let gains: usize = offset_gains(layout).map(|entry| entry.range.len()).sum();
+        linears + gains
     }
 
     /// Packs a model's linear layers, for the backward too if one follows. Runs on the rayon pool it is called in.
@@ -65,6 +70,12 @@ impl Packed {
                 None => linear.pack(w, entry.shape, backward),
             }
         });
+        let offset = params.layout.config.parts.gain_offset;
+        self.gains.clear();
+        for entry in offset_gains(&params.layout) {
+            let stored = params.data[entry.range.clone()].iter();
+            self.gains.extend(stored.map(|x| offset + x));
+        }
         self.adapters = lora
             .filter(|_| backward)
             .map(|lora| PackedLora::new(lora, self.precision));
@@ -96,6 +107,44 @@ impl Packed {
                 let range = layout.block(l)[i].clone();
                 self.blocks[l][i].backward_weights(&mut grads[range], dy, x);
             }
+        }
+    }
+}
+
+/// The tensors of gains that are not stored as they are.
+fn offset_gains(layout: &Layout) -> impl Iterator<Item = &Entry> {
+    let is_offset = layout.config.parts.gain_offset != 0.0;
+    let entries = layout.entries.iter();
+    entries.filter(move |entry| is_offset && entry.is_gains())
+}
+
+impl<'a> PackedModel<'a> {
+    /// Gains of a norm of block `l`, if the model has them.
+    pub(super) fn gains(&self, l: usize, vector: Vector) -> Option<&'a [f32]> {
+        let config = &self.params.layout.config;
+        if config.parts.gain_offset == 0.0 {
+            return Some(&self.params.data[self.params.layout.vector(l, vector)?]);
+        }
+        let mut first = 0;
+        let mut place = None;
+        for (v, len) in config.vectors().filter(|(v, _)| *v != Vector::QkvBias) {
+            if v == vector {
+                place = Some(first..first + len);
+            }
+            first += len;
+        }
+        // `first` is now the number of gains of a block.
+        let place = place?;
+        Some(&self.packed.gains[l * first..][place])
+    }
+
+    /// Gains of the final norm, if norms have gains.
+    pub(super) fn final_gains(&self) -> Option<&'a [f32]> {
+        let range = self.params.layout.final_gains()?;
+        let gains = &self.packed.gains;
+        match gains.len() {
+            0 => Some(&self.params.data[range]),
+            all => Some(&gains[all - range.len()..]),
         }
     }
 }

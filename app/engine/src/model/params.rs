@@ -5,18 +5,30 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::random::Stream;
 
-use super::{Mlp, ModelConfig};
+use super::{Mlp, ModelConfig, Vector};
 
 /// One tensor of a [`Layout`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
-    /// Name: `embed_in`, `embed_out`, `final_norm`; `blocks.{l}.` with `qkv`, `out`, `up` (`gate_up`), `down`,
-    /// `attention_norm`, `mlp_norm`.
+    /// Name: `embed_in`, `embed_out`, `final_norm`; `blocks.{l}.` with `qkv`, `out`, `up` (`gate_up`), `down`, or
+    /// the name of a [`Vector`].
     pub name: String,
-    /// Shape: `[V, D]` for embeddings, `[out, in]` for linear layers, `[1, D]` for gains.
+    /// Shape: `[V, D]` for embeddings, `[out, in]` for linear layers, `[1, len]` for vectors.
     pub shape: [usize; 2],
     /// Range in the flat buffer.
     pub range: Range<usize>,
+}
+
+impl Entry {
+    /// Whether it is a vector: gains of a norm, or biases.
+    pub fn is_vector(&self) -> bool {
+        self.is_gains() || self.name.ends_with("_bias")
+    }
+
+    /// Whether it holds the weights of a norm.
+    pub fn is_gains(&self) -> bool {
+        self.name.ends_with("_norm")
+    }
 }
 
 /// Weights of a tensor that one thread initialises at a time; even.
@@ -48,8 +60,8 @@ pub struct Layout {
     /// The model's sizes and parts.
     pub config: ModelConfig,
     /// Tensors in order: embeddings, then each block's `qkv [(N + 2 K) H, D]`, `out [D, N H]`,
-    /// `up [F, D]` (SwiGLU: `gate_up [2 F, D]`, gate first) and `down [D, F]`, then its gains
-    /// `attention_norm` and `mlp_norm`; `final_norm` is the last.
+    /// `up [F, D]` (SwiGLU, GeGLU: `gate_up [2 F, D]`, gate first) and `down [D, F]`, then its
+    /// [vectors](ModelConfig::vectors); `final_norm` is the last.
     pub entries: Vec<Entry>,
     /// Number of elements of all tensors.
     pub len: usize,
@@ -78,12 +90,11 @@ impl Layout {
             add(format!("blocks.{l}.out"), [d, config.q_width()]);
             match config.mlp {
                 Mlp::Gelu => add(format!("blocks.{l}.up"), [f, d]),
-                Mlp::SwiGlu => add(format!("blocks.{l}.gate_up"), [2 * f, d]),
+                Mlp::SwiGlu | Mlp::GeGlu => add(format!("blocks.{l}.gate_up"), [2 * f, d]),
             }
             add(format!("blocks.{l}.down"), [d, f]);
-            if config.norm_gains {
-                add(format!("blocks.{l}.attention_norm"), [1, d]);
-                add(format!("blocks.{l}.mlp_norm"), [1, d]);
+            for (vector, len) in config.vectors() {
+                add(format!("blocks.{l}.{}", vector.name()), [1, len]);
             }
         }
         if config.norm_gains {
@@ -107,11 +118,11 @@ impl Layout {
         std::array::from_fn(|i| self.entries[self.first_of_block(l) + i].range.clone())
     }
 
-    /// Ranges of the gains of block `l`'s `attention_norm` and `mlp_norm`, if norms have gains.
-    pub fn gains(&self, l: usize) -> Option<[Range<usize>; 2]> {
-        let first = self.first_of_block(l) + BlockLinear::COUNT;
-        let range = |i: usize| self.entries[first + i].range.clone();
-        self.config.norm_gains.then(|| std::array::from_fn(range))
+    /// Range of a vector of block `l`, if the model has it.
+    pub fn vector(&self, l: usize, vector: Vector) -> Option<Range<usize>> {
+        let place = self.config.vectors().position(|(v, _)| v == vector)?;
+        let entry = self.first_of_block(l) + BlockLinear::COUNT + place;
+        Some(self.entries[entry].range.clone())
     }
 
     /// Range of the final norm's gains, if norms have gains.
@@ -135,7 +146,7 @@ impl Layout {
     /// Index of block `l`'s first tensor in the entries; with `l` = L, of the tensor after the blocks.
     pub(crate) fn first_of_block(&self, l: usize) -> usize {
         let embeddings = if self.config.tied_embeddings { 1 } else { 2 };
-        let per_block = if self.config.norm_gains { 6 } else { 4 };
+        let per_block = BlockLinear::COUNT + self.config.vectors().count();
         embeddings + per_block * l
     }
 }
@@ -159,7 +170,7 @@ impl Params {
     }
 
     /// The paper's random initialisation: normal with standard deviation `D^-½`, or `F^-½` for down projections;
-    /// gains are 1.
+    /// gains are 1, biases 0.
     pub fn init(layout: &Arc<Layout>, stream: &Stream) -> Self {
         let mut params = Self::zeros(layout);
         let mut parts = Vec::new();
@@ -167,8 +178,11 @@ impl Params {
         for (i, entry) in layout.entries.iter().enumerate() {
             let (data, after) = rest.split_at_mut(entry.range.len());
             rest = after;
-            if entry.name.ends_with("_norm") {
-                data.fill(1.0);
+            if entry.is_gains() {
+                data.fill(1.0 - layout.config.parts.gain_offset);
+                continue;
+            }
+            if entry.is_vector() {
                 continue;
             }
             let std = (entry.shape[1] as f64).powf(-0.5) as f32;

@@ -1,8 +1,8 @@
 //! Causal multi-head attention, forward and backward, one sequence and head at a time.
 //!
 //! Query heads may share heads of keys and values (grouped queries): there are N heads of queries and K of
-//! keys and of values, each of which serves N / K query heads. Scores are scaled by `1/√H`. Queries are
-//! processed in tiles of `TILE`, so that `[T, T]` scores never exist; the backward recomputes the
+//! keys and of values, each of which serves N / K query heads. A position attends to itself and to those before
+//! it, or, within a window, to the last of them alone. Queries are processed in tiles of `TILE`, so that `[T, T]` scores never exist; the backward recomputes the
 //! probabilities from the log-sum-exp that the forward keeps. A head's vectors are gathered into scratch
 //! that is padded with zeros to whole registers, which works for every head size.
 
@@ -45,7 +45,7 @@ impl Scratch {
 }
 
 /// Sizes of one attention call.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub struct Shape {
     /// Sequences B.
     pub rows: usize,
@@ -57,9 +57,25 @@ pub struct Shape {
     pub n_kv_heads: usize,
     /// Head size H.
     pub head_dim: usize,
+    /// Factor of the scores, usually `1/√H`.
+    pub scale: f32,
+    /// Positions, its own and those before, that a position attends to; more than there are for all.
+    pub window: usize,
 }
 
 impl Shape {
+    /// The first position that the one at `t` attends to.
+    #[inline(always)]
+    fn first_key(self, t: usize) -> usize {
+        (t + 1).saturating_sub(self.window)
+    }
+
+    /// The first position that is multiplied with queries at `t` and after: a multiple of the lanes.
+    #[inline(always)]
+    fn first_block(self, t: usize) -> usize {
+        self.first_key(t) / LANES * LANES
+    }
+
     /// Columns of a row of `qkv`: the first of the keys, the first of the values, and how many there are.
     #[inline(always)]
     fn columns(self) -> [usize; 3] {
@@ -92,7 +108,7 @@ multiversion! {
         let Shape { rows: batch, seq_len, n_heads, head_dim: h, .. } = shape;
         let (tp, hp, d) = (shape.padded_t(), shape.padded_h(), n_heads * h);
         let [at_k, at_v, width] = shape.columns();
-        let scale = 1.0 / (h as f32).sqrt();
+        let scale = shape.scale;
         let Scratch { q, k, v, k_t, p, d_out: o, .. } = scratch;
         for buffer in [&mut *q, &mut *k, &mut *v, &mut *o, &mut *k_t] {
             buffer.resize(buffer.len().max(tp * hp), 0.0);
@@ -113,21 +129,23 @@ multiversion! {
                 }
                 for first in (0..seq_len).step_by(TILE) {
                     let tile = TILE.min(seq_len - first);
-                    let n_keys = first + tile;
+                    let from = shape.first_block(first);
+                    let n_keys = first + tile - from;
                     let padded = n_keys.next_multiple_of(LANES);
-                    let keys = rows(k_t, tp, 0);
+                    let keys = columns(k_t, tp, from);
                     let sizes = Sizes { m: tile, n: padded, k: h };
                     product_strided(p, tp, rows(q, hp, first), keys, sizes, Out::Set);
                     let mut norm = [0f32; TILE];
                     for i in 0..tile {
                         let row = &mut p[i * tp..][..padded];
-                        let (max, sum) = softmax_row(row, first + i, scale);
+                        let unseen = shape.first_key(first + i) - from;
+                        let (max, sum) = softmax_row(row, unseen, first + i - from, scale);
                         norm[i] = 1.0 / sum;
                         lse[(first + i) * n_heads + n] = max + sum.ln();
                     }
                     let o_tile = &mut o[first * hp..];
                     let sizes = Sizes { m: tile, n: hp, k: n_keys };
-                    product_strided(o_tile, hp, rows(p, tp, 0), rows(v, hp, 0), sizes, Out::Set);
+                    product_strided(o_tile, hp, rows(p, tp, 0), rows(v, hp, from), sizes, Out::Set);
                     for i in 0..tile {
                         let o = &o[(first + i) * hp..][..h];
                         for (out, o) in out[(first + i) * d + n * h..][..h].iter_mut().zip(o) {
@@ -147,7 +165,7 @@ multiversion! {
         let Shape { rows: batch, seq_len, n_heads, head_dim: h, .. } = shape;
         let (tp, hp, d) = (shape.padded_t(), shape.padded_h(), n_heads * h);
         let [at_k, at_v, width] = shape.columns();
-        let scale = 1.0 / (h as f32).sqrt();
+        let scale = shape.scale;
         let s = scratch;
         for buffer in [&mut s.q, &mut s.k, &mut s.v, &mut s.d_out, &mut s.dk, &mut s.dv, &mut s.k_t, &mut s.v_t] {
             buffer.resize(buffer.len().max(tp * hp), 0.0);
@@ -176,12 +194,13 @@ multiversion! {
                 gather(d_out, &mut s.d_out, d, n * h, h, hp);
                 for first in (0..seq_len).step_by(TILE) {
                     let tile = TILE.min(seq_len - first);
-                    let n_keys = first + tile;
+                    let from = shape.first_block(first);
+                    let n_keys = first + tile - from;
                     let padded = n_keys.next_multiple_of(LANES);
                     let sizes = Sizes { m: tile, n: padded, k: h };
                     let (q, d_out) = (rows(&s.q, hp, first), rows(&s.d_out, hp, first));
-                    product_strided(&mut s.p, tp, q, rows(&s.k_t, tp, 0), sizes, Out::Set);
-                    product_strided(&mut s.dp, tp, d_out, rows(&s.v_t, tp, 0), sizes, Out::Set);
+                    product_strided(&mut s.p, tp, q, columns(&s.k_t, tp, from), sizes, Out::Set);
+                    product_strided(&mut s.dp, tp, d_out, columns(&s.v_t, tp, from), sizes, Out::Set);
                     for i in 0..tile {
                         let t = first + i;
                         let o = &out[t * d + n * h..][..h];
@@ -189,19 +208,23 @@ multiversion! {
                         let p = &mut s.p[i * tp..][..padded];
                         let dp = &mut s.dp[i * tp..][..padded];
                         let lse = lse[t * n_heads + n];
-                        for (j, (p, dp)) in p.iter_mut().zip(dp).enumerate() {
+                        for (j, (p, dp)) in p.iter_mut().zip(&mut *dp).enumerate() {
                             let probability = exp(p.mul_add(scale, -lse));
-                            *p = if j <= t { probability } else { 0.0 };
+                            *p = if j <= t - from { probability } else { 0.0 };
                             *dp = *p * (*dp - delta) * scale;
                         }
+                        let unseen = shape.first_key(t) - from;
+                        p[..unseen].fill(0.0);
+                        dp[..unseen].fill(0.0);
                     }
                     let sizes = Sizes { m: n_keys, n: hp, k: tile };
-                    product_strided(&mut s.dv, hp, transposed(&s.p, tp), d_out, sizes, Out::Add);
-                    product_strided(&mut s.dk, hp, transposed(&s.dp, tp), q, sizes, Out::Add);
+                    let (dk, dv) = (&mut s.dk[from * hp..], &mut s.dv[from * hp..]);
+                    product_strided(dv, hp, transposed(&s.p, tp), d_out, sizes, Out::Add);
+                    product_strided(dk, hp, transposed(&s.dp, tp), q, sizes, Out::Add);
                     // The tile's queries are no longer needed: their gradient takes their place.
                     let dq = &mut s.q[first * hp..];
                     let sizes = Sizes { m: tile, n: hp, k: n_keys };
-                    product_strided(dq, hp, rows(&s.dp, tp, 0), rows(&s.k, hp, 0), sizes, Out::Set);
+                    product_strided(dq, hp, rows(&s.dp, tp, 0), rows(&s.k, hp, from), sizes, Out::Set);
                 }
                 scatter(dqkv, &s.q, width, n * h, h, hp);
                 if (n + 1).is_multiple_of(shape.group()) {
@@ -213,9 +236,11 @@ multiversion! {
     }
 }
 
-/// Scales, masks and exponentiates the scores of query `t`; returns their maximum and sum.
+/// Scales, masks and exponentiates the scores of query `t`, which does not attend to the first `unseen` keys;
+/// returns their maximum and sum.
 #[inline(always)]
-fn softmax_row(row: &mut [f32], t: usize, scale: f32) -> (f32, f32) {
+fn softmax_row(row: &mut [f32], unseen: usize, t: usize, scale: f32) -> (f32, f32) {
+    row[..unseen].fill(f32::MIN);
     let mut max = [f32::MIN; LANES];
     let (blocks, _) = row.as_chunks_mut::<LANES>();
     for (block, x) in blocks.iter_mut().enumerate() {
@@ -237,6 +262,7 @@ fn softmax_row(row: &mut [f32], t: usize, scale: f32) -> (f32, f32) {
             sum[i] += x[i];
         }
     }
+    row[..unseen].fill(0.0);
     (max, fold(sum))
 }
 
@@ -244,6 +270,15 @@ fn softmax_row(row: &mut [f32], t: usize, scale: f32) -> (f32, f32) {
 fn rows(x: &[f32], stride: usize, first: usize) -> Strided<'_> {
     Strided {
         data: &x[first * stride..],
+        row_stride: stride,
+        column_stride: 1,
+    }
+}
+
+/// Scratch as a matrix from column `first` on, with rows `stride` elements apart.
+fn columns(x: &[f32], stride: usize, first: usize) -> Strided<'_> {
+    Strided {
+        data: &x[first..],
         row_stride: stride,
         column_stride: 1,
     }
@@ -327,8 +362,10 @@ multiversion! {
     /// Appends the new keys and values to the cache: `keys [B, K, C / 16, H, 16]` and `values [B, K, C, H]` for
     /// C positions, the capacity (a multiple of 16). `p` is scratch.
     pub fn decode(qkv: &[f32], keys: &mut [f32], values: &mut [f32], out: &mut [f32], shape: Shape, capacity: usize, p: &mut Vec<f32>) {
-        let Shape { seq_len, n_heads, n_kv_heads, head_dim: h, .. } = shape;
+        let Shape { seq_len, n_heads, n_kv_heads, head_dim: h, scale, .. } = shape;
         let (t, d) = (seq_len - 1, n_heads * h);
+        let from = shape.first_block(t);
+        let seen = Seen { unseen: shape.first_key(t) - from, last: t - from, scale };
         let [at_k, at_v, width] = shape.columns();
         p.resize(p.len().max(capacity), 0.0);
         let heads = keys.chunks_exact_mut(h * capacity).zip(values.chunks_exact_mut(h * capacity));
@@ -341,23 +378,31 @@ multiversion! {
             }
             values[t * h..][..h].copy_from_slice(&row[at_v + kv * h..][..h]);
             for n in kv * shape.group()..(kv + 1) * shape.group() {
-                attend(&row[n * h..][..h], keys, values, &mut out[b * d + n * h..][..h], t, &mut p[..capacity]);
+                let (keys, values) = (&keys[from / LANES * h..], &values[from * h..]);
+                attend(&row[n * h..][..h], keys, values, &mut out[b * d + n * h..][..h], seen, &mut p[..capacity]);
             }
         }
     }
 }
 
-/// Attention of a query at position `t` to the cache of one head, into `out [H]`.
+/// The keys that a query attends to, those from number `unseen` to the `last`, and the factor of their scores.
+#[derive(Clone, Copy)]
+struct Seen {
+    unseen: usize,
+    last: usize,
+    scale: f32,
+}
+
+/// Attention of a query to the cache of one head, into `out [H]`.
 #[inline(always)]
-fn attend(q: &[f32], keys: &[Vector], values: &[f32], out: &mut [f32], t: usize, p: &mut [f32]) {
-    let h = q.len();
-    let scale = 1.0 / (h as f32).sqrt();
+fn attend(q: &[f32], keys: &[Vector], values: &[f32], out: &mut [f32], seen: Seen, p: &mut [f32]) {
+    let (h, t) = (q.len(), seen.last);
     let (blocks, _) = p.as_chunks_mut::<LANES>();
     let blocks = &mut blocks[..t / LANES + 1];
     for (p, keys) in blocks.iter_mut().zip(keys.chunks_exact(h)) {
         weighted_sum(p, q, keys);
     }
-    let (_, sum) = softmax_row(blocks.as_flattened_mut(), t, scale);
+    let (_, sum) = softmax_row(blocks.as_flattened_mut(), seen.unseen, t, seen.scale);
     let norm = 1.0 / sum;
     let (whole, rest) = out.as_chunks_mut::<LANES>();
     for (c, out) in whole.iter_mut().enumerate() {

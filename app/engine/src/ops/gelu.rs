@@ -7,7 +7,7 @@ const A: f32 = 0.044_715;
 
 /// `gelu(x)` and its derivative. `0.5 (1 + tanh u)` is the logistic function of `2u`.
 #[inline(always)]
-fn gelu(x: f32) -> (f32, f32) {
+pub(super) fn gelu(x: f32) -> (f32, f32) {
     let x2 = x * x;
     let u = C * x * x2.mul_add(A, 1.0);
     let s = 1.0 / (1.0 + exp(-2.0 * u));

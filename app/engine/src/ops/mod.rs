@@ -5,13 +5,16 @@
 //! Element-wise loops are compiled for AVX-512, AVX2 and the baseline (see [`simd`]).
 
 pub mod attention;
+pub mod geglu;
 pub mod gelu;
 pub mod head;
 pub mod linear;
 pub mod matmul;
 pub mod norm;
 mod precision;
+pub mod qk_norm;
 pub mod rope;
+pub mod scale;
 pub mod simd;
 pub mod swiglu;
 #[cfg(test)]

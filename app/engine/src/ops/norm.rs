@@ -30,6 +30,18 @@ multiversion! {
     }
 }
 
+multiversion! {
+    /// Turns the gradient `dy [M, D]` of the norm's output into that of its input, in place, as [`backward_add`].
+    pub fn backward_in_place(dy: &mut [f32], y: &[f32], inv_rms: &[f32], d: usize) {
+        for ((dy, y), &r) in dy.chunks_exact_mut(d).zip(y.chunks_exact(d)).zip(inv_rms) {
+            let mean = dot(dy, y) / d as f32;
+            for (dy, y) in dy.iter_mut().zip(y) {
+                *dy = r * (*dy - *y * mean);
+            }
+        }
+    }
+}
+
 /// An RMSNorm: its epsilon, and its gains `[D]` where it has them.
 #[derive(Clone, Copy)]
 pub struct Norm<'a> {

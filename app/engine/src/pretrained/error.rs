@@ -4,6 +4,7 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::family::Family;
 use super::hub::HubError;
 
 /// Why a pretrained model cannot be opened, read or exported.
@@ -65,13 +66,18 @@ pub enum PretrainedError {
         /// Name of the model.
         name: String,
     },
-    /// The model is not of the Llama family.
-    #[error("{path} describes a model of architecture `{found}`; only `llama` can be loaded")]
+    /// The model is of no family that is built here.
+    #[error(
+        "{path} describes a model of architecture `{found}`{hint}; these can be loaded: {}",
+        Family::ALL.map(Family::model_type).join(", ")
+    )]
     Architecture {
         /// File.
         path: PathBuf,
         /// Architecture it names.
         found: String,
+        /// What is special about it, and what would do; or nothing.
+        hint: &'static str,
     },
     /// A setting of the model is missing, invalid or not supported.
     #[error("{path}: `{key}` {why}")]
@@ -91,11 +97,11 @@ pub enum PretrainedError {
         /// Differences.
         mismatch: Mismatch,
     },
-    /// Hugging Face's `LlamaForCausalLM` cannot compute the model.
+    /// None of Hugging Face's classes can compute the model.
     #[error(
         "this is a model of the lab's small kind (QK-norm, GELU, no norm gains); no Hugging Face architecture computes that, so it cannot be exported"
     )]
-    NotLlama,
+    NoFamily,
     /// The folder to export to is not empty.
     #[error("{path} is there and not empty; name a new folder")]
     Occupied {

@@ -14,7 +14,8 @@ use crate::model::Params;
 use super::builtin;
 use super::config::{Description, SpecialIds, to_json};
 use super::error::PretrainedError;
-use super::hugging_face::{INDEX, SINGLE, hugging_face_views, is_llama};
+use super::family::Family;
+use super::hugging_face::{INDEX, SINGLE, hugging_face_views};
 use super::json::read_json;
 use super::model::{CONFIG, Pretrained, Source};
 
@@ -64,12 +65,14 @@ pub struct Exported {
 /// Writes a folder that transformers loads; it appears only when it is complete.
 ///
 /// # Errors
-/// A model that is not of the Llama family; a folder that is not empty or cannot be written.
+/// A model of no family of Hugging Face's; a folder that is not empty or cannot be written.
 pub fn export(params: &Params, options: &Export, dir: &Path) -> Result<Exported, PretrainedError> {
     let model = params.layout.config;
-    if !is_llama(&model) {
-        return Err(PretrainedError::NotLlama);
-    }
+    let source = options.source.and_then(|source| source.family);
+    let source = source.filter(|family| family.computes(&model));
+    let Some(family) = source.or(Family::of(&model)) else {
+        return Err(PretrainedError::NoFamily);
+    };
     let write_error = |source| PretrainedError::Write {
         path: dir.into(),
         source,
@@ -82,6 +85,7 @@ pub fn export(params: &Params, options: &Export, dir: &Path) -> Result<Exported,
 
     write_weights(params, options, folder)?;
     let description = Description {
+        family,
         model,
         ids: options
             .source

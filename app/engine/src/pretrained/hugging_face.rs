@@ -1,4 +1,4 @@
-//! Conversion from and to the tensors of Hugging Face's Llama checkpoints.
+//! Conversion from and to the tensors of Hugging Face's checkpoints.
 //!
 //! Both layouts keep linear layers as `[out, in]` and pair a head's dimension `i` with `i + H/2` in RoPE.
 //! Ours fuses tensors by stacking their rows, so that each of Hugging Face's tensors is one range of our
@@ -7,22 +7,19 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::model::{Layout, Mlp, ModelConfig, Params};
+use crate::model::{Layout, ModelConfig, Norms, Params, Vector};
+
+use super::family::Family;
 
 /// The file of weights that are not sharded.
 pub(super) const SINGLE: &str = "model.safetensors";
 /// The file that lists the shard of each tensor.
 pub(super) const INDEX: &str = "model.safetensors.index.json";
 
-/// Whether Hugging Face's `LlamaForCausalLM` computes the same as a model with these parts.
-pub fn is_llama(config: &ModelConfig) -> bool {
-    config.mlp == Mlp::SwiGlu && config.norm_gains && !config.qk_norm
-}
-
-/// Name and shape of every tensor of a Llama checkpoint, in the order of our layout.
+/// Name and shape of every tensor of a checkpoint, in the order of our layout.
 ///
 /// # Panics
-/// If the model is not of the family ([`is_llama`]).
+/// If the model is of no [`Family`].
 pub fn hugging_face_tensors(config: &ModelConfig) -> Vec<(String, Vec<usize>)> {
     places(&Layout::new(*config))
         .into_iter()
@@ -36,7 +33,7 @@ pub fn hugging_face_tensors(config: &ModelConfig) -> Vec<(String, Vec<usize>)> {
 /// The first error of `tensor`.
 ///
 /// # Panics
-/// If the model is not of the family ([`is_llama`]), or `tensor` returns another number of elements.
+/// If the model is of no [`Family`], or `tensor` returns another number of elements.
 pub fn from_hugging_face<E>(
     layout: &Arc<Layout>,
     mut tensor: impl FnMut(&str, &[usize]) -> Result<Vec<f32>, E>,
@@ -48,10 +45,10 @@ pub fn from_hugging_face<E>(
     Ok(params)
 }
 
-/// Name, shape and elements of every tensor of a Llama checkpoint.
+/// Name, shape and elements of every tensor of a checkpoint.
 ///
 /// # Panics
-/// If the model is not of the family ([`is_llama`]).
+/// If the model is of no [`Family`].
 pub fn hugging_face_views(params: &Params) -> impl Iterator<Item = (String, Vec<usize>, &[f32])> {
     places(&params.layout)
         .into_iter()
@@ -61,7 +58,7 @@ pub fn hugging_face_views(params: &Params) -> impl Iterator<Item = (String, Vec<
 /// [`hugging_face_views`] with copies of the elements.
 ///
 /// # Panics
-/// If the model is not of the family ([`is_llama`]).
+/// If the model is of no [`Family`].
 pub fn to_hugging_face(params: &Params) -> impl Iterator<Item = (String, Vec<usize>, Vec<f32>)> {
     hugging_face_views(params).map(|(name, shape, elements)| (name, shape, elements.to_vec()))
 }
@@ -69,7 +66,7 @@ pub fn to_hugging_face(params: &Params) -> impl Iterator<Item = (String, Vec<usi
 /// Name, shape and range in our flat buffer of every tensor.
 fn places(layout: &Layout) -> Vec<(String, Vec<usize>, Range<usize>)> {
     let c = &layout.config;
-    assert!(is_llama(c), "not a model of the Llama family: {c:?}");
+    assert!(Family::of(c).is_some(), "no family has such parts: {c:?}");
     let (d, f) = (c.d_model, c.d_ff);
     let mut places = Vec::new();
     // Adds tensors whose rows of `width` elements fill the range `whole`, one tensor after another.
@@ -108,18 +105,46 @@ fn places(layout: &Layout) -> Vec<(String, Vec<usize>, Range<usize>)> {
         );
         add(down, f, &[part("mlp.down_proj", d)]);
     }
-    // Hugging Face's gains are vectors.
-    let mut add_gains = |name: String, range| places.push((name, vec![d], range));
     for l in 0..c.n_layers {
-        let names = ["input_layernorm", "post_attention_layernorm"];
-        for (name, range) in names.into_iter().zip(layout.gains(l).into_iter().flatten()) {
-            add_gains(format!("model.layers.{l}.{name}.weight"), range);
+        for (vector, _) in c.vectors() {
+            let Some(range) = layout.vector(l, vector) else {
+                continue;
+            };
+            let mut start = range.start;
+            for (name, len) in vector_parts(c, vector, range.len()) {
+                let name = format!("model.layers.{l}.{name}");
+                places.push((name, vec![len], start..start + len));
+                start += len;
+            }
+            debug_assert_eq!(start, range.end);
         }
     }
     if let Some(range) = layout.final_gains() {
-        add_gains("model.norm.weight".into(), range);
+        places.push(("model.norm.weight".into(), vec![d], range));
     }
     places
+}
+
+/// Names and lengths of the tensors that a vector holds, one after another.
+fn vector_parts(c: &ModelConfig, vector: Vector, len: usize) -> Vec<(&'static str, usize)> {
+    let is_between = c.parts.norms == Norms::Before;
+    let name = match vector {
+        Vector::AttentionNorm => "input_layernorm.weight",
+        Vector::MlpNorm if is_between => "post_attention_layernorm.weight",
+        Vector::MlpNorm => "pre_feedforward_layernorm.weight",
+        Vector::AttentionPostNorm => "post_attention_layernorm.weight",
+        Vector::MlpPostNorm => "post_feedforward_layernorm.weight",
+        Vector::QNorm => "self_attn.q_norm.weight",
+        Vector::KNorm => "self_attn.k_norm.weight",
+        Vector::QkvBias => {
+            return vec![
+                ("self_attn.q_proj.bias", c.q_width()),
+                ("self_attn.k_proj.bias", c.kv_width()),
+                ("self_attn.v_proj.bias", c.kv_width()),
+            ];
+        }
+    };
+    vec![(name, len)]
 }
 
 #[cfg(test)]
@@ -185,7 +210,8 @@ mod tests {
             let len: usize = shape.iter().product();
             assert_eq!(place(name), (shape, start..start + len), "{name}");
         }
-        let [first, second] = layout.gains(1).expect("gains");
+        let gains = |vector| layout.vector(1, vector).expect("gains");
+        let (first, second) = (gains(Vector::AttentionNorm), gains(Vector::MlpNorm));
         assert_eq!(place("input_layernorm"), (&[12][..], first));
         assert_eq!(place("post_attention_layernorm"), (&[12][..], second));
     }

@@ -44,6 +44,11 @@ impl Keys {
         }
     }
 
+    /// Whether a key is there, and null.
+    pub fn is_null(&self, key: &str) -> bool {
+        self.json.get(key).is_some_and(Value::is_null)
+    }
+
     pub fn get(&self, key: &str) -> Option<&Value> {
         self.json.get(key).filter(|value| !value.is_null())
     }

@@ -1,4 +1,4 @@
-//! Pretrained models of the Llama family: a Hugging Face folder, a GGUF file, a model on the hub, or the
+//! Pretrained models of Llama's family and those near it ([`Family`]): a Hugging Face folder, a GGUF file, a model on the hub, or the
 //! tiny random one that is built in; and small models of the paper's reference implementation.
 //!
 //! [`open`] reads what describes a model; [`Pretrained::load`] reads its weights tensor by tensor, so that the
@@ -9,6 +9,7 @@ mod checkpoint;
 mod config;
 mod error;
 mod export;
+mod family;
 mod gguf;
 mod hub;
 mod hugging_face;
@@ -25,10 +26,11 @@ pub use checkpoint::Checkpoint;
 pub use config::{Description, SpecialIds};
 pub use error::{Mismatch, PretrainedError};
 pub use export::{Dtype, Export, Exported, export};
+pub use family::Family;
 pub use gguf::{Gguf, GgufMetadata, GgufValue};
 pub use hub::{DownloadProgress, Hub, HubError, RemoteFile, Snapshot, is_hub_id};
 pub use hugging_face::{
-    from_hugging_face, hugging_face_tensors, hugging_face_views, is_llama, to_hugging_face,
+    from_hugging_face, hugging_face_tensors, hugging_face_views, to_hugging_face,
 };
 pub use model::{Pretrained, Source, Storage, open};
 pub use reference_folder::ReferenceFolder;

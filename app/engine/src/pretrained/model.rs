@@ -11,6 +11,7 @@ use super::builtin;
 use super::checkpoint::{Checkpoint, names_in, weight_files};
 use super::config::{self, Description, SpecialIds};
 use super::error::PretrainedError;
+use super::family::Family;
 use super::gguf::Gguf;
 use super::hub::{DownloadProgress, Hub, Snapshot, is_hub_id};
 use super::hugging_face::{INDEX, from_hugging_face};
@@ -42,6 +43,8 @@ const TEMPLATES: &str = "additional_chat_templates";
 pub struct Pretrained {
     /// The name it was opened by.
     pub name: String,
+    /// The family that it says it is of; `None` for the paper's small model.
+    pub family: Option<Family>,
     /// Sizes and parts.
     pub config: ModelConfig,
     /// Ids of special tokens.
@@ -62,7 +65,7 @@ pub enum Source {
     /// A GGUF file.
     Gguf(Gguf),
     /// A folder of the paper's reference implementation, of a small model.
-    Reference(ReferenceFolder),
+    Reference(Box<ReferenceFolder>),
     /// A repository on the hub, at the commit that the revision asked for named.
     Hub(Snapshot),
     /// The program itself: the weights are random, drawn when they are loaded, the same every time.
@@ -201,6 +204,7 @@ impl Pretrained {
     fn new(name: &str, description: Description, source: Source) -> Self {
         Self {
             name: name.into(),
+            family: Some(description.family),
             config: description.model,
             ids: description.ids,
             max_positions: description.max_positions,
@@ -213,10 +217,11 @@ impl Pretrained {
     fn of_reference(name: &str, reference: ReferenceFolder) -> Self {
         Self {
             name: name.into(),
+            family: None,
             config: reference.config,
             ids: SpecialIds::default(),
             max_positions: None,
-            source: Source::Reference(reference),
+            source: Source::Reference(Box::new(reference)),
             warnings: Vec::new(),
         }
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use forgetlab_engine::memory::{available_memory, cpu_model, resident_memory};
 use forgetlab_engine::ops::matmul::instruction_set;
 use forgetlab_engine::pretrained::{self, DownloadProgress, Hub, Pretrained, builtin};
-use forgetlab_engine::{Demand, Memory, check_device, human_bytes};
+use forgetlab_engine::{Demand, DeviceError, Memory, check_device, check_parts, human_bytes};
 use forgetlab_plugin_host::{
     Capabilities, LoadError, Plugin, Registry, Rejected, SettingsError, UnknownStrategy,
 };
@@ -33,6 +33,9 @@ pub enum PrepareError {
     /// Settings its schema refuses.
     #[error(transparent)]
     Settings(#[from] SettingsError),
+    /// The device does not compute such a model.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
     /// It needs what the experiment does not offer.
     #[error("strategy `{strategy}` needs {missing}, which this experiment does not offer")]
     Capability {
@@ -210,6 +213,7 @@ pub fn prepare(mut config: RunConfig, registry: &Registry) -> Result<Prepared, P
     // Where it is not decided, there are none: so a run goes on as it began.
     let prompts = Prompts::of(&suite, config.training.samples.unwrap_or(0));
     let demand = demand_here(&config, &suite, &plugins, &prompts);
+    check_parts(&config.device, &demand.model)?;
     check_memory(&config, &demand)?;
     fill_in(&mut config, &suite)?;
     let warnings = warnings(registry, &plugins);

@@ -1,4 +1,4 @@
-//! Parity of a model of the Llama family with PyTorch's.
+//! Parity of a Llama, or of a model of a family near it, with PyTorch's.
 
 use forgetlab_engine::model::{ModelConfig, Params};
 use forgetlab_engine::ops::Precision;
@@ -31,7 +31,8 @@ struct Optimizer {
     adamw: FixtureAdamW,
 }
 
-/// Checks logits, losses, gradients, updated weights and greedy text of a Llama against a fixture.
+/// Checks logits, losses, gradients, updated weights and greedy text of a model of a
+/// [family](forgetlab_engine::pretrained::Family) against a fixture.
 ///
 /// `bytes` are those of `parity.safetensors`, `settings` the text of `parity.json`; the checkpoint beside
 /// them, already read, is the `reference`. The loss is `NTP(tokens) + coeff · KL(replay_tokens)`, each a
@@ -42,7 +43,7 @@ struct Optimizer {
 /// [`ParityError`] when the files cannot be read as such a fixture, or the device fails.
 ///
 /// # Panics
-/// If the reference is not a model of the family ([`forgetlab_engine::pretrained::is_llama`]).
+/// If the reference is of no [family](forgetlab_engine::pretrained::Family).
 pub fn verify_llama(
     bytes: &[u8],
     settings: &str,
@@ -224,9 +225,12 @@ impl Objective {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use forgetlab_engine::Hardware;
+    use std::path::Path;
+
     use forgetlab_engine::model::Layout;
     use forgetlab_engine::ops::rope::{Rope, RopeScaling};
+    use forgetlab_engine::pretrained::{Hub, open};
+    use forgetlab_engine::{Batching, Hardware};
 
     /// `parity.safetensors`, `parity.json`, and the checkpoint.
     type Files = (&'static [u8], &'static str, Params);
@@ -299,6 +303,74 @@ mod tests {
                     assert!(check.passed(), "{check:?}");
                 }
             }
+        }
+    }
+
+    /// A folder of `tests/fixtures/families`: its files, and the checkpoint as it is opened.
+    fn family(name: &str) -> (Vec<u8>, String, Params) {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("../../tests/fixtures/families")
+            .join(name);
+        let hub = Hub {
+            endpoint: "http://127.0.0.1:9".into(),
+            cache: "/nonexistent".into(),
+            token: None,
+            offline: true,
+        };
+        let model = open(folder.to_str().unwrap(), &hub, &()).unwrap();
+        (
+            std::fs::read(folder.join("parity.safetensors")).unwrap(),
+            std::fs::read_to_string(folder.join("parity.json")).unwrap(),
+            model.load(&()).unwrap(),
+        )
+    }
+
+    const FAMILIES: [&str; 8] = [
+        "mistral",
+        "mistral_window",
+        "qwen2",
+        "qwen3",
+        "smollm3",
+        "granite",
+        "olmo2",
+        "gemma3",
+    ];
+
+    /// A checkpoint of each family must be the model here that it is in transformers, and learn as there: every
+    /// bias, norm, factor, window and base counts.
+    #[test]
+    fn families_agree_with_transformers() {
+        for name in FAMILIES {
+            let (bytes, settings, reference) = family(name);
+            let tensors = to_hugging_face(&reference).count();
+            for threads in [1, 3] {
+                let checks = verify_llama(&bytes, &settings, reference.clone(), on_cpu(threads));
+                let checks = checks.unwrap();
+                assert_eq!(checks.len(), 2 + 3 + tensors + 4 + tensors + 1);
+                for check in checks {
+                    assert!(check.passed(), "{name}: {check:?}");
+                }
+            }
+        }
+    }
+
+    /// Less memory must not mean another model: the second forward of a block is the first.
+    #[test]
+    fn families_learn_the_same_when_blocks_are_computed_again() {
+        for name in FAMILIES {
+            let (bytes, settings, reference) = family(name);
+            let checks = |recompute| {
+                let engine = |config| {
+                    let mut engine = Engine::new(config, &Hardware::cpu(2))?;
+                    engine.set_batching(Batching {
+                        micro_batch: 1,
+                        recompute,
+                    });
+                    Ok(engine)
+                };
+                verify_llama(&bytes, &settings, reference.clone(), engine).unwrap()
+            };
+            assert_eq!(checks(true), checks(false), "{name}");
         }
     }
 

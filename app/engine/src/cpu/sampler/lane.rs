@@ -2,10 +2,12 @@
 
 use std::ops::Range;
 
-use crate::model::{Layer, Mlp, ModelConfig, PackedModel, embed, final_norm};
-use crate::ops::attention;
+use crate::model::{
+    Added, Layer, Mlp, ModelConfig, Norms, PackedModel, QkGains, QkKept, Ropes, embed, final_norm,
+};
 use crate::ops::matmul::Out;
-use crate::ops::rope::{Positions, RopeTable};
+use crate::ops::rope::Positions;
+use crate::ops::{attention, scale};
 use crate::random::Random;
 use crate::sampling::Request;
 
@@ -17,7 +19,7 @@ const PASS: usize = 256;
 /// Caches and buffers of one lane.
 pub(super) struct Lane {
     config: ModelConfig,
-    rope: RopeTable,
+    ropes: Ropes,
     /// One for each block.
     caches: Vec<Cache>,
     residual: Vec<f32>,
@@ -26,9 +28,13 @@ pub(super) struct Lane {
     inv_rms: Vec<f32>,
     qkv: Vec<f32>,
     qk_inv_rms: Vec<f32>,
+    qk_normed: Vec<f32>,
     attended: Vec<f32>,
     activated: Vec<f32>,
     gate_up: Vec<f32>,
+    /// What a half of a block adds to the residual stream, and the same normalised.
+    output: Vec<f32>,
+    post_normed: Vec<f32>,
     logits: Vec<f32>,
     probabilities: Vec<f32>,
     /// Input tokens of a pass, `[P, B]` for P positions.
@@ -54,17 +60,42 @@ pub(super) struct Chunk<'a> {
     pub lengths: &'a mut [u32],
 }
 
-/// Number of floats of a position in each of a lane's buffers from `residual` to `gate_up`.
-pub(super) fn widths(c: &ModelConfig) -> [usize; 9] {
+/// Number of floats of a position in each of a lane's buffers from `residual` to `post_normed`.
+pub(super) fn widths(c: &ModelConfig) -> [usize; 12] {
     let (d, f) = (c.d_model, c.d_ff);
     let scaled = if c.norm_gains { d } else { 0 };
-    let qk_inv_rms = if c.qk_norm { c.heads().turned } else { 0 };
     let gate_up = match c.mlp {
         Mlp::Gelu => 0,
-        Mlp::SwiGlu => 2 * f,
+        Mlp::SwiGlu | Mlp::GeGlu => 2 * f,
     };
     let (qkv, attended) = (c.qkv_width(), c.q_width());
-    [d, d, scaled, 1, qkv, qk_inv_rms, attended, f, gate_up]
+    let qk_inv_rms = c.qk_norms();
+    let qk_normed = match c.parts.qk_gains {
+        QkGains::None => 0,
+        QkGains::Head | QkGains::Projection => attended + c.kv_width(),
+    };
+    let post_normed = match c.parts.norms {
+        Norms::Before => 0,
+        Norms::After | Norms::Around => d,
+    };
+    let output = match c.parts.residual_scale {
+        1.0 => post_normed,
+        _ => d,
+    };
+    [
+        d,
+        d,
+        scaled,
+        1,
+        qkv,
+        qk_inv_rms,
+        qk_normed,
+        attended,
+        f,
+        gate_up,
+        output,
+        post_normed,
+    ]
 }
 
 impl Lane {
@@ -72,7 +103,7 @@ impl Lane {
     pub fn new(config: ModelConfig) -> Self {
         Self {
             config,
-            rope: RopeTable::new(0, config.head_dim, &config.rope),
+            ropes: Ropes::new(0, &config),
             caches: vec![Cache::default(); config.n_layers],
             residual: Vec::new(),
             normed: Vec::new(),
@@ -80,9 +111,12 @@ impl Lane {
             inv_rms: Vec::new(),
             qkv: Vec::new(),
             qk_inv_rms: Vec::new(),
+            qk_normed: Vec::new(),
             attended: Vec::new(),
             activated: Vec::new(),
             gate_up: Vec::new(),
+            output: Vec::new(),
+            post_normed: Vec::new(),
             logits: Vec::new(),
             probabilities: Vec::new(),
             current: Vec::new(),
@@ -93,8 +127,8 @@ impl Lane {
     /// caches.
     fn reserve(&mut self, rows: usize, length: usize, positions: usize) -> usize {
         let c = self.config;
-        if self.rope.seq_len() < length {
-            self.rope = RopeTable::new(length, c.head_dim, &c.rope);
+        if self.ropes.seq_len() < length {
+            self.ropes = Ropes::new(length, &c);
         }
         let capacity = length.next_multiple_of(CACHE_STEP);
         let cache = rows * c.n_kv_heads * c.head_dim * capacity;
@@ -109,9 +143,12 @@ impl Lane {
             &mut self.inv_rms,
             &mut self.qkv,
             &mut self.qk_inv_rms,
+            &mut self.qk_normed,
             &mut self.attended,
             &mut self.activated,
             &mut self.gate_up,
+            &mut self.output,
+            &mut self.post_normed,
         ];
         for (buffer, width) in buffers.into_iter().zip(widths(&c)) {
             buffer.resize(buffer.len().max(rows * positions * width), 0.0);
@@ -204,31 +241,42 @@ impl Lane {
         for (l, Cache { keys, values }) in self.caches.iter_mut().enumerate() {
             let layer = Layer::new(model, l);
             let (keys, values) = (&mut keys[..cache], &mut values[..cache]);
-            let x = layer
-                .attention_norm
-                .forward(h, normed, inv_rms, &mut self.scaled, d);
-            layer.qkv.forward(qkv, x, Out::Set);
+            let scaled = &mut self.scaled[..];
+            let x = layer.attention.input(h, normed, inv_rms, scaled, d);
+            layer.project(qkv, x);
             let columns = qkv
                 .chunks_exact_mut(rows * qkv_width)
                 .zip(attended.chunks_exact_mut(rows * q_width));
             for (t, (qkv, attended)) in positions.clone().zip(columns) {
-                layer.rotate(qkv, &mut self.qk_inv_rms, &self.rope, Positions::All(t));
-                let shape = c.attention(rows, t + 1);
+                let kept = QkKept {
+                    normed: &mut self.qk_normed,
+                    inv_rms: &mut self.qk_inv_rms,
+                };
+                layer.rotate(qkv, kept, &self.ropes, Positions::All(t));
+                let shape = layer.shape(rows, t + 1);
                 let p = &mut self.probabilities;
                 attention::decode(qkv, keys, values, attended, shape, capacity, p);
             }
-            layer.out.forward(h, attended, Out::Add);
-            let x = layer
-                .mlp_norm
-                .forward(h, normed, inv_rms, &mut self.scaled, d);
+            let mut added = Added {
+                output: &mut self.output,
+                normed: &mut self.post_normed,
+                inv_rms,
+                scaled,
+            };
+            layer.attention.add(h, attended, &mut added);
+            let (inv_rms, scaled) = (&mut *added.inv_rms, &mut *added.scaled);
+            let x = layer.mlp.input(h, normed, inv_rms, scaled, d);
             layer.activate(x, activated, &mut self.gate_up, false);
-            layer.down.forward(h, activated, Out::Add);
+            layer.mlp.add(h, activated, &mut added);
         }
         if logits {
             let (h, normed) = (&h[(m - rows) * d..], &mut normed[..rows * d]);
-            let x = final_norm(params).forward(h, normed, inv_rms, &mut self.scaled, d);
+            let x = final_norm(model).forward(h, normed, inv_rms, &mut self.scaled, d);
             let logits = &mut self.logits[..rows * c.vocab_size];
             packed.embed_out.forward(logits, x, Out::Set);
+            if c.parts.logits_scale != 1.0 {
+                scale::scale(logits, c.parts.logits_scale);
+            }
         }
     }
 }

@@ -12,17 +12,20 @@ fn attended(qkv: &[f64], shape: Shape) -> (Vec<f64>, Vec<f64>) {
         n_heads,
         n_kv_heads,
         head_dim: h,
+        scale,
+        window,
     } = shape;
     let width = (n_heads + 2 * n_kv_heads) * h;
     let (mut out, mut lse) = (Vec::new(), Vec::new());
     for (b, t) in (0..rows).flat_map(|b| (0..seq_len).map(move |t| (b, t))) {
+        let from = (t + 1).saturating_sub(window);
         for n in 0..n_heads {
             let kv = n / (n_heads / n_kv_heads);
             let first = [n, n_heads + kv, n_heads + n_kv_heads + kv];
             let part =
                 |t: usize, part: usize| &qkv[(b * seq_len + t) * width + first[part] * h..][..h];
-            let scores: Vec<f64> = (0..=t)
-                .map(|s| dot(part(t, 0), part(s, 1)) / (h as f64).sqrt())
+            let scores: Vec<f64> = (from..=t)
+                .map(|s| dot(part(t, 0), part(s, 1)) * f64::from(scale))
                 .collect();
             let sum: f64 = scores.iter().map(|s| s.exp()).sum();
             lse.push(sum.ln());
@@ -30,7 +33,7 @@ fn attended(qkv: &[f64], shape: Shape) -> (Vec<f64>, Vec<f64>) {
                 let weighted = scores
                     .iter()
                     .enumerate()
-                    .map(|(s, x)| x.exp() * part(s, 2)[i]);
+                    .map(|(s, x)| x.exp() * part(from + s, 2)[i]);
                 out.push(weighted.sum::<f64>() / sum);
             }
         }
@@ -63,7 +66,23 @@ fn shape([rows, seq_len, n_heads, n_kv_heads, head_dim]: [usize; 5]) -> Shape {
         n_heads,
         n_kv_heads,
         head_dim,
+        scale: 1.0 / (head_dim as f32).sqrt(),
+        window: usize::MAX,
     }
+}
+
+/// Every shape as Llama has it; and within windows shorter and longer than a register, scaled otherwise.
+fn shapes() -> impl Iterator<Item = Shape> {
+    let windows = [1, 5, 16, 23];
+    SHAPES.into_iter().map(shape).flat_map(move |plain| {
+        let shorter = windows.into_iter().filter(move |&w| w < plain.seq_len);
+        let within = shorter.map(move |window| Shape {
+            window,
+            scale: 0.3,
+            ..plain
+        });
+        std::iter::once(plain).chain(within)
+    })
 }
 
 /// Width of a row of queries, keys and values.
@@ -76,8 +95,7 @@ fn width(shape: Shape) -> usize {
 fn attention_follows_its_formula() {
     // One scratch for all shapes, as in a run: what a longer sequence left must not be seen.
     let mut scratch = Scratch::default();
-    for sizes in SHAPES {
-        let shape = shape(sizes);
+    for shape in shapes() {
         let (m, d) = (shape.rows * shape.seq_len, shape.n_heads * shape.head_dim);
         // Twice the normal: scores that prefer some tokens clearly.
         let qkv: Vec<f32> = normals("qkv", m * width(shape))
@@ -90,7 +108,7 @@ fn attention_follows_its_formula() {
         let differences = Differences::new(&qkv, |qkv| dot(&attended(qkv, shape).0, &upstream));
         let terms = shape.seq_len + shape.head_dim;
         each_level(|level| {
-            let case = format!("attention B, T, N, K, H = {sizes:?}, {level:?}");
+            let case = format!("attention {shape:?}, {level:?}");
             let (mut out, mut lse) = (vec![f32::NAN; m * d], vec![f32::NAN; m * shape.n_heads]);
             attention::forward(&qkv, &mut out, &mut lse, shape, &mut scratch);
             check_values(&case, &out, &values, terms);
@@ -127,19 +145,19 @@ fn buffers_left_full_of_nan_change_nothing() {
 #[test]
 fn one_position_at_a_time_gives_the_same() {
     let mut p = Vec::new();
-    for sizes in SHAPES {
-        let shape = shape(sizes);
+    for shape in shapes() {
         let Shape {
             rows,
             seq_len,
             n_heads,
             n_kv_heads,
             head_dim: h,
+            ..
         } = shape;
         let (d, width) = (n_heads * h, width(shape));
         let qkv = normals("qkv", rows * seq_len * width);
         let (values, _) = attended(&exact(&qkv), shape);
-        let capacity = seq_len.next_multiple_of(16);
+        let (capacity, whole) = (seq_len.next_multiple_of(16), shape);
         each_level(|level| {
             let cache = vec![0.0; rows * n_kv_heads * h * capacity];
             let (mut keys, mut values_cache) = (cache.clone(), cache);
@@ -158,7 +176,7 @@ fn one_position_at_a_time_gives_the_same() {
                 attention::decode(&new, cache.0, cache.1, &mut out, shape, capacity, &mut p);
                 let rows = values.chunks(seq_len * d);
                 let expected: Vec<f64> = rows.flat_map(|row| row[t * d..][..d].to_vec()).collect();
-                let case = format!("decoding B, T, N, K, H = {sizes:?}, position {t}, {level:?}");
+                let case = format!("decoding {whole:?}, position {t}, {level:?}");
                 check_values(&case, &out, &expected, seq_len + h);
             }
         });

@@ -1,8 +1,9 @@
-//! Weights and metadata of GGUF files of architecture `llama`, as llama.cpp's converter writes them.
+//! Weights and metadata of GGUF files, as llama.cpp's converter writes them.
 //!
-//! The converter reorders the rows of `q` and `k` from half-split to interleaved RoPE pairs
-//! (`LlamaModel.permute`); reading undoes it. Llama 3's RoPE scaling is stored as a tensor of factors.
+//! For some families the converter reorders the rows of `q` and `k` from half-split to interleaved RoPE pairs
+//! (`LlamaModel.permute`), or adds 1 to the weights of norms; reading undoes it. Llama 3's RoPE scaling is stored as a tensor of factors.
 
+mod families;
 mod header;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -14,14 +15,18 @@ use candle_core::Device;
 use candle_core::quantized::gguf_file::Value;
 use serde_json::json;
 
-use crate::model::{Mlp, ModelConfig};
+use crate::model::{Mlp, ModelConfig, Parts};
 use crate::ops::rope::{Rope, RopeScaling};
 
 use super::config::{Description, MOST_WIDTH, SpecialIds, check};
 use super::error::{Mismatch, PretrainedError};
+use super::family::Family;
 use super::hugging_face::hugging_face_tensors;
 
+use families::{gain_offset, named, permutes, reads};
 use header::{Header, HeaderError};
+
+pub(super) use families::gguf_name;
 
 pub use candle_core::quantized::gguf_file::Value as GgufValue;
 
@@ -31,65 +36,65 @@ pub type GgufMetadata = HashMap<String, GgufValue>;
 /// The tensor of factors by which RoPE's frequencies are divided.
 const ROPE_FACTORS: &str = "rope_freqs.weight";
 
-/// Keys of parts that are not built here, and the value with which each changes nothing.
+/// Keys, without the architecture, of parts that are not built for every family, and the value with which each changes nothing.
 const NOT_BUILT: [(&str, f64, &str); 12] = [
     (
-        "llama.expert_count",
+        "expert_count",
         0.0,
         "is not 0: mixtures of experts are not built here",
     ),
     (
-        "llama.rope.scale_linear",
+        "rope.scale_linear",
         1.0,
         "is not 1: only the factors of Llama 3 are built here",
     ),
     (
-        "llama.rope.scaling.attn_factor",
+        "rope.scaling.attn_factor",
         1.0,
         "is not 1: only the factors of Llama 3 are built here",
     ),
     (
-        "llama.attention.sliding_window",
+        "attention.sliding_window",
         0.0,
         "is not 0: attention within a window is not built here",
     ),
     (
-        "llama.attention.scale",
+        "attention.scale",
         0.0,
         "is set: another scale of attention is not built here",
     ),
     (
-        "llama.attention.clamp_kqv",
+        "attention.clamp_kqv",
         0.0,
         "is set: clipping is not built here",
     ),
     (
-        "llama.attention.max_alibi_bias",
+        "attention.max_alibi_bias",
         0.0,
         "is set: ALiBi is not built here",
     ),
     (
-        "llama.logit_scale",
+        "logit_scale",
         1.0,
         "is not 1: scaled logits are not built here",
     ),
     (
-        "llama.residual_scale",
+        "residual_scale",
         1.0,
         "is not 1: scaled residuals are not built here",
     ),
     (
-        "llama.embedding_scale",
+        "embedding_scale",
         1.0,
         "is not 1: scaled embeddings are not built here",
     ),
     (
-        "llama.attn_logit_softcapping",
+        "attn_logit_softcapping",
         0.0,
         "is set: capped logits are not built here",
     ),
     (
-        "llama.final_logit_softcapping",
+        "final_logit_softcapping",
         0.0,
         "is set: capped logits are not built here",
     ),
@@ -167,45 +172,51 @@ impl Gguf {
     /// # Errors
     /// The first setting that is missing, invalid or not supported; a model that is not of the Llama family.
     pub fn describe(&self) -> Result<Description, PretrainedError> {
-        let architecture = self.text("general.architecture").unwrap_or("(none)");
-        if architecture != "llama" {
-            return Err(PretrainedError::Architecture {
-                path: self.path.clone(),
-                found: architecture.into(),
-            });
-        }
-        self.check_parts()?;
-        let d_model = self.size("llama.embedding_length")?;
-        let n_heads = self.size("llama.attention.head_count")?;
-        let size_or = |key: &str, default: usize| {
-            Ok::<_, PretrainedError>(self.count(key)?.filter(|&n| n > 0).unwrap_or(default))
+        let family = self.family()?;
+        self.check_parts(family)?;
+        let size = |name: &str| self.size(&self.key(name));
+        let d_model = size("embedding_length")?;
+        let n_heads = size("attention.head_count")?;
+        let n_layers = size("block_count")?;
+        let size_or = |name: &str, default: usize| {
+            let count = self.count(&self.key(name))?;
+            Ok::<_, PretrainedError>(count.filter(|&n| n > 0).unwrap_or(default))
         };
-        let n_kv_heads = size_or("llama.attention.head_count_kv", n_heads)?;
-        let head_dim = size_or("llama.attention.key_length", d_model / n_heads)?;
-        for key in ["llama.attention.value_length", "llama.rope.dimension_count"] {
+        let n_kv_heads = size_or("attention.head_count_kv", n_heads)?;
+        let head_dim = size_or("attention.key_length", d_model / n_heads)?;
+        if head_dim == d_model / n_heads && !d_model.is_multiple_of(n_heads) {
+            let why = format!("is {n_heads}, which does not divide the width {d_model}");
+            return Err(self.wrong(&self.key("attention.head_count"), why));
+        }
+        for key in ["attention.value_length", "rope.dimension_count"] {
             if size_or(key, head_dim)? != head_dim {
                 let why = format!("is not the head size {head_dim}, which is not built here");
-                return Err(self.wrong(key, why));
+                return Err(self.wrong(&self.key(key), why));
             }
         }
         let tokens = self.header.metadata.get("tokenizer.ggml.tokens");
         let n_tokens = tokens.and_then(|tokens| Some(tokens.to_vec().ok()?.len()));
         let vocab_size = match n_tokens {
-            Some(n) => size_or("llama.vocab_size", n)?,
-            None => self.size("llama.vocab_size")?,
+            Some(n) => size_or("vocab_size", n)?,
+            None => size("vocab_size")?,
         };
-        let eps_key = "llama.attention.layer_norm_rms_epsilon";
-        let eps = self.number(eps_key)?.ok_or_else(|| self.missing(eps_key))?;
-        let base = self.number("llama.rope.freq_base")?.unwrap_or(10_000.0);
+        let eps_key = self.key("attention.layer_norm_rms_epsilon");
+        let eps = self.number(&eps_key)?;
+        let eps = eps.ok_or_else(|| self.missing(&eps_key))?;
+        let base = self.number(&self.key("rope.freq_base"))?;
+        let base = base.unwrap_or(10_000.0);
         let mut model = ModelConfig {
             d_model,
-            n_layers: self.size("llama.block_count")?,
+            n_layers,
             n_heads,
             n_kv_heads,
             head_dim,
-            d_ff: self.size("llama.feed_forward_length")?,
+            d_ff: size("feed_forward_length")?,
             vocab_size,
-            mlp: Mlp::SwiGlu,
+            mlp: match family {
+                Family::Gemma3 => Mlp::GeGlu,
+                _ => Mlp::SwiGlu,
+            },
             qk_norm: false,
             norm_gains: true,
             norm_eps: eps as f32,
@@ -214,28 +225,48 @@ impl Gguf {
                 base,
                 scaling: None,
             },
+            parts: Parts::LLAMA,
         };
         check(&model).map_err(|bad| self.wrong(bad.key, bad.why))?;
+        model.parts = self.parts(family, [d_model, n_layers, n_heads, head_dim])?;
         model.rope.scaling = self.rope_scaling(base, head_dim)?;
         let mut warnings = Vec::new();
         let ids = self.ids(vocab_size, &mut warnings)?;
         Ok(Description {
+            family,
             model,
             ids,
-            max_positions: self.count("llama.context_length")?,
+            max_positions: self.count(&self.key("context_length"))?,
             warnings,
         })
     }
 
+    /// The family of the architecture.
+    fn family(&self) -> Result<Family, PretrainedError> {
+        let architecture = self.text("general.architecture").unwrap_or("(none)");
+        named(architecture).ok_or_else(|| PretrainedError::Architecture {
+            path: self.path.clone(),
+            found: architecture.into(),
+            hint: "",
+        })
+    }
+
+    /// The metadata's key of this name, after the architecture.
+    fn key(&self, name: &str) -> String {
+        let architecture = self.text("general.architecture").unwrap_or_default();
+        format!("{architecture}.{name}")
+    }
+
     /// Refuses files that are no whole model, and parts that are not built here.
-    fn check_parts(&self) -> Result<(), PretrainedError> {
+    fn check_parts(&self, family: Family) -> Result<(), PretrainedError> {
         if let Some(kind) = self.text("general.type").filter(|&kind| kind != "model") {
             let why = format!("is `{kind}`: this file is no whole model");
             return Err(self.wrong("general.type", why));
         }
-        if let Some(layout) = self.text("llama.tensor_data_layout") {
+        let key = self.key("tensor_data_layout");
+        if let Some(layout) = self.text(&key) {
             let why = format!("is `{layout}`, which is not read");
-            return Err(self.wrong("llama.tensor_data_layout", why));
+            return Err(self.wrong(&key, why));
         }
         let parts = self.number("split.count")?.unwrap_or(0.0);
         if parts > 1.0 {
@@ -244,9 +275,11 @@ impl Gguf {
             );
             return Err(self.wrong("split.count", why));
         }
-        for (key, neutral, why) in NOT_BUILT {
-            if self.number(key)?.is_some_and(|value| value != neutral) {
-                return Err(self.wrong(key, why.into()));
+        for (name, neutral, why) in NOT_BUILT {
+            let key = self.key(name);
+            let is_unlike = self.number(&key)?.is_some_and(|value| value != neutral);
+            if is_unlike && !reads(family).contains(&name) {
+                return Err(self.wrong(&key, why.into()));
             }
         }
         Ok(())
@@ -279,7 +312,7 @@ impl Gguf {
         base: f64,
         head_dim: usize,
     ) -> Result<Option<RopeScaling>, PretrainedError> {
-        let key = "llama.rope.scaling.type";
+        let key = &self.key("rope.scaling.type");
         if let Some(kind) = self.text(key).filter(|&kind| kind != "none") {
             let why = format!("is `{kind}`; only the factors of Llama 3 are built here");
             return Err(self.wrong(key, why));
@@ -323,11 +356,11 @@ impl Gguf {
     /// # Errors
     /// [`PretrainedError::Tensors`] with all differences.
     pub fn check(&self, model: &ModelConfig) -> Result<(), PretrainedError> {
-        let infos = &self.header.tensors;
+        let (family, infos) = (self.family()?, &self.header.tensors);
         let mut mismatch = Mismatch::default();
         let mut known: BTreeSet<String> = [ROPE_FACTORS.to_owned()].into();
         for (name, shape) in hugging_face_tensors(model) {
-            let name = gguf_name(&name);
+            let name = gguf_name(&name, family);
             match infos.get(&name).map(|info| info.shape.dims()) {
                 None => mismatch.missing.push(name.clone()),
                 Some(stored) if stored != shape => {
@@ -349,12 +382,17 @@ impl Gguf {
     /// # Errors
     /// A tensor that is not there or cannot be read.
     pub fn read(&self, name: &str, head_dim: usize) -> Result<Vec<f32>, PretrainedError> {
-        let elements = self.dequantise(&gguf_name(name))?;
-        let interleaved = name.contains(".q_proj.") || name.contains(".k_proj.");
-        if !interleaved {
+        let family = self.family()?;
+        let stored = gguf_name(name, family);
+        let mut elements = self.dequantise(&stored)?;
+        if name.ends_with("norm.weight") {
+            elements.iter_mut().for_each(|x| *x -= gain_offset(family));
+        }
+        let is_turned = name.ends_with(".q_proj.weight") || name.ends_with(".k_proj.weight");
+        if !(is_turned && permutes(family)) {
             return Ok(elements);
         }
-        let width = self.header.tensors[&gguf_name(name)].shape.dims()[1];
+        let width = self.header.tensors[&stored].shape.dims()[1];
         let mut halves = Vec::with_capacity(elements.len());
         for head in elements.chunks_exact(head_dim * width) {
             for half in 0..2 {
@@ -487,28 +525,6 @@ impl Gguf {
             why,
         }
     }
-}
-
-/// llama.cpp's name of a tensor, from its Hugging Face name.
-pub(super) fn gguf_name(name: &str) -> String {
-    let mut name = name.replace("model.layers.", "blk.");
-    for (hugging_face, llama_cpp) in [
-        ("model.embed_tokens", "token_embd"),
-        ("lm_head", "output"),
-        ("model.norm", "output_norm"),
-        ("self_attn.q_proj", "attn_q"),
-        ("self_attn.k_proj", "attn_k"),
-        ("self_attn.v_proj", "attn_v"),
-        ("self_attn.o_proj", "attn_output"),
-        ("mlp.gate_proj", "ffn_gate"),
-        ("mlp.up_proj", "ffn_up"),
-        ("mlp.down_proj", "ffn_down"),
-        ("input_layernorm", "attn_norm"),
-        ("post_attention_layernorm", "ffn_norm"),
-    ] {
-        name = name.replace(hugging_face, llama_cpp);
-    }
-    name
 }
 
 /// Reads the header of a file, and its length.

@@ -105,8 +105,7 @@ fn keys_that_may_be_left_out_or_be_lists_are_understood() {
 fn what_is_not_built_here_is_refused_by_name() {
     let llama3 = json!({ "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0 });
     for (key, value, says) in [
-        ("model_type", json!("qwen2"), &["architecture `qwen2`"][..]),
-        ("model_type", json!("mistral"), &["`mistral`"]),
+        ("model_type", json!("phi3"), &["architecture `phi3`"][..]),
         (
             "architectures",
             json!(["LlamaForSequenceClassification"]),

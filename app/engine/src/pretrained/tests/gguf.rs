@@ -6,10 +6,11 @@ use candle_core::quantized::gguf_file::{self, Value};
 use candle_core::quantized::{GgmlDType, QTensor};
 use candle_core::{Device, Tensor};
 
+use crate::model::Blocks;
 use crate::ops::rope::{Rope, RopeScaling};
 
 use super::super::gguf::gguf_name;
-use super::super::hugging_face_views;
+use super::super::{Family, hugging_face_views};
 use super::{
     ModelConfig, Path, Pretrained, PretrainedError, Source, TempDir, fixture, fs, open_path,
     refused,
@@ -69,12 +70,66 @@ impl Parts {
             };
             let permuted = heads.map_or(numbers.to_vec(), |n| permute(numbers, n, &shape));
             let tensor = quantise(&shape, &permuted, GgmlDType::F32);
-            tensors.push((gguf_name(&name), tensor));
+            tensors.push((gguf_name(&name, Family::Llama), tensor));
         }
         if let Some(scaling) = c.rope.scaling {
             let factors = rope_factors(c.rope.base, c.head_dim, scaling);
             let tensor = quantise(&[factors.len()], &factors, GgmlDType::F32);
             tensors.push(("rope_freqs.weight".into(), tensor));
+        }
+        Self { metadata, tensors }
+    }
+
+    /// The same of a fixture of a family, of this architecture of llama.cpp's.
+    fn of_family(name: &str, architecture: &str, family: Family) -> Self {
+        let model = open_path(&super::family(name)).expect("opens");
+        let params = model.load(&()).expect("loads");
+        let (c, parts) = (model.config, model.config.parts);
+        let number = |key: &str, n: usize| (key.to_owned(), Value::U32(n as u32));
+        let factor = |key: &str, x: f32| (key.to_owned(), Value::F32(x));
+        let mut metadata = vec![
+            number("block_count", c.n_layers),
+            number("context_length", 2048),
+            number("embedding_length", c.d_model),
+            number("feed_forward_length", c.d_ff),
+            number("attention.head_count", c.n_heads),
+            number("attention.head_count_kv", c.n_kv_heads),
+            number("attention.key_length", c.head_dim),
+            number("attention.value_length", c.head_dim),
+            number("vocab_size", c.vocab_size),
+            factor("attention.layer_norm_rms_epsilon", c.norm_eps),
+            factor("rope.freq_base", c.rope.base as f32),
+        ];
+        match family {
+            Family::Granite => metadata.extend([
+                factor("attention.scale", c.attention_scale()),
+                factor("embedding_scale", parts.embedding_scale),
+                factor("residual_scale", parts.residual_scale),
+                factor("logit_scale", 1.0 / parts.logits_scale),
+            ]),
+            Family::Gemma3 => metadata.push(number("attention.sliding_window", 7)),
+            _ => {}
+        }
+        for (key, _) in &mut metadata {
+            *key = format!("{architecture}.{key}");
+        }
+        let text = Value::String(architecture.into());
+        metadata.push(("general.architecture".into(), text));
+        let is_permuted = matches!(family, Family::Mistral | Family::SmolLm3 | Family::Granite);
+        let mut tensors = Vec::new();
+        for (name, shape, numbers) in hugging_face_views(&params) {
+            let mut numbers = numbers.to_vec();
+            if is_permuted && name.ends_with("q_proj.weight") {
+                numbers = permute(&numbers, c.n_heads, &shape);
+            }
+            if is_permuted && name.ends_with("k_proj.weight") {
+                numbers = permute(&numbers, c.n_kv_heads, &shape);
+            }
+            if family == Family::Gemma3 && name.ends_with("norm.weight") {
+                numbers.iter_mut().for_each(|x| *x += 1.0);
+            }
+            let tensor = quantise(&shape, &numbers, GgmlDType::F32);
+            tensors.push((gguf_name(&name, family), tensor));
         }
         Self { metadata, tensors }
     }
@@ -230,8 +285,8 @@ fn what_is_no_whole_llama_is_refused_by_name() {
     for (key, value, says) in [
         (
             "general.architecture",
-            text("qwen2"),
-            &["architecture `qwen2`"][..],
+            text("phi3"),
+            &["architecture `phi3`"][..],
         ),
         (
             "llama.rope.scaling.type",
@@ -433,4 +488,95 @@ fn smollm2_is_read_whole() {
         let size = numbers.iter().map(|x| x.abs()).fold(0.0, f32::max);
         assert!(size.is_finite() && size > 1e-3, "{name}: {size}");
     }
+}
+
+/// Else a family's file would be read with rows out of order, gains off by one, or factors left out: all would load, and
+/// talk nonsense.
+#[test]
+fn families_are_read_as_the_converter_writes_them() {
+    for (name, architecture, family) in [
+        ("mistral", "llama", Family::Mistral),
+        ("qwen2", "qwen2", Family::Qwen2),
+        ("qwen3", "qwen3", Family::Qwen3),
+        ("smollm3", "smollm3", Family::SmolLm3),
+        ("granite", "granite", Family::Granite),
+        ("olmo2", "olmo2", Family::Olmo2),
+        ("gemma3", "gemma3", Family::Gemma3),
+    ] {
+        let expected = open_path(&super::family(name)).expect("opens");
+        let (_folder, model) = Parts::of_family(name, architecture, family)
+            .open()
+            .expect(name);
+        let mut config = expected.config;
+        match family {
+            // llama.cpp knows one pattern of blocks alone, and one scale of attention.
+            Family::SmolLm3 => config.parts.unrotated = Blocks::NONE,
+            Family::Gemma3 => {
+                config.parts.attention_scale = Some(8f64.powf(-0.5) as f32);
+                let window = config.parts.window.as_mut().expect("window");
+                window.blocks = Blocks::from_bits(0b111);
+            }
+            _ => {}
+        }
+        assert_eq!(model.config, config, "{name}");
+        let (found, expected) = (
+            model.load(&()).expect(name),
+            expected.load(&()).expect(name),
+        );
+        let pairs = found.data.iter().zip(&expected.data);
+        let worst = pairs.fold(0f32, |worst, (a, b)| worst.max((a - b).abs()));
+        // Adding 1 to a gain, and taking it away, rounds.
+        assert!(worst < 2e-7, "{name}: {worst:e}");
+    }
+}
+
+/// As in the tables of PyPI's `gguf` 0.19.
+#[test]
+fn tensors_have_the_names_that_llama_cpp_gives_them() {
+    let name = |name: &str, family| gguf_name(&format!("model.layers.1.{name}"), family);
+    for (hugging_face, family, llama_cpp) in [
+        ("self_attn.q_proj.bias", Family::Qwen2, "attn_q.bias"),
+        (
+            "self_attn.k_norm.weight",
+            Family::Qwen3,
+            "attn_k_norm.weight",
+        ),
+        (
+            "post_attention_layernorm.weight",
+            Family::Granite,
+            "ffn_norm.weight",
+        ),
+        (
+            "post_attention_layernorm.weight",
+            Family::Olmo2,
+            "post_attention_norm.weight",
+        ),
+        (
+            "post_feedforward_layernorm.weight",
+            Family::Olmo2,
+            "post_ffw_norm.weight",
+        ),
+        ("input_layernorm.weight", Family::Gemma3, "attn_norm.weight"),
+        (
+            "post_attention_layernorm.weight",
+            Family::Gemma3,
+            "post_attention_norm.weight",
+        ),
+        (
+            "pre_feedforward_layernorm.weight",
+            Family::Gemma3,
+            "ffn_norm.weight",
+        ),
+        (
+            "post_feedforward_layernorm.weight",
+            Family::Gemma3,
+            "post_ffw_norm.weight",
+        ),
+    ] {
+        assert_eq!(name(hugging_face, family), format!("blk.1.{llama_cpp}"));
+    }
+    assert_eq!(
+        gguf_name("model.norm.weight", Family::Gemma3),
+        "output_norm.weight"
+    );
 }

@@ -4,6 +4,7 @@ mod candle;
 mod damaged;
 mod evil_hub;
 mod export;
+mod families;
 mod folder;
 mod gguf;
 mod hub;
@@ -27,6 +28,13 @@ fn fixture(kind: &str) -> PathBuf {
         .join(format!("llama-tiny-{kind}"))
 }
 
+/// A checkpoint of the fixtures of families.
+fn family(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../../tests/fixtures/families")
+        .join(name)
+}
+
 /// A hub without network and without a cache.
 fn no_hub() -> Hub {
     Hub {
@@ -44,9 +52,14 @@ fn open_path(path: &Path) -> Result<Pretrained, PretrainedError> {
 
 /// A copy of a fixture, which tests may change.
 fn copy(kind: &str) -> TempDir {
+    copy_of(&fixture(kind))
+}
+
+/// A copy of a checkpoint, which tests may change.
+fn copy_of(checkpoint: &Path) -> TempDir {
     let folder = tempfile::tempdir().expect("folder");
     for file in [CONFIG, "model.safetensors"] {
-        fs::copy(fixture(kind).join(file), folder.path().join(file)).expect("copy");
+        fs::copy(checkpoint.join(file), folder.path().join(file)).expect("copy");
     }
     folder
 }
