@@ -4,18 +4,22 @@
 
 #include <stddef.h>
 
+// A pointer in the struct that a kernel takes.
 typedef struct {
     const char *name;
-    void (*run)(Args);
+    unsigned long offset;
+} Pointer;
+
+typedef struct {
+    const char *name;
+    void (*run)(const void *);
+    const Pointer *pointers;
 } EngineKernel;
 
-#define ROW(name) {#name, name},
+#define POINTER(Arguments, field) {#field, offsetof(Arguments, field)},
+#define ROW(name, ...) {#name, name, (const Pointer[]){__VA_ARGS__{0, 0}}},
 const EngineKernel engine_kernels[] = {
 #include "names.h"
-    {0, 0}};
+    {0, 0, 0}};
 
-// The struct that a launch takes begins with so many pointers.
-const unsigned long engine_pointers = sizeof(((Args *)0)->p) / sizeof(void *);
 const unsigned engine_max_threads = MAX_THREADS;
-
-_Static_assert(offsetof(Args, p) == 0, "pointers come first");

@@ -7,6 +7,15 @@ use std::ffi::{CStr, c_char, c_uint, c_ulong, c_void};
 struct EngineRow {
     name: *const c_char,
     run: Option<unsafe extern "C" fn()>,
+    pointers: *const PointerRow,
+}
+
+/// As in `kernels.c`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct PointerRow {
+    name: *const c_char,
+    offset: c_ulong,
 }
 
 /// As in `candle.c`.
@@ -19,7 +28,6 @@ struct CandleRow {
 
 unsafe extern "C" {
     static engine_kernels: [EngineRow; 0];
-    static engine_pointers: c_ulong;
     static engine_max_threads: c_uint;
     static candle_kernels: [CandleRow; 0];
     fn run_blocks(kernel: unsafe extern "C" fn(), args: *const c_void, blocks: i64);
@@ -34,6 +42,8 @@ pub enum Kernel {
         name: &'static str,
         /// Its code.
         run: unsafe extern "C" fn(),
+        /// The pointers of the struct that it takes.
+        pointers: Pointers,
     },
     /// One of candle's.
     Candle {
@@ -68,6 +78,28 @@ impl Kernel {
     }
 }
 
+/// The pointers of the struct that a kernel of the engine takes.
+#[derive(Clone, Copy)]
+pub struct Pointers(*const PointerRow);
+
+impl Pointers {
+    /// Name, and offset in the struct, of each.
+    pub fn iter(self) -> impl Iterator<Item = (&'static str, usize)> {
+        let mut row = self.0;
+        std::iter::from_fn(move || {
+            // SAFETY: the table ends with a row without a name, and lives as long as the library.
+            unsafe {
+                let PointerRow { name, offset } = *row;
+                if name.is_null() {
+                    return None;
+                }
+                row = row.add(1);
+                Some((text(name), offset as usize))
+            }
+        })
+    }
+}
+
 /// The kernel of a name.
 pub fn named(wanted: &str) -> Option<Kernel> {
     // SAFETY: both tables end with a row without a name, and live as long as the library.
@@ -76,7 +108,12 @@ pub fn named(wanted: &str) -> Option<Kernel> {
         while let Some(run) = (*row).run {
             let name = text((*row).name);
             if name == wanted {
-                return Some(Kernel::Engine { name, run });
+                let pointers = Pointers((*row).pointers);
+                return Some(Kernel::Engine {
+                    name,
+                    run,
+                    pointers,
+                });
             }
             row = row.add(1);
         }
@@ -90,12 +127,6 @@ pub fn named(wanted: &str) -> Option<Kernel> {
         }
     }
     None
-}
-
-/// Number of pointers that the struct of the engine's kernels begins with.
-pub fn engine_pointer_count() -> usize {
-    // SAFETY: a constant.
-    unsafe { engine_pointers as usize }
 }
 
 /// Most threads of a block of the engine's kernels.

@@ -4,7 +4,7 @@ use std::ffi::c_void;
 
 use crate::card::{Card, Code, Failure, Outcome};
 use crate::fault;
-use crate::kernels::{Kernel, engine_pointer_count, engine_threads};
+use crate::kernels::{Kernel, engine_threads};
 
 /// Blocks and threads, in each direction.
 #[derive(Clone, Copy)]
@@ -100,11 +100,11 @@ unsafe fn check_pointers(card: &Card, kernel: &Kernel, args: *const *mut c_void)
         _ => card.must_have(&format!("{}: {which}", kernel.name()), address, 1),
     };
     match kernel {
-        Kernel::Engine { .. } => {
-            for i in 0..engine_pointer_count() {
-                // SAFETY: the struct begins with so many pointers.
-                let address = unsafe { *(*args).cast::<usize>().add(i) };
-                check(format!("p[{i}]"), address)?;
+        Kernel::Engine { pointers, .. } => {
+            for (name, offset) in pointers.iter() {
+                // SAFETY: the struct has a pointer there.
+                let address = unsafe { *(*args).byte_add(offset).cast::<usize>() };
+                check(name.into(), address)?;
             }
         }
         Kernel::Candle { args: kinds, .. } => {

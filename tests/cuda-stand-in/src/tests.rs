@@ -10,13 +10,16 @@ use crate::driver::*;
 use crate::kernels::Kernel;
 use crate::memory::Memory;
 
-/// As in `kernels.cu`.
+/// As `NormForward` in `kernels.cu`.
 #[repr(C)]
 #[derive(Default)]
 struct Args {
-    p: [usize; 10],
-    n: [i64; 7],
-    x: [f32; 10],
+    y: usize,
+    inv_rms: usize,
+    x: usize,
+    d: i64,
+    bf16: i64,
+    eps: f32,
 }
 
 /// What was said on standard error since the last card.
@@ -116,13 +119,15 @@ impl Lab {
     }
 }
 
-/// `norm_forward` on `x [2, 3]`: its arguments, in order `y`, `inv_rms`, `x`.
+/// `norm_forward` on `x [2, 3]`.
 fn norm(lab: &Lab, x: &[f32]) -> Args {
-    let (y, inv_rms) = (lab.allocate(4 * x.len()), lab.allocate(4 * 2));
-    let mut args = Args::default();
-    args.p[..3].copy_from_slice(&[y, inv_rms, lab.upload(x)]);
-    args.n[0] = x.len() as i64 / 2;
-    args
+    Args {
+        y: lab.allocate(4 * x.len()),
+        inv_rms: lab.allocate(4 * 2),
+        x: lab.upload(x),
+        d: x.len() as i64 / 2,
+        ..Args::default()
+    }
 }
 
 /// Else every other test here could pass with a stand-in that does nothing.
@@ -131,7 +136,7 @@ fn a_kernel_computes_what_it_should() {
     let lab = Lab::new();
     let args = norm(&lab, &[1.0, 2.0, 2.0, 0.0, 3.0, 0.0]);
     assert_eq!(lab.launch_engine("norm_forward", 2, &args), Code::Success);
-    let (y, inv_rms) = (lab.download(args.p[0], 6), lab.download(args.p[1], 2));
+    let (y, inv_rms) = (lab.download(args.y, 6), lab.download(args.inv_rms, 2));
     let root = 3f32.sqrt();
     let close = |a: &[f32], b: &[f32]| a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-6);
     assert!(close(&inv_rms, &[root / 3.0, root / 3.0]), "{inv_rms:?}");
@@ -145,7 +150,7 @@ fn a_swapped_pointer_is_an_illegal_address_and_is_named() {
     let lab = Lab::new();
     let x = vec![1.0; 2 * 4096];
     let mut args = norm(&lab, &x);
-    args.p.swap(0, 1);
+    (args.y, args.inv_rms) = (args.inv_rms, args.y);
     let code = lab.launch_engine("norm_forward", 2, &args);
     assert_eq!(code, Code::IllegalAddress);
     lab.said(&[
@@ -161,10 +166,10 @@ fn a_swapped_pointer_is_an_illegal_address_and_is_named() {
 fn a_pointer_to_the_machines_memory_is_an_illegal_address() {
     let lab = Lab::new();
     let mut args = norm(&lab, &[1.0; 6]);
-    args.p[2] = from_ref(&args) as usize;
+    args.x = from_ref(&args) as usize;
     let code = lab.launch_engine("norm_forward", 2, &args);
     assert_eq!(code, Code::IllegalAddress);
-    lab.said(&["norm_forward: p[2] is 0x", "nothing is allocated there"]);
+    lab.said(&["norm_forward: x is 0x", "nothing is allocated there"]);
 }
 
 /// Else a launch that a GPU refuses would pass here.
@@ -200,17 +205,17 @@ fn freed_memory_is_used_by_nobody() {
     for use_it in [
         (|lab: &Lab, args: &Args| lab.launch_engine("norm_forward", 2, args)) as fn(&_, &_) -> _,
         // SAFETY: nothing is copied.
-        |_, args| unsafe { cuMemcpyDtoHAsync_v2([0u8; 4].as_mut_ptr(), args.p[2], 4, 0) },
+        |_, args| unsafe { cuMemcpyDtoHAsync_v2([0u8; 4].as_mut_ptr(), args.x, 4, 0) },
         // SAFETY: nothing is set.
-        |_, args| unsafe { cuMemsetD8Async(args.p[2], 0, 4, 0) },
-        |_, args| cuMemFreeAsync(args.p[2], 0),
+        |_, args| unsafe { cuMemsetD8Async(args.x, 0, 4, 0) },
+        |_, args| cuMemFreeAsync(args.x, 0),
     ] {
         let lab = Lab::new();
         let args = norm(&lab, &[1.0; 6]);
-        assert_eq!(cuMemFreeAsync(args.p[2], 0), Code::Success);
+        assert_eq!(cuMemFreeAsync(args.x, 0), Code::Success);
         assert_ne!(
             lab.upload(&[2f32; 6]),
-            args.p[2],
+            args.x,
             "an address is not used again soon"
         );
         assert_eq!(use_it(&lab, &args), Code::IllegalAddress);
@@ -233,9 +238,9 @@ fn a_write_just_beside_an_allocation_is_found_when_it_is_freed() {
     let args = norm(&lab, &[1.0; 6]);
     let mut short = Args { ..args };
     // `y` of five numbers, six are written.
-    short.p[0] = lab.allocate(4 * 5);
+    short.y = lab.allocate(4 * 5);
     assert_eq!(lab.launch_engine("norm_forward", 2, &short), Code::Success);
-    assert_eq!(cuMemFreeAsync(short.p[0], 0), Code::IllegalAddress);
+    assert_eq!(cuMemFreeAsync(short.y, 0), Code::IllegalAddress);
     lab.said(&["something wrote behind the 20 bytes at 0x"]);
 }
 
@@ -274,16 +279,16 @@ fn a_thread_without_a_context_is_refused() {
 #[test]
 fn counting_alone_takes_no_memory_and_checks_all_the_same() {
     let lab = Lab::with(1 << 40, false);
-    let mut args = Args::default();
-    args.p[..3].copy_from_slice(&[
-        lab.allocate(1 << 38),
-        lab.allocate(1 << 38),
-        lab.allocate(1 << 38),
-    ]);
-    args.n[0] = 1 << 35;
+    let args = Args {
+        y: lab.allocate(1 << 38),
+        inv_rms: lab.allocate(1 << 38),
+        x: lab.allocate(1 << 38),
+        d: 1 << 35,
+        ..Args::default()
+    };
     assert_eq!(lab.launch_engine("norm_forward", 2, &args), Code::Success);
-    assert_eq!(lab.download(args.p[0], 3), [0.0; 3]);
-    assert_eq!(cuMemFreeAsync(args.p[0], 0), Code::Success);
+    assert_eq!(lab.download(args.y, 3), [0.0; 3]);
+    assert_eq!(cuMemFreeAsync(args.y, 0), Code::Success);
     assert_eq!(
         lab.launch_engine("norm_forward", 2, &args),
         Code::IllegalAddress

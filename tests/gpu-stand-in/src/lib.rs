@@ -7,7 +7,7 @@
 #[path = "../../../app/engine/src/gpu/tests/on_cpu.rs"]
 mod on_cpu;
 
-use forgetlab_engine::gpu::{Args, set_stand_in};
+use forgetlab_engine::gpu::set_stand_in;
 
 /// The C file that includes the kernels.
 const SOURCE: &str = "../../app/engine/src/gpu/tests/on_cpu.c";

@@ -7,9 +7,11 @@ use candle_core::{DType, Device, Result, Tensor};
 use crate::adamw::{self, AdamWConfig};
 use crate::model::{Layout, Lora, LoraLayout};
 
+use super::arguments;
 use super::kernels::{Grid, launch};
 use super::lora;
 use super::params::Params;
+use super::pointers::{Fresh, Out, f32s};
 use super::tensor::download;
 
 /// Elements that a block updates, and whose squared gradients it sums.
@@ -120,17 +122,6 @@ impl AdamW {
         lr: f64,
     ) -> Result<f64> {
         let f = self.config.factors(self.updates + 1, lr);
-        let factors = [
-            f.beta1,
-            f.rest1,
-            f.beta2,
-            f.rest2,
-            f.correct1,
-            f.correct2,
-            f.eps,
-            f.lr,
-            f.weight_decay,
-        ];
         let dtype = params.dtype();
         let (master, rounded) = params.for_update()?;
         let mut squares = Vec::new();
@@ -143,33 +134,45 @@ impl AdamW {
                     &zeros
                 }
             };
-            let (len, shape) = (grad.elem_count(), grad.dims().to_vec());
-            let (blocks, sizes) = (len.div_ceil(STRETCH), [len, STRETCH]);
+            let (len, shape, device) = (grad.elem_count(), grad.shape(), grad.device());
             let grid = Grid {
-                blocks,
+                blocks: len.div_ceil(STRETCH),
                 width: STRETCH,
             };
-            let partial = (vec![blocks], DType::F32);
-            let same = || (shape.clone(), DType::F32);
-            let [w_in, m_in, v_in, g] = [&master[i], m, v, grad].map(Some);
-            let (new, sums) = match dtype {
-                DType::BF16 => {
-                    let outputs = [same(), same(), same(), partial, (shape.clone(), dtype)];
-                    let inputs = [w_in, m_in, v_in, g];
-                    let [w, m, v, sums, r] =
-                        launch("adamw", grid, outputs, &inputs, &sizes, &factors)?;
-                    ([w, m, v, r], sums)
-                }
-                _ => {
-                    let outputs = [same(), same(), same(), partial];
-                    let inputs = [None, w_in, m_in, v_in, g];
-                    let [w, m, v, sums] =
-                        launch("adamw", grid, outputs, &inputs, &sizes, &factors)?;
-                    ([w.clone(), m, v, w], sums)
-                }
+            let new = || Fresh::f32s(shape, device);
+            let (new_w, new_m, new_v) = (new()?, new()?, new()?);
+            let sums = Fresh::f32s(grid.blocks, device)?;
+            let new_rounded = match dtype {
+                DType::BF16 => Some(Fresh::bf16s(shape, device)?),
+                _ => None,
             };
-            [master[i], *m, *v, rounded[i]] = new;
-            squares.push(sums);
+            let args = arguments::AdamW {
+                w: new_w.out(),
+                m: new_m.out(),
+                v: new_v.out(),
+                squares: sums.out(),
+                rounded: new_rounded.as_ref().map_or(Out::NULL, Fresh::out),
+                old_w: f32s(&master[i])?,
+                old_m: f32s(m)?,
+                old_v: f32s(v)?,
+                grad: f32s(grad)?,
+                len,
+                stretch: STRETCH,
+                beta1: f.beta1,
+                rest1: f.rest1,
+                beta2: f.beta2,
+                rest2: f.rest2,
+                correct1: f.correct1,
+                correct2: f.correct2,
+                eps: f.eps,
+                lr: f.lr,
+                weight_decay: f.weight_decay,
+            };
+            launch(device, grid, &args)?;
+            master[i] = new_w.written();
+            rounded[i] = new_rounded.map_or_else(|| master[i].clone(), Fresh::written);
+            [*m, *v] = [new_m, new_v].map(Fresh::written);
+            squares.push(sums.written());
         }
         self.updates += 1;
         params.round_merged()?;

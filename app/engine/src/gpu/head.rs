@@ -1,10 +1,12 @@
 //! Vocabulary projection fused with cross entropy and KL, forward and backward, in chunks of positions: all
 //! `[B, T, V]` logits never exist at once.
 
-use candle_core::{DType, Result, Tensor};
+use candle_core::{Result, Tensor};
 
+use super::arguments::Score;
 use super::kernels::{Grid, launch};
 use super::matmul::{add_matmul_tn, matmul_nn, matmul_nt};
+use super::pointers::{Fresh, In, Out, f32s, ids, optional};
 use super::tensor::is_bf16;
 
 /// Positions to compute losses of.
@@ -48,7 +50,7 @@ pub fn run(
 ) -> Result<(Tensor, Option<Tensor>)> {
     let Projection { hidden, embed } = positions.student;
     let (m, v) = (hidden.dim(0)?, embed.dim(0)?);
-    let dtype = hidden.dtype();
+    let (dtype, device) = (hidden.dtype(), hidden.device());
     let chunk = (chunk_logits / v).clamp(1, m);
     let (mut losses, mut d_hidden) = (Vec::new(), Vec::new());
     for first in (0..m).step_by(chunk) {
@@ -65,20 +67,30 @@ pub fn run(
             blocks: n,
             width: v,
         };
-        let sizes = [is_bf16(dtype), v];
-        let scores = (vec![n, 3], DType::F32);
+        let scores = Fresh::f32s((n, 3), device)?;
+        let mut args = Score {
+            losses: scores.out(),
+            d_logits: Out::NULL,
+            logits: f32s(&logits)?,
+            reference: optional(reference.as_ref(), f32s)?,
+            targets: ids(&targets)?,
+            ntp_weights: In::NULL,
+            kl_weights: In::NULL,
+            bf16: is_bf16(dtype),
+            v,
+        };
         let Some(backward) = &mut backward else {
-            let inputs = [None, Some(&logits), reference.as_ref(), Some(&targets)];
-            let [scores] = launch("score", grid, [scores], &inputs, &sizes, &[])?;
-            losses.push(scores);
+            launch(device, grid, &args)?;
+            losses.push(scores.written());
             continue;
         };
         let (ntp, kl) = (rows(backward.ntp_weights)?, rows(backward.kl_weights)?);
-        let (logits, targets) = (Some(&logits), Some(&targets));
-        let inputs = [logits, reference.as_ref(), targets, Some(&ntp), Some(&kl)];
-        let outputs = [scores, (vec![n, v], dtype)];
-        let [scores, d_logits] = launch("score", grid, outputs, &inputs, &sizes, &[])?;
-        losses.push(scores);
+        let d_logits = Fresh::rounded((n, v), dtype, device)?;
+        args.d_logits = d_logits.out();
+        (args.ntp_weights, args.kl_weights) = (f32s(&ntp)?, f32s(&kl)?);
+        launch(device, grid, &args)?;
+        let d_logits = d_logits.written();
+        losses.push(scores.written());
         d_hidden.push(matmul_nn(&d_logits, embed)?);
         if let Some(d_embed) = &mut backward.d_embed {
             add_matmul_tn(d_embed, &d_logits, &hidden)?;

@@ -10,9 +10,11 @@ use candle_core::{DType, Device, Result, Tensor};
 
 use crate::model::ModelConfig;
 
+use super::arguments::{QkvBackward, QkvForward, SoftmaxBackward, SoftmaxForward};
 use super::kernels::{Grid, launch};
 use super::matmul::{add_product, product};
 use super::memory::MAX_SCORES;
+use super::pointers::{Fresh, f32s, rounded};
 use super::tensor::is_bf16;
 
 /// Attention of a model: the sizes of its heads, and the RoPE table, `[T, H/2]` cosines and sines.
@@ -72,48 +74,64 @@ impl Heads {
         }
     }
 
-    /// Sizes as the kernels on `qkv` take them, for rows of `seq_len` that begin at position `first`.
-    fn qkv_sizes(&self, seq_len: usize, first: usize, dtype: DType) -> [usize; 7] {
-        [
-            is_bf16(dtype),
-            self.config.n_heads,
-            self.config.n_kv_heads,
-            seq_len,
-            self.config.head_dim,
-            first,
-            usize::from(self.config.qk_norm),
-        ]
-    }
-
     /// Splits `qkv [M, (N + 2 K) H]` into heads, with QK-norm and RoPE; rows of `seq_len` begin at position `first`.
     pub fn split(&self, qkv: &Tensor, seq_len: usize, first: usize, dtype: DType) -> Result<Qkv> {
-        let (m, config) = (qkv.dim(0)?, self.config);
+        let (m, config, device) = (qkv.dim(0)?, self.config, qkv.device());
         let (k, h) = (config.n_kv_heads, config.head_dim);
-        let (grid, sizes) = (self.qkv_grid(m), self.qkv_sizes(seq_len, first, dtype));
-        let heads = |rows: usize| (vec![m / seq_len, k, rows, h], dtype);
+        let heads = |rows: usize| Fresh::rounded((m / seq_len, k, rows, h), dtype, device);
         let normed = usize::from(config.qk_norm) * m * (config.n_heads + k);
-        let outputs = [
-            heads(seq_len * self.group()),
-            heads(seq_len),
-            heads(seq_len),
-            (vec![normed.max(1)], DType::F32),
-        ];
-        let inputs = [qkv, &self.cos, &self.sin].map(Some);
-        let eps = [config.norm_eps];
-        let [q, k, v, inv_rms] = launch("qkv_forward", grid, outputs, &inputs, &sizes, &eps)?;
-        Ok(Qkv { q, k, v, inv_rms })
+        let (q, k) = (heads(seq_len * self.group())?, heads(seq_len)?);
+        let (v, inv_rms) = (heads(seq_len)?, Fresh::f32s(normed.max(1), device)?);
+        let args = QkvForward {
+            q: q.out(),
+            k: k.out(),
+            v: v.out(),
+            inv_rms: inv_rms.out(),
+            qkv: f32s(qkv)?,
+            cos: f32s(&self.cos)?,
+            sin: f32s(&self.sin)?,
+            n_heads: config.n_heads,
+            kv_heads: config.n_kv_heads,
+            seq_len,
+            head_dim: h,
+            bf16: is_bf16(dtype),
+            first,
+            qk_norm: usize::from(config.qk_norm),
+            eps: config.norm_eps,
+        };
+        launch(device, self.qkv_grid(m), &args)?;
+        Ok(Qkv {
+            q: q.written(),
+            k: k.written(),
+            v: v.written(),
+            inv_rms: inv_rms.written(),
+        })
     }
 
     /// Backward of [`Self::split`]: the gradient of its input, rounded, from those of queries, keys and values.
     pub fn split_backward(&self, [dq, dk, dv]: &[Tensor; 3], qkv: &Qkv) -> Result<Tensor> {
         let ((b, _, seq_len, _), dtype) = (dk.dims4()?, qkv.q.dtype());
-        let m = b * seq_len;
-        let (grid, sizes) = (self.qkv_grid(m), self.qkv_sizes(seq_len, 0, dtype));
-        let Qkv { q, k, inv_rms, .. } = qkv;
-        let inputs = [dq, dk, dv, q, k, inv_rms, &self.cos, &self.sin].map(Some);
-        let outputs = [((m, self.config.qkv_width()), dtype)];
-        let [d_qkv] = launch("qkv_backward", grid, outputs, &inputs, &sizes, &[])?;
-        Ok(d_qkv)
+        let (m, config, device) = (b * seq_len, self.config, dq.device());
+        let d_qkv = Fresh::rounded((m, config.qkv_width()), dtype, device)?;
+        let args = QkvBackward {
+            d_qkv: d_qkv.out(),
+            dq: f32s(dq)?,
+            dk: f32s(dk)?,
+            dv: f32s(dv)?,
+            q: rounded(&qkv.q, dtype)?,
+            k: rounded(&qkv.k, dtype)?,
+            inv_rms: f32s(&qkv.inv_rms)?,
+            cos: f32s(&self.cos)?,
+            sin: f32s(&self.sin)?,
+            n_heads: config.n_heads,
+            kv_heads: config.n_kv_heads,
+            seq_len,
+            head_dim: config.head_dim,
+            bf16: is_bf16(dtype),
+            qk_norm: usize::from(config.qk_norm),
+        };
+        launch(device, self.qkv_grid(m), &args)?;
+        Ok(d_qkv.written())
     }
 
     /// Merges the heads' outputs `x [B, K, T G, H]` to `[M, N H]`, rounded.
@@ -145,16 +163,23 @@ impl Heads {
         for rows in self.chunks(q, k)? {
             let q = q.narrow(2, rows.start, rows.len())?;
             let (scores, dtype) = (product(&q, &k.t()?)?, q.dtype());
-            let (b, n, m, s) = scores.dims4()?;
-            let outputs = [(vec![b, n, m, s], dtype), (vec![b, n, m], DType::F32)];
-            let grid = softmax_grid(&scores)?;
-            let first_row = first * self.group() + rows.start;
-            let sizes = self.softmax_sizes(&scores, first_row, dtype)?;
-            let factors = [self.scale()];
-            let inputs = [Some(&scores)];
-            let [p, lse] = launch("softmax_forward", grid, outputs, &inputs, &sizes, &factors)?;
-            outs.push(product(&p, v)?);
-            lses.push(lse);
+            let ((b, n, m, s), device) = (scores.dims4()?, q.device());
+            let p = Fresh::rounded((b, n, m, s), dtype, device)?;
+            let lse = Fresh::f32s((b, n, m), device)?;
+            let args = SoftmaxForward {
+                p: p.out(),
+                lse: lse.out(),
+                scores: f32s(&scores)?,
+                bf16: is_bf16(dtype),
+                keys: s,
+                queries: m,
+                group: self.group(),
+                first: first + rows.start / self.group(),
+                scale: self.scale(),
+            };
+            launch(device, softmax_grid(&scores)?, &args)?;
+            outs.push(product(&p.written(), v)?);
+            lses.push(lse.written());
         }
         Ok((Tensor::cat(&outs, 2)?, Tensor::cat(&lses, 2)?))
     }
@@ -175,12 +200,24 @@ impl Heads {
             let (q, d_out, lse) = (part(q)?, part(d_out)?, part(lse)?.contiguous()?);
             let (scores, dtype) = (product(&q, &k.t()?)?, q.dtype());
             let dp = product(&d_out, &v.t()?)?;
-            let grid = softmax_grid(&scores)?;
-            let sizes = self.softmax_sizes(&scores, rows.start, dtype)?;
-            let outputs = [(scores.dims4()?, dtype); 2];
-            let (inputs, factors) = ([&scores, &lse, &dp].map(Some), [self.scale()]);
-            let [p, d_scores] =
-                launch("softmax_backward", grid, outputs, &inputs, &sizes, &factors)?;
+            let ((b, n, m, s), device) = (scores.dims4()?, q.device());
+            let p = Fresh::rounded((b, n, m, s), dtype, device)?;
+            let d_scores = Fresh::rounded((b, n, m, s), dtype, device)?;
+            let args = SoftmaxBackward {
+                p: p.out(),
+                d_scores: d_scores.out(),
+                scores: f32s(&scores)?,
+                lse: f32s(&lse)?,
+                dp: f32s(&dp)?,
+                bf16: is_bf16(dtype),
+                keys: s,
+                queries: m,
+                group: self.group(),
+                first: rows.start / self.group(),
+                scale: self.scale(),
+            };
+            launch(device, softmax_grid(&scores)?, &args)?;
+            let (p, d_scores) = (p.written(), d_scores.written());
             dqs.push(product(&d_scores, k)?);
             add_product(&mut dk, &d_scores.t()?, &q)?;
             add_product(&mut dv, &p.t()?, &d_out)?;
@@ -199,13 +236,6 @@ impl Heads {
         let max_rows = group * (self.max_scores / scores_of_position.max(1)).max(1);
         let chunk = |first: usize| first..rows.min(first + max_rows);
         Ok((0..rows).step_by(max_rows).map(chunk).collect())
-    }
-
-    /// Sizes as the softmax kernels take them, for `scores` whose first row is number `first_row` of all queries.
-    fn softmax_sizes(&self, scores: &Tensor, first_row: usize, dtype: DType) -> Result<[usize; 5]> {
-        let (_, _, rows, s) = scores.dims4()?;
-        let group = self.group();
-        Ok([is_bf16(dtype), s, rows, group, first_row / group])
     }
 
     /// Scale of the scores, `1/√H`.

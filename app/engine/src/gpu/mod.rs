@@ -9,6 +9,7 @@
 //! Tests compile the kernels for the CPU and compare the results with those of the engine on the CPU.
 
 mod adamw;
+mod arguments;
 mod engine;
 mod head;
 mod heads;
@@ -19,6 +20,7 @@ pub(crate) mod memory;
 mod model;
 mod ops;
 mod params;
+mod pointers;
 mod sampler;
 mod tensor;
 #[cfg(test)]
@@ -27,7 +29,9 @@ mod tests;
 pub use candle_core::Device;
 
 pub use adamw::AdamW;
+pub use arguments::{Kernel, NormForward};
 pub use engine::Engine;
-pub use kernels::{Args, set_stand_in};
+pub use kernels::{Grid, Run, launch, set_stand_in};
 pub use params::Params;
+pub use pointers::{Fresh, In, Out, Rounded};
 pub use sampler::Sampler;

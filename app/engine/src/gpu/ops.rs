@@ -7,8 +7,13 @@ use candle_core::{DType, Result, Tensor};
 
 use crate::model::Mlp;
 
+use super::arguments::{
+    EmbedBackward, GainBackward, GainForward, GeluBackward, GeluForward, NormBackward, NormForward,
+    SwigluBackward, SwigluForward,
+};
 use super::kernels::{Grid, launch};
 use super::matmul::add_product;
+use super::pointers::{Fresh, f32s, ids, in_place, optional, rounded};
 use super::tensor::{is_bf16, upload_ids};
 
 /// Rows of which one block sums the parts of a gain's gradient.
@@ -29,12 +34,22 @@ fn rows(m: usize, width: usize) -> Grid {
 
 /// RMSNorm of `x [M, D]`, before its gain.
 pub fn norm(x: &Tensor, eps: f32, dtype: DType) -> Result<Normed> {
-    let (m, d) = x.dims2()?;
-    let outputs = [(vec![m, d], dtype), (vec![m], DType::F32)];
-    let sizes = [d, is_bf16(dtype)];
-    let inputs = [Some(x)];
-    let [y, inv_rms] = launch("norm_forward", rows(m, d), outputs, &inputs, &sizes, &[eps])?;
-    Ok(Normed { y, inv_rms })
+    let ((m, d), device) = (x.dims2()?, x.device());
+    let y = Fresh::rounded((m, d), dtype, device)?;
+    let inv_rms = Fresh::f32s(m, device)?;
+    let args = NormForward {
+        y: y.out(),
+        inv_rms: inv_rms.out(),
+        x: f32s(x)?,
+        d,
+        bf16: is_bf16(dtype),
+        eps,
+    };
+    launch(device, rows(m, d), &args)?;
+    Ok(Normed {
+        y: y.written(),
+        inv_rms: inv_rms.written(),
+    })
 }
 
 impl Normed {
@@ -43,11 +58,17 @@ impl Normed {
         let Some(gain) = gain else {
             return Ok(self.y.clone());
         };
-        let ((m, d), dtype) = (self.y.dims2()?, self.y.dtype());
-        let (outputs, inputs) = ([((m, d), dtype)], [&self.y, gain].map(Some));
-        let sizes = [d, is_bf16(dtype)];
-        let [gained] = launch("gain_forward", rows(m, d), outputs, &inputs, &sizes, &[])?;
-        Ok(gained)
+        let ((m, d), dtype, device) = (self.y.dims2()?, self.y.dtype(), gain.device());
+        let gained = Fresh::rounded((m, d), dtype, device)?;
+        let args = GainForward {
+            gained: gained.out(),
+            y: rounded(&self.y, dtype)?,
+            gain: rounded(gain, dtype)?,
+            d,
+            bf16: is_bf16(dtype),
+        };
+        launch(device, rows(m, d), &args)?;
+        Ok(gained.written())
     }
 
     /// Gradient of the norm's input from that of its output after the gain, `dy [M, D]`; added to `dh [M, D]` if
@@ -58,52 +79,95 @@ impl Normed {
         dy: &Tensor,
         gain: Option<&Tensor>,
     ) -> Result<Tensor> {
-        let (m, d) = dy.dims2()?;
-        let (outputs, sizes) = ([((m, d), DType::F32)], [d, is_bf16(self.y.dtype())]);
-        let inputs = [dh, Some(dy), Some(&self.y), Some(&self.inv_rms), gain];
-        let [dx] = launch("norm_backward", rows(m, d), outputs, &inputs, &sizes, &[])?;
-        Ok(dx)
+        let ((m, d), dtype, device) = (dy.dims2()?, self.y.dtype(), dy.device());
+        let dx = Fresh::f32s((m, d), device)?;
+        let args = NormBackward {
+            dx: dx.out(),
+            dh: optional(dh, f32s)?,
+            dy: f32s(dy)?,
+            y: rounded(&self.y, dtype)?,
+            inv_rms: f32s(&self.inv_rms)?,
+            gain: optional(gain, |gain| rounded(gain, dtype))?,
+            d,
+            bf16: is_bf16(dtype),
+        };
+        launch(device, rows(m, d), &args)?;
+        Ok(dx.written())
     }
 
     /// Adds to `sum` the gradient of the gain `[1, D]`, from that of the output after it, `dy [M, D]`.
     pub fn gain_backward(&self, sum: &mut Option<Tensor>, dy: &Tensor) -> Result<()> {
-        let (m, d) = dy.dims2()?;
+        let ((m, d), dtype, device) = (dy.dims2()?, self.y.dtype(), dy.device());
         let parts = m.div_ceil(GAIN_ROWS);
-        let outputs = [((parts, d), DType::F32)];
-        let inputs = [dy, &self.y].map(Some);
-        let sizes = [d, is_bf16(self.y.dtype()), m, GAIN_ROWS];
-        let grid = rows(parts, d);
-        let [partial] = launch("gain_backward", grid, outputs, &inputs, &sizes, &[])?;
-        let ones = Tensor::ones((1, parts), DType::F32, dy.device())?;
-        add_product(sum, &ones, &partial)
+        let sums = Fresh::f32s((parts, d), device)?;
+        let args = GainBackward {
+            sums: sums.out(),
+            dy: f32s(dy)?,
+            y: rounded(&self.y, dtype)?,
+            d,
+            bf16: is_bf16(dtype),
+            rows: m,
+            rows_of_block: GAIN_ROWS,
+        };
+        launch(device, rows(parts, d), &args)?;
+        let ones = Tensor::ones((1, parts), DType::F32, device)?;
+        add_product(sum, &ones, &sums.written())
     }
 }
 
 /// Activation of the MLP: from `x [M, F]`, or gate and up `[M, 2 F]`, to `[M, F]`, rounded.
 pub fn mlp(kind: Mlp, x: &Tensor, dtype: DType) -> Result<Tensor> {
-    let (m, width) = x.dims2()?;
-    let (name, f) = match kind {
-        Mlp::Gelu => ("gelu_forward", width),
-        Mlp::SwiGlu => ("swiglu_forward", width / 2),
-        Mlp::GeGlu => unreachable!("an engine on a GPU refuses it"),
+    let ((m, width), device, bf16) = (x.dims2()?, x.device(), is_bf16(dtype));
+    let f = match kind {
+        Mlp::Gelu => width,
+        Mlp::SwiGlu | Mlp::GeGlu => width / 2,
     };
-    let (outputs, sizes) = ([((m, f), dtype)], [is_bf16(dtype), f]);
-    let [y] = launch(name, rows(m, f), outputs, &[Some(x)], &sizes, &[])?;
-    Ok(y)
+    let fresh = Fresh::rounded((m, f), dtype, device)?;
+    let (y, x) = (fresh.out(), f32s(x)?);
+    match kind {
+        Mlp::Gelu => launch(device, rows(m, f), &GeluForward { y, x, bf16, f })?,
+        Mlp::SwiGlu => launch(device, rows(m, f), &SwigluForward { y, x, bf16, f })?,
+        Mlp::GeGlu => unreachable!("an engine on a GPU refuses it"),
+    }
+    Ok(fresh.written())
 }
 
 /// Backward of [`mlp`]: the gradient of its input from that of its output, and the output again; both rounded.
 pub fn mlp_backward(kind: Mlp, dy: &Tensor, x: &Tensor, dtype: DType) -> Result<(Tensor, Tensor)> {
-    let ((m, f), (_, width)) = (dy.dims2()?, x.dims2()?);
-    let name = match kind {
-        Mlp::Gelu => "gelu_backward",
-        Mlp::SwiGlu => "swiglu_backward",
+    let ((m, f), (_, width), device) = (dy.dims2()?, x.dims2()?, x.device());
+    let new = |width: usize| Fresh::rounded((m, width), dtype, device);
+    let (new_dx, new_y) = (new(width)?, new(f)?);
+    let (dx, y, bf16) = (new_dx.out(), new_y.out(), is_bf16(dtype));
+    let (dy, x) = (f32s(dy)?, f32s(x)?);
+    let grid = rows(m, f);
+    match kind {
+        Mlp::Gelu => launch(
+            device,
+            grid,
+            &GeluBackward {
+                dx,
+                y,
+                dy,
+                x,
+                bf16,
+                f,
+            },
+        )?,
+        Mlp::SwiGlu => launch(
+            device,
+            grid,
+            &SwigluBackward {
+                dx,
+                y,
+                dy,
+                x,
+                bf16,
+                f,
+            },
+        )?,
         Mlp::GeGlu => unreachable!("an engine on a GPU refuses it"),
-    };
-    let outputs = [((m, width), dtype), ((m, f), dtype)];
-    let (inputs, sizes) = ([dy, x].map(Some), [is_bf16(dtype), f]);
-    let [dx, y] = launch(name, rows(m, f), outputs, &inputs, &sizes, &[])?;
-    Ok((dx, y))
+    }
+    Ok((new_dx.written(), new_y.written()))
 }
 
 /// Adds to an embedding's gradient `[V, D]`, in the row of each of `tokens [M]`, its row of `dh [M, D]`.
@@ -130,8 +194,13 @@ pub fn embed_backward(
     let distinct = upload_ids(&distinct, device)?;
     let starts = upload_ids(&starts, device)?;
     let order = upload_ids(&order, device)?;
-    let inputs = [&*grad, &distinct, &starts, &order, dh].map(Some);
-    let no_outputs: [((usize, usize), DType); 0] = [];
-    let [] = launch("embed_backward", grid, no_outputs, &inputs, &[d], &[])?;
-    Ok(())
+    let args = EmbedBackward {
+        grad: in_place(grad)?,
+        tokens: ids(&distinct)?,
+        starts: ids(&starts)?,
+        order: ids(&order)?,
+        dh: f32s(dh)?,
+        d,
+    };
+    launch(device, grid, &args)
 }

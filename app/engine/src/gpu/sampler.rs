@@ -1,15 +1,17 @@
 //! Batched generation with a KV cache; tokens stay on the device until all are chosen.
 
-use candle_core::{DType, Device, Result, Tensor};
+use candle_core::{Device, Result, Tensor};
 
 use crate::random::Random;
 use crate::sampling::{Generated, Request, Sampling};
 
+use super::arguments::Choose;
 use super::kernels::{Grid, launch};
 use super::matmul::matmul_nt;
 use super::memory;
 use super::model::Cache;
 use super::params::Params;
+use super::pointers::{Fresh, f32s, optional};
 use super::tensor::download;
 
 /// Positions between two checks whether all rows have stopped.
@@ -239,7 +241,14 @@ pub(super) fn choose(
         blocks: rows,
         width: v,
     };
-    let (outputs, inputs) = ([(rows, DType::U32)], [Some(logits), uniforms]);
-    let [tokens] = launch("choose", grid, outputs, &inputs, &[v], &[inv_temperature])?;
-    Ok(tokens)
+    let tokens = Fresh::ids(rows, logits.device())?;
+    let args = Choose {
+        tokens: tokens.out(),
+        logits: f32s(logits)?,
+        uniforms: optional(uniforms, f32s)?,
+        v,
+        inv_temperature,
+    };
+    launch(logits.device(), grid, &args)?;
+    Ok(tokens.written())
 }

@@ -1,5 +1,6 @@
 //! Tests on every device: on candle's CPU always, and on a GPU if CUDA is built in and a GPU opens.
 
+mod arguments;
 mod engine;
 mod llama;
 mod lora;
@@ -9,8 +10,6 @@ mod ops;
 use candle_core::{Device, Tensor};
 
 use crate::random::Stream;
-
-use super::kernels::Args;
 
 /// The C file that includes the kernels.
 const SOURCE: &str = "src/gpu/tests/on_cpu.c";

@@ -6,7 +6,12 @@
 #include <setjmp.h>
 #include <ucontext.h>
 
-#define KERNEL void
+// A kernel of that name takes the address of its struct; `NAME_bytes` is the size of that.
+#define KERNEL(name, Arguments)                                                                       \
+    static void name##_of(Arguments);                                                                 \
+    const unsigned long name##_bytes = sizeof(Arguments);                                             \
+    void name(const void *a) { name##_of(*(const Arguments *)a); }                                    \
+    static void name##_of(Arguments a)
 #define DEVICE static inline
 #define SHARED static
 #define THREAD ((long)current)
@@ -28,8 +33,8 @@ static void switch_to(jmp_buf from, jmp_buf to) {
 
 static char stacks[FIBERS][STACK];
 static int done[FIBERS];
-static void (*kernel_of_call)(Args);
-static Args args_of_call;
+static void (*kernel_of_call)(const void *);
+static const void *args_of_call;
 
 static void fiber(void) {
     for (;;) {
@@ -51,11 +56,11 @@ static void make_fibers(void) {
 }
 
 // Runs a kernel once for each block. Not thread-safe.
-void run_blocks(void (*kernel)(Args), const Args *args, long blocks) {
+void run_blocks(void (*kernel)(const void *), const void *args, long blocks) {
     static int made;
     if (!made) make_fibers();
     made = 1;
-    kernel_of_call = kernel, args_of_call = *args;
+    kernel_of_call = kernel, args_of_call = args;
     for (block = 0; block < blocks; block++) {
         for (int i = 0; i < FIBERS; i++) done[i] = 0;
         for (int left = FIBERS, forwards = 1; left > 0; forwards = !forwards) {

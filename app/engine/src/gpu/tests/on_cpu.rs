@@ -7,27 +7,30 @@ use std::sync::{Mutex, OnceLock};
 
 use libloading::Library;
 
-use super::{Args, SOURCE};
+use super::SOURCE;
 
 /// Runs a kernel of a name with a number of blocks, as a GPU would.
-pub fn run(name: &str, blocks: usize, args: Args) {
-    type RunBlocks = unsafe extern "C" fn(*mut c_void, *const Args, i64);
+///
+/// # Safety
+/// `args` points to the struct that the kernel takes, and the pointers in it to what the kernel touches.
+pub unsafe fn run(name: &str, blocks: usize, args: *const c_void) {
+    type RunBlocks = unsafe extern "C" fn(*mut c_void, *const c_void, i64);
     static TURN: Mutex<()> = Mutex::new(());
     let library = library();
     let name = CString::new(name).expect("no zero in it");
     let _turn = TURN.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
     // SAFETY: the library was made of `on_cpu.c` and the kernels, which these signatures are of; one
-    // call runs at a time, and its pointers are of live tensors.
+    // call runs at a time; the rest as the caller promises.
     unsafe {
         let kernel = library.get::<*mut c_void>(name.as_bytes_with_nul());
         let run = library.get::<RunBlocks>(b"run_blocks\0");
         let (kernel, run) = (kernel.expect("a kernel"), run.expect("on_cpu.c has it"));
-        run(*kernel, &args, blocks as i64);
+        run(*kernel, args, blocks as i64);
     }
 }
 
 /// The compiled kernels.
-fn library() -> &'static Library {
+pub(super) fn library() -> &'static Library {
     static LIBRARY: OnceLock<Library> = OnceLock::new();
     LIBRARY.get_or_init(|| {
         let dir = tempfile::tempdir().expect("a temporary folder");

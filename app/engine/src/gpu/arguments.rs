@@ -1,0 +1,242 @@
+//! The arguments of each kernel, field by field as in its struct in `kernels.cu`, which says what they are.
+
+#[cfg(feature = "cuda")]
+use candle_core::cuda::cudarc::driver::DeviceRepr as OnGpu;
+use half::bf16;
+
+use super::pointers::{In, Out, Rounded};
+
+/// What a launch on a GPU can take.
+#[cfg(not(feature = "cuda"))]
+pub trait OnGpu {}
+
+/// The arguments of a kernel.
+///
+/// # Safety
+/// It is the struct that the kernel of this name takes.
+pub unsafe trait Kernel: OnGpu {
+    /// Its name in `kernels.cu`.
+    const NAME: &'static str;
+}
+
+macro_rules! arguments {
+    ($($kernel:ident($name:ident) { $($field:ident: $type:ty,)* })*) => {
+        $(
+            #[doc = concat!("Arguments of `", stringify!($kernel), "`.")]
+            #[repr(C)]
+            #[derive(Debug)]
+            pub struct $name<'a> {
+                $(
+                    #[doc = concat!("`", stringify!($field), "` of the kernel.")]
+                    pub $field: $type,
+                )*
+            }
+
+            // SAFETY: a test compares the structs, field by field and in size.
+            unsafe impl Kernel for $name<'_> {
+                const NAME: &'static str = stringify!($kernel);
+            }
+
+            // SAFETY: any bits of it are valid.
+            #[cfg(feature = "cuda")]
+            unsafe impl OnGpu for $name<'_> {}
+            #[cfg(not(feature = "cuda"))]
+            impl OnGpu for $name<'_> {}
+        )*
+
+        /// All kernels.
+        #[cfg(test)]
+        pub const ALL: &[Declared] = &[$(
+            Declared {
+                kernel: stringify!($kernel),
+                name: stringify!($name),
+                bytes: size_of::<$name>(),
+                fields: &[$((stringify!($field), stringify!($type)),)*],
+            },
+        )*];
+    };
+}
+
+/// The struct of a kernel as it is here.
+#[cfg(test)]
+pub struct Declared {
+    /// The kernel's name.
+    pub kernel: &'static str,
+    /// The struct's name.
+    pub name: &'static str,
+    /// Its size.
+    pub bytes: usize,
+    /// Name and type of each field.
+    pub fields: &'static [(&'static str, &'static str)],
+}
+
+arguments! {
+    norm_forward(NormForward) {
+        y: Out<'a, Rounded>,
+        inv_rms: Out<'a, f32>,
+        x: In<'a, f32>,
+        d: usize,
+        bf16: usize,
+        eps: f32,
+    }
+    norm_backward(NormBackward) {
+        dx: Out<'a, f32>,
+        dh: In<'a, f32>,
+        dy: In<'a, f32>,
+        y: In<'a, Rounded>,
+        inv_rms: In<'a, f32>,
+        gain: In<'a, Rounded>,
+        d: usize,
+        bf16: usize,
+    }
+    gain_forward(GainForward) {
+        gained: Out<'a, Rounded>,
+        y: In<'a, Rounded>,
+        gain: In<'a, Rounded>,
+        d: usize,
+        bf16: usize,
+    }
+    gain_backward(GainBackward) {
+        sums: Out<'a, f32>,
+        dy: In<'a, f32>,
+        y: In<'a, Rounded>,
+        d: usize,
+        bf16: usize,
+        rows: usize,
+        rows_of_block: usize,
+    }
+    qkv_forward(QkvForward) {
+        q: Out<'a, Rounded>,
+        k: Out<'a, Rounded>,
+        v: Out<'a, Rounded>,
+        inv_rms: Out<'a, f32>,
+        qkv: In<'a, f32>,
+        cos: In<'a, f32>,
+        sin: In<'a, f32>,
+        n_heads: usize,
+        kv_heads: usize,
+        seq_len: usize,
+        head_dim: usize,
+        bf16: usize,
+        first: usize,
+        qk_norm: usize,
+        eps: f32,
+    }
+    qkv_backward(QkvBackward) {
+        d_qkv: Out<'a, Rounded>,
+        dq: In<'a, f32>,
+        dk: In<'a, f32>,
+        dv: In<'a, f32>,
+        q: In<'a, Rounded>,
+        k: In<'a, Rounded>,
+        inv_rms: In<'a, f32>,
+        cos: In<'a, f32>,
+        sin: In<'a, f32>,
+        n_heads: usize,
+        kv_heads: usize,
+        seq_len: usize,
+        head_dim: usize,
+        bf16: usize,
+        qk_norm: usize,
+    }
+    softmax_forward(SoftmaxForward) {
+        p: Out<'a, Rounded>,
+        lse: Out<'a, f32>,
+        scores: In<'a, f32>,
+        bf16: usize,
+        keys: usize,
+        queries: usize,
+        group: usize,
+        first: usize,
+        scale: f32,
+    }
+    softmax_backward(SoftmaxBackward) {
+        p: Out<'a, Rounded>,
+        d_scores: Out<'a, Rounded>,
+        scores: In<'a, f32>,
+        lse: In<'a, f32>,
+        dp: In<'a, f32>,
+        bf16: usize,
+        keys: usize,
+        queries: usize,
+        group: usize,
+        first: usize,
+        scale: f32,
+    }
+    gelu_forward(GeluForward) {
+        y: Out<'a, Rounded>,
+        x: In<'a, f32>,
+        bf16: usize,
+        f: usize,
+    }
+    gelu_backward(GeluBackward) {
+        dx: Out<'a, Rounded>,
+        y: Out<'a, Rounded>,
+        dy: In<'a, f32>,
+        x: In<'a, f32>,
+        bf16: usize,
+        f: usize,
+    }
+    swiglu_forward(SwigluForward) {
+        y: Out<'a, Rounded>,
+        x: In<'a, f32>,
+        bf16: usize,
+        f: usize,
+    }
+    swiglu_backward(SwigluBackward) {
+        dx: Out<'a, Rounded>,
+        y: Out<'a, Rounded>,
+        dy: In<'a, f32>,
+        x: In<'a, f32>,
+        bf16: usize,
+        f: usize,
+    }
+    score(Score) {
+        losses: Out<'a, f32>,
+        d_logits: Out<'a, Rounded>,
+        logits: In<'a, f32>,
+        reference: In<'a, f32>,
+        targets: In<'a, u32>,
+        ntp_weights: In<'a, f32>,
+        kl_weights: In<'a, f32>,
+        bf16: usize,
+        v: usize,
+    }
+    embed_backward(EmbedBackward) {
+        grad: Out<'a, f32>,
+        tokens: In<'a, u32>,
+        starts: In<'a, u32>,
+        order: In<'a, u32>,
+        dh: In<'a, f32>,
+        d: usize,
+    }
+    adamw(AdamW) {
+        w: Out<'a, f32>,
+        m: Out<'a, f32>,
+        v: Out<'a, f32>,
+        squares: Out<'a, f32>,
+        rounded: Out<'a, bf16>,
+        old_w: In<'a, f32>,
+        old_m: In<'a, f32>,
+        old_v: In<'a, f32>,
+        grad: In<'a, f32>,
+        len: usize,
+        stretch: usize,
+        beta1: f32,
+        rest1: f32,
+        beta2: f32,
+        rest2: f32,
+        correct1: f32,
+        correct2: f32,
+        eps: f32,
+        lr: f32,
+        weight_decay: f32,
+    }
+    choose(Choose) {
+        tokens: Out<'a, u32>,
+        logits: In<'a, f32>,
+        uniforms: In<'a, f32>,
+        v: usize,
+        inv_temperature: f32,
+    }
+}
