@@ -113,16 +113,3 @@ fn a_pretrained_model_is_finetuned() {
         &["gain_backward", "swiglu_backward", "choose", "adamw"],
     );
 }
-
-/// Else a full GPU would end a run in a number, after hours, and what was learned until then be lost.
-#[test]
-fn a_full_gpu_is_said_in_words_and_the_run_goes_on_where_there_is_more() {
-    let mut lab = lab();
-    // The card says that it has gigabytes.
-    lab.set("STAND_IN_GIVES", "60000");
-    lab.smoke(SMOKE)
-        .exits(1)
-        .says(&["the GPU's memory is full"]);
-    lab.set("STAND_IN_GIVES", "1000000000");
-    lab.forgetlab(&["resume", "run"]).exits(0);
-}

@@ -139,6 +139,17 @@ pub fn probe_cuda(n: usize) -> Result<Gpu, Option<String>> {
     cuda::probe(n).map_err(Some)
 }
 
+/// Has the driver give back the memory of a GPU that it keeps for later and nobody uses.
+#[cfg(gpu)]
+pub(super) fn trim(device: &candle_core::Device) {
+    match device {
+        #[cfg(feature = "cuda")]
+        // What is not given back is found missing by whoever wants it.
+        candle_core::Device::Cuda(device) => drop(cuda::trim(device)),
+        _ => {}
+    }
+}
+
 #[cfg(feature = "cuda")]
 mod cuda {
     //! GPUs through CUDA. Errors are reasons in words: many machines have no GPU or no driver.
@@ -178,6 +189,20 @@ mod cuda {
         unsafe {
             let pool = result::device::get_default_mem_pool(result::device::get(n as i32)?)?;
             result::mem_pool::set_attribute(pool, threshold, (&raw mut bytes).cast())
+        }
+    }
+
+    /// Has the driver's pool give back what is not in use, once all that was freed before is free.
+    pub(super) fn trim(device: &CudaDevice) -> Result<(), DriverError> {
+        let (stream, ordinal) = (
+            device.cuda_stream(),
+            device.cuda_stream().context().ordinal(),
+        );
+        stream.synchronize()?;
+        // SAFETY: the pool is the device's own.
+        unsafe {
+            let pool = result::device::get_default_mem_pool(result::device::get(ordinal as i32)?)?;
+            result::mem_pool::trim_to(pool, 0)
         }
     }
 

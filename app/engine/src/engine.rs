@@ -8,6 +8,8 @@ use std::sync::Arc;
 use crate::adamw::{AdamW, AdamWConfig};
 use crate::batch::{Batching, LossBatch, LossReport, Query};
 use crate::cpu;
+#[cfg(gpu)]
+use crate::device::trim;
 use crate::device::{DeviceError, Hardware, check_device};
 use crate::error::EngineError;
 #[cfg(gpu)]
@@ -130,7 +132,8 @@ impl Engine {
             Backend::Cpu { .. } => Weights::Cpu(Arc::new(params), None),
             #[cfg(gpu)]
             Backend::Gpu { device, .. } => {
-                Weights::Gpu(gpu::Params::upload(&params, self.precision, device)?)
+                let upload = || gpu::Params::upload(&params, self.precision, device);
+                Weights::Gpu(twice(device, upload)?)
             }
         })
     }
@@ -164,7 +167,8 @@ impl Engine {
             Backend::Cpu { .. } => Optimizer::Cpu(optimizer),
             #[cfg(gpu)]
             Backend::Gpu { device, .. } => {
-                Optimizer::Gpu(gpu::AdamW::upload(&optimizer, &self.layout, device)?)
+                let upload = || gpu::AdamW::upload(&optimizer, &self.layout, device);
+                Optimizer::Gpu(twice(device, upload)?)
             }
         })
     }
@@ -239,9 +243,12 @@ impl Engine {
                 Ok(engine.forward_backward(student.cpu()?, reference, batches))
             }
             #[cfg(gpu)]
-            Backend::Gpu { engine, .. } => {
+            Backend::Gpu { device, engine, .. } => {
                 let reference = reference.map(Weights::gpu).transpose()?;
-                Ok(engine.forward_backward(student.gpu()?, reference, batches)?)
+                let student = student.gpu()?;
+                twice(device, || {
+                    engine.forward_backward(student, reference, batches)
+                })
             }
         }
     }
@@ -338,9 +345,12 @@ impl Engine {
                 Ok(engine.evaluate(student.cpu()?, reference, tokens, seq_len, wanted))
             }
             #[cfg(gpu)]
-            Backend::Gpu { engine, .. } => {
+            Backend::Gpu { device, engine, .. } => {
                 let reference = reference.map(Weights::gpu).transpose()?;
-                Ok(engine.evaluate(student.gpu()?, reference, tokens, seq_len, wanted)?)
+                let student = student.gpu()?;
+                twice(device, || {
+                    engine.evaluate(student, reference, tokens, seq_len, wanted)
+                })
             }
         }
     }
@@ -364,8 +374,11 @@ impl Engine {
                 Ok(engine.log_probs(weights.cpu()?, tokens, seq_len, queries))
             }
             #[cfg(gpu)]
-            Backend::Gpu { engine, .. } => {
-                Ok(engine.log_probs(weights.gpu()?, tokens, seq_len, queries)?)
+            Backend::Gpu { device, engine, .. } => {
+                let weights = weights.gpu()?;
+                twice(device, || {
+                    engine.log_probs(weights, tokens, seq_len, queries)
+                })
             }
         }
     }
@@ -383,7 +396,19 @@ impl Engine {
         match &mut self.backend {
             Backend::Cpu { engine, .. } => Ok(engine.logits(student.cpu()?, tokens, seq_len)),
             #[cfg(gpu)]
-            Backend::Gpu { engine, .. } => Ok(engine.logits(student.gpu()?, tokens, seq_len)?),
+            Backend::Gpu { device, engine, .. } => {
+                let student = student.gpu()?;
+                twice(device, || engine.logits(student, tokens, seq_len))
+            }
+        }
+    }
+
+    /// Has the GPU's driver give back the memory that it keeps for later and nobody uses.
+    pub fn trim(&self) {
+        match &self.backend {
+            Backend::Cpu { .. } => {}
+            #[cfg(gpu)]
+            Backend::Gpu { device, .. } => trim(device),
         }
     }
 
@@ -401,8 +426,29 @@ impl Engine {
         match &mut self.backend {
             Backend::Cpu { sampler, .. } => Ok(sampler.generate(weights.cpu()?, request)),
             #[cfg(gpu)]
-            Backend::Gpu { sampler, .. } => Ok(sampler.generate(weights.gpu()?, request)?),
+            Backend::Gpu {
+                device, sampler, ..
+            } => {
+                let weights = weights.gpu()?;
+                twice(device, || sampler.generate(weights, request))
+            }
         }
+    }
+}
+
+/// Does work on a GPU that leaves everything as it was where it fails. Where the memory is full, the driver gives back
+/// what it keeps in pieces of the wrong size, and the work is tried once more.
+#[cfg(gpu)]
+fn twice<T>(
+    device: &candle_core::Device,
+    mut work: impl FnMut() -> candle_core::Result<T>,
+) -> Result<T, EngineError> {
+    match work().map_err(EngineError::from) {
+        Err(EngineError::OutOfMemory) => {
+            trim(device);
+            Ok(work()?)
+        }
+        done => done,
     }
 }
 

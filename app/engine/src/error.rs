@@ -13,8 +13,8 @@ pub enum EngineError {
     Threads(#[from] rayon::ThreadPoolBuildError),
     /// The GPU has no memory left.
     #[error(
-        "the GPU's memory is full; set training.micro_batch or training.recompute=true, take fewer arms or \
-         seeds, or end what else uses it (`nvidia-smi` tells)"
+        "the GPU's memory is full; end what else uses it (`nvidia-smi` tells), or set training.micro_batch, \
+         training.recompute=true, fewer training.concurrent_arms or precision=bf16"
     )]
     OutOfMemory,
     /// The GPU or its libraries failed.

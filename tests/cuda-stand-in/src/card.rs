@@ -59,6 +59,7 @@ impl Card {
         let gives = bytes("STAND_IN_GIVES").unwrap_or(total);
         let only_count = std::env::var_os("STAND_IN_COUNT_ONLY").is_some_and(|value| value == "1");
         let mut card = Self::new(Memory::new(total, gives, !only_count));
+        card.memory.whole_for = bytes("STAND_IN_WHOLE_FOR").map(|n| n as u64);
         card.report_to = std::env::var_os("STAND_IN_REPORT").and_then(|folder| {
             let name = format!("{}.json", std::process::id());
             File::create(std::path::Path::new(&folder).join(name)).ok()

@@ -372,7 +372,11 @@ pub unsafe extern "C" fn cuMemPoolGetAttribute(
 
 #[unsafe(no_mangle)]
 pub extern "C" fn cuMemPoolTrimTo(pool: usize, _: usize) -> Code {
-    call("cuMemPoolTrimTo", |card| card.must_know("pool", pool))
+    call("cuMemPoolTrimTo", |card| {
+        card.report.trims += 1;
+        card.memory.trim();
+        card.must_know("pool", pool)
+    })
 }
 
 /// Demands memory of the machine, not of the card.

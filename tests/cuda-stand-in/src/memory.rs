@@ -41,6 +41,8 @@ pub struct Memory {
     pub peak: usize,
     /// Whether there is memory behind the addresses.
     pub backed: bool,
+    /// Allocations after which what is free is in pieces of the wrong size, until they are given back.
+    pub whole_for: Option<u64>,
 }
 
 /// Why an address cannot be used.
@@ -100,7 +102,13 @@ impl Memory {
             used: 0,
             peak: 0,
             backed,
+            whole_for: None,
         }
+    }
+
+    /// Gives back pieces of the wrong size.
+    pub fn trim(&mut self) {
+        self.whole_for = self.whole_for.filter(|left| *left > 0);
     }
 
     /// Bytes of the card for an allocation, as CUDA rounds them.
@@ -112,6 +120,9 @@ impl Memory {
     pub fn allocate(&mut self, size: usize) -> Option<usize> {
         if self.used + Self::taken(size) > self.gives {
             return None;
+        }
+        if let Some(left) = &mut self.whole_for {
+            *left = left.checked_sub(1)?;
         }
         let rounded = size.next_multiple_of(ALIGNMENT);
         let pages = rounded.next_multiple_of(page::SIZE);

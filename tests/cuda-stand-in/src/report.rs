@@ -53,6 +53,8 @@ pub struct Report {
     pub allocations: Copies,
     /// The most that was allocated, bytes.
     pub peak: u64,
+    /// Times that the pool was to give back what nobody uses.
+    pub trims: u64,
     /// Waits for the card, copies from it among them.
     pub waits: u64,
     /// Functions looked up by name.

@@ -264,6 +264,27 @@ fn a_full_card_gives_nothing_more() {
     lab.allocate(8000);
 }
 
+/// Else nobody could test whether a pool in pieces is given back before work is given up.
+#[test]
+fn a_pool_in_pieces_gives_nothing_until_it_is_trimmed() {
+    let lab = Lab::with(10_000, true);
+    crate::card::call("a test", |card| {
+        card.memory.whole_for = Some(1);
+        Ok(())
+    });
+    lab.allocate(100);
+    let (mut second, mut pool) = (0, 0);
+    // SAFETY: places for the answers.
+    unsafe {
+        assert_eq!(cuMemAllocAsync(&mut second, 100, 0), Code::OutOfMemory);
+        assert_eq!(cuMemAllocAsync(&mut second, 100, 0), Code::OutOfMemory);
+        assert_eq!(cuDeviceGetDefaultMemPool(&mut pool, 0), Code::Success);
+    }
+    assert_eq!(cuMemPoolTrimTo(pool, 0), Code::Success);
+    lab.allocate(100);
+    lab.allocate(100);
+}
+
 /// Else a thread that never opened the card would pass here.
 #[test]
 fn a_thread_without_a_context_is_refused() {

@@ -43,6 +43,11 @@ impl Runner<'_> {
                 Ok(Some(restored)) => self.waiting.put(restored),
                 Ok(None) => fresh.push(arm),
                 Err(ArmError::Cancelled) => return Ok(false),
+                Err(ArmError::Run(error)) if error.is_out_of_memory() => {
+                    let step = self.roll.journal.state(|state| state.arms[arm].step);
+                    self.wait_for_room(arm, step, &error)?;
+                    return self.gather();
+                }
                 Err(ArmError::Run(error)) => return Err(error),
                 Err(error) => {
                     return Err(TrainError::CannotGoOn {
@@ -55,8 +60,16 @@ impl Runner<'_> {
         for &seed in &self.context.config.seeds {
             let of_seed = |arm: &usize| self.roll.arms[*arm].info.seed == seed;
             let fresh: Vec<usize> = fresh.iter().copied().filter(of_seed).collect();
-            if !fresh.is_empty() && !self.start_arms(seed, &fresh)? {
-                return Ok(false);
+            if fresh.is_empty() {
+                continue;
+            }
+            match self.start_arms(seed, &fresh) {
+                Ok(true) => {}
+                Err(error) if error.is_out_of_memory() => {
+                    self.start_later(&fresh, error)?;
+                    return self.gather();
+                }
+                stopped => return stopped,
             }
         }
         Ok(true)

@@ -65,6 +65,11 @@ impl TrainError {
         matches!(self, Self::Changed { .. } | Self::NoSuchArm { .. })
     }
 
+    /// Whether the GPU has no memory left.
+    pub(super) fn is_out_of_memory(&self) -> bool {
+        matches!(self, Self::Engine(EngineError::OutOfMemory))
+    }
+
     /// Whether what was to be read is there, and perhaps good, but could not be read or used now.
     pub(super) fn is_unreadable(&self) -> bool {
         match self {

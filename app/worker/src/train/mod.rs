@@ -2,7 +2,7 @@
 //! run's folder to its end, and [`predict()`] tells before what it will pay; [`decide_samples()`] is what a
 //! new run decides by that. Arms begin in `begin` and take turns in
 //! `turn`, where every step happens; the first phase (`first_phase`) is an arm without a strategy. Between turns `requests`
-//! has arms added or stopped. `roll` has what all runs have in common, and `regression` the run of
+//! has arms added or stopped; `no_room` has them wait where a GPU has no memory for all. `roll` has what all runs have in common, and `regression` the run of
 //! the study on a line, which has no tokens. `hang` ends a run whose strategy does not. [`settings`] turns
 //! settings into the engine's numbers.
 
@@ -30,6 +30,8 @@ mod decide;
 mod turn;
 
 mod waiting;
+
+mod no_room;
 
 mod hang;
 

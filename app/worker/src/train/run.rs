@@ -50,6 +50,8 @@ pub(super) struct Runner<'a> {
     pub breadcrumbs: Option<Breadcrumbs>,
     /// References of the phase after the first, by [`Runner::reference_key`].
     pub references: HashMap<u64, Weak<Weights>>,
+    /// Steps at which the GPU's memory was full for an arm that was alone.
+    pub full_at: HashMap<usize, u64>,
 }
 
 /// Trains every arm of a run from where it stands to its end, or until it is to stop.
@@ -122,6 +124,7 @@ fn run_on_tokens(work: &TokenWork, options: RunOptions) -> Result<Outcome, Train
         hang: Arc::new(hang),
         breadcrumbs,
         references: HashMap::new(),
+        full_at: HashMap::new(),
     };
     // Before anything is written.
     let skipped = runner.roll.named(options.skip_arms)?;
@@ -187,7 +190,14 @@ impl Runner<'_> {
                 let Some(mut run) = self.waiting.take(arm) else {
                     continue;
                 };
-                match turn(&mut self.context, &mut run)? {
+                let turned = match turn(&mut self.context, &mut run) {
+                    Err(error) if error.is_out_of_memory() => {
+                        self.go_back_and_wait(run, &error)?;
+                        continue;
+                    }
+                    turned => turned?,
+                };
+                match turned {
                     Turn::Paused => {
                         self.waiting.put(run);
                         self.take_requests()?;
