@@ -231,7 +231,8 @@ struct fl_message {
 /* What an instance is made from. */
 struct fl_create_args {
     uint64_t struct_size; /* Bytes of this struct. */
-    const uint8_t *settings; /* Settings: a JSON object, valid by the schema, defaults filled in. */
+    const uint8_t *settings; /* Settings: a JSON object, valid by the schema, defaults filled in;
+                                a property of format "prompt" is an array of token ids. */
     uint64_t settings_len; /* Bytes of settings. */
     const uint8_t *arm; /* Arm it is made for, as the user wrote it. */
     uint64_t arm_len; /* Bytes of arm. */
@@ -401,7 +402,7 @@ struct fl_scores {
 /* Special token ids; -1 where the tokenizer has none. */
 struct fl_special_tokens {
     uint64_t struct_size; /* Bytes of this struct. */
-    int64_t bos; /* Begins every sequence. */
+    int64_t bos; /* Begins every sequence; in a model without BOS, separates documents. */
     int64_t eos; /* Ends a text. */
     int64_t pad; /* Fills rows up. */
     uint64_t reserved[4]; /* zero */

@@ -224,7 +224,8 @@ abi_structs! {
     "fl_create_args" CreateArgs {
         /// Bytes of this struct.
         struct_size: u64,
-        /// Settings: a JSON object, valid by the schema, defaults filled in.
+        /// Settings: a JSON object, valid by the schema, defaults filled in; a property of format `prompt` is an
+        /// array of token ids.
         settings: *const u8,
         /// Bytes of `settings`.
         settings_len: u64,
@@ -514,7 +515,7 @@ abi_structs! {
     "fl_special_tokens" SpecialTokens {
         /// Bytes of this struct.
         struct_size: u64,
-        /// BOS, the first token of every sequence.
+        /// BOS, the first token of every sequence; what separates documents in a model without BOS.
         bos: i64,
         /// EOS, the end of a text.
         eos: i64,

@@ -94,7 +94,10 @@ impl Capabilities {
 ///
 /// A schema is one object with `properties`; each property has a `type` (`boolean`, `integer`,
 /// `number`, `string`, or an array of these), and may have `enum`, `minimum`, `maximum`, `default`
-/// and `description`. Beside `properties` there may be `required` and `additionalProperties: false`
+/// and `description`. A property with `"format": "prompt"` says what generated rows begin with: its user writes a special
+/// token's name, a text, a token id or a list of ids, or nothing (`""`) for what texts of the model begin with (BOS, or
+/// what separates documents where there is none); the strategy is given token ids ([`Settings::tokens`]). What is no
+/// prompt for the model is refused before the run. Beside `properties` there may be `required` and `additionalProperties: false`
 /// (which holds in any case).
 #[derive(Clone, Debug, Default)]
 pub struct Settings(Map<String, Value>);
@@ -133,6 +136,13 @@ impl Settings {
     /// The value of a string setting.
     pub fn text(&self, name: &str) -> Result<&str, Error> {
         self.typed(name, "a text", Value::as_str)
+    }
+
+    /// The token ids of a setting in the format `prompt`.
+    pub fn tokens(&self, name: &str) -> Result<Vec<u32>, Error> {
+        let id = |id: &Value| id.as_u64().and_then(|id| u32::try_from(id).ok());
+        let ids = |value: &Value| value.as_array()?.iter().map(id).collect();
+        self.typed(name, "a list of token ids, of format `prompt`", ids)
     }
 
     fn typed<'a, T>(

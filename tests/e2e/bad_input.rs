@@ -123,8 +123,8 @@ fn senseless_values_are_refused_by_name() {
         ),
         ("optimizer.lr=[1", &["not TOML"]),
         (
-            "bos-prompted.prompt=[7]",
-            &["bos-prompted", "`prompt`", "[7]"],
+            "bos-prompted.prompt=[-7]",
+            &["bos-prompted", "`prompt`", "[-7]"],
         ),
         ("=3", &["KEY=VALUE"]),
         ("optimizer.lr", &["KEY=VALUE"]),

@@ -80,6 +80,7 @@ fn bos_prompted_prompts_with_bos_alone_or_what_the_setting_says() {
         ("{}", vec![1]),
         (r#"{"prompt": 7}"#, vec![7]),
         (r#"{"prompt": "ab"}"#, vec![1, 2]),
+        (r#"{"prompt": [3, 0]}"#, vec![3, 0]),
     ] {
         let mut lab = Lab::default();
         batches("bos-prompted", settings, &mut lab);

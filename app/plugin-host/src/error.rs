@@ -127,6 +127,40 @@ pub enum SettingsError {
         /// The values it takes, in words.
         expected: String,
     },
+    /// A prompt that is none for this model.
+    #[error("strategy `{strategy}`, setting `{name}`: {source}")]
+    Prompt {
+        /// Strategy.
+        strategy: String,
+        /// Name of the setting.
+        name: String,
+        /// What is wrong.
+        #[source]
+        source: PromptError,
+    },
+}
+
+/// Why a prompt has no tokens.
+#[derive(Clone, Debug, PartialEq, Error)]
+pub enum PromptError {
+    /// Empty, which stands for BOS, where there is none.
+    #[error(
+        "the tokenizer has no BOS token, and none that is known to separate documents; set a special token's name, \
+         a text, or token ids"
+    )]
+    NoBos,
+    /// Written like the name of a special token, but none.
+    #[error("`{0}` looks like a special token, but the tokenizer has none of this name")]
+    NoToken(String),
+    /// A text without tokens.
+    #[error("{0:?} has no tokens")]
+    Empty(String),
+    /// A list or number that holds no token ids.
+    #[error("{0} is no token id, nor a list of them")]
+    NoId(String),
+    /// The tokenizer's own words.
+    #[error("{0}")]
+    Failed(String),
 }
 
 /// Failure of a strategy. It ends the strategy's arm; the others go on.

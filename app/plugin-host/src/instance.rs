@@ -134,7 +134,8 @@ impl StrategyInstance {
         arm: &str,
         services: &mut dyn Services,
     ) -> Result<(), StrategyError> {
-        let settings = Value::Object(settings.clone()).to_string();
+        let settings = self.with_prompts(settings.clone(), services)?;
+        let settings = Value::Object(settings).to_string();
         let args = abi::CreateArgs {
             struct_size: size_of::<abi::CreateArgs>() as u64,
             settings: settings.as_ptr(),
@@ -152,6 +153,31 @@ impl StrategyInstance {
         })?;
         self.handle = handle;
         Ok(())
+    }
+
+    /// Settings with their prompts as token ids.
+    fn with_prompts(
+        &self,
+        mut settings: Map<String, Value>,
+        services: &mut dyn Services,
+    ) -> Result<Map<String, Value>, StrategyError> {
+        let plugin = &self.plugin;
+        if !plugin.has_prompts() {
+            return Ok(settings);
+        }
+        let bos = services.special_tokens().bos;
+        let prompts = plugin.prompts(&settings, bos, &mut |text| {
+            services.encode(text).map_err(|error| error.to_string())
+        });
+        let prompts = prompts.map_err(|error| StrategyError::Failed {
+            strategy: plugin.name.clone(),
+            call: "create",
+            message: error.to_string(),
+        })?;
+        for (name, tokens) in prompts {
+            settings.insert(name, tokens.into());
+        }
+        Ok(settings)
     }
 
     /// The plugin that the instance belongs to.

@@ -24,6 +24,7 @@
 //! - [`breadcrumb`], `watchdog`: which call is under way, and which takes too long;
 //! - `host_context`, `requests`, `host_services`: the table of services that a plugin calls;
 //! - `check`: a batch, checked before the training loop sees it;
+//! - `prompt`: settings that name tokens;
 //! - `instance`: one strategy serving one arm;
 //! - `made_up`, `dry_run`: a made-up lab, and a strategy's trials in it, for `plugins check`;
 //! - `trial`: the same in a child process;
@@ -49,6 +50,7 @@ mod look;
 mod made_up;
 mod phase;
 mod plugin;
+mod prompt;
 mod raw;
 mod registry;
 mod requests;
@@ -66,9 +68,10 @@ pub use batch::{PhaseContext, ReplayBatch, StepMetrics, Task, Teacher};
 pub use capabilities::Capabilities;
 pub use child::{CHILD_COMMAND, Helper};
 pub use dry_run::{DryRunError, Report, Told, dry_run};
-pub use error::{LoadError, SettingsError, StrategyError};
+pub use error::{LoadError, PromptError, SettingsError, StrategyError};
 pub use instance::{InstanceOptions, StrategyInstance};
 pub use plugin::Plugin;
+pub use prompt::prompt_tokens;
 pub use registry::{
     Origin, Registry, Rejected, SEARCH_VARIABLE, SearchDir, UnknownStrategy, search_path,
 };

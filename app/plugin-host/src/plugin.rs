@@ -8,7 +8,7 @@ use std::{
 use serde_json::{Map, Value};
 
 use super::{
-    Capabilities, Helper, LoadError, Schema, SettingsError,
+    Capabilities, Helper, LoadError, Schema, SettingType, SettingsError,
     library::{self, Calls, Description, Library},
     look::look_at,
     trust::Trust,
@@ -117,5 +117,25 @@ impl Plugin {
         given: &Map<String, Value>,
     ) -> Result<Map<String, Value>, SettingsError> {
         self.schema.resolve(&self.name, given)
+    }
+
+    /// Token ids of the settings that say what generated rows begin with, by their names: as an instance is given them.
+    /// `bos` is what texts of the model begin with; `encode` turns a text into tokens and adds none.
+    ///
+    /// # Errors
+    /// [`SettingsError::Prompt`] names the first that the model has no tokens for.
+    pub fn prompts(
+        &self,
+        settings: &Map<String, Value>,
+        bos: Option<u32>,
+        encode: &mut dyn FnMut(&str) -> Result<Vec<u32>, String>,
+    ) -> Result<Vec<(String, Vec<u32>)>, SettingsError> {
+        self.schema.prompts(&self.name, settings, bos, encode)
+    }
+
+    /// Whether it has such settings.
+    pub(super) fn has_prompts(&self) -> bool {
+        let mut settings = self.schema.settings.iter();
+        settings.any(|setting| setting.types.contains(&SettingType::Prompt))
     }
 }

@@ -43,6 +43,8 @@ pub enum SettingType {
     Number,
     /// A text.
     String,
+    /// What generated rows begin with: a special token's name, a text, a token id or a list of them.
+    Prompt,
 }
 
 impl Schema {
@@ -118,6 +120,7 @@ impl Setting {
             SettingType::Integer => integral(),
             SettingType::Number if value.is_number() => Some(value.clone()),
             SettingType::String if value.is_string() => Some(value.clone()),
+            SettingType::Prompt if is_prompt(value) => Some(value.clone()),
             _ => None,
         })?;
         if let Some(number) = value.as_f64() {
@@ -177,7 +180,17 @@ impl SettingType {
             Self::Integer => "a whole number",
             Self::Number => "a number",
             Self::String => "a text",
+            Self::Prompt => "a special token's name, a text, a token id or a list of ids",
         }
+    }
+}
+
+/// Whether a value may be a prompt; whether a tokenizer has its tokens is another question.
+fn is_prompt(value: &Value) -> bool {
+    let is_id = |value: &Value| value.as_u64().is_some_and(|id| u32::try_from(id).is_ok());
+    match value {
+        Value::Array(ids) => !ids.is_empty() && ids.iter().all(is_id),
+        one => one.is_string() || is_id(one),
     }
 }
 
@@ -240,6 +253,7 @@ fn parse(json: &str) -> Result<Schema, String> {
 fn setting(name: &str, property: &Map<String, Value>, required: bool) -> Result<Setting, String> {
     let known = [
         "type",
+        "format",
         "enum",
         "minimum",
         "maximum",
@@ -249,7 +263,17 @@ fn setting(name: &str, property: &Map<String, Value>, required: bool) -> Result<
         "examples",
     ];
     known_only(property, &known, &format!(" in property `{name}`"))?;
+    let is_prompt = match property.get("format") {
+        None => false,
+        Some(format) if format == "prompt" => true,
+        Some(other) => {
+            return Err(format!(
+                "format {other} of property `{name}` is not supported; \"prompt\" is"
+            ));
+        }
+    };
     let types = match property.get("type") {
+        _ if is_prompt => Some(vec![SettingType::Prompt]),
         Some(Value::String(kind)) => SettingType::parse(kind).map(|kind| vec![kind]),
         Some(Value::Array(kinds)) if !kinds.is_empty() => kinds
             .iter()
@@ -321,6 +345,7 @@ mod tests {
         "batches": {"type": "integer", "minimum": 1, "maximum": 64, "default": 16},
         "mode": {"type": "string", "enum": ["fast", "slow"], "default": "fast"},
         "prompt": {"type": ["integer", "string"], "minimum": 0, "default": ""},
+        "begin": {"type": ["string", "integer", "array"], "format": "prompt"},
         "path": {"type": "string", "description": "where it is"}}}"#;
 
     fn resolve(given: &str) -> Result<Map<String, Value>, SettingsError> {
@@ -334,6 +359,10 @@ mod tests {
         let resolved = resolve(r#"{"path": "x", "batches": 4.0, "prompt": 7}"#).expect("valid");
         let expected = r#"{"batches":4,"mode":"fast","path":"x","prompt":7}"#;
         assert_eq!(Value::from(resolved).to_string(), expected);
+        for begin in ["\"a text\"", "[4,5]", "4"] {
+            let resolved = resolve(&format!("{{\"path\": \"x\", \"begin\": {begin}}}"));
+            assert_eq!(resolved.expect("valid")["begin"].to_string(), begin);
+        }
     }
 
     /// Else a typo would silently run another experiment.
@@ -349,6 +378,10 @@ mod tests {
             error(r#"{"path": "", "prompt": true}"#)
                 .contains("it takes a whole number from 0 or a text")
         );
+        for begin in ["[]", "[-1]", "true", "0.5", "[[1]]", "4294967296"] {
+            let words = error(&format!("{{\"path\": \"x\", \"begin\": {begin}}}"));
+            assert!(words.contains("a list of ids"), "{words}");
+        }
     }
 
     /// Else an author would believe a rule is enforced that is not.
@@ -365,5 +398,9 @@ mod tests {
                 .contains("default \"x\" of property `a`")
         );
         assert!(error(r#"{"required": ["a"]}"#).contains("requires `a`"));
+        assert!(
+            error(r#"{"properties": {"a": {"type": "string", "format": "date"}}}"#)
+                .contains("format \"date\" of property `a`")
+        );
     }
 }

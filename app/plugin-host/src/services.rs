@@ -153,7 +153,7 @@ pub struct Scores {
 /// Special token ids, where the tokenizer has them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SpecialTokens {
-    /// BOS, the first token of every sequence.
+    /// BOS, the first token of every sequence; what separates documents in a model without BOS.
     pub bos: Option<u32>,
     /// EOS, the end of a text.
     pub eos: Option<u32>,

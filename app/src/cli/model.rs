@@ -294,15 +294,21 @@ fn special_tokens(model: &Pretrained) -> String {
         }
     };
     let ids = &model.ids;
+    let begin = tokenizer
+        .as_ref()
+        .and_then(|tokenizer| tokenizer.bos().ok());
     let mut ends = ids.eos.clone();
     let stops = tokenizer.as_ref().map_or(&[][..], Tokenizer::stop_tokens);
     ends.extend(stops.iter().filter(|id| !ids.eos.contains(id)));
-    [
+    let mut words = vec![
         describe("bos", ids.bos.as_slice()),
         describe("eos", &ends),
         describe("pad", ids.pad.as_slice()),
-    ]
-    .join(", ")
+    ];
+    if begin != ids.bos && tokenizer.is_some() {
+        words.push(describe("texts begin with", begin.as_slice()));
+    }
+    words.join(", ")
 }
 
 fn tokenizer_config(model: &Pretrained) -> Option<Value> {

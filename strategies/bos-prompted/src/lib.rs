@@ -1,4 +1,4 @@
-//! Replays samples of the reference, prompted with the bare BOS token: uses no old data.
+//! Replays samples of the reference, prompted with the bare token that texts begin with: uses no old data.
 
 use forgetlab_plugin_api::{
     Batch, Capabilities, Error, Host, Phase, ReplayBuffer, Settings, Step, Strategy,
@@ -6,25 +6,10 @@ use forgetlab_plugin_api::{
 };
 
 struct BosPrompted {
+    /// Tokens every sample begins with.
     prompt: Vec<u32>,
     buffer_batches: u64,
     buffer: ReplayBuffer,
-}
-
-/// The tokens every sample begins with: a token id, a text, or (empty text) the BOS token.
-fn prompt(settings: &Settings, host: &mut Host) -> Result<Vec<u32>, Error> {
-    if let Ok(id) = settings.integer("prompt") {
-        let id = u32::try_from(id).map_err(|_| format!("prompt {id} is no token id"))?;
-        return Ok(vec![id]);
-    }
-    let text = settings.text("prompt")?;
-    if text.is_empty() {
-        let bos = host.special_tokens()?.bos;
-        return bos.map(|id| vec![id]).ok_or_else(|| {
-            "the tokenizer has no BOS token; set `prompt` to another token id or a text".into()
-        });
-    }
-    host.encode(text)
 }
 
 impl Strategy for BosPrompted {
@@ -34,8 +19,8 @@ impl Strategy for BosPrompted {
         "type": "object",
         "properties": {
             "prompt": {
-                "type": ["integer", "string"], "minimum": 0, "default": "",
-                "description": "token id or text every sample begins with; empty: the BOS token"
+                "type": ["string", "integer", "array"], "format": "prompt", "default": "",
+                "description": "what every sample begins with; empty: BOS, or what separates documents in a model without"
             },
             "buffer_batches": {
                 "type": "integer", "minimum": 1, "maximum": 1024, "default": 16,
@@ -48,9 +33,9 @@ impl Strategy for BosPrompted {
         .and(Capabilities::INDEPENDENT_OF_STUDENT);
     const STATE_VERSION: u32 = ReplayBuffer::STATE_VERSION;
 
-    fn create(settings: &Settings, host: &mut Host) -> Result<Self, Error> {
+    fn create(settings: &Settings, _: &mut Host) -> Result<Self, Error> {
         Ok(BosPrompted {
-            prompt: prompt(settings, host)?,
+            prompt: settings.tokens("prompt")?,
             buffer_batches: settings.integer("buffer_batches")?,
             buffer: ReplayBuffer::default(),
         })

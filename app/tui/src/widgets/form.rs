@@ -129,6 +129,8 @@ enum Kind {
         limits: Limits,
     },
     Text,
+    /// A text, or token ids, typed as JSON.
+    Prompt,
     /// Lists and tables are typed as JSON.
     Json,
 }
@@ -163,6 +165,12 @@ fn kind(property: &Value) -> Kind {
     if let Some(values) = property.get("enum").and_then(Value::as_array) {
         return Kind::OneOf(values.clone());
     }
+    if property
+        .get("format")
+        .is_some_and(|format| format == "prompt")
+    {
+        return Kind::Prompt;
+    }
     let name = match property.get("type") {
         Some(Value::String(name)) => name.as_str(),
         Some(Value::Array(names)) => {
@@ -196,6 +204,23 @@ fn plain(value: &Value) -> String {
     }
 }
 
+/// A value as it is typed into a field of its kind: a prompt that would be read as ids has quotes.
+fn written(kind: &Kind, value: &Value) -> String {
+    let is_text = |text: &str| prompt(text) == *value;
+    match (kind, value) {
+        (Kind::Prompt, Value::String(text)) if !is_text(text) => value.to_string(),
+        _ => plain(value),
+    }
+}
+
+/// A typed prompt: token ids or a quoted text where it is JSON, else the text itself.
+fn prompt(text: &str) -> Value {
+    match serde_json::from_str(text) {
+        Ok(value @ (Value::Number(_) | Value::Array(_) | Value::String(_))) => value,
+        _ => Value::String(text.into()),
+    }
+}
+
 impl Setting {
     /// The values it takes, in words, e.g. `whole number, at least 1; default 16`.
     pub fn takes(&self) -> String {
@@ -220,6 +245,7 @@ impl Setting {
                 words
             }
             Kind::Text => "text".into(),
+            Kind::Prompt => "a special token's name, a text, or token ids: 0, [0, 5]".into(),
             Kind::Json => "JSON".into(),
         };
         if let Some(default) = &self.default {
@@ -247,8 +273,10 @@ impl Setting {
                     at: at.unwrap_or(0),
                 }
             }
-            _ => Input::Text {
-                value: current.map(plain).unwrap_or_default(),
+            kind => Input::Text {
+                value: current
+                    .map(|value| written(kind, value))
+                    .unwrap_or_default(),
                 default: self.default.as_ref().map(plain).unwrap_or_default(),
             },
         };
@@ -283,6 +311,7 @@ impl Setting {
     fn parse(&self, kind: &Kind, text: &str) -> Result<Value, String> {
         match kind {
             Kind::Text => Ok(Value::String(text.into())),
+            Kind::Prompt => Ok(prompt(text)),
             Kind::Json | Kind::OneOf(_) => serde_json::from_str(text)
                 .map_err(|error| format!("{}: `{text}` is no JSON: {error}", self.name)),
             Kind::Number { integer, limits } => {
@@ -345,6 +374,22 @@ mod tests {
 
     #[test]
     fn choices_come_from_the_schema() {
+        let begin = one(json!({"type": ["string", "array"], "format": "prompt", "default": ""}));
+        for (text, value) in [
+            ("<|endoftext|>", toml::Value::from("<|endoftext|>")),
+            ("[0, 5]", vec![0, 5].into()),
+            ("7", 7.into()),
+            ("\"7\"", "7".into()),
+        ] {
+            assert_eq!(typed(&begin, text), Ok(Some(value.clone())));
+            // And it is shown as it was typed.
+            let settings = toml::Table::from_iter([("x".to_owned(), value)]);
+            let Input::Text { value, .. } = begin.field(&settings).input else {
+                panic!("no text");
+            };
+            assert_eq!(value.replace(',', ", ").replace(",  ", ", "), text);
+        }
+
         let drop_last = one(json!({"type": "boolean", "default": true}));
         let mut field = drop_last.field(&toml::Table::new());
         assert_eq!(drop_last.value(&field), Ok(None));

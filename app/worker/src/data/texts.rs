@@ -88,7 +88,7 @@ impl Texts {
         let special = SpecialTokens {
             bos: match &spec.rows.bos {
                 Some(token) => Some(tokenizer.token_id(token).map_err(Box::new)?),
-                None => special.bos.filter(known),
+                None => tokenizer.bos().ok(),
             },
             eos: special.eos.filter(known),
             pad: special.pad.filter(known),

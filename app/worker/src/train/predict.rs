@@ -15,7 +15,7 @@ use crate::eval;
 use super::learner::new_rows;
 use super::look;
 use super::objective::{self, replay_rows};
-use super::prepare::{Prepared, TokenWork, Work};
+use super::prepare::{Prepared, TokenWork, Work, prompts_of};
 use super::settings;
 
 /// Rows of text that are looked at one by one for a phase; of more, as many tell for the rest.
@@ -231,7 +231,7 @@ impl Sum {
             let unknown = rows > 0 && !KNOWN.contains(&run.spec.strategy.as_str());
             self.exact_tokens &= !sampled && !unknown;
             if rows > 0 && generates(run.plugin) {
-                self.generate(suite, run.spec, phase, rows as u64 * count);
+                self.generate(suite, run, phase, rows as u64 * count);
             }
         }
         Ok(())
@@ -272,15 +272,16 @@ impl Sum {
         objective::cost(&batches.unwrap_or_default(), &self.model, adapters)
     }
 
-    /// Adds the generation of rows that begin as the strategy's prompts mostly do: with the markers of the old data, or
-    /// with one token.
-    fn generate(&mut self, suite: &Suite, spec: &ArmSpec, phase: usize, rows: u64) {
+    /// Adds the generation of rows that begin as the strategy's prompts mostly do: as its settings say, or with the
+    /// markers of the old data.
+    fn generate(&mut self, suite: &Suite, run: Run, phase: usize, rows: u64) {
         let tasks = suite.old(phase).into_iter().map(|old| suite.task(old));
         let markers = tasks.map(|task| task.markers.len()).min().unwrap_or(0);
-        let prompt = match spec.strategy.as_str() {
-            "bos-prompted" => 1,
-            _ => markers.max(1),
-        };
+        let set = run
+            .plugin
+            .and_then(|plugin| prompts_of(run.spec, plugin, suite).ok())
+            .and_then(|prompts| prompts.into_iter().map(|(_, tokens)| tokens.len()).min());
+        let prompt = set.unwrap_or(markers.max(1));
         let length = suite.seq_len();
         self.cost.tokens_generated += rows * length.saturating_sub(prompt) as u64;
         self.cost.flops_generate += rows as f64 * self.model.generation_flops(prompt, length);

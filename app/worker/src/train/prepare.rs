@@ -212,6 +212,7 @@ pub fn prepare(mut config: RunConfig, registry: &Registry) -> Result<Prepared, P
     check_batches(&config, &suite)?;
     // Where it is not decided, there are none: so a run goes on as it began.
     let prompts = Prompts::of(&suite, config.training.samples.unwrap_or(0));
+    check_prompts(&config, &suite, &plugins)?;
     let demand = demand_here(&config, &suite, &plugins, &prompts);
     check_parts(&config.device, &demand.model)?;
     check_memory(&config, &demand)?;
@@ -450,6 +451,49 @@ pub(super) fn check_batches(config: &RunConfig, suite: &Suite) -> Result<(), Spe
         })?;
     }
     Ok(())
+}
+
+/// Checks that what strategies let a model begin with are tokens of it, and leave room in a row.
+fn check_prompts(
+    config: &RunConfig,
+    suite: &Suite,
+    plugins: &[Arc<Plugin>],
+) -> Result<(), PrepareError> {
+    for (arm, plugin) in config.arms.iter().zip(plugins) {
+        for (name, tokens) in prompts_of(arm, plugin, suite)? {
+            let (vocab, row) = (suite.vocab_size(), suite.seq_len());
+            let what = match tokens.iter().find(|id| **id as usize >= vocab) {
+                Some(id) => format!("token {id} is beyond the vocabulary of {vocab} tokens"),
+                None if tokens.len() >= row => format!(
+                    "it has {} tokens, which leave nothing of a row of {row} to be written",
+                    tokens.len()
+                ),
+                None => continue,
+            };
+            return Err(PrepareError::Value {
+                strategy: arm.strategy.clone(),
+                what: format!("{name}: {what}"),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// What an arm's strategy lets a model begin with: settings and their tokens.
+pub(super) fn prompts_of(
+    arm: &ArmSpec,
+    plugin: &Plugin,
+    suite: &Suite,
+) -> Result<Vec<(String, Vec<u32>)>, PrepareError> {
+    let settings = serde_json::to_value(arm.strategy_settings());
+    let settings = settings.map_err(|error| PrepareError::Value {
+        strategy: arm.strategy.clone(),
+        what: error.to_string(),
+    })?;
+    let settings = settings.as_object().cloned().unwrap_or_default();
+    let bos = suite.special_tokens().bos;
+    let encode = &mut |text: &str| suite.encode(text).map_err(|error| error.to_string());
+    Ok(plugin.prompts(&settings, bos, encode)?)
 }
 
 /// Notes the sizes of corpora, on which the lengths of phases depend.

@@ -50,8 +50,9 @@ pub enum TokenizerError {
     },
     /// Nothing to begin a row with.
     #[error(
-        "the tokenizer of {name} has no BOS token, with which every row of text begins; name one \
-         of its tokens as `bos`"
+        "the tokenizer of {name} has no BOS token, with which every row of text begins, nor {}, which \
+         separate documents; name one of its tokens as `bos`",
+        SEPARATORS.join(" or ")
     )]
     NoBos {
         /// Where the tokenizer came from.
@@ -102,6 +103,9 @@ fn hint(tokens: &[String]) -> String {
         some => format!("; its special tokens are {}", some.join(", ")),
     }
 }
+
+/// Special tokens that separate documents in pretraining, of families without BOS: Qwen's, then SmolLM3's.
+pub const SEPARATORS: [&str; 2] = ["<|endoftext|>", "<|end_of_text|>"];
 
 /// A model's tokenizer, its special tokens and its chat template.
 pub struct Tokenizer {
@@ -319,16 +323,23 @@ impl Tokenizer {
         self.parts.special
     }
 
-    /// The token that begins a text.
+    /// The token that begins a text: BOS, or where there is none, what separates documents ([`SEPARATORS`]).
     ///
     /// # Errors
-    /// [`TokenizerError::NoBos`] where there is none.
+    /// [`TokenizerError::NoBos`] where there is neither.
     pub fn bos(&self) -> Result<u32, TokenizerError> {
-        let bos = self.parts.special.bos;
+        let bos = self.parts.special.bos.or_else(|| self.separator());
         let bos = bos.ok_or_else(|| TokenizerError::NoBos {
             name: self.parts.name.clone(),
         })?;
         self.known(bos)
+    }
+
+    /// The token between two documents, by its name.
+    fn separator(&self) -> Option<u32> {
+        let is_special = |name: &&&str| self.special_texts.iter().any(|text| text == **name);
+        let name = SEPARATORS.iter().find(is_special)?;
+        self.parts.inner.token_to_id(name)
     }
 
     /// Tokens at which generation ends: EOS and what the generation configuration adds.

@@ -109,6 +109,30 @@ fn special_tokens_are_found_wherever_the_folder_names_them() {
     );
 }
 
+/// Else texts of Qwen and SmolLM3, which have no BOS, could not begin, or would begin with another token than in their
+/// pretraining.
+#[test]
+fn without_bos_texts_begin_with_what_separates_documents() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name);
+    let all = small_folder().join("corpus/tokenizer.json");
+    fs::copy(&all, path("tokenizer.json")).unwrap();
+    let begins = |config: &str| {
+        fs::write(path("tokenizer_config.json"), config).unwrap();
+        let tokenizer = Tokenizer::open(dir.path()).unwrap();
+        let id = tokenizer.bos().unwrap();
+        tokenizer.token_name(id).unwrap()
+    };
+    let bos = r#"{"bos_token": "<|begin_of_text|>", "eos_token": "<|im_end|>"}"#;
+    assert_eq!(begins(bos), "<|begin_of_text|>");
+    let qwen = r#"{"bos_token": null, "eos_token": "<|im_end|>"}"#;
+    assert_eq!(begins(qwen), "<|endoftext|>");
+    let json = fs::read_to_string(all).unwrap();
+    let smollm3 = json.replace("<|endoftext|>", "<|reserved|>");
+    fs::write(path("tokenizer.json"), smollm3).unwrap();
+    assert_eq!(begins(qwen), "<|end_of_text|>");
+}
+
 /// Files that are something else must be told by name.
 #[test]
 fn what_is_no_tokenizer_is_named() {
