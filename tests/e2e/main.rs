@@ -7,6 +7,7 @@ mod arms;
 mod bad_input;
 mod bad_libraries;
 mod bare_terminal;
+mod beginnings;
 mod broken_files;
 mod cache;
 mod closed_pipes;

@@ -54,6 +54,13 @@ fn a_real_model_answers_and_writes_from_a_bare_token() {
     write(&["--token", "<|endoftext|>"])
         .exits(0)
         .says(&["\"prompt\":\"<|endoftext|>\""]);
+    write(&["--begin", "<|endoftext|>", "--begin", ""])
+        .exits(0)
+        .says(&[
+            "\"prompt\":\"<|endoftext|>\"",
+            "\"prompt\":\"<|im_start|>\"",
+            "\"chat\":",
+        ]);
     write(&["--token", "<|none|>"])
         .exits(1)
         .says(&["has no token `<|none|>`"]);

@@ -1,15 +1,19 @@
-//! `forgetlab sample`: what a pretrained model writes, to see what replay would be made of.
+//! `forgetlab sample`: what a pretrained model writes, to see what replay would be made of, and which prompt calls up
+//! what.
 
 use std::io::Write;
 use std::process::ExitCode;
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 use forgetlab_engine::ops::Precision;
 use forgetlab_engine::{Engine, Hardware, Sampling, Stream, check_device};
+use forgetlab_plugin_host::{PromptError, prompt_tokens};
 use forgetlab_study::experiment::ChatSettings;
+use forgetlab_study::report::{Format, Sheet};
+use forgetlab_study::run::Quality;
 use forgetlab_worker::data::{Chat, Message, Tokenizer};
 use forgetlab_worker::eval::{Sample, sample, summarise};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::bench::Dtype;
 use super::model::Downloads;
@@ -22,16 +26,17 @@ pub struct Args {
     /// Folder, .gguf file, hub id (ORG/NAME, ORG/NAME@REVISION), builtin:tiny-llama, or an arm of a run
     /// (RUN/ARM)
     model: String,
-    /// Text to go on with, after the first token
+    /// What texts begin with, as the setting `prompt` of bos-prompted: a special token's name, a text, or token ids (0,
+    /// [0, 5]); without it BOS, or what separates documents. Given several times, a table compares them
+    #[arg(long, value_name = "PROMPT", alias = "token")]
+    begin: Vec<String>,
+    /// Text to go on with after that
     #[arg(long, value_name = "TEXT")]
     prompt: Option<String>,
     /// What a user says, put into the model's chat template; the answer ends where the model ends it
-    #[arg(long, value_name = "TEXT", conflicts_with_all = ["prompt", "token"])]
+    #[arg(long, value_name = "TEXT", conflicts_with_all = ["prompt", "begin"])]
     chat: Option<String>,
-    /// Special token to begin with, instead of BOS
-    #[arg(long, value_name = "NAME")]
-    token: Option<String>,
-    /// Texts to write
+    /// Texts to write, of each prompt
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..))]
     rows: u16,
     /// Tokens of a text, prompt included
@@ -87,19 +92,22 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let given = Model::open_whole(&args.model, &progress)?;
     let model = &given.pretrained;
     let tokenizer = Tokenizer::of(model)?;
-    let prompt = prompt(&args, &tokenizer)?;
+    let prompts = prompts(&args, &tokenizer)?;
     let (length, rows) = (args.length as usize, usize::from(args.rows));
-    ensure!(
-        prompt.len() < length,
-        "the prompt has {} tokens, which leaves nothing of --length {length} to write",
-        prompt.len()
-    );
     let vocab_size = model.config.vocab_size;
-    ensure!(
-        prompt.iter().all(|&id| (id as usize) < vocab_size),
-        "the tokenizer of {} has ids that its model, with {vocab_size} tokens, has not",
-        model.name
-    );
+    for prompt in &prompts {
+        ensure!(
+            prompt.len() < length,
+            "the prompt has {} tokens, which leaves nothing of --length {length} to write",
+            prompt.len()
+        );
+        if let Some(id) = prompt.iter().find(|id| **id as usize >= vocab_size) {
+            bail!(
+                "{} has no token {id}: it has {vocab_size} tokens",
+                model.name
+            );
+        }
+    }
     let hardware = Hardware {
         device: args.device.clone(),
         threads: args.threads.into(),
@@ -118,30 +126,136 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         },
     };
     let stream = Stream::new(args.seed, "samples");
-    let prompts = vec![prompt; rows];
-    let samples = sample(&mut engine, &weights, &prompts, length, &sampling, &stream)?;
-    show(&samples, &tokenizer, args.json)?;
+    let marks = Chat::new(&tokenizer, &ChatSettings::default()).and_then(|chat| chat.marks());
+    // Where there is no template, or it takes no ordinary conversation, nothing is known of chats.
+    let marks = marks.unwrap_or_default();
+    let mut looks = Vec::new();
+    for prompt in &prompts {
+        let prompts = vec![prompt.clone(); rows];
+        let samples = sample(&mut engine, &weights, &prompts, length, &sampling, &stream)?;
+        let look = Look::of(&samples, &tokenizer, &marks)?;
+        match args.begin.len() {
+            0 | 1 => show(&samples, &look, &tokenizer, args.json)?,
+            _ if args.json => out::stdout().json(&look.json())?,
+            _ => looks.push(look),
+        }
+    }
+    if !looks.is_empty() {
+        let mut out = out::stdout();
+        let glyphs = super::glyphs();
+        write!(
+            out,
+            "{}",
+            table(&looks, rows, length).write(Format::Text(glyphs))
+        )?;
+    }
     Ok(ExitCode::SUCCESS)
 }
 
-fn prompt(args: &Args, tokenizer: &Tokenizer) -> anyhow::Result<Vec<u32>> {
+/// What was written after a prompt, in figures.
+struct Look {
+    prompt: String,
+    /// Mean cross entropy, nats a token.
+    nll: Option<f64>,
+    quality: Quality,
+    /// Share of rows that look like a chat; `None` where it is not known how one looks.
+    chat: Option<f64>,
+}
+
+impl Look {
+    fn of(samples: &[Sample], tokenizer: &Tokenizer, marks: &[String]) -> anyhow::Result<Self> {
+        let (nll, quality) = summarise(samples);
+        let prompt = samples.first().map_or(&[][..], Sample::prompt);
+        let mut chats = 0;
+        for sample in samples {
+            let text = tokenizer.decode(sample.written())?;
+            chats += usize::from(marks.iter().any(|mark| text.contains(mark)));
+        }
+        Ok(Self {
+            prompt: tokenizer.decode(prompt)?,
+            nll,
+            quality,
+            chat: (!marks.is_empty()).then(|| chats as f64 / samples.len().max(1) as f64),
+        })
+    }
+
+    fn json(&self) -> Value {
+        json!({ "prompt": self.prompt, "nll": self.nll, "quality": self.quality, "chat": self.chat })
+    }
+}
+
+/// Prompts side by side.
+fn table(looks: &[Look], rows: usize, length: usize) -> Sheet {
+    let title = format!("{rows} texts of {length} tokens after each prompt; shares in %");
+    let head = [
+        "begins with",
+        "nats/token",
+        "distinct 1-grams",
+        "2-grams",
+        "3-grams",
+        "duplicates",
+        "chats",
+    ];
+    let mut sheet = Sheet::new(title, &head);
+    let percent = |share: f64| format!("{:.0}", 100.0 * share);
+    sheet.rows = looks
+        .iter()
+        .map(|look| {
+            let quality = &look.quality;
+            let mut row = vec![
+                look.prompt.clone(),
+                look.nll.map_or("-".into(), |nll| format!("{nll:.3}")),
+            ];
+            row.extend(quality.distinct[..3].iter().map(|share| percent(*share)));
+            row.push(quality.duplicate_rows.to_string());
+            row.push(look.chat.map_or("-".into(), percent));
+            row
+        })
+        .collect();
+    sheet
+}
+
+fn prompts(args: &Args, tokenizer: &Tokenizer) -> anyhow::Result<Vec<Vec<u32>>> {
     if let Some(text) = &args.chat {
         let chat = Chat::new(tokenizer, &ChatSettings::default())
             .context("--chat needs a chat template")?;
-        return Ok(chat.prompt(&[Message::new("user", text.as_str())])?);
+        return Ok(vec![chat.prompt(&[Message::new("user", text.as_str())])?]);
     }
-    let first = match &args.token {
-        Some(name) => tokenizer.token_id(name)?,
-        None => tokenizer.bos()?,
+    let default = [String::new()];
+    let given = match args.begin.is_empty() {
+        true => &default[..],
+        false => &args.begin,
     };
-    let mut prompt = vec![first];
-    if let Some(text) = &args.prompt {
-        prompt.extend(tokenizer.encode(text)?);
-    }
-    Ok(prompt)
+    let more = args.prompt.as_ref().map(|text| tokenizer.encode(text));
+    let more = more.transpose()?.unwrap_or_default();
+    let prompts = given.iter().map(|text| {
+        let mut prompt = begin(text, tokenizer)?;
+        prompt.extend(&more);
+        Ok(prompt)
+    });
+    prompts.collect()
 }
 
-fn show(samples: &[Sample], tokenizer: &Tokenizer, as_json: bool) -> anyhow::Result<()> {
+/// The tokens of `--begin`: ids or a quoted text where it is JSON, else the text itself.
+fn begin(text: &str, tokenizer: &Tokenizer) -> anyhow::Result<Vec<u32>> {
+    let value = match serde_json::from_str(text) {
+        Ok(value @ (Value::Number(_) | Value::Array(_) | Value::String(_))) => value,
+        _ => Value::from(text),
+    };
+    let encode = |text: &str| tokenizer.encode(text).map_err(|error| error.to_string());
+    match prompt_tokens(&value, tokenizer.bos().ok(), encode) {
+        // Whose words list the tokens there are.
+        Err(PromptError::NoToken(name)) => Ok(vec![tokenizer.token_id(&name)?]),
+        tokens => tokens.context("--begin"),
+    }
+}
+
+fn show(
+    samples: &[Sample],
+    look: &Look,
+    tokenizer: &Tokenizer,
+    as_json: bool,
+) -> anyhow::Result<()> {
     let mut out = out::stdout();
     for (i, sample) in samples.iter().enumerate() {
         let (prompt, written) = sample.tokens.split_at(sample.prompt_len);
@@ -162,9 +276,9 @@ fn show(samples: &[Sample], tokenizer: &Tokenizer, as_json: bool) -> anyhow::Res
         )?;
         writeln!(out, "{prompt}▸{text}\n")?;
     }
-    let (nll, quality) = summarise(samples);
+    let (nll, quality) = (look.nll, &look.quality);
     if as_json {
-        out.json(&json!({ "nll": nll, "quality": quality }))?;
+        out.json(&json!({ "nll": nll, "quality": quality, "chat": look.chat }))?;
         return Ok(());
     }
     let s = |n: usize| if n == 1 { "" } else { "s" };
@@ -175,11 +289,15 @@ fn show(samples: &[Sample], tokenizer: &Tokenizer, as_json: bool) -> anyhow::Res
     writeln!(
         out,
         "{rows} text{}, {tokens} tokens written: {:.3} nats a token, {twice} duplicate{}, distinct \
-         n-grams {}",
+         n-grams {}{}",
         s(rows),
         nll.unwrap_or(f64::NAN),
         s(twice),
-        distinct.join(", ")
+        distinct.join(", "),
+        look.chat.map_or(String::new(), |share| format!(
+            "; {:.0} % look like a chat",
+            100.0 * share
+        ))
     )?;
     Ok(())
 }

@@ -16,6 +16,11 @@ pub struct Sample {
 }
 
 impl Sample {
+    /// What it was asked to go on with.
+    pub fn prompt(&self) -> &[u32] {
+        &self.tokens[..self.prompt_len]
+    }
+
     /// What was written after the prompt.
     pub fn written(&self) -> &[u32] {
         &self.tokens[self.prompt_len..]

@@ -10,6 +10,7 @@ mod conversation;
 mod given;
 mod jinja;
 mod labels;
+mod marks;
 mod template;
 #[cfg(test)]
 mod tests;

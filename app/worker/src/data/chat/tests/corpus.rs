@@ -100,6 +100,37 @@ fn conversations_of_many_families_equal_those_of_transformers() {
     );
 }
 
+/// Else a prompt whose replay is all chats would look like one that calls up what the model was pretrained on, or the
+/// other way round.
+#[test]
+fn a_chat_is_known_by_what_its_template_writes_between_turns() {
+    let corpus: Corpus = json("corpus.json");
+    for (family, marks) in [
+        ("chatml", &["<|im_start|>"][..]),
+        ("deepseek", &["<|Assistant|>", "<|User|>"]),
+        ("gemma", &["<start_of_turn>"]),
+        ("granite", &["<|start_of_role|>", "<|end_of_role|>"]),
+        ("llama-3.2", &["<|start_header_id|>", "<|end_header_id|>"]),
+        ("mistral", &["[/INST]", "[INST]"]),
+        ("phi", &["<|end|>", "<|assistant|>", "<|user|>"]),
+        ("qwen-2.5", &["<|im_start|>"]),
+        ("qwen-3", &["<|im_start|>"]),
+        ("smollm3", &["<|im_start|>"]),
+    ] {
+        let path = folder().join(format!("templates/{family}.jinja"));
+        let template = without_tags(&fs::read_to_string(path).unwrap());
+        let tokenizer = tokenizer(&corpus.specials[family], &template);
+        let chat = Chat::new(&tokenizer, &ChatSettings::default()).unwrap();
+        assert_eq!(chat.marks().unwrap(), marks, "{family}");
+    }
+    // Without special tokens, its words.
+    let template =
+        "{% for m in messages %}{{ m.role|upper + ': ' + m.content + '\n' }}{% endfor %}";
+    let tokenizer = tokenizer(&corpus.specials["phi"], template);
+    let chat = Chat::new(&tokenizer, &ChatSettings::default()).unwrap();
+    assert_eq!(chat.marks().unwrap(), ["ASSISTANT:", "USER:"]);
+}
+
 /// How the lab's reading of a conversation differs from transformers'.
 fn differs(chat: &Chat, case: &Case, conversation: &Conversation) -> Option<String> {
     let Some(rendered) = &case.rendered else {
