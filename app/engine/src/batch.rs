@@ -1,5 +1,7 @@
 //! Batches and queries as the engines take them, and losses as they return them.
 
+use std::ops::Range;
+
 use crate::model::Keep;
 use crate::ops::head::PositionLoss;
 
@@ -69,15 +71,13 @@ impl Batching {
 }
 
 impl<'a> LossBatch<'a> {
-    /// Rows `first..first + rows` of the batch.
-    pub(crate) fn rows(&self, first: usize, rows: usize) -> LossBatch<'a> {
-        let t = self.seq_len;
-        let range = first * t..(first + rows) * t;
+    /// The rows at these positions.
+    pub(crate) fn part(&self, positions: Range<usize>) -> LossBatch<'a> {
         LossBatch {
-            tokens: &self.tokens[range.clone()],
-            seq_len: t,
-            ntp_weights: &self.ntp_weights[range.clone()],
-            kl_weights: &self.kl_weights[range],
+            tokens: &self.tokens[positions.clone()],
+            seq_len: self.seq_len,
+            ntp_weights: &self.ntp_weights[positions.clone()],
+            kl_weights: &self.kl_weights[positions],
         }
     }
 

@@ -9,6 +9,7 @@
 //! - [`pretrained`]: checkpoints of Llama's family and those near it, opened, loaded and exported.
 //! - `adamw`: [`AdamW`], the optimizer.
 //! - `batch`: what engines take ([`LossBatch`], [`Query`]) and return ([`LossReport`]).
+//! - `micro`: how batches are cut into what is processed together.
 //! - `demand`: [`Demand`], the sizes that decide how much memory some work takes.
 //! - `device`: names of devices, and whether they can be used.
 //! - `error`: [`EngineError`].
@@ -32,6 +33,7 @@ mod batch;
 mod demand;
 mod device;
 mod error;
+mod micro;
 mod sampling;
 
 mod cpu;

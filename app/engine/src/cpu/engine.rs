@@ -13,12 +13,13 @@ use rayon::prelude::*;
 
 use crate::adamw::AdamW;
 use crate::batch::{Batching, LossBatch, LossReport, Query};
+use crate::micro::{BatchSize, Micro, in_order};
 use crate::model::{Layout, Lora, LoraLayout, ModelRef, Packed, Params};
 use crate::ops::Precision;
 use crate::ops::head::PositionLoss;
 
 use super::lane::Lane;
-use super::micro::{BatchSize, Micro, micro_batches};
+use super::micro;
 
 /// Losses, gradients and updates on the CPU, for models of one layout.
 pub struct Engine {
@@ -108,7 +109,7 @@ impl Engine {
                 .for_each(|lane| lane.clear_gradients(len));
             share(lanes, &micros, |lane, micro| {
                 let start = Instant::now();
-                let batch = batches[micro.batch].rows(micro.first, micro.rows);
+                let batch = batches[micro.batch].part(micro.positions.clone());
                 let (total, rows) = lane.train(student, reference, batch, batching.keep());
                 (total, rows, start.elapsed().as_secs_f64())
             })
@@ -178,9 +179,8 @@ impl Engine {
             let student = self.student.pack(student, false);
             let reference = reference.map(|params| self.reference.pack(params.into(), false));
             let results = share(&mut self.lanes, &micros, |lane, micro| {
-                let range = micro.positions(seq_len);
-                let wanted = wanted.map(|wanted| &wanted[range.clone()]);
-                lane.evaluate(student, reference, &tokens[range], seq_len, wanted)
+                let (tokens, wanted) = (micro.of(tokens), wanted.map(|wanted| micro.of(wanted)));
+                lane.evaluate(student, reference, tokens, seq_len, wanted)
                     .to_vec()
             });
             results.concat()
@@ -201,25 +201,11 @@ impl Engine {
         let results = self.pool.install(|| {
             let student = self.student.pack(student, false);
             share(&mut self.lanes, &micros, |lane, micro| {
-                let range = micro.positions(seq_len);
-                let in_range = |query: &&Query| range.contains(&query.position);
-                let queries: Vec<&Query> = queries.iter().filter(in_range).collect();
-                lane.log_probs(student, tokens, range.clone(), seq_len, &queries)
+                let queries: Vec<&Query> = micro.queries(queries).collect();
+                lane.log_probs(student, micro, micro.of(tokens), &queries)
             })
         });
-        // Each micro-batch answered its own queries in their order.
-        let mut log_probs = vec![Vec::new(); queries.len()];
-        for (micro, answers) in micros.iter().zip(results) {
-            let range = micro.positions(seq_len);
-            let places = queries
-                .iter()
-                .zip(&mut log_probs)
-                .filter(|(query, _)| range.contains(&query.position));
-            for ((_, place), answer) in places.zip(answers) {
-                *place = answer;
-            }
-        }
-        log_probs
+        in_order(queries, micros.iter().zip(results))
     }
 
     /// All logits `[B, T, V]` of `tokens [B, T]`. For checks: training never holds them all.
@@ -237,7 +223,12 @@ impl Engine {
 
     /// Divides batches into micro-batches.
     fn micro_batches(&self, batches: impl IntoIterator<Item = BatchSize>) -> Vec<Micro> {
-        micro_batches(self.batching, &self.layout, batches, self.lanes.len())
+        let (batching, lanes) = (self.batching, self.lanes.len());
+        let cut = |(batch, size): (usize, BatchSize)| {
+            let count = micro::count(batching, &self.layout, size.rows(), size.seq_len, lanes);
+            size.cut(batch, count)
+        };
+        batches.into_iter().enumerate().flat_map(cut).collect()
     }
 
     /// Divides one batch of `tokens [B, T]` into micro-batches.

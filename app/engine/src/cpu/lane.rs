@@ -1,9 +1,9 @@
 //! A lane: one thread's share of a batch, with buffers and a gradient of its own.
 
 use std::borrow::Cow;
-use std::ops::Range;
 
 use crate::batch::{LossBatch, Query, RowLoss};
+use crate::micro::Micro;
 use crate::model::{Activations, Keep, ModelConfig, PackedModel, backward, forward};
 use crate::ops::head::{self, PositionLoss, Projection};
 use crate::ops::matmul::Out;
@@ -122,24 +122,23 @@ impl Lane {
         losses
     }
 
-    /// Answers to queries, whose positions are all in `range`, a micro-batch's of the whole `tokens [B, T]`.
+    /// Answers to queries, whose positions are all in a micro-batch, of the `tokens` there.
     pub fn log_probs(
         &mut self,
         model: PackedModel,
+        micro: &Micro,
         tokens: &[u32],
-        range: Range<usize>,
-        seq_len: usize,
         queries: &[&Query],
     ) -> Vec<Vec<f32>> {
         if queries.is_empty() {
             return Vec::new();
         }
         let d = model.params.layout.config.d_model;
-        let micro_batch = &tokens[range.clone()];
-        forward(model, micro_batch, seq_len, Keep::Nothing, &mut self.acts);
-        let positions = queries.iter().map(|query| query.position - range.start);
+        forward(model, tokens, micro.seq_len, Keep::Nothing, &mut self.acts);
+        let first = micro.positions.start;
+        let positions = queries.iter().map(|query| query.position - first);
         let asked = Selection::Some(positions.collect());
-        let hidden = asked.select(self.acts.hidden(range.len()), d);
+        let hidden = asked.select(self.acts.hidden(tokens.len()), d);
         let candidates: Vec<&[u32]> = queries.iter().map(|q| &q.candidates[..]).collect();
         let embed = &model.packed.embed_out;
         head::log_probs(&hidden, embed, &candidates, &mut self.head)
