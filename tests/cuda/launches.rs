@@ -7,9 +7,8 @@ use super::{Asked, lab};
 /// By name, with totals of what has no name.
 type Counts = BTreeMap<String, u64>;
 
-/// What a bench of training asked for, and in how many steps: each is of one micro-batch in the shapes here, and has
-/// one gradient of the embedding.
-fn bench(config: &str, seconds: &str) -> (u64, Counts) {
+/// What a bench asked for, and in how many steps, each of which asks `once` for what has that name.
+fn bench([config, work, once]: [&str; 3], seconds: &str) -> (u64, Counts) {
     let mut lab = lab();
     lab.set("STAND_IN_COUNT_ONLY", "1");
     let args = [
@@ -17,7 +16,7 @@ fn bench(config: &str, seconds: &str) -> (u64, Counts) {
         "--config",
         config,
         "--work",
-        "train",
+        work,
         "--device",
         "cuda",
         "--dtype",
@@ -41,12 +40,12 @@ fn bench(config: &str, seconds: &str) -> (u64, Counts) {
         counts.insert(name.into(), asked.sum(pointer));
     }
     assert_eq!(asked.sum("/failures"), 0);
-    (counts["embed_backward"], counts)
+    (counts[once], counts)
 }
 
 /// What one step asks for: a line for each name, with a number. What comes before the first step is in both benches.
-fn step(config: &str) -> String {
-    let ((few, a), (many, b)) = (bench(config, "0.01"), bench(config, "0.3"));
+fn step(what: [&str; 3]) -> String {
+    let ((few, a), (many, b)) = (bench(what, "0.01"), bench(what, "0.3"));
     assert!(few < many, "{few} and {many} steps");
     let mut lines = String::new();
     for (name, n) in b {
@@ -61,11 +60,11 @@ fn step(config: &str) -> String {
 
 /// Demands what was written down. Fewer are to be written down, too; more need a reason.
 #[track_caller]
-fn asks(config: &str, today: &str) {
-    let asked = step(config);
+fn asks(what: [&str; 3], today: &str) {
+    let asked = step(what);
     let written: Vec<&str> = today.split_whitespace().collect();
     let found: Vec<&str> = asked.split_whitespace().collect();
-    assert!(written == found, "a step of {config} asks for\n{asked}");
+    assert!(written == found, "a step of {what:?} asks for\n{asked}");
 }
 
 /// Else a kernel of candle's, an upload or an allocation would creep into the loop, and cost what nobody sees: a small
@@ -73,22 +72,16 @@ fn asks(config: &str, today: &str) {
 #[test]
 fn a_step_of_the_toy_model_asks_no_more_than_it_did() {
     asks(
-        "toy",
+        ["toy", "train", "embed_forward"],
         "
         10 adamw
-        172 allocations
-        4 candle's badd_f32
-        1 candle's cast_bf16_f32
-        8 candle's cast_f32_bf16
-        12 candle's copy2d_f32
-        2 candle's is_u32_bf16
-        1 candle's is_u32_f32
-        4 candle's ucopy_f32
+        130 allocations
         2 downloads
-        1 embed_backward
+        2 embed_backward
+        1 embed_forward
         2 gelu_backward
         2 gelu_forward
-        2 memory sets
+        1 memory sets
         5 norm_backward
         5 norm_forward
         41 products
@@ -97,7 +90,8 @@ fn a_step_of_the_toy_model_asks_no_more_than_it_did() {
         1 score
         2 softmax_backward
         2 softmax_forward
-        16 uploads
+        4 swap_rows
+        4 uploads
         ",
     );
 }
@@ -106,34 +100,47 @@ fn a_step_of_the_toy_model_asks_no_more_than_it_did() {
 #[test]
 fn a_step_of_a_llama_asks_no_more_than_it_did() {
     asks(
-        "llama-135m",
+        ["llama-135m", "train", "embed_forward"],
         "
         182 adamw
-        2651 allocations
-        60 candle's badd_f32
-        1 candle's cast_bf16_f32
-        120 candle's cast_f32_bf16
-        61 candle's const_set_f32
-        184 candle's copy2d_f32
-        2 candle's is_u32_bf16
-        1 candle's is_u32_f32
-        60 candle's ucopy_f32
+        2274 allocations
         2 downloads
         1 embed_backward
-        61 gain_backward
-        121 gain_forward
-        1 memory sets
+        1 embed_forward
         61 norm_backward
         61 norm_forward
-        634 products
+        783 products
         30 qkv_backward
         30 qkv_forward
         1 score
-        30 softmax_backward
-        30 softmax_forward
+        60 softmax_backward
+        60 softmax_forward
+        61 sum_rows
+        60 swap_rows
         30 swiglu_backward
         30 swiglu_forward
-        72 uploads
+        3 uploads
+        ",
+    );
+}
+
+/// The same of a generation, which is of many positions, and asks for its tokens at the end alone.
+#[test]
+fn a_generation_of_the_toy_model_asks_no_more_than_it_did() {
+    asks(
+        ["toy", "generate", "downloads"],
+        "
+        399 allocations
+        13 choose
+        1 downloads
+        13 embed_forward
+        26 gelu_forward
+        4 memory sets
+        65 norm_forward
+        169 products
+        26 qkv_forward
+        26 softmax_forward
+        5 uploads
         ",
     );
 }

@@ -15,8 +15,11 @@ use crate::memory::Memory;
 #[derive(Default)]
 struct Args {
     y: usize,
+    gained: usize,
     inv_rms: usize,
     x: usize,
+    gain: usize,
+    rows: usize,
     d: i64,
     bf16: i64,
     eps: f32,
@@ -153,10 +156,7 @@ fn a_swapped_pointer_is_an_illegal_address_and_is_named() {
     (args.y, args.inv_rms) = (args.inv_rms, args.y);
     let code = lab.launch_engine("norm_forward", 2, &args);
     assert_eq!(code, Code::IllegalAddress);
-    lab.said(&[
-        "norm_forward touches 0x",
-        "it is 8 bytes behind the end of 8 bytes",
-    ]);
+    lab.said(&["norm_forward touches 0x", "bytes behind the end of 8 bytes"]);
     // As on a GPU, nothing works from then on.
     assert_eq!(cuStreamSynchronize(0), Code::IllegalAddress);
 }
@@ -493,60 +493,23 @@ fn products_beyond_what_is_allocated_or_over_their_factors_are_refused() {
 fn candles_kernels_compute_what_candles_do() {
     let lab = Lab::new();
     let pointer = |address: &usize| from_ref(address).cast::<c_void>();
-    // The transpose of [2, 3].
-    let (x, info) = (
-        lab.upload(&[1f32, 2.0, 3.0, 4.0, 5.0, 6.0]),
-        lab.upload(&[3usize, 2, 1, 3]),
+    let third = 1.0 + 1.0 / 512.0;
+    let (x, y) = (
+        lab.upload(&[1f32, 2.0, 3.0, 4.0, f32::NAN, third]),
+        lab.allocate(12),
     );
-    let (len, dims, y, null) = (6usize, 2usize, lab.allocate(24), 0usize);
-    let args = [&len, &dims, &info, &x, &y].map(pointer);
-    assert_eq!(
-        lab.launch("ucopy_f32", [1, 1, 1], 1024, &args),
-        Code::Success
-    );
-    let transposed = [1.0, 4.0, 2.0, 5.0, 3.0, 6.0];
-    assert_eq!(lab.download(y, 6), transposed);
-    let z = lab.allocate(24);
-    let args = [&len, &dims, &null, &x, &y, &z].map(pointer);
-    assert_eq!(
-        lab.launch("badd_f32", [1, 1, 1], 1024, &args),
-        Code::Success
-    );
-    assert_eq!(lab.download(z, 6), [2.0, 6.0, 5.0, 9.0, 8.0, 12.0]);
-    // Rows 1 and none of [3, 2].
-    let (ids, rows) = (lab.upload(&[1u32, u32::MAX]), lab.allocate(16));
-    let (chosen, left, all, two) = (4usize, 1usize, 3usize, 2usize);
-    let args = [
-        &chosen, &left, &ids, &ids, &y, &rows, &left, &all, &two, &two,
-    ]
-    .map(pointer);
-    assert_eq!(
-        lab.launch("is_u32_f32", [1, 1, 1], 1024, &args),
-        Code::Success
-    );
-    assert_eq!(lab.download(rows, 4), [2.0, 5.0, 0.0, 0.0]);
-    // Two columns of three into the middle of rows of four.
-    let wide = lab.upload(&[0f32; 8]);
-    let (to, sizes) = (wide + 4, [2u32, 2, 3, 4]);
-    let size = |i: usize| from_ref(&sizes[i]).cast::<c_void>();
-    let args = [
-        pointer(&x),
-        pointer(&to),
-        size(0),
-        size(1),
-        size(2),
-        size(3),
-    ];
-    assert_eq!(
-        lab.launch("copy2d_f32", [1, 1, 1], 1024, &args),
-        Code::Success
-    );
-    assert_eq!(
-        lab.download(wide, 8),
-        [0.0, 1.0, 2.0, 0.0, 0.0, 4.0, 5.0, 0.0]
-    );
-    assert_eq!(
-        lab.launch("copy2d_f32", [1, 1, 1], 2048, &args),
-        Code::InvalidValue
-    );
+    let (len, dims, null) = (6usize, 2usize, 0usize);
+    let args = [&len, &dims, &null, &x, &y].map(pointer);
+    let launch = |name: &str, block| lab.launch(name, [1, 1, 1], block, &args);
+    assert_eq!(launch("cast_f32_bf16", 2048), Code::InvalidValue);
+    assert_eq!(launch("cast_f32_bf16", 1024), Code::Success);
+    // The transpose of [2, 3], and the nearest even of two equally near.
+    let (info, z) = (lab.upload(&[3usize, 2, 1, 3]), lab.allocate(24));
+    let args = [&len, &dims, &info, &y, &z].map(pointer);
+    let code = lab.launch("cast_bf16_f32", [1, 1, 1], 1024, &args);
+    assert_eq!(code, Code::Success);
+    let found = lab.download(z, 6);
+    assert_eq!(found[..3], [1.0, 4.0, 2.0]);
+    assert!(found[3].is_nan());
+    assert_eq!(found[4..], [3.0, 1.0]);
 }

@@ -124,7 +124,10 @@ impl AdamW {
         let f = self.config.factors(self.updates + 1, lr);
         let dtype = params.dtype();
         let (master, rounded) = params.for_update()?;
-        let mut squares = Vec::new();
+        let blocks = |x: &Tensor| x.elem_count().div_ceil(STRETCH);
+        let all = master.iter().map(blocks).sum::<usize>();
+        let squares = Fresh::f32s(all, master[0].device())?;
+        let mut first = 0;
         for (i, [m, v]) in self.moments.iter_mut().enumerate() {
             let zeros;
             let grad = match &grads[i] {
@@ -136,12 +139,11 @@ impl AdamW {
             };
             let (len, shape, device) = (grad.elem_count(), grad.shape(), grad.device());
             let grid = Grid {
-                blocks: len.div_ceil(STRETCH),
+                blocks: blocks(grad),
                 width: STRETCH,
             };
             let new = || Fresh::f32s(shape, device);
             let (new_w, new_m, new_v) = (new()?, new()?, new()?);
-            let sums = Fresh::f32s(grid.blocks, device)?;
             let new_rounded = match dtype {
                 DType::BF16 => Some(Fresh::bf16s(shape, device)?),
                 _ => None,
@@ -150,7 +152,7 @@ impl AdamW {
                 w: new_w.out(),
                 m: new_m.out(),
                 v: new_v.out(),
-                squares: sums.out(),
+                squares: squares.out_from(first),
                 rounded: new_rounded.as_ref().map_or(Out::NULL, Fresh::out),
                 old_w: f32s(&master[i])?,
                 old_m: f32s(m)?,
@@ -172,11 +174,11 @@ impl AdamW {
             master[i] = new_w.written();
             rounded[i] = new_rounded.map_or_else(|| master[i].clone(), Fresh::written);
             [*m, *v] = [new_m, new_v].map(Fresh::written);
-            squares.push(sums.written());
+            first += grid.blocks;
         }
         self.updates += 1;
         params.round_merged()?;
-        let squares = download(&Tensor::cat(&squares, 0)?)?;
+        let squares = download(&squares.written())?;
         Ok(squares.iter().map(|&x| f64::from(x)).sum::<f64>().sqrt())
     }
 }

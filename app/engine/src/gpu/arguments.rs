@@ -71,46 +71,55 @@ pub struct Declared {
 }
 
 arguments! {
+    embed_forward(EmbedForward) {
+        h: Out<'a, f32>,
+        table: In<'a, Rounded>,
+        tokens: In<'a, u32>,
+        d: usize,
+        bf16: usize,
+    }
     norm_forward(NormForward) {
         y: Out<'a, Rounded>,
+        gained: Out<'a, Rounded>,
         inv_rms: Out<'a, f32>,
         x: In<'a, f32>,
+        gain: In<'a, Rounded>,
+        rows: In<'a, u32>,
         d: usize,
         bf16: usize,
         eps: f32,
     }
     norm_backward(NormBackward) {
-        dx: Out<'a, f32>,
-        dh: In<'a, f32>,
+        dh: Out<'a, f32>,
+        dh_rounded: Out<'a, Rounded>,
+        gained: Out<'a, Rounded>,
+        gain_sums: Out<'a, f32>,
         dy: In<'a, f32>,
         y: In<'a, Rounded>,
         inv_rms: In<'a, f32>,
         gain: In<'a, Rounded>,
+        rows: In<'a, u32>,
         d: usize,
         bf16: usize,
+        adds: usize,
+        len: usize,
+        len_of_block: usize,
+        normed: usize,
     }
-    gain_forward(GainForward) {
-        gained: Out<'a, Rounded>,
-        y: In<'a, Rounded>,
-        gain: In<'a, Rounded>,
+    sum_rows(SumRows) {
+        sum: Out<'a, f32>,
+        rows: In<'a, f32>,
         d: usize,
-        bf16: usize,
-    }
-    gain_backward(GainBackward) {
-        sums: Out<'a, f32>,
-        dy: In<'a, f32>,
-        y: In<'a, Rounded>,
-        d: usize,
-        bf16: usize,
-        rows: usize,
-        rows_of_block: usize,
+        len: usize,
+        columns: usize,
+        adds: usize,
     }
     qkv_forward(QkvForward) {
         q: Out<'a, Rounded>,
         k: Out<'a, Rounded>,
         v: Out<'a, Rounded>,
         inv_rms: Out<'a, f32>,
-        qkv: In<'a, f32>,
+        qkv: In<'a, Rounded>,
         cos: In<'a, f32>,
         sin: In<'a, f32>,
         n_heads: usize,
@@ -119,12 +128,14 @@ arguments! {
         head_dim: usize,
         bf16: usize,
         first: usize,
+        keys: usize,
+        first_key: usize,
         qk_norm: usize,
         eps: f32,
     }
     qkv_backward(QkvBackward) {
         d_qkv: Out<'a, Rounded>,
-        dq: In<'a, f32>,
+        dq: In<'a, Rounded>,
         dk: In<'a, f32>,
         dv: In<'a, f32>,
         q: In<'a, Rounded>,
@@ -139,6 +150,14 @@ arguments! {
         bf16: usize,
         qk_norm: usize,
     }
+    swap_rows(SwapRows) {
+        y: Out<'a, Rounded>,
+        x: In<'a, Rounded>,
+        rows: usize,
+        columns: usize,
+        width: usize,
+        bf16: usize,
+    }
     softmax_forward(SoftmaxForward) {
         p: Out<'a, Rounded>,
         lse: Out<'a, f32>,
@@ -148,6 +167,8 @@ arguments! {
         queries: usize,
         group: usize,
         first: usize,
+        all_queries: usize,
+        first_query: usize,
         scale: f32,
     }
     softmax_backward(SoftmaxBackward) {
@@ -161,41 +182,42 @@ arguments! {
         queries: usize,
         group: usize,
         first: usize,
+        all_queries: usize,
+        first_query: usize,
         scale: f32,
     }
     gelu_forward(GeluForward) {
         y: Out<'a, Rounded>,
-        x: In<'a, f32>,
+        x: In<'a, Rounded>,
         bf16: usize,
         f: usize,
     }
     gelu_backward(GeluBackward) {
         dx: Out<'a, Rounded>,
         y: Out<'a, Rounded>,
-        dy: In<'a, f32>,
-        x: In<'a, f32>,
+        dy: In<'a, Rounded>,
+        x: In<'a, Rounded>,
         bf16: usize,
         f: usize,
     }
     swiglu_forward(SwigluForward) {
         y: Out<'a, Rounded>,
-        x: In<'a, f32>,
+        x: In<'a, Rounded>,
         bf16: usize,
         f: usize,
     }
     swiglu_backward(SwigluBackward) {
         dx: Out<'a, Rounded>,
         y: Out<'a, Rounded>,
-        dy: In<'a, f32>,
-        x: In<'a, f32>,
+        dy: In<'a, Rounded>,
+        x: In<'a, Rounded>,
         bf16: usize,
         f: usize,
     }
     score(Score) {
         losses: Out<'a, f32>,
-        d_logits: Out<'a, Rounded>,
-        logits: In<'a, f32>,
-        reference: In<'a, f32>,
+        logits: Out<'a, Rounded>,
+        reference: In<'a, Rounded>,
         targets: In<'a, u32>,
         ntp_weights: In<'a, f32>,
         kl_weights: In<'a, f32>,
@@ -204,11 +226,26 @@ arguments! {
     }
     embed_backward(EmbedBackward) {
         grad: Out<'a, f32>,
-        tokens: In<'a, u32>,
+        sums: Out<'a, f32>,
+        to: In<'a, u32>,
         starts: In<'a, u32>,
         order: In<'a, u32>,
         dh: In<'a, f32>,
         d: usize,
+        v: usize,
+    }
+    multiply(Multiply) {
+        x: Out<'a, f32>,
+        y: In<'a, f32>,
+        len: usize,
+        stretch: usize,
+    }
+    round_to(RoundTo) {
+        y: Out<'a, Rounded>,
+        x: In<'a, f32>,
+        len: usize,
+        stretch: usize,
+        bf16: usize,
     }
     adamw(AdamW) {
         w: Out<'a, f32>,
@@ -237,6 +274,8 @@ arguments! {
         logits: In<'a, f32>,
         uniforms: In<'a, f32>,
         v: usize,
+        top_k: usize,
+        top_p: f32,
         inv_temperature: f32,
     }
 }

@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Instant;
 
-use candle_core::{DType, Device, Result, Tensor};
+use candle_core::{Device, Result, Tensor};
 
 use crate::batch::{Batching, LossBatch, LossReport, Query};
 use crate::model::{self, Keep, Layout, Lora};
@@ -14,10 +14,14 @@ use super::adamw::AdamW;
 use super::head::{self, Backward, Projection};
 use super::heads::Heads;
 use super::matmul::matmul_nt;
-use super::model::{Rows, backward, forward};
+use super::model::{Hidden, Rows, backward, forward};
+use super::ops::NO_ROW;
 use super::params::Params;
 use super::tensor::{download, upload_ids};
 use super::{lora, memory};
+
+/// Lengths that rows are trimmed to are multiples of it: 16 bytes of bf16, which tensor cores take.
+const ROW_MULTIPLE: usize = 8;
 
 /// Losses, gradients and updates on a GPU, for models of one layout.
 pub struct Engine {
@@ -32,16 +36,30 @@ pub struct Engine {
 }
 
 /// Rows that are processed together, and their positions that pass through the head.
-struct Micro<'a> {
+///
+/// The rows end where the longest of them has its last position to score, or soon after, where products of matrices
+/// are fast: causal attention never looks further.
+struct Micro {
     /// Token ids `[M]`.
-    tokens: &'a [u32],
-    /// Position of the first token in the batch.
-    first: usize,
+    tokens: Vec<u32>,
     seq_len: usize,
     /// Positions to score, counted from the first of the micro-batch.
     scored: Vec<u32>,
+    /// The same positions in the batch.
+    positions: Vec<usize>,
     /// Target token of each position to score.
     targets: Vec<u32>,
+}
+
+/// A micro-batch's numbers on the device.
+struct Uploaded {
+    /// Token ids `[M]`.
+    tokens: Tensor,
+    /// Positions to score, and their target tokens, `[P]` each.
+    scored: Tensor,
+    targets: Tensor,
+    /// For each position, which of those to score it is, or [`NO_ROW`], `[M]`.
+    row_of: Tensor,
 }
 
 /// Losses of some positions of a batch.
@@ -201,22 +219,14 @@ impl Engine {
         let mut log_probs = vec![Vec::new(); queries.len()];
         for range in self.micro_batches(student, tokens.len(), seq_len) {
             let in_range = |query: &Query| range.contains(&query.position);
-            let mut micro = Micro {
-                tokens: &tokens[range.clone()],
-                first: range.start,
-                seq_len,
-                scored: Vec::new(),
-                targets: Vec::new(),
-            };
-            for query in queries.iter().filter(|query| in_range(query)) {
-                let position = (query.position - range.start) as u32;
-                let scored = query.candidates.iter().map(|_| position);
-                micro.scored.extend(scored);
-                micro.targets.extend_from_slice(&query.candidates);
-            }
-            if micro.scored.is_empty() {
+            let asked = queries.iter().filter(|query| in_range(query));
+            let scored = asked.flat_map(|query| {
+                let candidates = query.candidates.iter();
+                candidates.map(|&candidate| (query.position, candidate))
+            });
+            let Some(micro) = Micro::new(tokens, range.clone(), seq_len, scored) else {
                 continue;
-            }
+            };
             let losses = download(&self.score(student, None, &micro)?.losses)?;
             let mut answers = losses.iter().step_by(3).map(|ntp| -ntp);
             for (query, log_probs) in queries.iter().zip(&mut log_probs) {
@@ -235,7 +245,8 @@ impl Engine {
     pub fn logits(&mut self, student: &Params, tokens: &[u32], seq_len: usize) -> Result<Vec<f32>> {
         let heads = &self.heads(seq_len)?;
         let tokens = upload_ids(tokens, &self.device)?;
-        let acts = forward(student, &tokens, Rows { seq_len, heads }, Keep::Nothing)?;
+        let rows = Rows { seq_len, heads };
+        let acts = forward(student, &tokens, rows, Keep::Nothing, None)?;
         download(&matmul_nt(&acts.hidden, student.embed_out())?)
     }
 
@@ -253,52 +264,45 @@ impl Engine {
             seq_len: micro.seq_len,
             heads: &heads,
         };
-        let tokens = upload_ids(micro.tokens, &device)?;
-        let scored = upload_ids(&micro.scored, &device)?;
-        let targets = upload_ids(&micro.targets, &device)?;
+        let on_device = micro.upload(&device)?;
+        let hidden_of = |params: &Params, keep: Keep| {
+            let scored = Some(&on_device.scored);
+            forward(params, &on_device.tokens, rows, keep, scored)
+        };
         let reference_hidden = match reference {
-            Some(params) => {
-                let hidden = forward(params, &tokens, rows, Keep::Nothing)?.hidden;
-                Some(hidden.index_select(&scored, 0)?)
-            }
+            Some(params) => Some(hidden_of(params, Keep::Nothing)?.hidden),
             None => None,
         };
-        let acts = forward(student, &tokens, rows, self.batching.keep())?;
-        let hidden = acts.hidden.index_select(&scored, 0)?;
+        let acts = hidden_of(student, self.batching.keep())?;
         let positions = head::Positions {
-            student: projection(student, &hidden),
+            student: projection(student, &acts.hidden),
             reference: reference
                 .zip(reference_hidden.as_ref())
                 .map(|(reference, hidden)| projection(reference, hidden)),
-            targets: &targets,
+            targets: &on_device.targets,
         };
-        let scored_positions = micro.positions();
-        let weights_of_scored = |weights: &[f32]| {
-            let weights: Vec<f32> = scored_positions.iter().map(|&i| weights[i]).collect();
-            Tensor::from_vec(weights, scored_positions.len(), &device)
-        };
+        let of_scored =
+            |weights: &[f32]| -> Vec<f32> { micro.positions.iter().map(|&i| weights[i]).collect() };
+        let weights = [of_scored(batch.ntp_weights), of_scored(batch.kl_weights)].concat();
+        let weights = Tensor::from_vec(weights, (2, micro.scored.len()), &device)?;
         let head_backward = Backward {
-            ntp_weights: &weights_of_scored(batch.ntp_weights)?,
-            kl_weights: &weights_of_scored(batch.kl_weights)?,
+            ntp_weights: &weights.get(0)?,
+            kl_weights: &weights.get(1)?,
             d_embed: match student.adapters {
                 Some(_) => None,
                 None => Some(&mut grads[self.layout.embed_out_entry()]),
             },
         };
-        let (losses, d_scored) = head::run(&positions, Some(head_backward), self.chunk_logits)?;
-        if let Some(d_scored) = d_scored {
-            // Each position takes its row of `d_scored`; one that was not scored takes the last row, of zeros.
-            let mut row_of_position = vec![scored_positions.len() as u32; micro.tokens.len()];
-            for (row, &i) in (0..).zip(&micro.scored) {
-                row_of_position[i as usize] = row;
-            }
-            let zero = Tensor::zeros((1, d_scored.dim(1)?), DType::F32, &device)?;
-            let d_scored = Tensor::cat(&[d_scored, zero], 0)?;
-            let d_hidden = d_scored.index_select(&upload_ids(&row_of_position, &device)?, 0)?;
-            backward(student, micro.tokens, rows, acts, &d_hidden, grads)?;
+        let (losses, d_hidden) = head::run(&positions, Some(head_backward), self.chunk_logits)?;
+        if let Some(d_hidden) = d_hidden {
+            let hidden = Hidden {
+                d_hidden,
+                row_of: &on_device.row_of,
+            };
+            backward(student, &micro.tokens, rows, acts, hidden, grads)?;
         }
         Ok(Scored {
-            positions: scored_positions,
+            positions: micro.positions.clone(),
             losses,
         })
     }
@@ -311,15 +315,15 @@ impl Engine {
         micro: &Micro,
     ) -> Result<Scored> {
         let heads = self.heads(micro.seq_len)?;
-        let tokens = upload_ids(micro.tokens, &self.device)?;
-        let scored = upload_ids(&micro.scored, &self.device)?;
+        let on_device = micro.upload(&self.device)?;
         let rows = Rows {
             seq_len: micro.seq_len,
             heads: &heads,
         };
         let hidden_of = |params: &Params| {
-            let acts = forward(params, &tokens, rows, Keep::Nothing)?;
-            acts.hidden.index_select(&scored, 0)
+            let scored = Some(&on_device.scored);
+            let acts = forward(params, &on_device.tokens, rows, Keep::Nothing, scored)?;
+            Ok::<_, candle_core::Error>(acts.hidden)
         };
         let reference_hidden = reference.map(hidden_of).transpose()?;
         let hidden = hidden_of(student)?;
@@ -328,11 +332,11 @@ impl Engine {
             reference: reference
                 .zip(reference_hidden.as_ref())
                 .map(|(reference, hidden)| projection(reference, hidden)),
-            targets: &upload_ids(&micro.targets, &self.device)?,
+            targets: &on_device.targets,
         };
         let (losses, _) = head::run(&positions, None, self.chunk_logits)?;
         Ok(Scored {
-            positions: micro.positions(),
+            positions: micro.positions.clone(),
             losses,
         })
     }
@@ -352,32 +356,21 @@ impl Engine {
 
     /// Micro-batches whose positions are scored against the next token where `counts` says so; those without a
     /// scored position are left out.
-    fn next_token<'a>(
+    fn next_token(
         &self,
         student: &Params,
-        tokens: &'a [u32],
+        tokens: &[u32],
         seq_len: usize,
         counts: impl Fn(usize) -> bool,
-    ) -> Vec<Micro<'a>> {
+    ) -> Vec<Micro> {
         let ranges = self.micro_batches(student, tokens.len(), seq_len);
-        let micros = ranges.into_iter().map(|range| {
-            let first = range.start;
+        let micros = ranges.into_iter().filter_map(|range| {
             let has_next = |i: &usize| !(i + 1).is_multiple_of(seq_len);
-            let (scored, targets) = range
-                .clone()
-                .filter(has_next)
-                .filter(|&i| counts(i))
-                .map(|i| ((i - first) as u32, tokens[i + 1]))
-                .unzip();
-            Micro {
-                tokens: &tokens[range],
-                first,
-                seq_len,
-                scored,
-                targets,
-            }
+            let scored = range.clone().filter(has_next).filter(|&i| counts(i));
+            let with_target = scored.map(|i| (i, tokens[i + 1]));
+            Micro::new(tokens, range, seq_len, with_target)
         });
-        micros.filter(|micro| !micro.scored.is_empty()).collect()
+        micros.collect()
     }
 
     /// Divides `positions` in rows of `seq_len` into micro-batches of whole rows, as evenly as possible.
@@ -404,11 +397,47 @@ fn projection<'a>(params: &'a Params, hidden: &'a Tensor) -> Projection<'a> {
     }
 }
 
-impl Micro<'_> {
-    /// Scored positions in the batch.
-    fn positions(&self) -> Vec<usize> {
-        let scored = self.scored.iter();
-        scored.map(|&i| self.first + i as usize).collect()
+impl Micro {
+    /// The rows of `seq_len` in a range of a batch's `tokens`, and positions of the batch to score, each with its
+    /// target; `None` without any.
+    fn new(
+        tokens: &[u32],
+        range: Range<usize>,
+        seq_len: usize,
+        scored: impl Iterator<Item = (usize, u32)>,
+    ) -> Option<Self> {
+        let (positions, targets): (Vec<usize>, Vec<u32>) = scored.unzip();
+        let longest = positions.iter().map(|i| i % seq_len + 1).max()?;
+        let longest = longest.next_multiple_of(ROW_MULTIPLE).min(seq_len);
+        let rows = tokens[range.clone()].chunks_exact(seq_len);
+        let within = |i: &usize| {
+            let i = i - range.start;
+            (i / seq_len * longest + i % seq_len) as u32
+        };
+        Some(Self {
+            tokens: rows.flat_map(|row| &row[..longest]).copied().collect(),
+            seq_len: longest,
+            scored: positions.iter().map(within).collect(),
+            positions,
+            targets,
+        })
+    }
+
+    /// Copies it to a device, at once.
+    fn upload(&self, device: &Device) -> Result<Uploaded> {
+        let (m, p) = (self.tokens.len(), self.scored.len());
+        let mut row_of = vec![NO_ROW; m];
+        for (row, &i) in (0..).zip(&self.scored) {
+            row_of[i as usize] = row;
+        }
+        let all = [&self.tokens[..], &row_of, &self.scored, &self.targets].concat();
+        let all = upload_ids(&all, device)?;
+        Ok(Uploaded {
+            tokens: all.narrow(0, 0, m)?,
+            row_of: all.narrow(0, m, m)?,
+            scored: all.narrow(0, 2 * m, p)?,
+            targets: all.narrow(0, 2 * m + p, p)?,
+        })
     }
 }
 

@@ -1,12 +1,13 @@
 //! Vocabulary projection fused with cross entropy and KL, forward and backward, in chunks of positions: all
 //! `[B, T, V]` logits never exist at once.
 
-use candle_core::{Result, Tensor};
+use candle_core::{DType, Result, Tensor};
 
 use super::arguments::Score;
-use super::kernels::{Grid, launch};
-use super::matmul::{add_matmul_tn, matmul_nn, matmul_nt};
-use super::pointers::{Fresh, In, Out, f32s, ids, optional};
+use super::kernels::launch;
+use super::matmul::{add_matmul_tn, product, put_product};
+use super::ops;
+use super::pointers::{Fresh, change_rounded, f32s, ids, optional, rounded};
 use super::tensor::is_bf16;
 
 /// Positions to compute losses of.
@@ -42,64 +43,56 @@ pub struct Backward<'a> {
 /// greedy decoding chooses the target (1 or 0); with `backward`, also the gradient of the student's hidden
 /// states, f32 `[M, D]`.
 ///
-/// At most `chunk_logits` logits exist at a time, or those of one position.
+/// At most `chunk_logits` logits exist at a time, or those of one position; with `backward` they are rounded, and
+/// their gradient takes their place. Without, they are f32, so that what is measured is of the weights alone.
 pub fn run(
     positions: &Positions,
     mut backward: Option<Backward>,
     chunk_logits: usize,
 ) -> Result<(Tensor, Option<Tensor>)> {
     let Projection { hidden, embed } = positions.student;
-    let (m, v) = (hidden.dim(0)?, embed.dim(0)?);
-    let (dtype, device) = (hidden.dtype(), hidden.device());
-    let chunk = (chunk_logits / v).clamp(1, m);
-    let (mut losses, mut d_hidden) = (Vec::new(), Vec::new());
+    let ((m, d), v, device) = (hidden.dims2()?, embed.dim(0)?, hidden.device());
+    let dtype = match backward {
+        Some(_) => hidden.dtype(),
+        None => DType::F32,
+    };
+    let chunk = (chunk_logits / v).clamp(1, m.max(1));
+    let losses = Fresh::f32s((m, 3), device)?;
+    let d_hidden = match backward {
+        // SAFETY: the products write every element.
+        Some(_) => Some(unsafe { Tensor::empty((m, d), DType::F32, device)? }),
+        None => None,
+    };
     for first in (0..m).step_by(chunk) {
         let n = chunk.min(m - first);
         let rows = |x: &Tensor| x.narrow(0, first, n);
-        let hidden = rows(hidden)?;
-        let logits = matmul_nt(&hidden, embed)?;
-        let reference = match positions.reference {
-            Some(Projection { hidden, embed }) => Some(matmul_nt(&rows(hidden)?, embed)?),
+        let logits_of = |x: Projection| product(&rows(x.hidden)?, &x.embed.t()?, dtype);
+        let logits = logits_of(positions.student)?;
+        let reference = positions.reference.map(logits_of).transpose()?;
+        let targets = rows(positions.targets)?;
+        let weights = match &backward {
+            Some(backward) => Some((rows(backward.ntp_weights)?, rows(backward.kl_weights)?)),
             None => None,
         };
-        let targets = rows(positions.targets)?;
-        let grid = Grid {
-            blocks: n,
-            width: v,
-        };
-        let scores = Fresh::f32s((n, 3), device)?;
-        let mut args = Score {
-            losses: scores.out(),
-            d_logits: Out::NULL,
-            logits: f32s(&logits)?,
-            reference: optional(reference.as_ref(), f32s)?,
+        let weight = weights.as_ref();
+        let args = Score {
+            losses: losses.out_from(first),
+            logits: change_rounded(&logits, dtype)?,
+            reference: optional(reference.as_ref(), |x| rounded(x, dtype))?,
             targets: ids(&targets)?,
-            ntp_weights: In::NULL,
-            kl_weights: In::NULL,
+            ntp_weights: optional(weight.map(|(ntp, _)| ntp), f32s)?,
+            kl_weights: optional(weight.map(|(_, kl)| kl), f32s)?,
             bf16: is_bf16(dtype),
             v,
         };
-        let Some(backward) = &mut backward else {
-            launch(device, grid, &args)?;
-            losses.push(scores.written());
-            continue;
-        };
-        let (ntp, kl) = (rows(backward.ntp_weights)?, rows(backward.kl_weights)?);
-        let d_logits = Fresh::rounded((n, v), dtype, device)?;
-        args.d_logits = d_logits.out();
-        (args.ntp_weights, args.kl_weights) = (f32s(&ntp)?, f32s(&kl)?);
-        launch(device, grid, &args)?;
-        let d_logits = d_logits.written();
-        losses.push(scores.written());
-        d_hidden.push(matmul_nn(&d_logits, embed)?);
-        if let Some(d_embed) = &mut backward.d_embed {
-            add_matmul_tn(d_embed, &d_logits, &hidden)?;
+        launch(device, ops::rows(n, v), &args)?;
+        if let (Some(backward), Some(d_hidden)) = (&mut backward, &d_hidden) {
+            let d_logits = logits;
+            put_product(&rows(d_hidden)?, &d_logits, embed)?;
+            if let Some(d_embed) = &mut backward.d_embed {
+                add_matmul_tn(d_embed, &d_logits, &rows(hidden)?)?;
+            }
         }
     }
-    let d_hidden = if d_hidden.is_empty() {
-        None
-    } else {
-        Some(Tensor::cat(&d_hidden, 0)?)
-    };
-    Ok((Tensor::cat(&losses, 0)?, d_hidden))
+    Ok((losses.written(), d_hidden))
 }

@@ -2,7 +2,8 @@
 //
 // Plain C except for the macros below, so that tests can compile it for the CPU, with fibers in place of a
 // block's threads. Numbers are `float`; those behind `void *` are called rounded, and are bf16 if `bf16` is set. All
-// arithmetic is f32. Outputs are not const. `arguments.rs` has the same structs, field by field.
+// arithmetic is f32, and all sums have a fixed order. Outputs are not const. `arguments.rs` has the same structs,
+// field by field.
 
 #ifdef __CUDACC__
 #define KERNEL(name, Arguments) extern "C" __global__ void name(Arguments a)
@@ -12,172 +13,308 @@
 #define THREADS ((long)blockDim.x)
 #define BLOCK ((long)blockIdx.x)
 #define SYNC() __syncthreads()
+// Threads that move together, and the number that another of them has.
+#define WARP 32L
+#define SHUFFLE(x, mask) __shfl_xor_sync(0xffffffffu, x, mask)
+// Adds whole numbers, whose sum is the same in every order.
+#define ADD(sum, x) atomicAdd(sum, x)
 #endif
 
 #define MAX_THREADS 256
 #define EACH(i, n) for (long i = THREAD; i < (n); i += THREADS)
+// Four numbers a thread at a time, from i on.
+#define FOURS(i, n) for (long i = 4 * THREAD; i < (n); i += 4 * THREADS)
+#define LANES(j) for (int j = 0; j < 4; j++)
+
+// The lowest number, which unlike −∞ can be subtracted from itself.
+#define LOWEST -3.402823466e38f
+// What a row has in place of a token that is still to be chosen.
+#define UNCHOSEN 0xffffffffu
+
+typedef unsigned long long Whole;
 
 typedef union {
     float f;
     unsigned int u;
 } Bits;
 
-DEVICE float load(const void *p, long i, long bf16) {
-    if (!bf16) return ((const float *)p)[i];
+typedef struct {
+    float at[4];
+} Four;
+
+DEVICE float of_bits(unsigned int u) {
     Bits bits;
-    bits.u = (unsigned int)((const unsigned short *)p)[i] << 16;
+    bits.u = u;
     return bits.f;
 }
 
-// Rounds to the nearest bf16, ties to even.
-DEVICE void store(void *p, long i, float x, long bf16) {
-    if (!bf16) {
-        ((float *)p)[i] = x;
-        return;
-    }
+// The nearest bf16, ties to even.
+DEVICE unsigned int to_bf16(float x) {
     Bits bits;
     bits.f = x;
-    unsigned int rounded = (bits.u + 0x7fffu + ((bits.u >> 16) & 1u)) >> 16;
-    ((unsigned short *)p)[i] = x != x ? 0x7fc0u : (unsigned short)rounded;
+    return x != x ? 0x7fc0u : (bits.u + 0x7fffu + ((bits.u >> 16) & 1u)) >> 16;
+}
+
+DEVICE float rounded(float x, long bf16) { return bf16 ? of_bits(to_bf16(x) << 16) : x; }
+
+DEVICE float load(const void *p, long i, long bf16) {
+    if (!bf16) return ((const float *)p)[i];
+    return of_bits((unsigned int)((const unsigned short *)p)[i] << 16);
+}
+
+DEVICE void store(void *p, long i, float x, long bf16) {
+    if (bf16)
+        ((unsigned short *)p)[i] = (unsigned short)to_bf16(x);
+    else
+        ((float *)p)[i] = x;
+}
+
+// Whether four numbers can be moved at once.
+DEVICE long together(const void *p, long at, long i, long n, long bf16) {
+    return i + 4 <= n && ((unsigned long)p + (bf16 ? 2 : 4) * (at + i)) % (bf16 ? 8 : 16) == 0;
+}
+
+// Numbers i to i + 3 of a row of n that begins at `at`; zeros behind its end.
+DEVICE Four load4(const void *p, long at, long i, long n, long bf16) {
+    Four x;
+    if (!together(p, at, i, n, bf16)) {
+        LANES(j) x.at[j] = i + j < n ? load(p, at + i + j, bf16) : 0;
+    } else if (bf16) {
+        uint2 two = *(const uint2 *)((const unsigned short *)p + at + i);
+        x.at[0] = of_bits(two.x << 16), x.at[1] = of_bits(two.x & 0xffff0000u);
+        x.at[2] = of_bits(two.y << 16), x.at[3] = of_bits(two.y & 0xffff0000u);
+    } else {
+        float4 four = *(const float4 *)((const float *)p + at + i);
+        x.at[0] = four.x, x.at[1] = four.y, x.at[2] = four.z, x.at[3] = four.w;
+    }
+    return x;
+}
+
+// The reverse of load4; nothing behind the end of the row is written.
+DEVICE void store4(void *p, long at, long i, long n, Four x, long bf16) {
+    if (!together(p, at, i, n, bf16)) {
+        LANES(j) {
+            if (i + j < n) store(p, at + i + j, x.at[j], bf16);
+        }
+    } else if (bf16) {
+        uint2 two;
+        two.x = to_bf16(x.at[0]) | to_bf16(x.at[1]) << 16;
+        two.y = to_bf16(x.at[2]) | to_bf16(x.at[3]) << 16;
+        *(uint2 *)((unsigned short *)p + at + i) = two;
+    } else {
+        float4 four;
+        four.x = x.at[0], four.y = x.at[1], four.z = x.at[2], four.w = x.at[3];
+        *(float4 *)((float *)p + at + i) = four;
+    }
+}
+
+DEVICE Four same(float x) {
+    Four four;
+    LANES(j) four.at[j] = x;
+    return four;
+}
+
+// Sum over the threads of a warp, returned to all of them.
+DEVICE float warp_sum(float x) {
+    for (int mask = WARP / 2; mask > 0; mask /= 2) x += SHUFFLE(x, mask);
+    return x;
 }
 
 // Sum over the threads of a block, returned to all of them. The number of threads is a power of two.
 DEVICE float block_sum(float x) {
-    SHARED float s[MAX_THREADS];
+    SHARED float of_warp[MAX_THREADS / 2];
+    x = warp_sum(x);
     SYNC();
-    s[THREAD] = x;
+    if (THREAD % WARP == 0) of_warp[THREAD / WARP] = x;
     SYNC();
-    for (long half = THREADS / 2; half > 0; half /= 2) {
-        if (THREAD < half) s[THREAD] += s[THREAD + half];
-        SYNC();
-    }
-    return s[0];
+    x = 0;
+    for (long i = 0; i < THREADS / WARP; i++) x += of_warp[i];
+    return x;
 }
 
 DEVICE float block_max(float x) {
-    SHARED float s[MAX_THREADS];
+    SHARED float of_warp[MAX_THREADS / 2];
+    for (int mask = WARP / 2; mask > 0; mask /= 2) x = fmaxf(x, SHUFFLE(x, mask));
     SYNC();
-    s[THREAD] = x;
+    if (THREAD % WARP == 0) of_warp[THREAD / WARP] = x;
     SYNC();
-    for (long half = THREADS / 2; half > 0; half /= 2) {
-        if (THREAD < half) s[THREAD] = fmaxf(s[THREAD], s[THREAD + half]);
-        SYNC();
-    }
-    return s[0];
+    for (long i = 0; i < THREADS / WARP; i++) x = fmaxf(x, of_warp[i]);
+    return x;
 }
 
-// log Σ e^x over a row.
-DEVICE float log_sum_exp(const float *x, long n) {
-    float max = -INFINITY, sum = 0;
-    EACH(i, n) max = fmaxf(max, x[i]);
-    max = block_max(max);
-    EACH(i, n) sum += expf(x[i] - max);
-    return max + logf(block_sum(sum));
+// Σ e^(x − max) of the numbers so far, and their max.
+typedef struct {
+    float max;
+    float sum;
+} Exponentials;
+
+// Takes in numbers of which `max` is the largest; returns what sums over the earlier ones must be multiplied by.
+DEVICE float rise(Exponentials *e, float max) {
+    float factor = expf(e->max - max);
+    e->max = max;
+    e->sum *= factor;
+    return factor;
+}
+
+// log Σ e^x over what all threads have seen; what a sum of this thread over e^(x − max) must be multiplied by for
+// one over all threads of e^x / Σ e^x.
+DEVICE float log_sum_exp(Exponentials e, float *share) {
+    float max = block_max(e.max), scale = expf(e.max - max), sum = block_sum(e.sum * scale);
+    if (share) *share = scale / sum;
+    return max + logf(sum);
+}
+
+typedef struct {
+    float *h;
+    const void *table;
+    const unsigned int *tokens;
+    long d;
+    long bf16;
+} EmbedForward;
+
+// The row of token `tokens[BLOCK]` of an embedding `[V, D]`, as f32.
+KERNEL(embed_forward, EmbedForward) {
+    long d = a.d, from = a.tokens[BLOCK] * d;
+    FOURS(i, d) store4(a.h, BLOCK * d, i, d, load4(a.table, from, i, d, a.bf16), 0);
 }
 
 typedef struct {
     void *y;
+    void *gained;
     float *inv_rms;
     const float *x;
+    const void *gain;
+    const unsigned int *rows;
     long d;
     long bf16;
     float eps;
 } NormForward;
 
-// RMSNorm of a row of `x [M, D]` before its gain: `y [M, D]`, rounded, and `1/rms [M]`.
+// RMSNorm of rows of `x [.., D]`, which `rows [M]` chooses if it is there: before the gain `y [M, D]`, after it
+// `gained [M, D]`, those that are wanted, rounded; and `1/rms [M]`.
 KERNEL(norm_forward, NormForward) {
-    void *y = a.y;
-    float *inv_rms = a.inv_rms;
-    long d = a.d, bf16 = a.bf16;
-    const float *x = a.x + BLOCK * d;
+    long d = a.d, bf16 = a.bf16, at = BLOCK * d, from = (a.rows ? a.rows[BLOCK] : BLOCK) * d;
     float squares = 0;
-    EACH(i, d) squares += x[i] * x[i];
+    FOURS(i, d) {
+        Four x = load4(a.x, from, i, d, 0);
+        LANES(j) squares += x.at[j] * x.at[j];
+    }
     float r = 1 / sqrtf(block_sum(squares) / d + a.eps);
-    EACH(i, d) store(y, BLOCK * d + i, x[i] * r, bf16);
-    if (THREAD == 0) inv_rms[BLOCK] = r;
+    FOURS(i, d) {
+        Four x = load4(a.x, from, i, d, 0);
+        LANES(j) x.at[j] = rounded(x.at[j] * r, bf16);
+        if (a.y) store4(a.y, at, i, d, x, bf16);
+        if (!a.gained) continue;
+        Four gain = load4(a.gain, 0, i, d, bf16);
+        LANES(j) x.at[j] *= gain.at[j];
+        store4(a.gained, at, i, d, x, bf16);
+    }
+    if (THREAD == 0) a.inv_rms[BLOCK] = r;
 }
 
 typedef struct {
-    float *dx;
-    const float *dh;
+    float *dh;
+    void *dh_rounded;
+    void *gained;
+    float *gain_sums;
     const float *dy;
     const void *y;
     const float *inv_rms;
     const void *gain;
+    const unsigned int *rows;
     long d;
     long bf16;
+    long adds;
+    long len;
+    long len_of_block;
+    long normed;
 } NormBackward;
 
-// `dx = dh + inv_rms · (g − y · mean(g · y))` with `g = gain · dy`; a missing `dh` counts as 0, a missing gain
-// as 1. `y` and the gain are rounded.
+// Backward of norm_forward for `len_of_block` of the `len` rows of `dh [M, D]`, in place: adds the gradient of the
+// norm's input, or sets it if `adds` is 0. From `y`, `inv_rms` and the gradient `dy` of the output after the gain
+// it is `inv_rms · (g − y · mean(g · y))` with `g = gain · dy`; a missing gain counts as 1. Where `rows [M]` is
+// there, it says whose row of those a row takes; a number from `normed` on is of none, and its gradient 0.
+//
+// Those that are wanted: the rounded dh, the output after the gain again, rounded, and the block's sum for the
+// gradient of the gain, `[blocks, D]`.
 KERNEL(norm_backward, NormBackward) {
-    float *dx = a.dx;
-    const float *dh = a.dh, *dy = a.dy;
-    const void *y = a.y, *gain = a.gain;
-    float r = a.inv_rms[BLOCK];
-    long d = a.d, bf16 = a.bf16, at = BLOCK * d;
-    float mean = 0;
-    EACH(i, d) mean += (gain ? load(gain, i, bf16) : 1) * dy[at + i] * load(y, at + i, bf16);
-    mean = block_sum(mean) / d;
-    EACH(i, d) {
-        float g = (gain ? load(gain, i, bf16) : 1) * dy[at + i];
-        g = r * (g - load(y, at + i, bf16) * mean);
-        dx[at + i] = dh ? dh[at + i] + g : g;
+    long d = a.d, bf16 = a.bf16, begin = BLOCK * a.len_of_block;
+    long end = begin + a.len_of_block < a.len ? begin + a.len_of_block : a.len;
+    if (a.gain_sums) FOURS(i, d) store4(a.gain_sums, BLOCK * d, i, d, same(0), 0);
+    for (long m = begin; m < end; m++) {
+        long from = a.rows ? a.rows[m] : m, at = from * d, is_normed = from < a.normed;
+        float mean = 0, r = 0;
+        if (is_normed) {
+            FOURS(i, d) {
+                Four dy = load4(a.dy, at, i, d, 0), y = load4(a.y, at, i, d, bf16);
+                Four gain = a.gain ? load4(a.gain, 0, i, d, bf16) : same(1);
+                LANES(j) mean += gain.at[j] * dy.at[j] * y.at[j];
+            }
+            mean = block_sum(mean) / d;
+            r = a.inv_rms[from];
+        }
+        FOURS(i, d) {
+            Four dh = a.adds ? load4(a.dh, m * d, i, d, 0) : same(0);
+            if (is_normed) {
+                Four dy = load4(a.dy, at, i, d, 0), y = load4(a.y, at, i, d, bf16);
+                Four gain = a.gain ? load4(a.gain, 0, i, d, bf16) : same(1);
+                LANES(j) dh.at[j] += r * (gain.at[j] * dy.at[j] - y.at[j] * mean);
+                if (a.gain_sums) {
+                    Four sum = load4(a.gain_sums, BLOCK * d, i, d, 0);
+                    LANES(j) sum.at[j] += dy.at[j] * y.at[j];
+                    store4(a.gain_sums, BLOCK * d, i, d, sum, 0);
+                }
+                LANES(j) y.at[j] *= gain.at[j];
+                if (a.gained) store4(a.gained, at, i, d, y, bf16);
+            }
+            store4(a.dh, m * d, i, d, dh, 0);
+            if (a.dh_rounded) store4(a.dh_rounded, m * d, i, d, dh, bf16);
+        }
     }
 }
 
 typedef struct {
-    void *gained;
-    const void *y;
-    const void *gain;
+    float *sum;
+    const float *rows;
     long d;
-    long bf16;
-} GainForward;
+    long len;
+    long columns;
+    long adds;
+} SumRows;
 
-// A row of `y [M, D]` times `gain [D]`; all rounded.
-KERNEL(gain_forward, GainForward) {
-    long d = a.d, bf16 = a.bf16, at = BLOCK * d;
-    EACH(i, d) store(a.gained, at + i, load(a.y, at + i, bf16) * load(a.gain, i, bf16), bf16);
-}
-
-typedef struct {
-    float *sums;
-    const float *dy;
-    const void *y;
-    long d;
-    long bf16;
-    long rows;
-    long rows_of_block;
-} GainBackward;
-
-// Gradient of a gain from that of its product with `y [M, D]`: each block sums `rows_of_block` of the rows.
-KERNEL(gain_backward, GainBackward) {
-    const float *dy = a.dy;
-    long d = a.d, bf16 = a.bf16, begin = BLOCK * a.rows_of_block;
-    long end = begin + a.rows_of_block < a.rows ? begin + a.rows_of_block : a.rows;
-    EACH(i, d) {
+// Sum of the `len` rows of `rows [.., D]`, added to `sum [D]` or set if `adds` is 0; a block sums `columns` columns.
+KERNEL(sum_rows, SumRows) {
+    SHARED float of_thread[MAX_THREADS];
+    long side = THREADS / 2 < a.columns ? THREADS / 2 : a.columns, groups = THREADS / side;
+    for (long j = THREAD % side; j < a.columns; j += side) {
+        long column = BLOCK * a.columns + j, is_there = column < a.d;
         float sum = 0;
-        for (long m = begin; m < end; m++) sum += dy[m * d + i] * load(a.y, m * d + i, bf16);
-        a.sums[BLOCK * d + i] = sum;
+        if (is_there)
+            for (long m = THREAD / side; m < a.len; m += groups) sum += a.rows[m * a.d + column];
+        SYNC();
+        of_thread[THREAD] = sum;
+        SYNC();
+        if (THREAD >= side || !is_there) continue;
+        for (long group = 1; group < groups; group++) sum += of_thread[group * side + THREAD];
+        a.sum[column] = a.adds ? a.sum[column] + sum : sum;
     }
 }
 
 // One head of one position of `qkv [M, (N + 2 K) H]`.
 typedef struct {
-    long m, head, part; // position; head among all; 0 for q, 1 for k, 2 for v
-    long at;            // its first number in `q [B, K, T G, H]`, or in `k`, `v [B, K, T, H]`
+    long part;   // 0 for q, 1 for k, 2 for v
+    long head;   // number of its group
+    long member; // number within the group, 0 for k and v
+    long group;  // members of a group, 1 for k and v
 } Head;
 
-// Of N query heads, K heads of keys, sequences of T and heads of H; a group's `G = N / K` queries are contiguous.
-DEVICE Head head_of_block(long n_heads, long kv_heads, long seq_len, long head_dim) {
-    long all = n_heads + 2 * kv_heads;
+// Head `head` among all, of N query heads and K heads of keys; a group's `G = N / K` queries are contiguous.
+DEVICE Head head_of(long head, long n_heads, long kv_heads) {
     Head h;
-    h.m = BLOCK / all, h.head = BLOCK % all;
-    h.part = h.head < n_heads ? 0 : h.head < n_heads + kv_heads ? 1 : 2;
-    long group = h.part == 0 ? n_heads / kv_heads : 1;
-    long n = h.part == 0 ? h.head : (h.head - n_heads) % kv_heads;
-    long row = (h.m / seq_len * kv_heads + n / group) * seq_len + h.m % seq_len;
-    h.at = (row * group + n % group) * head_dim;
+    h.part = head < n_heads ? 0 : head < n_heads + kv_heads ? 1 : 2;
+    h.group = h.part == 0 ? n_heads / kv_heads : 1;
+    long n = h.part == 0 ? head : (head - n_heads) % kv_heads;
+    h.head = n / h.group, h.member = n % h.group;
     return h;
 }
 
@@ -186,7 +323,7 @@ typedef struct {
     void *k;
     void *v;
     float *inv_rms;
-    const float *qkv;
+    const void *qkv;
     const float *cos;
     const float *sin;
     long n_heads;
@@ -195,39 +332,49 @@ typedef struct {
     long head_dim;
     long bf16;
     long first;
+    long keys;
+    long first_key;
     long qk_norm;
     float eps;
 } QkvForward;
 
-// Copies one head of `qkv [M, (N + 2 K) H]` to q, k or v, rounded. q and k are normalised if `qk_norm` is set
-// (QK-norm, keeping `1/rms [M, N + K]`) and rotated; sequences begin at position `first`.
+// Copies a position of `qkv [M, (N + 2 K) H]`, rounded, to `q [B, K, T G, H]` and, from row `first_key` on, to `k`
+// and `v [B, K, keys, H]`, a warp for each head. q and k are normalised if `qk_norm` is set (QK-norm, keeping
+// `1/rms [M, N + K]`) and rotated; sequences begin at position `first`.
 KERNEL(qkv_forward, QkvForward) {
-    long bf16 = a.bf16, h = a.head_dim, half = h / 2;
-    Head to = head_of_block(a.n_heads, a.kv_heads, a.seq_len, h);
-    void *out = to.part == 0 ? a.q : to.part == 1 ? a.k : a.v;
-    const float *x = a.qkv + BLOCK * h;
-    if (to.part == 2) {
-        EACH(i, h) store(out, to.at + i, x[i], bf16);
-        return;
-    }
-    const float *cos = a.cos + (a.first + to.m % a.seq_len) * half;
-    const float *sin = a.sin + (a.first + to.m % a.seq_len) * half;
-    float r = 1, squares = 0;
-    if (a.qk_norm) {
-        EACH(i, h) squares += x[i] * x[i];
-        r = 1 / sqrtf(block_sum(squares) / h + a.eps);
-        if (THREAD == 0) a.inv_rms[to.m * (a.n_heads + a.kv_heads) + to.head] = r;
-    }
-    EACH(i, half) {
-        float u = x[i] * r, v = x[half + i] * r;
-        store(out, to.at + i, u * cos[i] - v * sin[i], bf16);
-        store(out, to.at + half + i, v * cos[i] + u * sin[i], bf16);
+    long bf16 = a.bf16, h = a.head_dim, half = h / 2, heads = a.n_heads + 2 * a.kv_heads;
+    long row = BLOCK / a.seq_len, t = BLOCK % a.seq_len, lane = THREAD % WARP;
+    const float *cos = a.cos + (a.first + t) * half, *sin = a.sin + (a.first + t) * half;
+    for (long head = THREAD / WARP; head < heads; head += THREADS / WARP) {
+        Head to = head_of(head, a.n_heads, a.kv_heads);
+        long from = (BLOCK * heads + head) * h;
+        long keys = to.part == 0 ? a.seq_len : a.keys, key = to.part == 0 ? t : a.first_key + t;
+        long at = (((row * a.kv_heads + to.head) * keys + key) * to.group + to.member) * h;
+        if (to.part == 2) {
+            for (long i = lane; i < h; i += WARP) store(a.v, at + i, load(a.qkv, from + i, bf16), bf16);
+            continue;
+        }
+        float r = 1, squares = 0;
+        if (a.qk_norm) {
+            for (long i = lane; i < h; i += WARP) {
+                float x = load(a.qkv, from + i, bf16);
+                squares += x * x;
+            }
+            r = 1 / sqrtf(warp_sum(squares) / h + a.eps);
+            if (lane == 0) a.inv_rms[BLOCK * (a.n_heads + a.kv_heads) + head] = r;
+        }
+        void *out = to.part == 0 ? a.q : a.k;
+        for (long i = lane; i < half; i += WARP) {
+            float u = load(a.qkv, from + i, bf16) * r, v = load(a.qkv, from + half + i, bf16) * r;
+            store(out, at + i, u * cos[i] - v * sin[i], bf16);
+            store(out, at + half + i, v * cos[i] + u * sin[i], bf16);
+        }
     }
 }
 
 typedef struct {
     void *d_qkv;
-    const float *dq;
+    const void *dq;
     const float *dk;
     const float *dv;
     const void *q;
@@ -243,30 +390,56 @@ typedef struct {
     long qk_norm;
 } QkvBackward;
 
-// Backward of qkv_forward: the gradient of one head of `qkv [M, (N + 2 K) H]`, rounded, from those of q, k and
-// v. The rotation commutes with the norm's Jacobian, which is applied first.
+// Backward of qkv_forward of whole sequences: the gradient of a position of `qkv [M, (N + 2 K) H]`, rounded, from
+// those of q, rounded, k and v. The rotation commutes with the norm's Jacobian, which is applied first.
 KERNEL(qkv_backward, QkvBackward) {
-    long bf16 = a.bf16, h = a.head_dim, half = h / 2;
-    Head of = head_of_block(a.n_heads, a.kv_heads, a.seq_len, h);
-    const float *dy = (of.part == 0 ? a.dq : of.part == 1 ? a.dk : a.dv) + of.at;
-    if (of.part == 2) {
-        EACH(i, h) store(a.d_qkv, BLOCK * h + i, dy[i], bf16);
-        return;
+    long bf16 = a.bf16, h = a.head_dim, half = h / 2, heads = a.n_heads + 2 * a.kv_heads;
+    long row = BLOCK / a.seq_len, t = BLOCK % a.seq_len, lane = THREAD % WARP;
+    const float *cos = a.cos + t * half, *sin = a.sin + t * half;
+    for (long head = THREAD / WARP; head < heads; head += THREADS / WARP) {
+        Head of = head_of(head, a.n_heads, a.kv_heads);
+        long to = (BLOCK * heads + head) * h;
+        long at = (((row * a.kv_heads + of.head) * a.seq_len + t) * of.group + of.member) * h;
+        if (of.part == 2) {
+            for (long i = lane; i < h; i += WARP) store(a.d_qkv, to + i, a.dv[at + i], bf16);
+            continue;
+        }
+        const void *dy = of.part == 0 ? a.dq : (const void *)a.dk, *y = of.part == 0 ? a.q : a.k;
+        long dy_bf16 = of.part == 0 && bf16;
+        float r = 1, mean = 0;
+        if (a.qk_norm) {
+            r = a.inv_rms[BLOCK * (a.n_heads + a.kv_heads) + head];
+            for (long i = lane; i < h; i += WARP) mean += load(dy, at + i, dy_bf16) * load(y, at + i, bf16);
+            mean = warp_sum(mean) / h;
+        }
+        for (long i = lane; i < half; i += WARP) {
+            float u = load(dy, at + i, dy_bf16), v = load(dy, at + half + i, dy_bf16);
+            if (a.qk_norm) {
+                u = r * (u - load(y, at + i, bf16) * mean);
+                v = r * (v - load(y, at + half + i, bf16) * mean);
+            }
+            store(a.d_qkv, to + i, u * cos[i] + v * sin[i], bf16);
+            store(a.d_qkv, to + half + i, v * cos[i] - u * sin[i], bf16);
+        }
     }
-    const void *y = of.part == 0 ? a.q : a.k;
-    const float *cos = a.cos + of.m % a.seq_len * half;
-    const float *sin = a.sin + of.m % a.seq_len * half;
-    float r = 1, mean = 0;
-    if (a.qk_norm) {
-        r = a.inv_rms[of.m * (a.n_heads + a.kv_heads) + of.head];
-        EACH(i, h) mean += dy[i] * load(y, of.at + i, bf16);
-        mean = block_sum(mean) / h;
-    }
-    EACH(i, half) {
-        float u = r * (dy[i] - load(y, of.at + i, bf16) * mean);
-        float v = r * (dy[half + i] - load(y, of.at + half + i, bf16) * mean);
-        store(a.d_qkv, BLOCK * h + i, u * cos[i] + v * sin[i], bf16);
-        store(a.d_qkv, BLOCK * h + half + i, v * cos[i] - u * sin[i], bf16);
+}
+
+typedef struct {
+    void *y;
+    const void *x;
+    long rows;
+    long columns;
+    long width;
+    long bf16;
+} SwapRows;
+
+// Turns `x [B, columns, rows, W]` into `y [B, rows, columns, W]`, both rounded; a block writes `columns` times W.
+KERNEL(swap_rows, SwapRows) {
+    long width = a.width, fours = (width + 3) / 4, b = BLOCK / a.rows, row = BLOCK % a.rows;
+    EACH(j, a.columns * fours) {
+        long column = j / fours, i = 4 * (j % fours), from = ((b * a.columns + column) * a.rows + row) * width;
+        Four x = load4(a.x, from, i, width, a.bf16);
+        store4(a.y, (BLOCK * a.columns + column) * width, i, width, x, a.bf16);
     }
 }
 
@@ -279,21 +452,31 @@ typedef struct {
     long queries;
     long group;
     long first;
+    long all_queries;
+    long first_query;
     float scale;
 } SoftmaxForward;
 
-// Causal softmax of a row of `scores [.., T G, S]` times `scale`: probabilities, rounded, and the log-sum-exp.
-// The G queries at position t see keys up to `first + t`.
+// Causal softmax of a row of `scores [.., queries, keys]` times `scale`: probabilities, rounded, and the log-sum-exp.
+// The G queries at position t see keys up to `first + t`. `lse [.., all_queries]` has those of more queries than the
+// scores, which are the ones from `first_query` on.
 KERNEL(softmax_forward, SoftmaxForward) {
-    long bf16 = a.bf16, keys = a.keys, seen = a.first + BLOCK % a.queries / a.group + 1;
-    const float *x = a.scores + BLOCK * keys;
-    float scale = a.scale, max = -INFINITY, sum = 0;
-    EACH(i, seen) max = fmaxf(max, x[i] * scale);
-    max = block_max(max);
-    EACH(i, seen) sum += expf(x[i] * scale - max);
-    sum = block_sum(sum);
-    EACH(i, keys) store(a.p, BLOCK * keys + i, i < seen ? expf(x[i] * scale - max) / sum : 0, bf16);
-    if (THREAD == 0) a.lse[BLOCK] = max + logf(sum);
+    long query = BLOCK % a.queries, seen = a.first + query / a.group + 1, at = BLOCK * a.keys;
+    Exponentials e = {LOWEST, 0};
+    FOURS(i, seen) {
+        Four x = load4(a.scores, at, i, a.keys, 0);
+        float max = e.max;
+        LANES(j) if (i + j < seen) max = fmaxf(max, x.at[j] * a.scale);
+        rise(&e, max);
+        LANES(j) if (i + j < seen) e.sum += expf(x.at[j] * a.scale - max);
+    }
+    float lse = log_sum_exp(e, 0);
+    FOURS(i, a.keys) {
+        Four x = load4(a.scores, at, i, a.keys, 0);
+        LANES(j) x.at[j] = i + j < seen ? expf(x.at[j] * a.scale - lse) : 0;
+        store4(a.p, at, i, a.keys, x, a.bf16);
+    }
+    if (THREAD == 0) a.lse[BLOCK / a.queries * a.all_queries + a.first_query + query] = lse;
 }
 
 typedef struct {
@@ -307,22 +490,30 @@ typedef struct {
     long queries;
     long group;
     long first;
+    long all_queries;
+    long first_query;
     float scale;
 } SoftmaxBackward;
 
 // Backward of softmax_forward: the probabilities again, and the gradient of the scores from that of the
 // probabilities; both rounded.
 KERNEL(softmax_backward, SoftmaxBackward) {
-    long bf16 = a.bf16, keys = a.keys, seen = a.first + BLOCK % a.queries / a.group + 1;
-    long at = BLOCK * keys;
-    const float *x = a.scores + at, *dp = a.dp + at;
-    float lse = a.lse[BLOCK], scale = a.scale, delta = 0;
-    EACH(i, seen) delta += expf(x[i] * scale - lse) * dp[i];
+    long query = BLOCK % a.queries, seen = a.first + query / a.group + 1, at = BLOCK * a.keys;
+    float lse = a.lse[BLOCK / a.queries * a.all_queries + a.first_query + query], delta = 0;
+    FOURS(i, seen) {
+        Four x = load4(a.scores, at, i, a.keys, 0), dp = load4(a.dp, at, i, a.keys, 0);
+        LANES(j) if (i + j < seen) delta += expf(x.at[j] * a.scale - lse) * dp.at[j];
+    }
     delta = block_sum(delta);
-    EACH(i, keys) {
-        float p = i < seen ? expf(x[i] * scale - lse) : 0;
-        store(a.p, at + i, p, bf16);
-        store(a.d_scores, at + i, p == 0 ? 0 : p * (dp[i] - delta) * scale, bf16);
+    FOURS(i, a.keys) {
+        Four x = load4(a.scores, at, i, a.keys, 0), dp = load4(a.dp, at, i, a.keys, 0);
+        LANES(j) {
+            float p = i + j < seen ? expf(x.at[j] * a.scale - lse) : 0;
+            x.at[j] = p;
+            dp.at[j] = p == 0 ? 0 : p * (dp.at[j] - delta) * a.scale;
+        }
+        store4(a.p, at, i, a.keys, x, a.bf16);
+        store4(a.d_scores, at, i, a.keys, dp, a.bf16);
     }
 }
 
@@ -335,77 +526,94 @@ DEVICE float gelu_gate(float x, float *du) {
 
 typedef struct {
     void *y;
-    const float *x;
+    const void *x;
     long bf16;
     long f;
 } GeluForward;
 
-// GELU of a row of `x [M, F]`, rounded.
+// GELU of a row of `x [M, F]`; both rounded.
 KERNEL(gelu_forward, GeluForward) {
-    const float *x = a.x + BLOCK * a.f;
+    long f = a.f, at = BLOCK * f;
     float du;
-    EACH(i, a.f) store(a.y, BLOCK * a.f + i, x[i] * gelu_gate(x[i], &du), a.bf16);
+    FOURS(i, f) {
+        Four x = load4(a.x, at, i, f, a.bf16);
+        LANES(j) x.at[j] *= gelu_gate(x.at[j], &du);
+        store4(a.y, at, i, f, x, a.bf16);
+    }
 }
 
 typedef struct {
     void *dx;
     void *y;
-    const float *dy;
-    const float *x;
+    const void *dy;
+    const void *x;
     long bf16;
     long f;
 } GeluBackward;
 
-// Backward of gelu_forward: `dy` times the derivative at `x`, and the output again; both rounded.
+// Backward of gelu_forward: `dy` times the derivative at `x`, and the output again; all rounded.
 KERNEL(gelu_backward, GeluBackward) {
-    const float *dy = a.dy, *x = a.x;
-    EACH(j, a.f) {
-        long i = BLOCK * a.f + j;
-        float du, s = gelu_gate(x[i], &du), slope = s + 2 * x[i] * s * (1 - s) * du;
-        store(a.dx, i, dy[i] * slope, a.bf16);
-        store(a.y, i, x[i] * s, a.bf16);
+    long f = a.f, at = BLOCK * f;
+    FOURS(i, f) {
+        Four dy = load4(a.dy, at, i, f, a.bf16), x = load4(a.x, at, i, f, a.bf16);
+        LANES(j) {
+            float du, s = gelu_gate(x.at[j], &du);
+            dy.at[j] *= s + 2 * x.at[j] * s * (1 - s) * du;
+            x.at[j] *= s;
+        }
+        store4(a.dx, at, i, f, dy, a.bf16);
+        store4(a.y, at, i, f, x, a.bf16);
     }
 }
 
 typedef struct {
     void *y;
-    const float *x;
+    const void *x;
     long bf16;
     long f;
 } SwigluForward;
 
-// `silu(gate) · up` of a row of `x [M, 2 F]`, the gate first; rounded.
+// `silu(gate) · up` of a row of `x [M, 2 F]`, the gate first; both rounded.
 KERNEL(swiglu_forward, SwigluForward) {
-    const float *gate = a.x + BLOCK * 2 * a.f, *up = gate + a.f;
-    EACH(i, a.f) store(a.y, BLOCK * a.f + i, gate[i] / (1 + expf(-gate[i])) * up[i], a.bf16);
+    long f = a.f, at = BLOCK * f;
+    FOURS(i, f) {
+        Four gate = load4(a.x, 2 * at, i, f, a.bf16), up = load4(a.x, 2 * at + f, i, f, a.bf16);
+        LANES(j) up.at[j] *= gate.at[j] / (1 + expf(-gate.at[j]));
+        store4(a.y, at, i, f, up, a.bf16);
+    }
 }
 
 typedef struct {
     void *dx;
     void *y;
-    const float *dy;
-    const float *x;
+    const void *dy;
+    const void *x;
     long bf16;
     long f;
 } SwigluBackward;
 
-// Backward of swiglu_forward: the gradient of `x [M, 2 F]` from `dy [M, F]`, and the output again; both rounded.
+// Backward of swiglu_forward: the gradient of `x [M, 2 F]` from `dy [M, F]`, and the output again; all rounded.
 KERNEL(swiglu_backward, SwigluBackward) {
-    long f = a.f, at = BLOCK * 2 * f;
-    const float *dy = a.dy + BLOCK * f, *gate = a.x + at, *up = gate + f;
-    EACH(i, f) {
-        float s = 1 / (1 + expf(-gate[i])), silu = gate[i] * s;
-        store(a.dx, at + i, dy[i] * up[i] * (s + silu * (1 - s)), a.bf16);
-        store(a.dx, at + f + i, dy[i] * silu, a.bf16);
-        store(a.y, BLOCK * f + i, silu * up[i], a.bf16);
+    long f = a.f, at = BLOCK * f;
+    FOURS(i, f) {
+        Four gate = load4(a.x, 2 * at, i, f, a.bf16), up = load4(a.x, 2 * at + f, i, f, a.bf16);
+        Four dy = load4(a.dy, at, i, f, a.bf16), y;
+        LANES(j) {
+            float s = 1 / (1 + expf(-gate.at[j])), silu = gate.at[j] * s, d = dy.at[j];
+            y.at[j] = silu * up.at[j];
+            gate.at[j] = d * up.at[j] * (s + silu * (1 - s));
+            up.at[j] = d * silu;
+        }
+        store4(a.dx, 2 * at, i, f, gate, a.bf16);
+        store4(a.dx, 2 * at + f, i, f, up, a.bf16);
+        store4(a.y, at, i, f, y, a.bf16);
     }
 }
 
 typedef struct {
     float *losses;
-    void *d_logits;
-    const float *logits;
-    const float *reference;
+    void *logits;
+    const void *reference;
     const unsigned int *targets;
     const float *ntp_weights;
     const float *kl_weights;
@@ -413,60 +621,116 @@ typedef struct {
     long v;
 } Score;
 
-// Losses `[M, 3]` of a position from its `logits [M, V]` and those of the reference, if there is one: cross
-// entropy, KL, whether the target is the first of the largest. With weights, also the gradient of the logits,
-// rounded.
+// Losses `[M, 3]` of a position from its `logits [M, V]` and those of the reference, if there is one, all rounded:
+// cross entropy, KL, whether the target is the first of the largest. With weights, the gradient of the logits takes
+// their place.
 KERNEL(score, Score) {
-    long bf16 = a.bf16, v = a.v, at = BLOCK * v;
-    float *losses = a.losses + 3 * BLOCK;
-    void *d_logits = a.d_logits;
-    const float *x = a.logits + at, *ref = a.reference;
-    long target = a.targets[BLOCK];
-    float lse = log_sum_exp(x, v), ref_lse = 0, kl = 0, beaten = 0;
-    if (ref) {
-        ref += at;
-        ref_lse = log_sum_exp(ref, v);
-        EACH(i, v) kl += expf(ref[i] - ref_lse) * ((ref[i] - ref_lse) - (x[i] - lse));
-        kl = block_sum(kl);
+    long bf16 = a.bf16, v = a.v, at = BLOCK * v, target = a.targets[BLOCK];
+    float goal = load(a.logits, at + target, bf16), beaten = 0, gap = 0;
+    Exponentials e = {LOWEST, 0}, ref = {LOWEST, 0};
+    FOURS(i, v) {
+        Four x = load4(a.logits, at, i, v, bf16), y;
+        float max = e.max;
+        LANES(j) if (i + j < v) {
+            max = fmaxf(max, x.at[j]);
+            beaten += !(i + j < target ? x.at[j] < goal : x.at[j] <= goal);
+        }
+        rise(&e, max);
+        LANES(j) if (i + j < v) e.sum += expf(x.at[j] - max);
+        if (!a.reference) continue;
+        y = load4(a.reference, at, i, v, bf16);
+        max = ref.max;
+        LANES(j) if (i + j < v) max = fmaxf(max, y.at[j]);
+        gap *= rise(&ref, max);
+        LANES(j) if (i + j < v) {
+            float p = expf(y.at[j] - max);
+            ref.sum += p;
+            gap += p * (y.at[j] - x.at[j]);
+        }
     }
-    EACH(i, v) beaten += !(i < target ? x[i] < x[target] : x[i] <= x[target]);
+    float lse = log_sum_exp(e, 0), ref_lse = 0, kl = 0;
+    if (a.reference) {
+        float share;
+        ref_lse = log_sum_exp(ref, &share);
+        kl = block_sum(gap * share) - (ref_lse - lse);
+    }
     beaten = block_sum(beaten);
     if (THREAD == 0) {
-        losses[0] = lse - x[target];
+        float *losses = a.losses + 3 * BLOCK;
+        losses[0] = lse - goal;
         losses[1] = kl;
         losses[2] = beaten == 0;
     }
-    if (!d_logits) return;
+    if (!a.ntp_weights) return;
     float ntp_weight = a.ntp_weights[BLOCK], kl_weight = a.kl_weights[BLOCK];
-    EACH(i, v) {
-        float g = (ntp_weight + kl_weight) * expf(x[i] - lse);
-        if (ref) g -= kl_weight * expf(ref[i] - ref_lse);
-        store(d_logits, at + i, i == target ? g - ntp_weight : g, bf16);
+    FOURS(i, v) {
+        Four x = load4(a.logits, at, i, v, bf16), y = same(0);
+        if (a.reference) y = load4(a.reference, at, i, v, bf16);
+        LANES(j) {
+            float g = (ntp_weight + kl_weight) * expf(x.at[j] - lse);
+            if (a.reference) g -= kl_weight * expf(y.at[j] - ref_lse);
+            x.at[j] = i + j == target ? g - ntp_weight : g;
+        }
+        store4(a.logits, at, i, v, x, bf16);
     }
 }
 
 typedef struct {
     float *grad;
-    const unsigned int *tokens;
+    float *sums;
+    const unsigned int *to;
     const unsigned int *starts;
     const unsigned int *order;
     const float *dh;
     long d;
+    long v;
 } EmbedBackward;
 
-// Adds to the row of token `tokens[BLOCK]` in an embedding's gradient `[V, D]`, in place, the rows of `dh` with
-// the numbers `order[starts[BLOCK]..starts[BLOCK + 1]]`.
+// Sums the rows of `dh` with the numbers `order[starts[BLOCK]..starts[BLOCK + 1]]`, of one token. The sum is added to
+// row `to[BLOCK]` of an embedding's gradient `[V, D]`; from V on, it is set as row `to[BLOCK] − V` of `sums`.
 KERNEL(embed_backward, EmbedBackward) {
-    const unsigned int *tokens = a.tokens, *starts = a.starts;
-    const unsigned int *order = a.order;
-    const float *dh = a.dh;
-    long d = a.d;
-    float *grad = a.grad + tokens[BLOCK] * d;
-    EACH(i, d) {
-        float sum = grad[i];
-        for (unsigned int j = starts[BLOCK]; j < starts[BLOCK + 1]; j++) sum += dh[order[j] * d + i];
-        grad[i] = sum;
+    long d = a.d, to = a.to[BLOCK], adds = to < a.v;
+    float *out = adds ? a.grad : a.sums;
+    long at = (adds ? to : to - a.v) * d;
+    FOURS(i, d) {
+        Four sum = adds ? load4(out, at, i, d, 0) : same(0);
+        for (long j = a.starts[BLOCK]; j < a.starts[BLOCK + 1]; j++) {
+            Four dh = load4(a.dh, a.order[j] * d, i, d, 0);
+            LANES(l) sum.at[l] += dh.at[l];
+        }
+        store4(out, at, i, d, sum, 0);
     }
+}
+
+typedef struct {
+    float *x;
+    const float *y;
+    long len;
+    long stretch;
+} Multiply;
+
+// Multiplies a stretch of the `len` numbers `x` by `y`, in place.
+KERNEL(multiply, Multiply) {
+    long at = BLOCK * a.stretch, n = a.len - at < a.stretch ? a.len - at : a.stretch;
+    FOURS(i, n) {
+        Four x = load4(a.x, at, i, n, 0), y = load4(a.y, at, i, n, 0);
+        LANES(j) x.at[j] *= y.at[j];
+        store4(a.x, at, i, n, x, 0);
+    }
+}
+
+typedef struct {
+    void *y;
+    const float *x;
+    long len;
+    long stretch;
+    long bf16;
+} RoundTo;
+
+// Rounds a stretch of the `len` numbers `x`.
+KERNEL(round_to, RoundTo) {
+    long at = BLOCK * a.stretch, n = a.len - at < a.stretch ? a.len - at : a.stretch;
+    FOURS(i, n) store4(a.y, at, i, n, load4(a.x, at, i, n, 0), a.bf16);
 }
 
 typedef struct {
@@ -495,23 +759,86 @@ typedef struct {
 // AdamW on a stretch of `len` elements: new weights and moments (in bf16 also the rounded weights) from the old
 // ones and a gradient, and the sum of the squared gradients.
 KERNEL(adamw, AdamW) {
-    const float *w = a.old_w, *m = a.old_m, *v = a.old_v;
-    const float *g = a.grad;
-    long begin = BLOCK * a.stretch, len = a.len - begin < a.stretch ? a.len - begin : a.stretch;
+    long at = BLOCK * a.stretch, n = a.len - at < a.stretch ? a.len - at : a.stretch;
     float squares = 0;
-    EACH(j, len) {
-        long i = begin + j;
-        float m_new = a.beta1 * m[i] + a.rest1 * g[i], v_new = a.beta2 * v[i] + a.rest2 * g[i] * g[i];
-        float direction = m_new * a.correct1 / (sqrtf(v_new) * a.correct2 + a.eps);
-        float w_new = w[i] - a.lr * (a.weight_decay * w[i] + direction);
-        a.w[i] = w_new;
-        a.m[i] = m_new;
-        a.v[i] = v_new;
-        if (a.rounded) store(a.rounded, i, w_new, 1);
-        squares += g[i] * g[i];
+    FOURS(i, n) {
+        Four w = load4(a.old_w, at, i, n, 0), m = load4(a.old_m, at, i, n, 0);
+        Four v = load4(a.old_v, at, i, n, 0), grad = load4(a.grad, at, i, n, 0);
+        LANES(j) {
+            float g = grad.at[j];
+            m.at[j] = a.beta1 * m.at[j] + a.rest1 * g;
+            v.at[j] = a.beta2 * v.at[j] + a.rest2 * g * g;
+            float direction = m.at[j] * a.correct1 / (sqrtf(v.at[j]) * a.correct2 + a.eps);
+            w.at[j] -= a.lr * (a.weight_decay * w.at[j] + direction);
+            squares += g * g;
+        }
+        store4(a.w, at, i, n, w, 0);
+        store4(a.m, at, i, n, m, 0);
+        store4(a.v, at, i, n, v, 0);
+        if (a.rounded) store4(a.rounded, at, i, n, w, 1);
     }
     squares = block_sum(squares);
     if (THREAD == 0) a.squares[BLOCK] = squares;
+}
+
+// Bits that sort as the numbers do, and the reverse.
+DEVICE unsigned int ascending(float x) {
+    Bits bits;
+    bits.f = x;
+    return bits.u ^ (bits.u >> 31 ? 0xffffffffu : 0x80000000u);
+}
+
+DEVICE float of_ascending(unsigned int key) { return of_bits(key ^ (key >> 31 ? 0x80000000u : 0xffffffffu)); }
+
+// The most likely tokens of a row: those above a key, and the first `equals` of those at it.
+typedef struct {
+    unsigned int key;
+    long equals;
+} Likely;
+
+// A row's logits over the temperature.
+typedef struct {
+    const float *x;
+    long v;
+    float max;
+    float inv_temperature;
+} Row;
+
+DEVICE float probability(Row row, float x) { return expf((x - row.max) * row.inv_temperature); }
+
+// In parts of 2⁻⁴⁰, so that sums are the same in every order.
+DEVICE Whole parts(Row row, float x) {
+    float p = probability(row, x) * 1099511627776.0f;
+    return p > 0 ? (Whole)p : 0;
+}
+
+// What a token counts in a sum: 1, or its probability.
+DEVICE Whole weight(Row row, unsigned int key, long counts) { return counts ? 1 : parts(row, of_ascending(key)); }
+
+// The fewest of the most likely tokens, `among` some, whose weights reach `enough`; by eight bits of their keys at a
+// time.
+DEVICE Likely fewest(Row row, Likely among, long counts, Whole enough) {
+    SHARED Whole of_bin[256];
+    unsigned int prefix = 0;
+    for (int shift = 24; shift >= 0; shift -= 8) {
+        SYNC();
+        EACH(i, 256) of_bin[i] = 0;
+        SYNC();
+        EACH(i, row.v) {
+            unsigned int key = ascending(row.x[i]);
+            if (key > among.key && (shift == 24 || key >> (shift + 8) == prefix))
+                ADD(&of_bin[key >> shift & 255], weight(row, key, counts));
+        }
+        if (THREAD == 0 && (shift == 24 || among.key >> (shift + 8) == prefix))
+            ADD(&of_bin[among.key >> shift & 255], (Whole)among.equals * weight(row, among.key, counts));
+        SYNC();
+        unsigned int bin = 255;
+        while (bin > 0 && of_bin[bin] < enough) enough -= of_bin[bin--];
+        prefix = prefix << 8 | bin;
+    }
+    Whole each = weight(row, prefix, counts);
+    Likely likely = {prefix, each > 0 ? (long)((enough + each - 1) / each) : 1};
+    return likely;
 }
 
 typedef struct {
@@ -519,50 +846,95 @@ typedef struct {
     const float *logits;
     const float *uniforms;
     long v;
+    long top_k;
+    float top_p;
     float inv_temperature;
 } Choose;
 
-// Chooses a token for a row of `logits [B, V]`: with `uniforms [B]` by the inverse of the cumulative distribution
-// of the logits over the temperature, and never a token of probability 0; without, the first of the largest.
+// Chooses a token for a row of `logits [B, V]` where there is none yet: with `uniforms [B]` by the inverse of the
+// cumulative distribution of the logits over the temperature, and never a token of probability 0; without, the
+// first of the largest. With `top_k` > 0, among so many of the most likely; with `top_p` > 0, of those among the
+// fewest whose probabilities reach that share.
 KERNEL(choose, Choose) {
     SHARED float of[MAX_THREADS];
-    SHARED long best[MAX_THREADS];
+    SHARED long at[MAX_THREADS];
     long v = a.v, each = (v + THREADS - 1) / THREADS;
     long begin = THREAD * each, end = begin + each < v ? begin + each : v;
-    const float *x = a.logits + BLOCK * v, *uniforms = a.uniforms;
+    const float *x = a.logits + BLOCK * v;
     float max = -INFINITY, sum = 0;
-    best[THREAD] = begin < v ? begin : 0;
+    if (a.tokens[BLOCK] != UNCHOSEN) return;
+    at[THREAD] = begin < v ? begin : 0;
     for (long i = begin; i < end; i++) {
-        if (x[i] > max) best[THREAD] = i;
+        if (x[i] > max) at[THREAD] = i;
         max = fmaxf(max, x[i]);
     }
     of[THREAD] = max;
     max = block_max(max);
-    if (uniforms) {
-        for (long i = begin; i < end; i++) sum += expf((x[i] - max) * a.inv_temperature);
-        of[THREAD] = sum;
+    if (!a.uniforms) {
+        if (THREAD != 0) return;
+        long token = 0;
+        for (long t = THREADS - 1; t >= 0; t--)
+            if (of[t] == max) token = at[t];
+        a.tokens[BLOCK] = (unsigned int)token;
+        return;
+    }
+    Row row = {x, v, max, a.inv_temperature};
+    Likely likely = {0, v};
+    if (a.top_k > 0 && a.top_k < v) likely = fewest(row, likely, 1, (Whole)a.top_k);
+    if (a.top_p > 0) {
+        SHARED Whole all;
+        SYNC();
+        if (THREAD == 0) all = (Whole)likely.equals * parts(row, of_ascending(likely.key));
+        SYNC();
+        Whole own = 0;
+        EACH(i, v) if (ascending(x[i]) > likely.key) own += parts(row, x[i]);
+        ADD(&all, own);
+        SYNC();
+        Whole enough = (Whole)(a.top_p * (float)all);
+        likely = fewest(row, likely, 0, enough > 0 ? enough < all ? enough : all : 1);
+    }
+    // Tokens at the key before a thread's own.
+    long equals = 0;
+    if (likely.equals < v)
+        for (long i = begin; i < end; i++) equals += ascending(x[i]) == likely.key;
+    SYNC();
+    at[THREAD] = equals;
+    SYNC();
+    equals = 0;
+    for (long t = 0; t < THREAD; t++) equals += at[t];
+    long first = equals;
+    for (long i = begin; i < end; i++) {
+        unsigned int key = ascending(x[i]);
+        if (key > likely.key || (key == likely.key && equals++ < likely.equals)) sum += probability(row, x[i]);
     }
     SYNC();
+    of[THREAD] = sum;
+    at[THREAD] = first;
+    SYNC();
     if (THREAD != 0) return;
-    long token = -1;
-    if (!uniforms) {
-        for (long t = THREADS - 1; t >= 0; t--)
-            if (of[t] == max) token = best[t];
-    } else {
-        float total = 0;
-        for (long t = 0; t < THREADS; t++) total += of[t];
-        float left = uniforms[BLOCK] * total;
-        long t = 0;
-        while (t < THREADS - 1 && left >= of[t]) left -= of[t++];
-        for (long i = t * each; i < v; i++) {
-            float p = expf((x[i] - max) * a.inv_temperature);
-            if (p > 0) token = i;
-            if (p > 0 && left < p) break;
-            left -= p;
+    float total = 0;
+    for (long t = 0; t < THREADS; t++) total += of[t];
+    float left = a.uniforms[BLOCK] * total;
+    long t = 0, token = -1;
+    while (t < THREADS - 1 && left >= of[t]) left -= of[t++];
+    equals = at[t];
+    for (long i = t * each; i < v; i++) {
+        unsigned int key = ascending(x[i]);
+        if (key < likely.key || (key == likely.key && equals++ >= likely.equals)) continue;
+        float p = probability(row, x[i]);
+        if (p > 0) token = i;
+        if (p > 0 && left < p) break;
+        left -= p;
+    }
+    // After rounding, no token may be left: then the last one of the thread with a probability before is chosen.
+    while (token < 0 && t > 0) {
+        if (of[--t] == 0) continue;
+        equals = at[t];
+        for (long i = t * each; i < (t + 1) * each; i++) {
+            unsigned int key = ascending(x[i]);
+            if (key < likely.key || (key == likely.key && equals++ >= likely.equals)) continue;
+            if (probability(row, x[i]) > 0) token = i;
         }
-        // After rounding, no token may be left: then the last one with a probability is chosen.
-        for (long i = v - 1; token < 0 && i > 0; i--)
-            if (expf((x[i] - max) * a.inv_temperature) > 0) token = i;
     }
     a.tokens[BLOCK] = token < 0 ? 0 : (unsigned int)token;
 }

@@ -8,10 +8,10 @@ use candle_core::{Device, Result, bail};
 
 use super::arguments::Kernel;
 
-/// Fewest threads of a block.
-const WARP: usize = 32;
+/// Threads that move together, and fewest of a block.
+pub const WARP: usize = 32;
 /// Most threads of a block, as in `kernels.cu`.
-const MAX_THREADS: usize = 256;
+pub const MAX_THREADS: usize = 256;
 
 /// Runs the kernel of a name with a number of blocks on the struct that it takes.
 pub type Run = unsafe fn(&'static str, usize, *const c_void);
@@ -40,35 +40,35 @@ pub struct Grid {
 /// so do inputs and outputs, before and after the address is taken:
 ///
 /// ```
-/// use forgetlab_engine::gpu::{Fresh, In, NormForward, Rounded};
+/// use forgetlab_engine::gpu::{EmbedForward, Fresh, In, Rounded};
 ///
-/// fn norm<'a>(y: &'a Fresh<Rounded>, inv_rms: &'a Fresh<f32>, x: In<'a, f32>) -> NormForward<'a> {
-///     NormForward { y: y.out(), inv_rms: inv_rms.out(), x, d: 8, bf16: 0, eps: 1e-5 }
+/// fn embed<'a>(h: &'a Fresh<f32>, table: In<'a, Rounded>, tokens: In<'a, u32>) -> EmbedForward<'a> {
+///     EmbedForward { h: h.out(), table: table, tokens: tokens, d: 8, bf16: 0 }
 /// }
 /// ```
 ///
-/// Two outputs in the wrong order do not compile:
+/// Two inputs in the wrong order do not compile:
 ///
 /// ```compile_fail,E0308
-/// use forgetlab_engine::gpu::{Fresh, In, NormForward, Rounded};
+/// use forgetlab_engine::gpu::{EmbedForward, Fresh, In, Rounded};
 ///
-/// fn norm<'a>(y: &'a Fresh<Rounded>, inv_rms: &'a Fresh<f32>, x: In<'a, f32>) -> NormForward<'a> {
-///     NormForward { y: inv_rms.out(), inv_rms: y.out(), x, d: 8, bf16: 0, eps: 1e-5 }
+/// fn embed<'a>(h: &'a Fresh<f32>, table: In<'a, Rounded>, tokens: In<'a, u32>) -> EmbedForward<'a> {
+///     EmbedForward { h: h.out(), table: tokens, tokens: table, d: 8, bf16: 0 }
 /// }
 /// ```
 ///
 /// Nor do an output and an input:
 ///
 /// ```compile_fail,E0308
-/// use forgetlab_engine::gpu::{Fresh, In, NormForward, Rounded};
+/// use forgetlab_engine::gpu::{EmbedForward, Fresh, In, Rounded};
 ///
-/// fn norm<'a>(y: &'a Fresh<Rounded>, inv_rms: &'a Fresh<f32>, x: In<'a, f32>) -> NormForward<'a> {
-///     NormForward { y: y.out(), inv_rms: x, x: inv_rms.out(), d: 8, bf16: 0, eps: 1e-5 }
+/// fn embed<'a>(h: &'a Fresh<f32>, table: In<'a, Rounded>, tokens: In<'a, u32>) -> EmbedForward<'a> {
+///     EmbedForward { h: table, table: h.out(), tokens: tokens, d: 8, bf16: 0 }
 /// }
 /// ```
 pub fn launch<K: Kernel>(device: &Device, grid: Grid, args: &K) -> Result<()> {
     let Grid { blocks, width } = grid;
-    let threads = width.next_power_of_two().clamp(WARP, MAX_THREADS);
+    let threads = width.clamp(WARP, MAX_THREADS).next_power_of_two();
     let _pointer = from_ref(args).cast::<c_void>();
     match device {
         _ if blocks == 0 => Ok(()),

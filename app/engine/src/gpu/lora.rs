@@ -9,7 +9,8 @@ use candle_core::{DType, Device, Result, Tensor};
 
 use crate::model::{BlockLinear, Lora, LoraLayout};
 
-use super::matmul::{add_matmul_tn, matmul_nn, matmul_nt, product};
+use super::matmul::{add_matmul_tn, add_product, product, scaled_product};
+use super::ops::multiply;
 use super::tensor::download;
 
 /// Adapters of a model.
@@ -51,7 +52,9 @@ impl Adapters {
     /// `W + s·B·A` of linear layer `i` of the blocks, from its `w [out, in]`, f32.
     pub fn merge(&self, i: usize, w: &Tensor) -> Result<Tensor> {
         let [a, b] = [&self.master[2 * i], &self.master[2 * i + 1]];
-        w + product(&(b * f64::from(self.layout.config.scale()))?, a)?
+        let merged = w.copy()?;
+        add_product(&merged, b, a, self.layout.config.scale())?;
+        Ok(merged)
     }
 
     /// Adds to the gradients of A and B of linear layer `i` of the blocks, from the layer's input `x [M, in]` and
@@ -64,10 +67,10 @@ impl Adapters {
         x: &Tensor,
     ) -> Result<()> {
         let [a, b] = [&self.rounded[2 * i], &self.rounded[2 * i + 1]];
-        let scale = f64::from(self.layout.config.scale());
-        let low = (matmul_nn(dy, b)? * scale)?.to_dtype(dy.dtype())?;
+        let scale = self.layout.config.scale();
+        let low = scaled_product(dy, b, scale, dy.dtype())?;
         add_matmul_tn(&mut grads[0], &low, x)?;
-        let low = matmul_nt(x, a)?.to_dtype(dy.dtype())?;
+        let low = product(x, &a.t()?, dy.dtype())?;
         add_matmul_tn(&mut grads[1], dy, &low)
     }
 
@@ -75,7 +78,7 @@ impl Adapters {
     pub fn mask(&self, grads: &mut [Option<Tensor>]) -> Result<()> {
         for (i, grad) in grads.iter_mut().skip(1).step_by(2).enumerate() {
             if let Some(grad) = grad {
-                *grad = (&*grad * &self.masks[i % BlockLinear::COUNT])?;
+                multiply(grad, &self.masks[i % BlockLinear::COUNT])?;
             }
         }
         Ok(())

@@ -1,10 +1,12 @@
 //! The engine and the sampler on a GPU: the models of [`crate::model`] on candle tensors.
 //!
 //! Forward and backward are written by hand here too: no tensor is a candle variable, so that candle records
-//! no graph. candle provides memory and cuBLAS; between the matrix products work the few kernels of
-//! `kernels.cu`. Weights, moments and gradients are tensors that stay on the device between steps. Matrix
-//! products take their inputs in the engine's [`Precision`](crate::ops::Precision); everything else is f32:
-//! sums within products, master weights, moments, norms, softmax and losses.
+//! no graph. candle provides memory and cuBLAS; all between the matrix products is done by the kernels of
+//! `kernels.cu`, none of candle's. Weights, moments and gradients are tensors that stay on the device between
+//! steps. Matrix products take their inputs in the engine's [`Precision`](crate::ops::Precision), and so is what a
+//! product gives for the next kernel alone: queries, keys and values, the input of the MLP's activation, their
+//! gradients, and in training the logits. Everything else is f32: sums within products, master weights, moments,
+//! the residual stream and its gradient, norms, softmax and losses.
 //!
 //! Tests compile the kernels for the CPU and compare the results with those of the engine on the CPU.
 
@@ -29,7 +31,7 @@ mod tests;
 pub use candle_core::Device;
 
 pub use adamw::AdamW;
-pub use arguments::{Kernel, NormForward};
+pub use arguments::{EmbedForward, Kernel};
 pub use engine::Engine;
 pub use kernels::{Grid, Run, launch, set_stand_in};
 pub use params::Params;

@@ -1,19 +1,21 @@
 //! Forward and backward over rows of equal length.
 
-use candle_core::{DType, Result, Tensor};
+use candle_core::{Result, Tensor};
 
 use crate::model::{BlockLinear, Keep};
 
 use super::heads::{Heads, Qkv};
-use super::matmul::{add_matmul_tn, matmul_nn, matmul_nt};
-use super::ops::{self, Normed, norm};
+use super::matmul::{add_matmul_tn, add_product, matmul_nn, product};
+use super::ops::{self, Norm, Normed, Passing, Residual};
 use super::params::Params;
+use super::tensor::upload_ids;
 
 /// Final hidden states of a forward, and the activations it keeps for its backward.
 pub struct Activations {
-    /// Final hidden states `[M, D]`, rounded.
+    /// Final hidden states `[P, D]` of the positions that were asked for, rounded.
     pub hidden: Tensor,
-    normed: Normed,
+    /// `None` if no backward follows.
+    normed: Option<Normed>,
     /// One for each block; empty if no backward follows.
     kept: Vec<Kept>,
 }
@@ -48,25 +50,50 @@ pub struct Rows<'a> {
     pub heads: &'a Heads,
 }
 
-/// Runs the model over `tokens [M]`, keeping activations if a backward follows.
-pub fn forward(params: &Params, tokens: &Tensor, rows: Rows, keep: Keep) -> Result<Activations> {
+/// Runs the model over `tokens [M]`, keeping activations if a backward follows; the final hidden states are those of
+/// the positions `wanted [P]`, or of all.
+pub fn forward(
+    params: &Params,
+    tokens: &Tensor,
+    rows: Rows,
+    keep: Keep,
+    wanted: Option<&Tensor>,
+) -> Result<Activations> {
     let mut kept = Vec::new();
-    let mut h = embed(params, tokens)?;
+    let h = ops::embed(params.embed_in(), tokens)?;
     for l in 0..params.layout.config.n_layers {
-        let (out, block) = block_forward(params, l, &h, rows, None)?;
-        match keep {
-            Keep::Nothing => {}
-            Keep::Inputs => kept.push(Kept::Input(h)),
-            Keep::Blocks => kept.push(Kept::Block(block)),
+        if keep == Keep::Inputs {
+            kept.push(Kept::Input(h.copy()?));
         }
-        h = out;
+        let block = block_forward(params, l, &h, rows, None, keep == Keep::Blocks)?;
+        kept.extend(block.map(Kept::Block));
     }
-    let normed = norm(&h, params.layout.config.norm_eps, params.dtype())?;
+    let norm = final_norm(params, &h, wanted);
+    let (hidden, normed) = norm.run(keep != Keep::Nothing)?;
     Ok(Activations {
-        hidden: normed.gained(params.final_norm())?,
+        hidden,
         normed,
         kept,
     })
+}
+
+/// The final norm of rows of the residual stream `h [M, D]`.
+fn final_norm<'a>(params: &'a Params, h: &'a Tensor, rows: Option<&'a Tensor>) -> Norm<'a> {
+    Norm {
+        x: h,
+        rows,
+        gain: params.final_norm(),
+        eps: params.layout.config.norm_eps,
+        dtype: params.dtype(),
+    }
+}
+
+/// The gradient of the final hidden states.
+pub struct Hidden<'a> {
+    /// Of the positions that the forward was asked for, `[P, D]`, f32.
+    pub d_hidden: Tensor,
+    /// For each of the M positions its row there, or [`ops::NO_ROW`].
+    pub row_of: &'a Tensor,
 }
 
 /// Adds to `grads`, one for each entry of the layout, the gradient of every weight except the output embedding,
@@ -77,21 +104,31 @@ pub fn backward(
     tokens: &[u32],
     rows: Rows,
     mut acts: Activations,
-    d_hidden: &Tensor,
+    hidden: Hidden,
     grads: &mut [Option<Tensor>],
 ) -> Result<()> {
     let layout = &params.layout;
-    let mut dh = acts.normed.backward(None, d_hidden, params.final_norm())?;
+    let Some(normed) = acts.normed else {
+        candle_core::bail!("the forward kept nothing for a backward");
+    };
     let trains_weights = params.adapters.is_none();
-    if trains_weights && params.final_norm().is_some() {
-        let last = layout.first_of_block(layout.config.n_layers);
-        acts.normed.gain_backward(&mut grads[last], d_hidden)?;
-    }
+    let last = layout.first_of_block(layout.config.n_layers);
+    let gain = params.final_norm();
+    let passing = Passing {
+        dy: &hidden.d_hidden,
+        gain,
+        d_gain: gain.filter(|_| trains_weights).map(|_| &mut grads[last]),
+    };
+    let mut residual = normed.backward_to_all(hidden.row_of, passing)?;
+    drop((normed, hidden.d_hidden));
     while let Some(kept) = acts.kept.pop() {
         let l = acts.kept.len();
         let block = match kept {
-            Kept::Block(block) => block,
-            Kept::Input(h) => block_forward(params, l, &h, rows, None)?.1,
+            Kept::Block(block) => Some(block),
+            Kept::Input(h) => block_forward(params, l, &h, rows, None, true)?,
+        };
+        let Some(block) = block else {
+            candle_core::bail!("block {l} kept nothing for its backward");
         };
         let tensors = if trains_weights {
             layout.first_of_block(l)..layout.first_of_block(l + 1)
@@ -99,23 +136,20 @@ pub fn backward(
             let per_block = 2 * BlockLinear::COUNT;
             per_block * l..per_block * (l + 1)
         };
-        dh = block_backward(params, l, &block, dh, rows.heads, &mut grads[tensors])?;
+        residual = block_backward(params, l, &block, residual, rows.heads, &mut grads[tensors])?;
     }
     if !trains_weights {
         return Ok(());
     }
-    ops::embed_backward(&mut grads[0], layout.config.vocab_size, tokens, &dh)
+    ops::embed_backward(
+        &mut grads[0],
+        layout.config.vocab_size,
+        tokens,
+        &residual.dh,
+    )
 }
 
-/// Input embedding of tokens, `[M, D]`, f32.
-fn embed(params: &Params, tokens: &Tensor) -> Result<Tensor> {
-    params
-        .embed_in()
-        .index_select(tokens, 0)?
-        .to_dtype(DType::F32)
-}
-
-/// Runs block `l` over the residual stream `h [M, D]`: its output, and its activations.
+/// Runs block `l` over the residual stream `h [M, D]`, in place; returns its activations if it `keeps` them.
 ///
 /// With a cache, the rows continue those in it, and their keys and values are added to it.
 fn block_forward(
@@ -124,48 +158,63 @@ fn block_forward(
     h: &Tensor,
     rows: Rows,
     cache: Option<&Cache>,
-) -> Result<(Tensor, Block)> {
+    keeps: bool,
+) -> Result<Option<Block>> {
     let Rows { seq_len, heads } = rows;
     let (config, dtype, w) = (params.layout.config, params.dtype(), params.block(l));
-    let first = cache.map_or(0, |cache| cache.len);
+    let norm = |gain| Norm {
+        x: h,
+        rows: None,
+        gain,
+        eps: config.norm_eps,
+        dtype,
+    };
 
-    let normed = norm(h, config.norm_eps, dtype)?;
-    let fused_qkv = matmul_nt(&normed.gained(w.attention_norm)?, w.qkv)?;
-    let qkv = heads.split(&fused_qkv, seq_len, first, dtype)?;
-    let (out, lse) = match cache {
-        None => heads.attention(&qkv.q, &qkv.k, &qkv.v, 0)?,
+    let (x, normed) = norm(w.attention_norm).run(keeps)?;
+    let fused_qkv = product(&x, &w.qkv.t()?, dtype)?;
+    let (qkv, out, lse) = match cache {
+        None => {
+            let qkv = heads.split(&fused_qkv, seq_len, 0)?;
+            let (out, lse) = heads.attention(&qkv.q, &qkv.k, &qkv.v, 0)?;
+            (Some(qkv), out, lse)
+        }
         Some(cache) => {
-            let (k, v) = cache.extend(l, &qkv)?;
-            heads.attention(&qkv.q, &k, &v, first)?
+            let q = heads.split_to_cache(&fused_qkv, seq_len, &cache.blocks[l], cache.len)?;
+            let [k, v] = &cache.blocks[l];
+            let so_far = |x: &Tensor| x.narrow(2, 0, cache.len + seq_len);
+            let (out, lse) = heads.attention(&q, &so_far(k)?, &so_far(v)?, cache.len)?;
+            (None, out, lse)
         }
     };
-    let attended = heads.merge(&out, dtype)?;
-    let h = (h + matmul_nt(&attended, w.out)?)?;
+    let attended = heads.merge(&out)?;
+    add_product(h, &attended, &w.out.t()?, 1.0)?;
 
-    let mlp_normed = norm(&h, config.norm_eps, dtype)?;
-    let up = matmul_nt(&mlp_normed.gained(w.mlp_norm)?, w.up)?;
-    let h = (h + matmul_nt(&ops::mlp(config.mlp, &up, dtype)?, w.down)?)?;
-    let block = Block {
-        normed,
-        qkv,
-        lse,
-        attended,
-        mlp_normed,
-        up,
-    };
-    Ok((h, block))
+    let (x, mlp_normed) = norm(w.mlp_norm).run(keeps)?;
+    let up = product(&x, &w.up.t()?, dtype)?;
+    add_product(h, &ops::mlp(config.mlp, &up)?, &w.down.t()?, 1.0)?;
+    Ok(match (normed, qkv, mlp_normed) {
+        (Some(normed), Some(qkv), Some(mlp_normed)) => Some(Block {
+            normed,
+            qkv,
+            lse,
+            attended,
+            mlp_normed,
+            up,
+        }),
+        _ => None,
+    })
 }
 
-/// Backward of block `l`: the gradient of its input from that of its output, `dh`; adds the gradients of its
-/// weights, or of its adapters, to `grads`.
+/// Backward of block `l`: the gradient of its input from that of its output; adds the gradients of its weights, or of
+/// its adapters, to `grads`.
 fn block_backward(
     params: &Params,
     l: usize,
     block: &Block,
-    dh: Tensor,
+    residual: Residual,
     heads: &Heads,
     grads: &mut [Option<Tensor>],
-) -> Result<Tensor> {
+) -> Result<Residual> {
     let (mlp, dtype, w) = (params.layout.config.mlp, params.dtype(), params.block(l));
     let add = |linear: BlockLinear, grads: &mut [Option<Tensor>], dy: &Tensor, x: &Tensor| {
         let i = linear as usize;
@@ -178,35 +227,33 @@ fn block_backward(
     };
     let trains_gains = params.adapters.is_none() && w.mlp_norm.is_some();
 
-    let dy = dh.to_dtype(dtype)?;
-    let (d_up, activated) = ops::mlp_backward(mlp, &matmul_nn(&dy, w.down)?, &block.up, dtype)?;
-    add(BlockLinear::Down, grads, &dy, &activated)?;
-    let up = BlockLinear::Up;
-    add(up, grads, &d_up, &block.mlp_normed.gained(w.mlp_norm)?)?;
-    let d_normed = matmul_nn(&d_up, w.up)?;
-    let dh = block
-        .mlp_normed
-        .backward(Some(&dh), &d_normed, w.mlp_norm)?;
-    if trains_gains {
-        block.mlp_normed.gain_backward(&mut grads[5], &d_normed)?;
-    }
+    let d_activated = product(&residual.rounded, w.down, dtype)?;
+    let (d_up, activated) = ops::mlp_backward(mlp, &d_activated, &block.up)?;
+    add(BlockLinear::Down, grads, &residual.rounded, &activated)?;
+    drop((d_activated, activated));
+    let passing = Passing {
+        dy: &matmul_nn(&d_up, w.up)?,
+        gain: w.mlp_norm,
+        d_gain: trains_gains.then(|| &mut grads[5]),
+    };
+    let (residual, x) = block.mlp_normed.backward(residual, passing)?;
+    add(BlockLinear::Up, grads, &d_up, &x)?;
+    drop((d_up, x));
 
-    let dy = dh.to_dtype(dtype)?;
-    add(BlockLinear::Out, grads, &dy, &block.attended)?;
-    let seq_len = block.qkv.k.dim(2)?;
-    let d_out = heads.split_heads(&matmul_nn(&dy, w.out)?, seq_len, dtype)?;
+    add(BlockLinear::Out, grads, &residual.rounded, &block.attended)?;
+    let d_attended = product(&residual.rounded, w.out, dtype)?;
+    let d_out = heads.split_heads(&d_attended, block.qkv.k.dim(2)?)?;
     let d_heads = heads.attention_backward(&d_out, &block.qkv, &block.lse)?;
     let d_qkv = heads.split_backward(&d_heads, &block.qkv)?;
-    let qkv = BlockLinear::Qkv;
-    add(qkv, grads, &d_qkv, &block.normed.gained(w.attention_norm)?)?;
-    let d_normed = matmul_nn(&d_qkv, w.qkv)?;
-    let dh = block
-        .normed
-        .backward(Some(&dh), &d_normed, w.attention_norm)?;
-    if trains_gains {
-        block.normed.gain_backward(&mut grads[4], &d_normed)?;
-    }
-    Ok(dh)
+    drop((d_attended, d_out, d_heads));
+    let passing = Passing {
+        dy: &matmul_nn(&d_qkv, w.qkv)?,
+        gain: w.attention_norm,
+        d_gain: trains_gains.then(|| &mut grads[4]),
+    };
+    let (residual, x) = block.normed.backward(residual, passing)?;
+    add(BlockLinear::Qkv, grads, &d_qkv, &x)?;
+    Ok(residual)
 }
 
 #[cfg(test)]
@@ -256,28 +303,24 @@ impl Cache {
     /// Runs the next `n` positions of every row, `tokens [B n]`; returns the final hidden states `[B, D]` of the
     /// last one, rounded.
     pub fn run(&mut self, params: &Params, tokens: &Tensor, n: usize) -> Result<Tensor> {
-        let (config, d) = (params.layout.config, params.layout.config.d_model);
         let rows = Rows {
             seq_len: n,
             heads: &self.heads,
         };
-        let mut h = embed(params, tokens)?;
-        for l in 0..config.n_layers {
-            h = block_forward(params, l, &h, rows, Some(self))?.0;
+        let h = ops::embed(params.embed_in(), tokens)?;
+        for l in 0..params.layout.config.n_layers {
+            block_forward(params, l, &h, rows, Some(self), false)?;
         }
         self.len += n;
-        let b = h.dim(0)? / n;
-        let last = h.reshape((b, n, d))?.narrow(1, n - 1, 1)?;
-        let last_h = last.contiguous()?.reshape((b, d))?;
-        norm(&last_h, config.norm_eps, params.dtype())?.gained(params.final_norm())
-    }
-
-    /// Appends a block's new keys and values; returns all of them, `[B, K, S, H]` each.
-    fn extend(&self, l: usize, qkv: &Qkv) -> Result<(Tensor, Tensor)> {
-        let [keys, values] = &self.blocks[l];
-        keys.slice_set(&qkv.k, 2, self.len)?;
-        values.slice_set(&qkv.v, 2, self.len)?;
-        let len = self.len + qkv.k.dim(2)?;
-        Ok((keys.narrow(2, 0, len)?, values.narrow(2, 0, len)?))
+        let last = match n {
+            1 => None,
+            _ => {
+                let rows = (h.dim(0)? / n) as u32;
+                let last: Vec<u32> = (1..=rows).map(|row| row * n as u32 - 1).collect();
+                Some(upload_ids(&last, h.device())?)
+            }
+        };
+        let (hidden, _) = final_norm(params, &h, last.as_ref()).run(false)?;
+        Ok(hidden)
     }
 }

@@ -1,23 +1,30 @@
 //! Forward and backward of a transformer's operations on tensors, except attention.
 //!
-//! The counterparts of [`crate::ops`], with the same formulas, in the kernels of `kernels.cu`. Inputs of
-//! matrix products are rounded to the engine's precision where they are computed; everything else is f32.
+//! The counterparts of [`crate::ops`], with the same formulas, in the kernels of `kernels.cu`. What is called rounded is
+//! in the engine's precision; all arithmetic is f32.
 
 use candle_core::{DType, Result, Tensor};
 
 use crate::model::Mlp;
 
 use super::arguments::{
-    EmbedBackward, GainBackward, GainForward, GeluBackward, GeluForward, NormBackward, NormForward,
-    SwigluBackward, SwigluForward,
+    EmbedBackward, EmbedForward, GeluBackward, GeluForward, Multiply, NormBackward, NormForward,
+    RoundTo, SumRows, SwigluBackward, SwigluForward,
 };
-use super::kernels::{Grid, launch};
-use super::matmul::add_product;
-use super::pointers::{Fresh, f32s, ids, in_place, optional, rounded};
+use super::kernels::{Grid, MAX_THREADS, launch};
+use super::pointers::{Fresh, Out, Rounded, change_f32s, f32s, ids, optional, rounded};
 use super::tensor::{is_bf16, upload_ids};
 
 /// Rows of which one block sums the parts of a gain's gradient.
-const GAIN_ROWS: usize = 32;
+const GAIN_ROWS: usize = 8;
+/// Columns of which a block sums the rows.
+const SUM_COLUMNS: usize = 32;
+/// Most rows of one token that a block sums for the gradient of an embedding.
+const EMBED_ROWS: usize = 64;
+/// Elements that a block takes of a tensor whose shape does not matter.
+const STRETCH: usize = 4096;
+/// Number of a row that is not there.
+pub const NO_ROW: u32 = u32::MAX;
 
 /// The result of RMSNorm of `x [M, D]`, before its gain.
 pub struct Normed {
@@ -27,103 +34,201 @@ pub struct Normed {
     pub(super) inv_rms: Tensor,
 }
 
-/// One block for each of `m` rows of `width` elements.
-fn rows(m: usize, width: usize) -> Grid {
-    Grid { blocks: m, width }
+/// The gradient of the residual stream `[M, D]`.
+pub struct Residual {
+    /// In f32; changed in place.
+    pub(super) dh: Tensor,
+    /// Rounded, as it goes into products: in f32 the same tensor.
+    pub(super) rounded: Tensor,
 }
 
-/// RMSNorm of `x [M, D]`, before its gain.
-pub fn norm(x: &Tensor, eps: f32, dtype: DType) -> Result<Normed> {
-    let ((m, d), device) = (x.dims2()?, x.device());
-    let y = Fresh::rounded((m, d), dtype, device)?;
-    let inv_rms = Fresh::f32s(m, device)?;
-    let args = NormForward {
-        y: y.out(),
-        inv_rms: inv_rms.out(),
-        x: f32s(x)?,
+/// One block for each of `m` rows of `width` elements, of which a thread takes four at a time.
+pub(super) fn rows(m: usize, width: usize) -> Grid {
+    Grid {
+        blocks: m,
+        width: width.div_ceil(4),
+    }
+}
+
+/// Rows of an embedding `[V, D]`, which is rounded, for `tokens [M]`: `[M, D]`, f32.
+pub fn embed(table: &Tensor, tokens: &Tensor) -> Result<Tensor> {
+    let (m, d, device) = (tokens.dim(0)?, table.dim(1)?, table.device());
+    let h = Fresh::f32s((m, d), device)?;
+    let args = EmbedForward {
+        h: h.out(),
+        table: rounded(table, table.dtype())?,
+        tokens: ids(tokens)?,
         d,
-        bf16: is_bf16(dtype),
-        eps,
+        bf16: is_bf16(table.dtype()),
     };
     launch(device, rows(m, d), &args)?;
-    Ok(Normed {
-        y: y.written(),
-        inv_rms: inv_rms.written(),
-    })
+    Ok(h.written())
+}
+
+/// What RMSNorm is computed of, and with.
+#[derive(Clone, Copy)]
+pub struct Norm<'a> {
+    /// Rows `[.., D]`.
+    pub x: &'a Tensor,
+    /// Numbers of the rows to normalise, `[M]`; all of them without.
+    pub rows: Option<&'a Tensor>,
+    /// Gain `[1, D]`, rounded.
+    pub gain: Option<&'a Tensor>,
+    pub eps: f32,
+    /// Format of the output.
+    pub dtype: DType,
+}
+
+impl Norm<'_> {
+    /// The output `[M, D]`, rounded, and what a backward needs of it, if it `keeps` that.
+    pub fn run(self, keeps: bool) -> Result<(Tensor, Option<Normed>)> {
+        let output = Fresh::rounded(self.dims()?, self.dtype, self.x.device())?;
+        if self.gain.is_none() {
+            let inv_rms = self.write(output.out(), Out::NULL)?;
+            let y = output.written();
+            return Ok((y.clone(), keeps.then_some(Normed { y, inv_rms })));
+        }
+        if !keeps {
+            self.write(Out::NULL, output.out())?;
+            return Ok((output.written(), None));
+        }
+        let y = Fresh::rounded(self.dims()?, self.dtype, self.x.device())?;
+        let (inv_rms, y) = (self.write(y.out(), output.out())?, y.written());
+        Ok((output.written(), Some(Normed { y, inv_rms })))
+    }
+
+    /// Shape of the output.
+    fn dims(&self) -> Result<(usize, usize)> {
+        Ok((self.rows.unwrap_or(self.x).dim(0)?, self.x.dim(1)?))
+    }
+
+    /// Writes the output before the gain and after it; returns `1/rms`.
+    fn write(self, y: Out<Rounded>, gained: Out<Rounded>) -> Result<Tensor> {
+        let (device, dtype, (m, d)) = (self.x.device(), self.dtype, self.dims()?);
+        let inv_rms = Fresh::f32s(m, device)?;
+        let args = NormForward {
+            y,
+            gained,
+            inv_rms: inv_rms.out(),
+            x: f32s(self.x)?,
+            gain: optional(self.gain, |gain| rounded(gain, dtype))?,
+            rows: optional(self.rows, ids)?,
+            d,
+            bf16: is_bf16(dtype),
+            eps: self.eps,
+        };
+        launch(device, rows(m, d), &args)?;
+        Ok(inv_rms.written())
+    }
+}
+
+/// How the gradient passes through a norm.
+pub struct Passing<'a> {
+    /// Gradient of the norm's output after the gain, `[M, D]`, f32.
+    pub dy: &'a Tensor,
+    /// Gain `[1, D]`, rounded.
+    pub gain: Option<&'a Tensor>,
+    /// Where the gradient of the gain is added, if it is trained.
+    pub d_gain: Option<&'a mut Option<Tensor>>,
 }
 
 impl Normed {
-    /// The norm's output `[M, D]`, rounded: multiplied by its gain `[1, D]`, if there is one.
-    pub fn gained(&self, gain: Option<&Tensor>) -> Result<Tensor> {
-        let Some(gain) = gain else {
-            return Ok(self.y.clone());
+    /// Adds the gradient of the norm's input to `residual`; also returns the norm's output after the gain.
+    pub fn backward(&self, residual: Residual, passing: Passing) -> Result<(Residual, Tensor)> {
+        let Some(_) = passing.gain else {
+            return Ok((
+                self.pass(residual.dh, None, Out::NULL, passing)?,
+                self.y.clone(),
+            ));
         };
-        let ((m, d), dtype, device) = (self.y.dims2()?, self.y.dtype(), gain.device());
-        let gained = Fresh::rounded((m, d), dtype, device)?;
-        let args = GainForward {
-            gained: gained.out(),
-            y: rounded(&self.y, dtype)?,
-            gain: rounded(gain, dtype)?,
-            d,
-            bf16: is_bf16(dtype),
-        };
-        launch(device, rows(m, d), &args)?;
-        Ok(gained.written())
+        let gained = Fresh::rounded(self.y.shape(), self.y.dtype(), self.y.device())?;
+        let residual = self.pass(residual.dh, None, gained.out(), passing)?;
+        Ok((residual, gained.written()))
     }
 
-    /// Gradient of the norm's input from that of its output after the gain, `dy [M, D]`; added to `dh [M, D]` if
-    /// it is given.
-    pub fn backward(
+    /// The gradient of `M` rows, of which the norm took some: row `i` was its row `rows[i]`, or [`NO_ROW`].
+    pub fn backward_to_all(&self, rows: &Tensor, passing: Passing) -> Result<Residual> {
+        let (m, d) = (rows.dim(0)?, self.y.dim(1)?);
+        // SAFETY: the kernel sets every element.
+        let dh = unsafe { Tensor::empty((m, d), DType::F32, self.y.device())? };
+        self.pass(dh, Some(rows), Out::NULL, passing)
+    }
+
+    /// Adds the gradient of the norm's input to `dh`, or sets that of the rows that `row_of` tells; writes the norm's
+    /// output after the gain.
+    fn pass(
         &self,
-        dh: Option<&Tensor>,
-        dy: &Tensor,
-        gain: Option<&Tensor>,
-    ) -> Result<Tensor> {
-        let ((m, d), dtype, device) = (dy.dims2()?, self.y.dtype(), dy.device());
-        let dx = Fresh::f32s((m, d), device)?;
+        dh: Tensor,
+        row_of: Option<&Tensor>,
+        gained: Out<Rounded>,
+        passing: Passing,
+    ) -> Result<Residual> {
+        let ((m, d), dtype, device) = (dh.dims2()?, self.y.dtype(), dh.device());
+        let Passing { dy, gain, d_gain } = passing;
+        let len_of_block = if d_gain.is_some() { GAIN_ROWS } else { 1 };
+        let blocks = m.div_ceil(len_of_block);
+        let dh_rounded = (dtype != DType::F32).then(|| Fresh::rounded((m, d), dtype, device));
+        let dh_rounded = dh_rounded.transpose()?;
+        let sums = d_gain.is_some().then(|| Fresh::f32s((blocks, d), device));
+        let sums = sums.transpose()?;
         let args = NormBackward {
-            dx: dx.out(),
-            dh: optional(dh, f32s)?,
+            dh: change_f32s(&dh)?,
+            dh_rounded: dh_rounded.as_ref().map_or(Out::NULL, Fresh::out),
+            gained,
+            gain_sums: sums.as_ref().map_or(Out::NULL, Fresh::out),
             dy: f32s(dy)?,
             y: rounded(&self.y, dtype)?,
             inv_rms: f32s(&self.inv_rms)?,
             gain: optional(gain, |gain| rounded(gain, dtype))?,
+            rows: optional(row_of, ids)?,
             d,
             bf16: is_bf16(dtype),
+            adds: usize::from(row_of.is_none()),
+            len: m,
+            len_of_block,
+            normed: self.y.dim(0)?,
         };
-        launch(device, rows(m, d), &args)?;
-        Ok(dx.written())
-    }
-
-    /// Adds to `sum` the gradient of the gain `[1, D]`, from that of the output after it, `dy [M, D]`.
-    pub fn gain_backward(&self, sum: &mut Option<Tensor>, dy: &Tensor) -> Result<()> {
-        let ((m, d), dtype, device) = (dy.dims2()?, self.y.dtype(), dy.device());
-        let parts = m.div_ceil(GAIN_ROWS);
-        let sums = Fresh::f32s((parts, d), device)?;
-        let args = GainBackward {
-            sums: sums.out(),
-            dy: f32s(dy)?,
-            y: rounded(&self.y, dtype)?,
-            d,
-            bf16: is_bf16(dtype),
-            rows: m,
-            rows_of_block: GAIN_ROWS,
-        };
-        launch(device, rows(parts, d), &args)?;
-        let ones = Tensor::ones((1, parts), DType::F32, device)?;
-        add_product(sum, &ones, &sums.written())
+        launch(device, rows(blocks, d), &args)?;
+        if let (Some(d_gain), Some(sums)) = (d_gain, sums) {
+            add_rows(d_gain, &sums.written())?;
+        }
+        let rounded = dh_rounded.map_or_else(|| dh.clone(), Fresh::written);
+        Ok(Residual { dh, rounded })
     }
 }
 
-/// Activation of the MLP: from `x [M, F]`, or gate and up `[M, 2 F]`, to `[M, F]`, rounded.
-pub fn mlp(kind: Mlp, x: &Tensor, dtype: DType) -> Result<Tensor> {
-    let ((m, width), device, bf16) = (x.dims2()?, x.device(), is_bf16(dtype));
+/// Adds the sum of the rows of `x [M, D]` to `sum [1, D]`.
+fn add_rows(sum: &mut Option<Tensor>, x: &Tensor) -> Result<()> {
+    let ((len, d), device, adds) = (x.dims2()?, x.device(), sum.is_some());
+    let sum = match sum {
+        Some(sum) => sum,
+        // SAFETY: the kernel sets every element.
+        None => sum.insert(unsafe { Tensor::empty((1, d), DType::F32, device)? }),
+    };
+    let grid = Grid {
+        blocks: d.div_ceil(SUM_COLUMNS),
+        width: MAX_THREADS,
+    };
+    let args = SumRows {
+        sum: change_f32s(sum)?,
+        rows: f32s(x)?,
+        d,
+        len,
+        columns: SUM_COLUMNS,
+        adds: usize::from(adds),
+    };
+    launch(device, grid, &args)
+}
+
+/// Activation of the MLP: from `x [M, F]`, or gate and up `[M, 2 F]`, to `[M, F]`; both rounded.
+pub fn mlp(kind: Mlp, input: &Tensor) -> Result<Tensor> {
+    let ((m, width), device, dtype) = (input.dims2()?, input.device(), input.dtype());
     let f = match kind {
         Mlp::Gelu => width,
         Mlp::SwiGlu | Mlp::GeGlu => width / 2,
     };
     let fresh = Fresh::rounded((m, f), dtype, device)?;
-    let (y, x) = (fresh.out(), f32s(x)?);
+    let (y, x, bf16) = (fresh.out(), rounded(input, dtype)?, is_bf16(dtype));
     match kind {
         Mlp::Gelu => launch(device, rows(m, f), &GeluForward { y, x, bf16, f })?,
         Mlp::SwiGlu => launch(device, rows(m, f), &SwigluForward { y, x, bf16, f })?,
@@ -132,45 +237,44 @@ pub fn mlp(kind: Mlp, x: &Tensor, dtype: DType) -> Result<Tensor> {
     Ok(fresh.written())
 }
 
-/// Backward of [`mlp`]: the gradient of its input from that of its output, and the output again; both rounded.
-pub fn mlp_backward(kind: Mlp, dy: &Tensor, x: &Tensor, dtype: DType) -> Result<(Tensor, Tensor)> {
-    let ((m, f), (_, width), device) = (dy.dims2()?, x.dims2()?, x.device());
-    let new = |width: usize| Fresh::rounded((m, width), dtype, device);
-    let (new_dx, new_y) = (new(width)?, new(f)?);
+/// Backward of [`mlp`]: the gradient of its input from that of its output, and the output again; all rounded.
+pub fn mlp_backward(kind: Mlp, dy: &Tensor, input: &Tensor) -> Result<(Tensor, Tensor)> {
+    let ((m, f), device, dtype) = (dy.dims2()?, input.device(), input.dtype());
+    let new_dx = Fresh::rounded(input.dims2()?, dtype, device)?;
+    let new_y = Fresh::rounded((m, f), dtype, device)?;
     let (dx, y, bf16) = (new_dx.out(), new_y.out(), is_bf16(dtype));
-    let (dy, x) = (f32s(dy)?, f32s(x)?);
-    let grid = rows(m, f);
+    let (dy, x) = (rounded(dy, dtype)?, rounded(input, dtype)?);
     match kind {
-        Mlp::Gelu => launch(
-            device,
-            grid,
-            &GeluBackward {
+        Mlp::Gelu => {
+            let args = GeluBackward {
                 dx,
                 y,
                 dy,
                 x,
                 bf16,
                 f,
-            },
-        )?,
-        Mlp::SwiGlu => launch(
-            device,
-            grid,
-            &SwigluBackward {
+            };
+            launch(device, rows(m, f), &args)?;
+        }
+        Mlp::SwiGlu => {
+            let args = SwigluBackward {
                 dx,
                 y,
                 dy,
                 x,
                 bf16,
                 f,
-            },
-        )?,
+            };
+            launch(device, rows(m, f), &args)?;
+        }
         Mlp::GeGlu => unreachable!("an engine on a GPU refuses it"),
     }
     Ok((new_dx.written(), new_y.written()))
 }
 
 /// Adds to an embedding's gradient `[V, D]`, in the row of each of `tokens [M]`, its row of `dh [M, D]`.
+///
+/// No block sums more than [`EMBED_ROWS`] rows; the sums of a token that has more are summed in their order.
 pub fn embed_backward(
     grad: &mut Option<Tensor>,
     vocab_size: usize,
@@ -180,27 +284,106 @@ pub fn embed_backward(
     let (d, device) = (dh.dim(1)?, dh.device());
     let mut order: Vec<u32> = (0..tokens.len() as u32).collect();
     order.sort_by_key(|&row| tokens[row as usize]);
-    // Each distinct token, and where its rows start in `order`.
-    let (mut distinct, mut starts) = (Vec::new(), vec![0]);
+    let (mut direct, mut parts) = (Pieces::new(), Pieces::new());
     for rows in order.chunk_by(|&a, &b| tokens[a as usize] == tokens[b as usize]) {
-        distinct.push(tokens[rows[0] as usize]);
-        starts.push(starts[starts.len() - 1] + rows.len() as u32);
+        let token = tokens[rows[0] as usize];
+        if rows.len() <= EMBED_ROWS {
+            direct.push(token, rows);
+            continue;
+        }
+        let first = parts.order.len() as u32;
+        for (sum, rows) in (first..).zip(rows.chunks(EMBED_ROWS)) {
+            direct.push(vocab_size as u32 + sum, rows);
+        }
+        let sums: Vec<u32> = (first..first + rows.len().div_ceil(EMBED_ROWS) as u32).collect();
+        parts.push(token, &sums);
     }
     let grad = match grad {
         Some(grad) => grad,
         None => grad.insert(Tensor::zeros((vocab_size, d), DType::F32, device)?),
     };
-    let grid = rows(distinct.len(), d);
-    let distinct = upload_ids(&distinct, device)?;
-    let starts = upload_ids(&starts, device)?;
-    let order = upload_ids(&order, device)?;
-    let args = EmbedBackward {
-        grad: in_place(grad)?,
-        tokens: ids(&distinct)?,
-        starts: ids(&starts)?,
-        order: ids(&order)?,
-        dh: f32s(dh)?,
-        d,
+    let sums = match parts.order.len() {
+        0 => None,
+        n => Some(Fresh::f32s((n, d), device)?),
     };
-    launch(device, grid, &args)
+    let out = sums.as_ref().map_or(Out::NULL, Fresh::out);
+    direct.add(grad, out, dh, vocab_size)?;
+    match sums {
+        Some(sums) => parts.add(grad, Out::NULL, &sums.written(), vocab_size),
+        None => Ok(()),
+    }
+}
+
+/// Rows to sum, in pieces, each for a row of its own.
+struct Pieces {
+    to: Vec<u32>,
+    starts: Vec<u32>,
+    order: Vec<u32>,
+}
+
+impl Pieces {
+    fn new() -> Self {
+        Self {
+            to: Vec::new(),
+            starts: vec![0],
+            order: Vec::new(),
+        }
+    }
+
+    fn push(&mut self, to: u32, rows: &[u32]) {
+        self.to.push(to);
+        self.order.extend(rows);
+        self.starts.push(self.order.len() as u32);
+    }
+
+    /// Adds each piece's rows of `dh` to its row of `grad [V, D]`, or from V on, sets its row of `sums`.
+    fn add(&self, grad: &Tensor, sums: Out<f32>, dh: &Tensor, v: usize) -> Result<()> {
+        let (d, device, blocks) = (dh.dim(1)?, dh.device(), self.to.len());
+        let all = [&self.to[..], &self.starts, &self.order].concat();
+        let all = upload_ids(&all, device)?;
+        let part = |first: usize, len: usize| all.narrow(0, first, len);
+        let (to, starts) = (part(0, blocks)?, part(blocks, blocks + 1)?);
+        let order = part(2 * blocks + 1, self.order.len())?;
+        let args = EmbedBackward {
+            grad: change_f32s(grad)?,
+            sums,
+            to: ids(&to)?,
+            starts: ids(&starts)?,
+            order: ids(&order)?,
+            dh: f32s(dh)?,
+            d,
+            v,
+        };
+        launch(device, rows(blocks, d), &args)
+    }
+}
+
+/// A tensor's f32 numbers in another format.
+pub fn round(x: &Tensor, dtype: DType) -> Result<Tensor> {
+    if dtype == DType::F32 {
+        return Ok(x.clone());
+    }
+    let (len, device) = (x.elem_count(), x.device());
+    let y = Fresh::rounded(x.shape(), dtype, device)?;
+    let args = RoundTo {
+        y: y.out(),
+        x: f32s(x)?,
+        len,
+        stretch: STRETCH,
+        bf16: is_bf16(dtype),
+    };
+    launch(device, rows(len.div_ceil(STRETCH), STRETCH), &args)?;
+    Ok(y.written())
+}
+
+/// Multiplies `x` by `y` of the same shape, in place; both f32.
+pub fn multiply(x: &Tensor, y: &Tensor) -> Result<()> {
+    let len = x.elem_count();
+    let args = Multiply {
+        x: change_f32s(x)?,
+        y: f32s(y)?,
+        len,
+        stretch: STRETCH,
+    };
+    launch(x.device(), rows(len.div_ceil(STRETCH), STRETCH), &args)
 }

@@ -8,6 +8,7 @@ use crate::model::{self, BlockLinear, Layout, Lora, LoraLayout};
 use crate::ops::Precision;
 
 use super::lora::Adapters;
+use super::ops::round;
 use super::tensor::{download, dtype};
 
 /// Weights of a model on a device, as [`model::Params`] in the machine's memory.
@@ -109,7 +110,7 @@ impl Params {
         };
         let dtype = self.dtype();
         for (i, entry) in self.linear_entries().enumerate() {
-            self.rounded[entry] = adapters.merge(i, &master[entry])?.to_dtype(dtype)?;
+            self.rounded[entry] = round(&adapters.merge(i, &master[entry])?, dtype)?;
         }
         Ok(())
     }

@@ -68,8 +68,24 @@ pub fn optional<'a, T>(
 ///
 /// # Errors
 /// When it is another kind of tensor.
-pub fn in_place(x: &mut Tensor) -> Result<Out<'_, f32>> {
+pub fn change_f32s(x: &Tensor) -> Result<Out<'_, f32>> {
     Ok(Out(address(x, DType::F32)?, PhantomData))
+}
+
+/// A contiguous tensor in the engine's precision that a kernel changes in place.
+///
+/// # Errors
+/// When it is another kind of tensor.
+pub fn change_rounded(x: &Tensor, dtype: DType) -> Result<Out<'_, Rounded>> {
+    Ok(Out(address(x, dtype)?, PhantomData))
+}
+
+/// Contiguous ids that a kernel changes in place.
+///
+/// # Errors
+/// When it is another kind of tensor.
+pub fn change_ids(x: &Tensor) -> Result<Out<'_, u32>> {
+    Ok(Out(address(x, DType::U32)?, PhantomData))
 }
 
 /// A new tensor of which a kernel is to write every element; nobody can read it before.
@@ -93,6 +109,13 @@ impl<T> Fresh<T> {
     /// The tensor, to write.
     pub fn out(&self) -> Out<'_, T> {
         Out(self.address, PhantomData)
+    }
+
+    /// The tensor from row `first` of its first dimension on, to write.
+    pub fn out_from(&self, first: usize) -> Out<'_, T> {
+        let row = self.tensor.dims().iter().skip(1).product::<usize>();
+        let bytes = first * row * self.tensor.dtype().size_in_bytes();
+        Out(self.address + bytes as u64, PhantomData)
     }
 
     /// The tensor, after the launch that writes it.
@@ -168,7 +191,7 @@ fn address_on_gpu(_: &candle_core::CudaStorage) -> Result<u64> {
 
 /// Address of the first element of a GPU's storage.
 #[cfg(feature = "cuda")]
-fn address_on_gpu(storage: &candle_core::CudaStorage) -> Result<u64> {
+pub(super) fn address_on_gpu(storage: &candle_core::CudaStorage) -> Result<u64> {
     use candle_core::cuda::CudaStorageSlice as S;
     use candle_core::cuda::cudarc::driver::{CudaSlice, DevicePtr};
 

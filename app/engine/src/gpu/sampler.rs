@@ -11,9 +11,11 @@ use super::matmul::matmul_nt;
 use super::memory;
 use super::model::Cache;
 use super::params::Params;
-use super::pointers::{Fresh, f32s, optional};
-use super::tensor::download;
+use super::pointers::{change_ids, f32s, optional};
+use super::tensor::upload_ids;
 
+/// What a row has in place of a token that is still to be chosen, as in `kernels.cu`.
+pub(super) const UNCHOSEN: u32 = u32::MAX;
 /// Positions between two checks whether all rows have stopped.
 const STOP_INTERVAL: usize = 32;
 
@@ -43,7 +45,10 @@ impl Sampler {
             request.length,
             shortest(request.prompts),
         );
-        let chunk = (memory::GENERATION_BYTES / row_bytes).max(1);
+        let most = (memory::GENERATION_BYTES / row_bytes).max(1);
+        // As few chunks as possible, all of about the same size: a stump takes nearly as long as a full one.
+        let rows = request.prompts.len();
+        let chunk = rows.div_ceil(rows.div_ceil(most).max(1)).max(1);
         let mut generated = Generated {
             tokens: Vec::new(),
             lengths: Vec::new(),
@@ -65,28 +70,29 @@ impl Sampler {
     /// Generates all rows of a request at once.
     fn generate_together(&self, params: &Params, request: &Request) -> Result<Generated> {
         let length = request.length;
-        let prompts = Prompts::upload(request.prompts, length, &self.device)?;
-        let mut chooser = Chooser::new(request, &self.device)?;
+        let tokens = upload(request.prompts, length, &self.device)?;
+        let chooser = Chooser::new(request, &self.device)?;
         let mut cache = Cache::new(params, request.prompts.len(), length)?;
         let stop = !request.sampling.stop_tokens.is_empty();
         // Positions that are in all prompts are run in one pass.
         let shared = shortest(request.prompts);
-        let prefix = prompts.tokens.narrow(0, 0, shared)?.t()?.flatten_all()?;
-        let mut hidden = cache.run(params, &prefix, shared)?;
-        // Tokens of each position, `[B]`.
-        let mut tokens: Vec<Tensor> = (0..shared)
-            .map(|t| prompts.tokens.get(t))
-            .collect::<Result<_>>()?;
+        let prefix: Vec<u32> = request
+            .prompts
+            .iter()
+            .flat_map(|p| &p[..shared])
+            .copied()
+            .collect();
+        let mut hidden = cache.run(params, &upload_ids(&prefix, &self.device)?, shared)?;
         for t in shared..length {
-            let chosen = chooser.choose(&matmul_nt(&hidden, params.embed_out())?, t)?;
-            let prompt = prompts.tokens.get(t)?;
-            tokens.push(prompts.mask.get(t)?.where_cond(&prompt, &chosen)?);
+            let logits = matmul_nt(&hidden, params.embed_out())?;
+            let position = tokens.get(t)?;
+            chooser.choose(&logits, t, &position)?;
             if t + 1 == length {
                 break;
             }
-            hidden = cache.run(params, &tokens[t], 1)?;
+            hidden = cache.run(params, &position, 1)?;
             if stop && (t - shared) % STOP_INTERVAL == STOP_INTERVAL - 1 {
-                let so_far = finish(&tokens, request)?;
+                let so_far = finish(&tokens.narrow(0, 0, t + 1)?, request)?;
                 if so_far.lengths.iter().all(|&len| (len as usize) < length) {
                     return Ok(so_far);
                 }
@@ -101,32 +107,19 @@ fn shortest(prompts: &[Vec<u32>]) -> usize {
     prompts.iter().map(Vec::len).min().unwrap_or(0)
 }
 
-/// Prompts on a device, by position, `[length, B]`.
-struct Prompts {
-    /// Token ids; 0 after a prompt's end.
-    tokens: Tensor,
-    /// 1 within a prompt, 0 after its end.
-    mask: Tensor,
+/// Copies prompts to a device, by position, `[length, B]`; behind a prompt's end, tokens are [`UNCHOSEN`].
+fn upload(prompts: &[Vec<u32>], length: usize, device: &Device) -> Result<Tensor> {
+    let by_position = (0..length).flat_map(|t| prompts.iter().map(move |p| p.get(t)));
+    let tokens: Vec<u32> = by_position
+        .map(|x| x.copied().unwrap_or(UNCHOSEN))
+        .collect();
+    Tensor::from_vec(tokens, (length, prompts.len()), device)
 }
 
-impl Prompts {
-    /// Copies prompts to a device.
-    fn upload(prompts: &[Vec<u32>], length: usize, device: &Device) -> Result<Self> {
-        let shape = (length, prompts.len());
-        let by_position = (0..length).flat_map(|t| prompts.iter().map(move |p| p.get(t)));
-        let tokens: Vec<u32> = by_position.clone().map(|x| x.map_or(0, |&x| x)).collect();
-        let mask: Vec<u8> = by_position.map(|x| u8::from(x.is_some())).collect();
-        Ok(Self {
-            tokens: Tensor::from_vec(tokens, shape, device)?,
-            mask: Tensor::from_vec(mask, shape, device)?,
-        })
-    }
-}
-
-/// Copies the tokens of the positions so far to the host, and ends each row at its first stop token.
-fn finish(tokens: &[Tensor], request: &Request) -> Result<Generated> {
+/// Copies the tokens of the positions so far to the host, `[T, B]`, and ends each row at its first stop token.
+fn finish(tokens: &Tensor, request: &Request) -> Result<Generated> {
     let (n_rows, length) = (request.prompts.len(), request.length);
-    let tokens = Tensor::stack(tokens, 0)?.flatten_all()?.to_vec1::<u32>()?;
+    let tokens = tokens.flatten_all()?.to_vec1::<u32>()?;
     let mut generated = Generated {
         tokens: vec![0; n_rows * length],
         lengths: vec![length as u32; n_rows],
@@ -148,40 +141,25 @@ fn finish(tokens: &[Tensor], request: &Request) -> Result<Generated> {
     Ok(generated)
 }
 
-/// Chooses the next token of every row.
-enum Chooser<'a> {
-    /// Chooses on the device: the most likely token, or one from the whole distribution.
-    Device {
-        inv_temperature: f32,
-        /// A uniform random number for each position and row, `[length, B]`; `None` for the most likely token.
-        uniforms: Option<Tensor>,
-    },
-    /// Chooses from the truncated distribution, on the host.
-    Host {
-        sampling: &'a Sampling,
-        prompts: &'a [Vec<u32>],
-        randoms: Vec<Random>,
-    },
+/// How the next token of every row is chosen, on the device.
+pub(super) struct Chooser {
+    inv_temperature: f32,
+    /// 0 where it is not set.
+    top_k: usize,
+    /// 0 where it is not set.
+    top_p: f32,
+    /// A uniform random number for each position and row, `[length, B]`; `None` for the most likely token.
+    uniforms: Option<Tensor>,
 }
 
-impl<'a> Chooser<'a> {
-    fn new(request: &Request<'a>, device: &Device) -> Result<Self> {
+impl Chooser {
+    fn new(request: &Request, device: &Device) -> Result<Self> {
         let (prompts, sampling) = (request.prompts, request.sampling);
         if sampling.temperature <= 0.0 {
-            return Ok(Self::Device {
-                inv_temperature: 1.0,
-                uniforms: None,
-            });
+            return Ok(Self::with(sampling, None));
         }
         let rows = request.first_row..request.first_row + prompts.len() as u64;
         let mut randoms: Vec<Random> = rows.map(|row| request.stream.at(row)).collect();
-        if sampling.top_k.is_some() || sampling.top_p.is_some() {
-            return Ok(Self::Host {
-                sampling,
-                prompts,
-                randoms,
-            });
-        }
         let mut uniforms = Vec::with_capacity(request.length * prompts.len());
         for t in 0..request.length {
             let rows = randoms.iter_mut().zip(prompts);
@@ -194,61 +172,37 @@ impl<'a> Chooser<'a> {
             }));
         }
         let shape = (request.length, prompts.len());
-        Ok(Self::Device {
-            inv_temperature: 1.0 / sampling.temperature,
-            uniforms: Some(Tensor::from_vec(uniforms, shape, device)?),
-        })
+        let uniforms = Tensor::from_vec(uniforms, shape, device)?;
+        Ok(Self::with(sampling, Some(uniforms)))
     }
 
-    /// Chooses the tokens at position `t`, u32 `[B]`, from `logits [B, V]`.
-    fn choose(&mut self, logits: &Tensor, t: usize) -> Result<Tensor> {
-        match self {
-            Self::Device {
-                inv_temperature,
-                uniforms,
-            } => {
-                let uniforms_at_t = uniforms.as_ref().map(|x| x.get(t)).transpose()?;
-                choose(logits, *inv_temperature, uniforms_at_t.as_ref())
-            }
-            Self::Host {
-                sampling,
-                prompts,
-                randoms,
-            } => {
-                let (rows, v) = logits.dims2()?;
-                let (mut logits, device) = (download(logits)?, logits.device());
-                let mut tokens = vec![0; rows];
-                for (i, logits) in logits.chunks_exact_mut(v).enumerate() {
-                    if t >= prompts[i].len() {
-                        tokens[i] = sampling.choose(logits, &mut randoms[i], &mut Vec::new());
-                    }
-                }
-                Tensor::from_vec(tokens, rows, device)
-            }
+    /// Chooses by uniform random numbers, `[length, B]`, or without them the first of the most likely tokens.
+    pub(super) fn with(sampling: &Sampling, uniforms: Option<Tensor>) -> Self {
+        Self {
+            inv_temperature: 1.0 / sampling.temperature,
+            top_k: sampling.top_k.map_or(0, |k| k.max(1) as usize),
+            top_p: sampling.top_p.unwrap_or(0.0),
+            uniforms,
         }
     }
-}
 
-/// Chooses one token for each row of `logits [B, V]`, u32 `[B]`: from the distribution by `uniforms [B]`, or
-/// without them the first of the most likely.
-pub(super) fn choose(
-    logits: &Tensor,
-    inv_temperature: f32,
-    uniforms: Option<&Tensor>,
-) -> Result<Tensor> {
-    let (rows, v) = logits.dims2()?;
-    let grid = Grid {
-        blocks: rows,
-        width: v,
-    };
-    let tokens = Fresh::ids(rows, logits.device())?;
-    let args = Choose {
-        tokens: tokens.out(),
-        logits: f32s(logits)?,
-        uniforms: optional(uniforms, f32s)?,
-        v,
-        inv_temperature,
-    };
-    launch(logits.device(), grid, &args)?;
-    Ok(tokens.written())
+    /// Chooses the tokens at position `t` from `logits [B, V]`, in place where `tokens [B]` has [`UNCHOSEN`].
+    pub(super) fn choose(&self, logits: &Tensor, t: usize, tokens: &Tensor) -> Result<()> {
+        let (rows, v) = logits.dims2()?;
+        let uniforms = self.uniforms.as_ref().map(|x| x.get(t)).transpose()?;
+        let args = Choose {
+            tokens: change_ids(tokens)?,
+            logits: f32s(logits)?,
+            uniforms: optional(uniforms.as_ref(), f32s)?,
+            v,
+            top_k: self.top_k,
+            top_p: self.top_p,
+            inv_temperature: self.inv_temperature,
+        };
+        let grid = Grid {
+            blocks: rows,
+            width: v,
+        };
+        launch(logits.device(), grid, &args)
+    }
 }

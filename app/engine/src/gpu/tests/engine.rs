@@ -57,6 +57,16 @@ impl Batch {
         }
     }
 
+    /// Without a loss from position `end` of each row on.
+    fn up_to(mut self, end: usize) -> Self {
+        for weights in [&mut self.ntp, &mut self.kl] {
+            for row in weights.chunks_exact_mut(self.seq_len) {
+                row[end..].fill(0.0);
+            }
+        }
+        self
+    }
+
     fn as_loss(&self) -> LossBatch<'_> {
         LossBatch {
             tokens: &self.tokens,
@@ -116,7 +126,7 @@ fn assert_close(case: &str, report: &LossReport, expected: &LossReport, toleranc
     }
 }
 
-/// Awkward batches: one row, one position, none at all, another length in replay, KL on both.
+/// Awkward batches: one row, one position, none at all, another length in replay, KL on both, ends without a loss.
 fn batches() -> Vec<Vec<Batch>> {
     vec![
         vec![Batch::new(1, 1, 1.0, 0.0)],
@@ -124,6 +134,11 @@ fn batches() -> Vec<Vec<Batch>> {
         vec![Batch::new(13, 9, 1.0, 0.0), Batch::new(5, 11, 0.0, 3.0)],
         vec![Batch::new(0, 9, 1.0, 0.0), Batch::new(3, 7, 1.0, 1.0)],
         vec![Batch::new(6, 3, 0.5, 2.0)],
+        // Rows whose ends count nothing, more than are left out, and none.
+        vec![
+            Batch::new(5, 21, 1.0, 0.5).up_to(6),
+            Batch::new(3, 9, 1.0, 0.0).up_to(8),
+        ],
     ]
 }
 

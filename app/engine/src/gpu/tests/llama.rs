@@ -425,7 +425,7 @@ fn what_is_kept_for_the_backward_is_what_is_predicted() {
         for precision in [Precision::F32, Precision::Bf16] {
             let params = Params::upload(&params, precision, &Device::Cpu).unwrap();
             for (keep, recompute) in [(Keep::Blocks, false), (Keep::Inputs, true)] {
-                let acts = forward(&params, &ids, rows_of_batch, keep).unwrap();
+                let acts = forward(&params, &ids, rows_of_batch, keep, None).unwrap();
                 let widths = Widths::new(&config, params.dtype());
                 let predicted = widths.kept(tokens.len(), recompute);
                 // Without QK-norm, a block keeps one element in place of its `1/rms`.

@@ -3,11 +3,14 @@
 use candle_core::{CpuStorage, DType, Device, Result, Storage, Tensor};
 
 use crate::model::{Mlp, ModelConfig};
+use crate::sampling::Sampling;
 
 use super::super::head::{self, Backward, Projection};
 use super::super::heads::{Heads, Qkv};
 use super::super::matmul::{Operand, add_matmul_tn, matmul_nn, matmul_nt};
-use super::super::{ops, sampler};
+use super::super::ops;
+use super::super::ops::{Norm, Normed, Passing, Residual};
+use super::super::sampler::{Chooser, UNCHOSEN};
 use super::{devices, download, error, normals};
 
 const F32: DType = DType::F32;
@@ -58,42 +61,129 @@ fn check(
 
 const EPS: f32 = 1e-5;
 
+fn norm(x: &Tensor, gain: Option<&Tensor>) -> Result<(Tensor, Normed)> {
+    let norm = Norm {
+        x,
+        rows: None,
+        gain,
+        eps: EPS,
+        dtype: F32,
+    };
+    let (y, normed) = norm.run(true)?;
+    assert_eq!(download(&norm.run(false)?.0), download(&y));
+    Ok((y, normed.unwrap()))
+}
+
+/// The gradient of a norm's input, added to `dh`, and of its gain, added to `d_gain`; and the output again.
+fn norm_backward(
+    normed: &Normed,
+    dh: &Tensor,
+    dy: &Tensor,
+    gain: Option<&Tensor>,
+    d_gain: &mut Option<Tensor>,
+) -> Result<(Tensor, Tensor)> {
+    let residual = Residual {
+        dh: dh.copy()?,
+        rounded: dh.clone(),
+    };
+    let passing = Passing {
+        dy,
+        gain,
+        d_gain: gain.map(|_| d_gain),
+    };
+    let (residual, again) = normed.backward(residual, passing)?;
+    assert_eq!(download(&residual.dh), download(&residual.rounded));
+    Ok((residual.dh, again))
+}
+
 #[test]
 fn norm_backward_is_its_derivative_and_adds() {
     for (name, device) in devices() {
-        for [m, d] in [[1, 1], [1, 7], [5, 33], [70, 3], [2, 300]] {
+        for [m, d] in [[1, 1], [1, 7], [5, 33], [70, 3], [2, 300], [9, 64]] {
             let x = inputs(&[&[m, d], &[1, d]], &device);
             let case = format!("norm [{m}, {d}] on {name}");
-            let normed = ops::norm(&x[0], EPS, F32).unwrap();
-            check(
-                &case,
-                &x[..1],
-                |x| ops::norm(&x[0], EPS, F32)?.gained(None),
-                |dy| Ok(vec![normed.backward(None, dy, None)?]),
-            );
-            check(
-                &format!("{case}, with gain"),
-                &x,
-                |x| ops::norm(&x[0], EPS, F32)?.gained(Some(&x[1])),
-                |dy| {
-                    let mut gain = None;
-                    normed.gain_backward(&mut gain, dy)?;
-                    Ok(vec![normed.backward(None, dy, Some(&x[1]))?, gain.unwrap()])
-                },
-            );
-            let y = normed.gained(None).unwrap();
-            let alone = normed.backward(None, &y, None).unwrap();
-            let added = normed.backward(Some(&x[0]), &y, None).unwrap();
-            // In one kernel a compiler may round product and sum together.
-            let expected = download(&(alone + &x[0]).unwrap());
-            assert!(error(&download(&added), &expected, 1e-6) < 1e-6);
-            let mut twice = None;
-            normed.gain_backward(&mut twice, &y).unwrap();
-            let once = download(twice.as_ref().unwrap());
-            normed.gain_backward(&mut twice, &y).unwrap();
-            let expected: Vec<f32> = once.iter().map(|x| 2.0 * x).collect();
-            assert_eq!(download(&twice.unwrap()), expected);
+            let zeros = x[0].zeros_like().unwrap();
+            for gain in [None, Some(&x[1])] {
+                let (y, normed) = norm(&x[0], gain).unwrap();
+                let given = if gain.is_some() { &x[..] } else { &x[..1] };
+                check(
+                    &format!("{case}, with gain: {}", gain.is_some()),
+                    given,
+                    |x| Ok(norm(&x[0], x.get(1))?.0),
+                    |dy| {
+                        let mut d_gain = None;
+                        let (dx, again) = norm_backward(&normed, &zeros, dy, gain, &mut d_gain)?;
+                        assert_eq!(download(&again), download(&y));
+                        Ok([dx].into_iter().chain(d_gain).collect())
+                    },
+                );
+                let mut sum = None;
+                let mut run = |dh: &Tensor| {
+                    let (dx, _) = norm_backward(&normed, dh, &y, gain, &mut sum).unwrap();
+                    (dx, sum.as_ref().map_or_else(Vec::new, download))
+                };
+                let (alone, once) = run(&zeros);
+                let (added, twice) = run(&x[0]);
+                // In one kernel a compiler may round product and sum together.
+                let expected = download(&(alone + &x[0]).unwrap());
+                assert!(error(&download(&added), &expected, 1e-6) < 1e-6);
+                let expected: Vec<f32> = once.iter().map(|x| 2.0 * x).collect();
+                assert_eq!(twice, expected);
+            }
         }
+    }
+}
+
+/// Only positions that count pass through the last norm: the others must get a gradient of 0, not another's.
+#[test]
+fn a_norm_of_chosen_rows_passes_its_gradient_to_them_alone() {
+    for (_, device) in devices() {
+        let (m, d) = (7, 10);
+        let x = inputs(&[&[m, d], &[1, d], &[3, d]], &device);
+        let chosen = Tensor::new(&[5u32, 0, 2], &device).unwrap();
+        let row_of = [1, ops::NO_ROW, 2, ops::NO_ROW, ops::NO_ROW, 0, ops::NO_ROW];
+        let row_of = Tensor::new(&row_of, &device).unwrap();
+        let run = |x: &Tensor, rows: Option<&Tensor>| {
+            let norm = Norm {
+                x,
+                rows,
+                gain: None,
+                eps: EPS,
+                dtype: F32,
+            };
+            norm.run(true).unwrap()
+        };
+        let (some, normed) = run(&x[0], Some(&chosen));
+        let rows = x[0].index_select(&chosen, 0).unwrap();
+        let (expected, alone) = run(&rows, None);
+        assert_eq!(download(&some), download(&expected));
+        let passing = |d_gain| Passing {
+            dy: &x[2],
+            gain: Some(&x[1]),
+            d_gain: Some(d_gain),
+        };
+        let (mut gain, mut expected_gain) = (None, None);
+        let passed = normed.unwrap().backward_to_all(&row_of, passing(&mut gain));
+        let zeros = rows.zeros_like().unwrap();
+        let residual = Residual {
+            dh: zeros.clone(),
+            rounded: zeros,
+        };
+        let (expected, _) = alone
+            .unwrap()
+            .backward(residual, passing(&mut expected_gain))
+            .unwrap();
+        let all = x[0].zeros_like().unwrap();
+        let expected = all.index_add(&chosen, &expected.dh, 0).unwrap();
+        let passed = passed.unwrap();
+        assert_eq!(download(&passed.dh), download(&expected));
+        assert_eq!(download(&passed.rounded), download(&expected));
+        let error = error(
+            &download(&gain.unwrap()),
+            &download(&expected_gain.unwrap()),
+            1e-6,
+        );
+        assert!(error < 1e-6);
     }
 }
 
@@ -130,7 +220,7 @@ fn split_backward_is_its_derivative() {
             let [b, n, k, t, h] = shape;
             let heads = heads(shape, qk_norm, &device);
             let x = inputs(&[&[b * t, (n + 2 * k) * h]], &device);
-            let split = |x: &Tensor| heads.split(x, t, 0, F32);
+            let split = |x: &Tensor| heads.split(x, t, 0);
             let qkv = split(&x[0]).unwrap();
             assert_eq!(qkv.q.dims(), [b, k, t * n / k, h]);
             check(
@@ -152,7 +242,7 @@ fn split_backward_is_its_derivative() {
             );
             // Position t alone is row t of the whole.
             let last = x[0].narrow(0, t - 1, 1).unwrap();
-            let alone = heads.split(&last, 1, t - 1, F32).unwrap();
+            let alone = heads.split(&last, 1, t - 1).unwrap();
             let first = qkv.q.narrow(0, 0, 1).unwrap();
             let row = first.narrow(2, (t - 1) * n / k, n / k).unwrap();
             assert_eq!(download(&alone.q), download(&row));
@@ -193,6 +283,56 @@ fn attention_backward_is_its_derivative_whatever_the_chunks() {
     }
 }
 
+/// Rows longer than a chunk are attended chunk by chunk, each with the keys that it sees: as if every score were there.
+#[test]
+fn long_rows_are_attended_as_by_the_definition() {
+    const SHAPE: [usize; 5] = [2, 2, 1, 150, 6];
+    let [b, n, _, t, h] = SHAPE;
+    for (name, device) in devices() {
+        let heads = heads(SHAPE, false, &device);
+        let [queries, keys] = [[b, 1, t * n, h], [b, 1, t, h]];
+        let x = inputs(&[&queries, &keys, &keys, &queries], &device);
+        let (out, lse) = heads.attention(&x[0], &x[1], &x[2], 0).unwrap();
+        let qkv = Qkv {
+            q: x[0].clone(),
+            k: x[1].clone(),
+            v: x[2].clone(),
+            inv_rms: lse.clone(),
+        };
+        let [dq, dk, dv] = heads.attention_backward(&x[3], &qkv, &lse).unwrap();
+        let found = [out, dq, dk, dv].map(|x| download(&x));
+        let mut expected = found.clone().map(|x| vec![0f32; x.len()]);
+        let [q, k, v, d_out] = [0, 1, 2, 3].map(|i| download(&x[i]));
+        let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f32>();
+        let scale = 1.0 / (h as f32).sqrt();
+        for row in 0..b * t * n {
+            let (first, at) = (row / (t * n) * t, row * h);
+            let seen = row % (t * n) / n + 1;
+            let key = |s: usize| (first + s) * h..(first + s + 1) * h;
+            let (q, d_out) = (&q[at..at + h], &d_out[at..at + h]);
+            let scores = (0..seen).map(|s| (scale * dot(q, &k[key(s)])).exp());
+            let scores: Vec<f32> = scores.collect();
+            let total: f32 = scores.iter().sum();
+            let p: Vec<f32> = scores.iter().map(|x| x / total).collect();
+            let delta: f32 = (0..seen).map(|s| p[s] * dot(d_out, &v[key(s)])).sum();
+            for s in 0..seen {
+                let d_score = p[s] * (dot(d_out, &v[key(s)]) - delta) * scale;
+                for i in 0..h {
+                    let at_key = key(s).start + i;
+                    expected[0][at + i] += p[s] * v[at_key];
+                    expected[1][at + i] += d_score * k[at_key];
+                    expected[2][at_key] += d_score * q[i];
+                    expected[3][at_key] += p[s] * d_out[i];
+                }
+            }
+        }
+        for (what, (found, expected)) in found.iter().zip(&expected).enumerate() {
+            let error = error(found, expected, 1e-6);
+            assert!(error < 1e-5, "{what} on {name}: {error:e}");
+        }
+    }
+}
+
 /// A group's queries must meet their own keys: as if the keys were there once for each query.
 #[test]
 fn grouped_queries_attend_as_with_keys_of_their_own() {
@@ -209,10 +349,10 @@ fn grouped_queries_attend_as_with_keys_of_their_own() {
         };
         let attend = |heads: &Heads, k: &Tensor, v: &Tensor| {
             let fused = Tensor::cat(&[&x[0], k, v], 1).unwrap();
-            let qkv = heads.split(&fused, 4, 0, F32).unwrap();
+            let qkv = heads.split(&fused, 4, 0).unwrap();
             let (out, _) = heads.attention(&qkv.q, &qkv.k, &qkv.v, 0).unwrap();
-            let merged = heads.merge(&out, F32).unwrap();
-            let split = heads.split_heads(&merged, 4, F32).unwrap();
+            let merged = heads.merge(&out).unwrap();
+            let split = heads.split_heads(&merged, 4).unwrap();
             assert_eq!(download(&split), download(&out));
             download(&merged)
         };
@@ -227,13 +367,13 @@ fn mlp_backward_is_its_derivative_and_far_values_stay_finite() {
     for (name, device) in devices() {
         for (kind, width) in [(Mlp::Gelu, 11), (Mlp::SwiGlu, 22)] {
             let x = inputs(&[&[3, width]], &device);
-            let y = ops::mlp(kind, &x[0], F32).unwrap();
+            let y = ops::mlp(kind, &x[0]).unwrap();
             check(
                 &format!("{kind:?} on {name}"),
                 &x,
-                |x| ops::mlp(kind, &x[0], F32),
+                |x| ops::mlp(kind, &x[0]),
                 |dy| {
-                    let (dx, again) = ops::mlp_backward(kind, dy, &x[0], F32)?;
+                    let (dx, again) = ops::mlp_backward(kind, dy, &x[0])?;
                     assert!(error(&download(&again), &download(&y), 1e-6) < 1e-6);
                     Ok(vec![dx])
                 },
@@ -242,11 +382,11 @@ fn mlp_backward_is_its_derivative_and_far_values_stay_finite() {
         let values = [-1e4f32, -120.0, 60.0, 1e4];
         let far = Tensor::new(&[values], &device).unwrap();
         let ones = far.ones_like().unwrap();
-        let (slope, y) = ops::mlp_backward(Mlp::Gelu, &ones, &far, F32).unwrap();
+        let (slope, y) = ops::mlp_backward(Mlp::Gelu, &ones, &far).unwrap();
         assert_eq!(download(&y), [0.0, 0.0, 60.0, 1e4]);
         assert_eq!(download(&slope), [0.0, 0.0, 1.0, 1.0]);
         let both = Tensor::cat(&[&far, &ones], 1).unwrap();
-        let (slope, y) = ops::mlp_backward(Mlp::SwiGlu, &ones, &both, F32).unwrap();
+        let (slope, y) = ops::mlp_backward(Mlp::SwiGlu, &ones, &both).unwrap();
         assert_eq!(download(&y), [0.0, 0.0, 60.0, 1e4]);
         assert_eq!(download(&slope), [0.0, 0.0, 1.0, 1.0, 0.0, 0.0, 60.0, 1e4]);
     }
@@ -265,35 +405,131 @@ fn bf16_is_rounded_to_nearest_even() {
             f32::NAN,
             f32::INFINITY,
         ]);
-        let heads = heads([1, 1, 1, 1, x.len()], true, &device);
         let bits = |x: Tensor| -> Vec<u32> {
             let x = download(&x.to_dtype(F32).unwrap());
             // A GPU has another NaN than we: neither is wrong.
             let bits = |x: &f32| if x.is_nan() { f32::NAN } else { *x }.to_bits();
             x.iter().map(bits).collect()
         };
-        // Values pass through but for the rounding.
-        let qkv = Tensor::from_vec(x.repeat(3), (1, 3 * x.len()), &device).unwrap();
-        let v = heads.split(&qkv, 1, 0, DType::BF16).unwrap().v;
-        let x = Tensor::from_slice(&x, x.len(), &device).unwrap();
-        assert_eq!(bits(v), bits(x.to_dtype(DType::BF16).unwrap()));
+        // Four at a time, and one at a time from an odd number on.
+        for x in [&x[..], &x[1..]] {
+            let x = Tensor::from_slice(x, x.len(), &device).unwrap();
+            let rounded = ops::round(&x, DType::BF16).unwrap();
+            assert_eq!(bits(rounded), bits(x.to_dtype(DType::BF16).unwrap()));
+        }
     }
 }
 
 #[test]
 fn embedding_gradient_adds_up_the_rows_of_each_token() {
     for (_, device) in devices() {
-        let tokens = [3u32, 0, 3, 6, 3];
-        let dh = &inputs(&[&[5, 9]], &device)[0];
+        // Token 5 has more rows than a block sums, token 2 as many.
+        let mut tokens = vec![3u32, 0, 3, 6, 3];
+        tokens.extend(std::iter::repeat_n([5, 5, 5, 2], 64).flatten());
+        let dh = &inputs(&[&[tokens.len(), 9]], &device)[0];
         let mut grad = None;
         ops::embed_backward(&mut grad, 7, &tokens, dh).unwrap();
-        let ids = Tensor::new(&tokens, &device).unwrap();
+        let ids = Tensor::new(&tokens[..], &device).unwrap();
         let zeros = Tensor::zeros((7, 9), F32, &device).unwrap();
         let expected = download(&zeros.index_add(&ids, dh, 0).unwrap());
         assert!(error(&download(grad.as_ref().unwrap()), &expected, 1e-6) < 1e-6);
         ops::embed_backward(&mut grad, 7, &tokens, dh).unwrap();
         let twice: Vec<f32> = expected.iter().map(|x| 2.0 * x).collect();
         assert!(error(&download(&grad.unwrap()), &twice, 1e-6) < 1e-6);
+    }
+}
+
+/// Chooses a token for each row of `logits [B, V]` where there is none.
+fn choose_into(
+    tokens: &[u32],
+    sampling: &Sampling,
+    logits: &Tensor,
+    uniforms: Option<&Tensor>,
+) -> Vec<u32> {
+    let uniforms = uniforms.map(|x| x.reshape((1, x.elem_count())).unwrap());
+    let tokens = Tensor::new(tokens, logits.device()).unwrap();
+    let chooser = Chooser::with(sampling, uniforms);
+    chooser.choose(logits, 0, &tokens).unwrap();
+    tokens.to_vec1().unwrap()
+}
+
+fn choose(sampling: &Sampling, logits: &Tensor, uniforms: Option<&Tensor>) -> Vec<u32> {
+    let none = vec![UNCHOSEN; logits.dim(0).unwrap()];
+    choose_into(&none, sampling, logits, uniforms)
+}
+
+/// A prompt must stay what it is.
+#[test]
+fn what_is_chosen_already_is_kept() {
+    for (_, device) in devices() {
+        let logits = Tensor::new(&[[0f32, 1.0], [0.0, 1.0]], &device).unwrap();
+        let tokens = choose_into(&[0, UNCHOSEN], &Sampling::greedy(), &logits, None);
+        assert_eq!(tokens, [0, 1]);
+    }
+}
+
+/// Top-k and top-p must leave out what the CPU's sampler leaves out, also where logits are equal.
+#[test]
+fn truncated_distributions_are_the_cpu_samplers() {
+    for (name, device) in devices() {
+        for (v, levels) in [(5, 0.0), (300, 0.0), (301, 0.5), (70, 1e9)] {
+            let numbers = normals("logits to truncate", v);
+            let level = |x: &f32| {
+                if levels == 0.0 {
+                    *x
+                } else {
+                    (x / levels).round()
+                }
+            };
+            let numbers: Vec<f32> = numbers.iter().map(level).collect();
+            let us: Vec<f32> = (0..200).map(|i| (i as f32 + 0.5) / 200.0).collect();
+            let logits = Tensor::from_vec(numbers.repeat(us.len()), (us.len(), v), &device);
+            let (logits, uniforms) = (logits.unwrap(), Tensor::new(&us[..], &device).unwrap());
+            for (top_k, top_p, temperature) in [
+                (Some(1), None, 1.0),
+                (Some(3), None, 0.7),
+                (Some(40), Some(0.8), 1.0),
+                (None, Some(0.3), 2.0),
+                (None, Some(1e-9), 1.0),
+                (None, Some(0.999), 1.0),
+                (Some(1000), Some(1.0), 1.0),
+            ] {
+                let sampling = Sampling {
+                    top_k,
+                    top_p,
+                    temperature,
+                    ..Sampling::default()
+                };
+                let chosen = choose(&sampling, &logits, Some(&uniforms));
+                // The tokens that are left, by their definition: all sorted, the lowest id first among equals.
+                let mut order: Vec<usize> = (0..v).collect();
+                order.sort_by(|&a, &b| numbers[b].total_cmp(&numbers[a]));
+                order.truncate(top_k.map_or(v, |k| k as usize));
+                let weight =
+                    |i: usize| f64::from((numbers[i] - numbers[order[0]]) / temperature).exp();
+                let all: f64 = order.iter().map(|&i| weight(i)).sum();
+                let mut sum = 0.0;
+                let reached = order.iter().position(|&i| {
+                    sum += weight(i);
+                    sum >= f64::from(top_p.unwrap_or(1.0)) * all * (1.0 - 1e-6)
+                });
+                let mut left = order[..=reached.unwrap()].to_vec();
+                left.sort_unstable();
+                let total: f64 = left.iter().map(|&i| weight(i)).sum();
+                for (u, &token) in us.iter().zip(&chosen) {
+                    let below: f64 = left
+                        .iter()
+                        .filter(|&&i| i < token as usize)
+                        .map(|&i| weight(i))
+                        .sum();
+                    let (u, own) = (f64::from(*u) * total, weight(token as usize));
+                    let case = format!("{name}: {token} of {v} at {u} with {sampling:?}");
+                    assert!(left.contains(&(token as usize)), "{case}");
+                    let margin = 1e-5 * total;
+                    assert!(below - margin <= u && u <= below + own + margin, "{case}");
+                }
+            }
+        }
     }
 }
 
@@ -312,8 +548,8 @@ fn drawing_inverts_the_distribution_to_its_very_ends() {
             let row: Vec<f32> = weights.iter().map(|w| w.ln()).collect();
             let logits = Tensor::from_vec(row.repeat(us.len()), (us.len(), v), &device);
             let uniforms = Tensor::from_slice(&us, us.len(), &device).unwrap();
-            let drawn = sampler::choose(&logits.unwrap(), 1.0, Some(&uniforms)).unwrap();
-            for (u, token) in us.iter().zip(drawn.to_vec1::<u32>().unwrap()) {
+            let drawn = choose(&Sampling::default(), &logits.unwrap(), Some(&uniforms));
+            for (u, token) in us.iter().zip(drawn) {
                 let mut left = u * total;
                 let expected = weights.iter().position(|w| {
                     left -= w;
@@ -336,8 +572,7 @@ fn the_first_of_the_most_likely_is_chosen() {
             (vec![f32::NAN; 3], 0),
         ] {
             let row = Tensor::new(vec![logits], &device).unwrap();
-            let token = sampler::choose(&row, 1.0, None).unwrap();
-            assert_eq!(token.to_vec1::<u32>().unwrap(), [expected]);
+            assert_eq!(choose(&Sampling::greedy(), &row, None), [expected]);
         }
     }
 }
