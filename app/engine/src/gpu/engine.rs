@@ -1,5 +1,7 @@
 //! Losses and gradients of batches, in micro-batches that fit into the device's memory.
 
+use std::cmp::Reverse;
+use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Instant;
@@ -217,14 +219,16 @@ impl Engine {
         queries: &[Query],
     ) -> Result<Vec<Vec<f32>>> {
         let mut log_probs = vec![Vec::new(); queries.len()];
-        for range in self.micro_batches(student, tokens.len(), seq_len) {
-            let in_range = |query: &Query| range.contains(&query.position);
+        let rows = tokens.len() / seq_len.max(1);
+        for range in self.micro_batches(student, rows, seq_len) {
+            let in_range = |query: &Query| range.contains(&(query.position / seq_len));
+            let rows: Vec<usize> = range.clone().collect();
             let asked = queries.iter().filter(|query| in_range(query));
             let scored = asked.flat_map(|query| {
                 let candidates = query.candidates.iter();
                 candidates.map(|&candidate| (query.position, candidate))
             });
-            let Some(micro) = Micro::new(tokens, range.clone(), seq_len, scored) else {
+            let Some(micro) = Micro::new(tokens, &rows, seq_len, scored) else {
                 continue;
             };
             let losses = download(&self.score(student, None, &micro)?.losses)?;
@@ -354,8 +358,8 @@ impl Engine {
         Ok(self.heads.insert(heads).clone())
     }
 
-    /// Micro-batches whose positions are scored against the next token where `counts` says so; those without a
-    /// scored position are left out.
+    /// Micro-batches whose positions are scored against the next token where `counts` says so; rows without a scored
+    /// position are left out, and the others come by length, so that those of a micro-batch end together.
     fn next_token(
         &self,
         student: &Params,
@@ -363,28 +367,33 @@ impl Engine {
         seq_len: usize,
         counts: impl Fn(usize) -> bool,
     ) -> Vec<Micro> {
-        let ranges = self.micro_batches(student, tokens.len(), seq_len);
+        // The last position of a row has no next token.
+        let counts = &counts;
+        let scored = |row: usize| {
+            let positions = row * seq_len..(row + 1) * seq_len - 1;
+            positions.filter(move |&i| counts(i))
+        };
+        let rows = 0..tokens.len() / seq_len.max(1);
+        let with_last = rows.filter_map(|row| Some((scored(row).next_back()? - row * seq_len, row)));
+        let mut rows: Vec<(usize, usize)> = with_last.collect();
+        rows.sort_by_key(|&(last, _)| Reverse(last));
+        let rows: Vec<usize> = rows.into_iter().map(|(_, row)| row).collect();
+        let ranges = self.micro_batches(student, rows.len(), seq_len);
         let micros = ranges.into_iter().filter_map(|range| {
-            let has_next = |i: &usize| !(i + 1).is_multiple_of(seq_len);
-            let scored = range.clone().filter(has_next).filter(|&i| counts(i));
+            let rows = &rows[range];
+            let scored = rows.iter().flat_map(|&row| scored(row));
             let with_target = scored.map(|i| (i, tokens[i + 1]));
-            Micro::new(tokens, range, seq_len, with_target)
+            Micro::new(tokens, rows, seq_len, with_target)
         });
         micros.collect()
     }
 
-    /// Divides `positions` in rows of `seq_len` into micro-batches of whole rows, as evenly as possible.
-    fn micro_batches(
-        &self,
-        student: &Params,
-        positions: usize,
-        seq_len: usize,
-    ) -> Vec<Range<usize>> {
-        let rows = positions / seq_len.max(1);
+    /// Divides a number of rows of `seq_len` into micro-batches, as evenly as possible.
+    fn micro_batches(&self, student: &Params, rows: usize, seq_len: usize) -> Vec<Range<usize>> {
         let config = &self.layout.config;
         let max_rows = memory::micro_batch(config, student.dtype(), self.batching, seq_len);
         let count = rows.div_ceil(max_rows);
-        let start = |i: usize| i * rows / count * seq_len;
+        let start = |i: usize| i * rows / count;
         (0..count).map(|i| start(i)..start(i + 1)).collect()
     }
 }
@@ -398,24 +407,22 @@ fn projection<'a>(params: &'a Params, hidden: &'a Tensor) -> Projection<'a> {
 }
 
 impl Micro {
-    /// The rows of `seq_len` in a range of a batch's `tokens`, and positions of the batch to score, each with its
+    /// Rows of `seq_len` of a batch's `tokens`, by number, and positions of the batch in them to score, each with its
     /// target; `None` without any.
     fn new(
         tokens: &[u32],
-        range: Range<usize>,
+        rows: &[usize],
         seq_len: usize,
         scored: impl Iterator<Item = (usize, u32)>,
     ) -> Option<Self> {
         let (positions, targets): (Vec<usize>, Vec<u32>) = scored.unzip();
         let longest = positions.iter().map(|i| i % seq_len + 1).max()?;
         let longest = longest.next_multiple_of(ROW_MULTIPLE).min(seq_len);
-        let rows = tokens[range.clone()].chunks_exact(seq_len);
-        let within = |i: &usize| {
-            let i = i - range.start;
-            (i / seq_len * longest + i % seq_len) as u32
-        };
+        let places: HashMap<usize, usize> = rows.iter().copied().zip(0..).collect();
+        let within = |i: &usize| (places[&(i / seq_len)] * longest + i % seq_len) as u32;
+        let trimmed = rows.iter().map(|row| &tokens[row * seq_len..][..longest]);
         Some(Self {
-            tokens: rows.flat_map(|row| &row[..longest]).copied().collect(),
+            tokens: trimmed.flatten().copied().collect(),
             seq_len: longest,
             scored: positions.iter().map(within).collect(),
             positions,

@@ -57,10 +57,10 @@ impl Batch {
         }
     }
 
-    /// Without a loss from position `end` of each row on.
-    fn up_to(mut self, end: usize) -> Self {
+    /// Without a loss from position `ends[row]` of each row on.
+    fn up_to(mut self, ends: &[usize]) -> Self {
         for weights in [&mut self.ntp, &mut self.kl] {
-            for row in weights.chunks_exact_mut(self.seq_len) {
+            for (row, &end) in weights.chunks_exact_mut(self.seq_len).zip(ends) {
                 row[end..].fill(0.0);
             }
         }
@@ -136,8 +136,8 @@ fn batches() -> Vec<Vec<Batch>> {
         vec![Batch::new(6, 3, 0.5, 2.0)],
         // Rows whose ends count nothing, more than are left out, and none.
         vec![
-            Batch::new(5, 21, 1.0, 0.5).up_to(6),
-            Batch::new(3, 9, 1.0, 0.0).up_to(8),
+            Batch::new(5, 21, 1.0, 0.5).up_to(&[6, 19, 0, 20, 2]),
+            Batch::new(3, 9, 1.0, 0.0).up_to(&[8; 3]),
         ],
     ]
 }
