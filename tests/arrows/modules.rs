@@ -51,7 +51,7 @@ const ARROWS: &[(&str, &[Floor])] = &[
             (
                 "gpu",
                 &[
-                    "random", "ops", "model", "batch", "sampling", "adamw", "demand",
+                    "random", "ops", "model", "batch", "sampling", "adamw", "demand", "device",
                 ],
             ),
             ("weights", &["model", "adamw", "error", "gpu"]),

@@ -1,4 +1,4 @@
-//! Machines where something of CUDA is missing.
+//! Machines where something of CUDA is missing, or too old.
 
 use forgetlab_tests::Lab;
 use forgetlab_tests::cuda::{LIBRARIES, stand_in};
@@ -47,4 +47,37 @@ fn a_gpu_that_is_not_there_is_named() {
         .forgetlab(&["verify", "--device", "cuda:3"])
         .exits(1)
         .says(&["`cuda:3` cannot be used: there is no GPU of that number"]);
+}
+
+/// Else an old GPU would be refused in the driver's words, after the data were read.
+#[test]
+fn a_gpu_that_is_too_old_is_named_with_what_is_needed() {
+    let mut lab = lab();
+    lab.set("STAND_IN_CAPABILITY", "75");
+    let words = "Stand-in for a GPU has compute capability 7.5, and 8.0 or more is needed";
+    lab.forgetlab(&["doctor"]).exits(0).says(&[words]);
+    lab.forgetlab(&["verify", "--device", "cuda"])
+        .exits(1)
+        .says(&["`cuda` cannot be used", words]);
+    lab.smoke(&["--device", "cuda"]).exits(1).says(&[words]);
+}
+
+/// Else whoever builds with a toolkit newer than the driver, or for a newer GPU, would read a number.
+#[test]
+fn kernels_that_the_driver_refuses_are_named_with_what_to_do() {
+    for (refuses, words) in [
+        (
+            "new-ptx",
+            "the NVIDIA driver is older than the CUDA toolkit",
+        ),
+        ("other-gpus", "build it with CUDA_COMPUTE_CAP=80"),
+    ] {
+        let mut lab = lab();
+        lab.set("STAND_IN_REFUSES", refuses);
+        lab.forgetlab(&["doctor"]).exits(0).says(&[words]);
+        lab.forgetlab(&["verify", "--device", "cuda"])
+            .exits(1)
+            .says(&["`cuda` cannot be used", words]);
+        lab.smoke(&["--device", "cuda"]).exits(1).says(&[words]);
+    }
 }

@@ -151,19 +151,55 @@ pub(super) fn trim(device: &candle_core::Device) {
 }
 
 #[cfg(feature = "cuda")]
+pub(super) use cuda::PTX;
+
+#[cfg(feature = "cuda")]
 mod cuda {
     //! GPUs through CUDA. Errors are reasons in words: many machines have no GPU or no driver.
 
+    use std::collections::BTreeMap;
     use std::panic::catch_unwind;
+    use std::sync::{Mutex, MutexGuard, PoisonError};
 
     use candle_core::Device;
-    use candle_core::cuda::CudaDevice;
     use candle_core::cuda::cudarc::driver::{DriverError, result, sys};
+    use candle_core::cuda::{CudaDevice, kernels};
 
     use super::Gpu;
 
-    /// Opens GPU `n`, or says why it cannot be used.
+    /// The kernels of `gpu/kernels.cu`, compiled.
+    pub(crate) const PTX: &str = include_str!(concat!(env!("OUT_DIR"), "/kernels.ptx"));
+
+    /// Compute capability that the kernels need, for products of bf16.
+    const CAPABILITY: (i32, i32) = (8, 0);
+
+    /// What this process knows of a GPU.
+    #[derive(Default)]
+    struct Known {
+        /// Stays open to the end of the process: a GPU that failed refuses even to be closed.
+        open: Option<CudaDevice>,
+        /// Whether it takes the kernels.
+        checked: Option<Result<(), String>>,
+    }
+
+    /// By the numbers of the GPUs.
+    fn known() -> MutexGuard<'static, BTreeMap<usize, Known>> {
+        static KNOWN: Mutex<BTreeMap<usize, Known>> = Mutex::new(BTreeMap::new());
+        KNOWN.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Opens GPU `n`, or says why it cannot be used. It is opened once.
     pub(super) fn open(n: usize) -> Result<Device, String> {
+        let device = connect(n)?;
+        known().entry(n).or_default().open = Some(device.clone());
+        Ok(Device::Cuda(device))
+    }
+
+    /// GPU `n`, as it is open already, or opened.
+    fn connect(n: usize) -> Result<CudaDevice, String> {
+        if let Some(open) = known().get(&n).and_then(|known| known.open.clone()) {
+            return Ok(open);
+        }
         // cudarc panics where one of CUDA's libraries is missing.
         let opened = catch_unwind(|| {
             let device = CudaDevice::new_with_stream(n)?;
@@ -171,12 +207,35 @@ mod cuda {
             let _ = keep_memory(&device, n);
             // SAFETY: all work of a device goes through its one stream, in which it is ordered, frees included.
             unsafe { device.disable_event_tracking() };
-            Ok(Device::Cuda(device))
+            Ok(device)
         });
-        match opened {
-            Ok(opened) => opened.map_err(|error: candle_core::Error| in_words(&error.to_string())),
-            Err(_) => Err("CUDA's libraries cannot be loaded".into()),
+        let device = match opened {
+            Ok(opened) => {
+                opened.map_err(|error: candle_core::Error| in_words(&error.to_string()))?
+            }
+            Err(_) => return Err("CUDA's libraries cannot be loaded".into()),
+        };
+        let mut known = known();
+        let checked = &mut known.entry(n).or_default().checked;
+        checked.get_or_insert_with(|| check(&device)).clone()?;
+        Ok(device)
+    }
+
+    /// Checks that a GPU and its driver take the kernels: ours, and candle's, which are compiled apart.
+    fn check(device: &CudaDevice) -> Result<(), String> {
+        let context = device.cuda_stream().context().clone();
+        let words = |error: DriverError| in_words(&error.to_string());
+        let (major, minor) = context.compute_capability().map_err(words)?;
+        if (major, minor) < CAPABILITY {
+            return Err(format!(
+                "{} has compute capability {major}.{minor}, and 8.0 or more is needed (A100, RTX 30 and newer)",
+                context.name().map_err(words)?
+            ));
         }
+        for ptx in [PTX, kernels::AFFINE.ptx()] {
+            context.load_module(ptx.into()).map_err(words)?;
+        }
+        Ok(())
     }
 
     /// Lets the driver's pool keep what is freed: else every wait for the GPU may hand it back to the system, and the
@@ -208,8 +267,7 @@ mod cuda {
 
     /// Describes GPU `n`, or says why it cannot be used.
     pub(super) fn probe(n: usize) -> Result<Gpu, String> {
-        let opened = open(n)?;
-        let device = opened.as_cuda_device().map_err(|error| error.to_string())?;
+        let device = connect(n)?;
         let context = device.cuda_stream().context().clone();
         let facts = || {
             let (free, memory) = context.mem_get_info()?;
@@ -244,6 +302,23 @@ mod cuda {
             (
                 "SYSTEM_DRIVER_MISMATCH",
                 "the NVIDIA driver was updated; restart the machine",
+            ),
+            (
+                "UNSUPPORTED_PTX_VERSION",
+                "the NVIDIA driver is older than the CUDA toolkit that this forgetlab was built with; update the driver, \
+                 or build with a toolkit of the CUDA that `nvidia-smi` names",
+            ),
+            (
+                "NO_BINARY_FOR_GPU",
+                "this forgetlab was built for newer GPUs; build it with CUDA_COMPUTE_CAP=80",
+            ),
+            (
+                "INVALID_PTX",
+                "this forgetlab was built for newer GPUs; build it with CUDA_COMPUTE_CAP=80",
+            ),
+            (
+                "JIT_COMPILER_NOT_FOUND",
+                "the driver's compiler (libnvidia-ptxjitcompiler) is missing; install the whole NVIDIA driver",
             ),
             (
                 "CUBLAS_STATUS_NOT_INITIALIZED",

@@ -21,6 +21,10 @@ pub enum Code {
     InvalidDevice = 101,
     /// `CUDA_ERROR_INVALID_CONTEXT`
     InvalidContext = 201,
+    /// `CUDA_ERROR_NO_BINARY_FOR_GPU`
+    NoBinaryForGpu = 209,
+    /// `CUDA_ERROR_UNSUPPORTED_PTX_VERSION`
+    UnsupportedPtxVersion = 222,
     /// `CUDA_ERROR_INVALID_HANDLE`
     InvalidHandle = 400,
     /// `CUDA_ERROR_NOT_FOUND`
@@ -43,6 +47,10 @@ pub struct Card {
     pub report: Report,
     /// Handles given out for streams, events, modules and the like.
     pub handles: BTreeSet<usize>,
+    /// Its compute capability, e.g. 90 for 9.0.
+    pub capability: i32,
+    /// The error with which it refuses modules, if it does.
+    pub refuses: Option<Code>,
     /// Once an address was wrong, every call fails.
     broken: bool,
     next_handle: usize,
@@ -59,6 +67,12 @@ impl Card {
         let gives = bytes("STAND_IN_GIVES").unwrap_or(total);
         let only_count = std::env::var_os("STAND_IN_COUNT_ONLY").is_some_and(|value| value == "1");
         let mut card = Self::new(Memory::new(total, gives, !only_count));
+        card.capability = bytes("STAND_IN_CAPABILITY").map_or(90, |n| n as i32);
+        card.refuses = match std::env::var("STAND_IN_REFUSES").as_deref() {
+            Ok("new-ptx") => Some(Code::UnsupportedPtxVersion),
+            Ok("other-gpus") => Some(Code::NoBinaryForGpu),
+            _ => None,
+        };
         card.memory.whole_for = bytes("STAND_IN_WHOLE_FOR").map(|n| n as u64);
         card.report_to = std::env::var_os("STAND_IN_REPORT").and_then(|folder| {
             let name = format!("{}.json", std::process::id());
@@ -73,6 +87,8 @@ impl Card {
             memory,
             report: Report::default(),
             handles: BTreeSet::new(),
+            capability: 90,
+            refuses: None,
             broken: false,
             next_handle: 0x1000,
             report_to: None,

@@ -72,6 +72,8 @@ pub unsafe extern "C" fn cuGetErrorName(code: i32, name: *mut *const c_char) -> 
         100 => c"CUDA_ERROR_NO_DEVICE",
         101 => c"CUDA_ERROR_INVALID_DEVICE",
         201 => c"CUDA_ERROR_INVALID_CONTEXT",
+        209 => c"CUDA_ERROR_NO_BINARY_FOR_GPU",
+        222 => c"CUDA_ERROR_UNSUPPORTED_PTX_VERSION",
         400 => c"CUDA_ERROR_INVALID_HANDLE",
         500 => c"CUDA_ERROR_NOT_FOUND",
         700 => c"CUDA_ERROR_ILLEGAL_ADDRESS",
@@ -139,15 +141,15 @@ pub unsafe extern "C" fn cuDeviceGetAttribute(
     attribute: i32,
     device: i32,
 ) -> Code {
-    call("cuDeviceGetAttribute", |_| {
+    call("cuDeviceGetAttribute", |card| {
         must_be_first(device)?;
         let is = match attribute {
-            1 => 1024, // MAX_THREADS_PER_BLOCK
-            10 => 32,  // WARP_SIZE
-            16 => 132, // MULTIPROCESSOR_COUNT
-            75 => 9,   // COMPUTE_CAPABILITY_MAJOR
-            76 => 0,   // COMPUTE_CAPABILITY_MINOR
-            115 => 1,  // MEMORY_POOLS_SUPPORTED
+            1 => 1024,                  // MAX_THREADS_PER_BLOCK
+            10 => 32,                   // WARP_SIZE
+            16 => 132,                  // MULTIPROCESSOR_COUNT
+            75 => card.capability / 10, // COMPUTE_CAPABILITY_MAJOR
+            76 => card.capability % 10, // COMPUTE_CAPABILITY_MINOR
+            115 => 1,                   // MEMORY_POOLS_SUPPORTED
             _ => {
                 let words = format!("attribute {attribute} is not one that it has");
                 return Err(Failure(Code::InvalidValue, words));
@@ -473,9 +475,10 @@ pub unsafe extern "C" fn cuMemsetD8Async(to: usize, byte: u8, bytes: usize, stre
 /// Any text will do: the kernels are those of the source.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuModuleLoadData(module: *mut usize, _: *const c_void) -> Code {
-    // SAFETY: the caller gives a place for it.
-    in_context("cuModuleLoadData", |card| unsafe {
-        answer(module, card.handle())
+    in_context("cuModuleLoadData", |card| match card.refuses {
+        Some(code) => Err(Failure(code, "modules are refused".into())),
+        // SAFETY: the caller gives a place for it.
+        None => unsafe { answer(module, card.handle()) },
     })
 }
 

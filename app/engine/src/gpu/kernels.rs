@@ -103,8 +103,7 @@ mod cuda {
     use candle_core::cuda::{CudaDevice, DeviceId, WrapErr};
 
     use super::Kernel;
-
-    const PTX: &str = include_str!(concat!(env!("OUT_DIR"), "/kernels.ptx"));
+    use crate::device::PTX;
 
     /// Launches a kernel of the PTX.
     pub(super) fn run<K: Kernel>(
