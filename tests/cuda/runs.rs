@@ -29,9 +29,10 @@ fn was_used(lab: &Lab, kernels: &[&str]) {
 fn doctor_describes_the_gpu() {
     let mut lab = lab();
     lab.set("STAND_IN_MEMORY", "85899345920");
-    lab.forgetlab(&["doctor"])
-        .exits(0)
-        .says(&["ok  CUDA      Stand-in for a GPU, 80.0 GiB free of 80.0 GiB"]);
+    lab.forgetlab(&["doctor"]).exits(0).says(&[
+        "ok  CUDA      Stand-in for a GPU, 80.0 GiB free of 80.0 GiB",
+        "for CUDA 13.0, cuBLAS 13.0.0",
+    ]);
 }
 
 /// Else nobody could trust a GPU's numbers: built in, and Llamas with tied and untied embeddings.
@@ -72,6 +73,17 @@ fn the_toy_experiment_runs_twice_with_equal_figures() {
     }
     let [a, b] = [&first, &second].map(|lab| Figures::of(&lab.path("run")));
     a.must_equal(&b, "the same run twice");
+}
+
+/// Else nobody could tell a year later why the same GPU gave other bits.
+#[test]
+fn the_environment_names_what_cuda_was() {
+    let lab = lab();
+    lab.smoke(SMOKE).exits(0);
+    let text = std::fs::read_to_string(lab.path("run/environment.json")).expect("a file");
+    let environment: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    assert_eq!(environment["cuda"], "13.0");
+    assert_eq!(environment["cublas"], "13.0.0");
 }
 
 /// Else GPU and CPU would disagree, and one of them be wrong: in f32, both do the same arithmetic.

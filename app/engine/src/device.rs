@@ -60,6 +60,10 @@ pub struct Gpu {
     pub free: u64,
     /// Version of the driver, where the system tells.
     pub driver: Option<String>,
+    /// Newest version of CUDA that the driver is made for, e.g. `13.0`.
+    pub cuda: String,
+    /// Version of cuBLAS, e.g. `13.0.0`.
+    pub cublas: String,
 }
 
 /// Share of a GPU's free memory that can be planned with: the pool rounds sizes up, and frees leave gaps.
@@ -162,6 +166,8 @@ mod cuda {
     use std::sync::{Mutex, MutexGuard, PoisonError};
 
     use candle_core::Device;
+    use candle_core::cuda::cudarc::cublas::result::CublasError;
+    use candle_core::cuda::cudarc::cublas::sys::cublasGetVersion_v2;
     use candle_core::cuda::cudarc::driver::{DriverError, result, sys};
     use candle_core::cuda::{CudaDevice, kernels};
 
@@ -269,6 +275,7 @@ mod cuda {
     pub(super) fn probe(n: usize) -> Result<Gpu, String> {
         let device = connect(n)?;
         let context = device.cuda_stream().context().clone();
+        let cublas = cublas(&device).map_err(|error| in_words(&error.to_string()))?;
         let facts = || {
             let (free, memory) = context.mem_get_info()?;
             Ok(Gpu {
@@ -276,9 +283,30 @@ mod cuda {
                 memory: memory as u64,
                 free: free as u64,
                 driver: driver(),
+                cuda: cuda()?,
+                cublas: cublas.clone(),
             })
         };
         facts().map_err(|error: DriverError| in_words(&error.to_string()))
+    }
+
+    /// Newest version of CUDA that the driver is made for: 13.0 for 13000.
+    fn cuda() -> Result<String, DriverError> {
+        let mut version = 0;
+        // SAFETY: the pointer is to a number.
+        unsafe { sys::cuDriverGetVersion(&raw mut version).result()? };
+        Ok(format!("{}.{}", version / 1000, version % 1000 / 10))
+    }
+
+    /// Version of cuBLAS: 13.0.2 for 130002.
+    fn cublas(device: &CudaDevice) -> Result<String, CublasError> {
+        let mut version = 0;
+        // SAFETY: the handle is the device's, the pointer is to a number.
+        unsafe {
+            cublasGetVersion_v2(*device.cublas_handle().handle(), &raw mut version).result()?
+        };
+        let (major, minor, patch) = (version / 10_000, version / 100 % 100, version % 100);
+        Ok(format!("{major}.{minor}.{patch}"))
     }
 
     /// Version of the driver: `580.65.06` in `NVRM version: NVIDIA UNIX x86_64 Kernel Module  580.65.06  Sun …`.
@@ -350,6 +378,8 @@ mod tests {
             memory: 85_520_809_984,
             free: free as u64,
             driver: None,
+            cuda: "13.0".into(),
+            cublas: "13.0.0".into(),
         };
         let gib = 1024.0_f64.powi(3);
         assert_eq!(gpu(75.0 * gib).plannable(), 68.0 * gib);

@@ -123,11 +123,13 @@ fn cuda() -> Line {
     let gib = |bytes: u64| bytes as f64 / (1u64 << 30) as f64;
     let driver = gpu.driver.map_or("of unknown version".into(), |v| v);
     let text = format!(
-        "{}, {:.1} GiB free of {:.1} GiB, driver {driver}; `forgetlab verify --device cuda` checks \
-         its numerics",
+        "{}, {:.1} GiB free of {:.1} GiB, driver {driver} for CUDA {}, cuBLAS {}; `forgetlab verify --device cuda` \
+         checks its numerics",
         gpu.name,
         gib(gpu.free),
         gib(gpu.memory),
+        gpu.cuda,
+        gpu.cublas,
     );
     ("CUDA", Standing::Good, text)
 }

@@ -31,6 +31,15 @@ pub struct Environment {
     /// Model of the CPU, where the system tells.
     #[serde(default)]
     pub cpu: Option<String>,
+    /// Version of the GPU's driver, on a GPU, where the system tells.
+    #[serde(default)]
+    pub driver: Option<String>,
+    /// Newest version of CUDA that the driver is made for, on a GPU.
+    #[serde(default)]
+    pub cuda: Option<String>,
+    /// Version of cuBLAS, which makes the products of matrices on a GPU.
+    #[serde(default)]
+    pub cublas: Option<String>,
     /// Most bytes of the machine's memory that a worker of the run has used so far, where the system tells.
     #[serde(default)]
     pub peak_memory_bytes: Option<u64>,
@@ -73,6 +82,16 @@ impl Environment {
             && self.instruction_set != now.instruction_set
         {
             compare("CPU", then, now_cpu);
+        }
+        // The driver compiles the kernels.
+        for (what, then, now) in [
+            ("driver", &self.driver, &now.driver),
+            ("CUDA of the driver", &self.cuda, &now.cuda),
+            ("cuBLAS", &self.cublas, &now.cublas),
+        ] {
+            if let (Some(then), Some(now)) = (then, now) {
+                compare(what, then, now);
+            }
         }
         compare(
             "threads",
@@ -126,12 +145,22 @@ mod tests {
         assert!(then.differences(&now).is_empty());
         now.instruction_set = "avx2".into();
         now.plugins[0].hash = "bb".into();
+        now.cublas = Some("13.0.2".into());
+        assert!(!then.differences(&now).join("\n").contains("cuBLAS"));
+        let then = Environment {
+            cublas: Some("12.8.4".into()),
+            ..then
+        };
         let differences = then.differences(&now).join("\n");
         assert!(
             differences.contains("avx512f") && differences.contains("another library"),
             "{differences}"
         );
         assert!(differences.contains("CPU was `one`"), "{differences}");
+        assert!(
+            differences.contains("cuBLAS was `12.8.4`, is `13.0.2`"),
+            "{differences}"
+        );
     }
 
     /// Else no run from before could be resumed.
@@ -141,10 +170,20 @@ mod tests {
             commit: Some("a1".into()),
             cpu: Some("one".into()),
             peak_memory_bytes: Some(5),
+            driver: Some("580.65.06".into()),
+            cuda: Some("13.0".into()),
+            cublas: Some("13.0.2".into()),
             ..Environment::default()
         };
         let mut older = serde_json::to_value(&now).unwrap();
-        for key in ["commit", "cpu", "peak_memory_bytes"] {
+        for key in [
+            "commit",
+            "cpu",
+            "peak_memory_bytes",
+            "driver",
+            "cuda",
+            "cublas",
+        ] {
             assert!(older.as_object_mut().unwrap().remove(key).is_some());
         }
         let older: Environment = serde_json::from_value(older).unwrap();

@@ -573,19 +573,23 @@ fn environment(config: &RunConfig, plugins: &[Arc<Plugin>]) -> Environment {
     let mut records: Vec<PluginRecord> = records.collect();
     records.sort_by(|a, b| a.name.cmp(&b.name));
     records.dedup();
+    let gpu = check_device(&config.device).ok().flatten();
     Environment {
         forgetlab: env!("CARGO_PKG_VERSION").into(),
         numerics: NUMERICS.into(),
         platform: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
-        device: match check_device(&config.device) {
-            Ok(Some(gpu)) => format!("{} ({})", config.device, gpu.name),
-            _ => config.device.clone(),
+        device: match &gpu {
+            Some(gpu) => format!("{} ({})", config.device, gpu.name),
+            None => config.device.clone(),
         },
         instruction_set: instruction_set(settings::precision(config.precision)),
         threads: config.threads,
         precision: config.precision,
         plugins: records,
         cpu: cpu_model(),
+        driver: gpu.as_ref().and_then(|gpu| gpu.driver.clone()),
+        cuda: gpu.as_ref().map(|gpu| gpu.cuda.clone()),
+        cublas: gpu.map(|gpu| gpu.cublas),
         // Known to the binary, and at the end.
         commit: None,
         peak_memory_bytes: None,
@@ -595,7 +599,9 @@ fn environment(config: &RunConfig, plugins: &[Arc<Plugin>]) -> Environment {
 /// Version of the numerics and device in words: others give other bits, and their first phases other names in the cache.
 pub fn numerics_in_words(environment: &Environment) -> String {
     let device = device_in_words(environment);
-    format!("{}, {device}", environment.numerics)
+    let products = environment.cublas.as_ref();
+    let products = products.map_or(String::new(), |version| format!(", cuBLAS {version}"));
+    format!("{}, {device}{products}", environment.numerics)
 }
 
 /// The device of a run in words, e.g. `cpu, 2 threads, avx512` or `cuda (NVIDIA H100 80GB HBM3), bf16`.
