@@ -3,6 +3,7 @@
 //!
 //! `cargo test --workspace --features forgetlab-tests/stand-in --test cuda`; it builds with CUDA first.
 
+mod faults;
 mod full;
 mod launches;
 mod resumes;

@@ -36,6 +36,17 @@ impl From<candle_core::Error> for EngineError {
             return Self::OutOfMemory;
         }
         // The first line is the cause; a backtrace may follow.
-        Self::Gpu(text.lines().next().unwrap_or_default().into())
+        let mut line: String = text.lines().next().unwrap_or_default().into();
+        // Those after which a GPU refuses all other work, and which may be of any work before.
+        let sticky = [
+            "ILLEGAL_",
+            "MISALIGNED_ADDRESS",
+            "LAUNCH_FAILED",
+            "EXECUTION_FAILED",
+        ];
+        if sticky.iter().any(|code| line.contains(code)) && !line.contains('`') {
+            line += "; with FORGETLAB_CUDA_SYNC=1 in the environment, the kernel is named";
+        }
+        Self::Gpu(line)
     }
 }

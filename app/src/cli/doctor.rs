@@ -131,7 +131,13 @@ fn cuda() -> Line {
         gpu.cuda,
         gpu.cublas,
     );
-    ("CUDA", Standing::Good, text)
+    match std::env::var_os("FORGETLAB_CUDA_SYNC").is_some_and(|value| value == "1") {
+        true => {
+            let text = format!("{text}; slow: FORGETLAB_CUDA_SYNC=1 waits for every kernel");
+            ("CUDA", Standing::Note, text)
+        }
+        false => ("CUDA", Standing::Good, text),
+    }
 }
 
 fn numerics() -> Line {

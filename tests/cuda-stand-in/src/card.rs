@@ -51,8 +51,10 @@ pub struct Card {
     pub capability: i32,
     /// The error with which it refuses modules, if it does.
     pub refuses: Option<Code>,
+    /// A kernel that touches what is not its own, and of which the next call is told.
+    pub faulty: Option<String>,
     /// Once an address was wrong, every call fails.
-    broken: bool,
+    pub broken: bool,
     next_handle: usize,
     report_to: Option<File>,
 }
@@ -73,6 +75,7 @@ impl Card {
             Ok("other-gpus") => Some(Code::NoBinaryForGpu),
             _ => None,
         };
+        card.faulty = std::env::var("STAND_IN_FAULTY").ok();
         card.memory.whole_for = bytes("STAND_IN_WHOLE_FOR").map(|n| n as u64);
         card.report_to = std::env::var_os("STAND_IN_REPORT").and_then(|folder| {
             let name = format!("{}.json", std::process::id());
@@ -89,6 +92,7 @@ impl Card {
             handles: BTreeSet::new(),
             capability: 90,
             refuses: None,
+            faulty: None,
             broken: false,
             next_handle: 0x1000,
             report_to: None,

@@ -42,6 +42,10 @@ pub unsafe fn launch(
         Kernel::Candle { .. } => &mut card.report.candle,
     };
     *counts.entry(kernel.name()).or_default() += 1;
+    if card.faulty.as_deref() == Some(kernel.name()) {
+        card.broken = true;
+        return Ok(());
+    }
     if !card.memory.backed {
         return Ok(());
     }

@@ -374,7 +374,8 @@ impl Engine {
             positions.filter(move |&i| counts(i))
         };
         let rows = 0..tokens.len() / seq_len.max(1);
-        let with_last = rows.filter_map(|row| Some((scored(row).next_back()? - row * seq_len, row)));
+        let with_last =
+            rows.filter_map(|row| Some((scored(row).next_back()? - row * seq_len, row)));
         let mut rows: Vec<(usize, usize)> = with_last.collect();
         rows.sort_by_key(|&(last, _)| Reverse(last));
         let rows: Vec<usize> = rows.into_iter().map(|(_, row)| row).collect();

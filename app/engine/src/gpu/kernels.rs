@@ -94,13 +94,16 @@ pub fn launch<K: Kernel>(device: &Device, grid: Grid, args: &K) -> Result<()> {
 }
 
 #[cfg(feature = "cuda")]
+pub(super) use cuda::named;
+
+#[cfg(feature = "cuda")]
 mod cuda {
     use std::collections::HashMap;
-    use std::sync::{Mutex, PoisonError};
+    use std::sync::{LazyLock, Mutex, PoisonError};
 
-    use candle_core::Result;
     use candle_core::cuda::cudarc::driver::{CudaFunction, LaunchConfig, PushKernelArg};
     use candle_core::cuda::{CudaDevice, DeviceId, WrapErr};
+    use candle_core::{Error, Result};
 
     use super::Kernel;
     use crate::device::PTX;
@@ -120,10 +123,28 @@ mod cuda {
             block_dim: (threads as u32, 1, 1),
             shared_mem_bytes: 0,
         };
-        // SAFETY: the struct is the kernel's, and its pointers are of live tensors; all work of a device
-        // goes through its one stream, so they are freed after it.
-        unsafe { launch.launch(config) }.w()?;
-        Ok(())
+        named(device, K::NAME, || {
+            // SAFETY: the struct is the kernel's, and its pointers are of live tensors; all work of a device
+            // goes through its one stream, so they are freed after it.
+            unsafe { launch.launch(config) }.map(drop).w()
+        })
+    }
+
+    /// Has the GPU do some work; with `FORGETLAB_CUDA_SYNC=1` waits for it, so that an error can name it.
+    pub(crate) fn named(
+        device: &CudaDevice,
+        name: &str,
+        work: impl FnOnce() -> Result<()>,
+    ) -> Result<()> {
+        static SYNC: LazyLock<bool> =
+            LazyLock::new(|| std::env::var_os("FORGETLAB_CUDA_SYNC").is_some_and(|v| v == "1"));
+        if !*SYNC {
+            return work();
+        }
+        let wait = || device.cuda_stream().synchronize().w();
+        wait().map_err(|error| Error::msg(format!("before `{name}`: {error}")))?;
+        let done = work().and_then(|()| wait());
+        done.map_err(|error| Error::msg(format!("in `{name}`: {error}")))
     }
 
     /// A kernel of the PTX, looked up once for each device.

@@ -8,6 +8,8 @@ use candle_core::{
 use half::bf16;
 
 #[cfg(feature = "cuda")]
+use super::kernels::named;
+#[cfg(feature = "cuda")]
 use super::pointers::address_on_gpu;
 
 /// A linear layer with weights `[out, in]`: `y [M, N] = x [M, K] · w [N, K]ᵀ`, f32.
@@ -238,7 +240,7 @@ mod cuda {
     use candle_core::cuda::cudarc::cublas::{result, sys};
     use candle_core::{CudaStorage, DType, Layout, Result, bail};
 
-    use super::{Operand, Product, address_on_gpu};
+    use super::{Operand, Product, address_on_gpu, named};
 
     /// Matrices in a GPU's memory.
     #[derive(Clone, Copy)]
@@ -288,37 +290,40 @@ mod cuda {
         }
         for first in (0..batch).step_by(MOST_PRODUCTS) {
             let at = |x: Matrices, operand: &Operand| x.address(first, operand.distance);
-            // SAFETY: the layouts are of these tensors and multiply; `out` has the product's shape. Row-major
-            // c = a·b is column-major cᵀ = bᵀ·aᵀ, so b comes first. All work of a device goes through its one
-            // stream, so that nothing is freed before.
-            unsafe {
-                result::gemm_strided_batched_ex(
-                    *handle.handle(),
-                    op(&b_operand),
-                    op(&a_operand),
-                    n as i32,
-                    m as i32,
-                    k as i32,
-                    from_ref(&how.scale).cast::<c_void>(),
-                    at(b, &b_operand)? as *const c_void,
-                    b.kind()?,
-                    b_operand.leading as i32,
-                    b_operand.distance as i64,
-                    at(a, &a_operand)? as *const c_void,
-                    a.kind()?,
-                    a_operand.leading as i32,
-                    a_operand.distance as i64,
-                    from_ref(&how.keep).cast::<c_void>(),
-                    at(out, &to)? as *mut c_void,
-                    out.kind()?,
-                    n as i32,
-                    to.distance as i64,
-                    MOST_PRODUCTS.min(batch - first) as i32,
-                    sys::cublasComputeType_t::CUBLAS_COMPUTE_32F,
-                    sys::cublasGemmAlgo_t::CUBLAS_GEMM_DEFAULT,
-                )
-            }
-            .w()?;
+            let multiply = || {
+                // SAFETY: the layouts are of these tensors and multiply; `out` has the product's shape. Row-major
+                // c = a·b is column-major cᵀ = bᵀ·aᵀ, so b comes first. All work of a device goes through its one
+                // stream, so that nothing is freed before.
+                unsafe {
+                    result::gemm_strided_batched_ex(
+                        *handle.handle(),
+                        op(&b_operand),
+                        op(&a_operand),
+                        n as i32,
+                        m as i32,
+                        k as i32,
+                        from_ref(&how.scale).cast::<c_void>(),
+                        at(b, &b_operand)? as *const c_void,
+                        b.kind()?,
+                        b_operand.leading as i32,
+                        b_operand.distance as i64,
+                        at(a, &a_operand)? as *const c_void,
+                        a.kind()?,
+                        a_operand.leading as i32,
+                        a_operand.distance as i64,
+                        from_ref(&how.keep).cast::<c_void>(),
+                        at(out, &to)? as *mut c_void,
+                        out.kind()?,
+                        n as i32,
+                        to.distance as i64,
+                        MOST_PRODUCTS.min(batch - first) as i32,
+                        sys::cublasComputeType_t::CUBLAS_COMPUTE_32F,
+                        sys::cublasGemmAlgo_t::CUBLAS_GEMM_DEFAULT,
+                    )
+                }
+                .w()
+            };
+            named(&out.storage.device, "a product of matrices", multiply)?;
         }
         Ok(())
     }

@@ -8,6 +8,10 @@
 //! gradients, and in training the logits. Everything else is f32: sums within products, master weights, moments,
 //! the residual stream and its gradient, norms, softmax and losses.
 //!
+//! A GPU works behind the program's back, so that an error is met by a later call than the one that is to blame. With
+//! `FORGETLAB_CUDA_SYNC=1` in the environment every kernel and product is waited for, and named where it failed; that
+//! is slow.
+//!
 //! Tests compile the kernels for the CPU and compare the results with those of the engine on the CPU.
 
 mod adamw;
