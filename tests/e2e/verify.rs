@@ -141,3 +141,46 @@ fn llama_fixtures_pass_and_another_coefficient_is_found() {
         .exits(1)
         .says(&["cannot read changed/parity.safetensors"]);
 }
+
+/// Else a checkpoint that another implementation computes otherwise would be finetuned for nothing.
+#[test]
+fn a_model_is_compared_with_another_implementation_of_its_family() {
+    let lab = Lab::new();
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures");
+    for (folder, says) in [
+        ("llama-tiny-tied", "candle-transformers' llama"),
+        ("families/qwen3", "candle-transformers' qwen3"),
+        ("families/gemma3", "candle-transformers' gemma3_text"),
+        ("families/granite", "factors multiplied into the weights"),
+    ] {
+        let folder = fixtures.join(folder).display().to_string();
+        lab.forgetlab(&["verify", &folder]).exits(0).says(&[
+            says,
+            "2 rows of 64 tokens",
+            "logits  ok",
+            "tolerance",
+        ]);
+    }
+    lab.forgetlab(&["verify", "builtin:tiny-llama"])
+        .exits(0)
+        .says(&["as they were read here", "logits  ok"]);
+
+    let copy = lab.path("broken");
+    fs::create_dir(&copy).expect("folder");
+    let from = fixtures.join("families/qwen2");
+    fs::copy(from.join("config.json"), copy.join("config.json")).expect("copy");
+    let mut bytes = fs::read(from.join("model.safetensors")).expect("weights");
+    let start = range(&bytes, "model.norm.weight").start;
+    bytes[start..start + 4].copy_from_slice(&f32::NAN.to_le_bytes());
+    fs::write(copy.join("model.safetensors"), bytes).expect("write");
+    lab.forgetlab(&["verify", "broken"])
+        .exits(1)
+        .says(&["logits  FAILED", "NaN"]);
+
+    lab.forgetlab(&["verify", "nowhere"])
+        .exits(1)
+        .says(&["nowhere"]);
+    lab.forgetlab(&["verify", "broken", "--fixture", "broken"])
+        .exits(2)
+        .says(&["cannot be used with"]);
+}

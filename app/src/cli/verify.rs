@@ -21,6 +21,9 @@ pub(super) const FIXTURE: &[u8] = include_bytes!("../../../tests/fixtures/mini-p
 /// Arguments of `verify`.
 #[derive(clap::Args)]
 pub struct Args {
+    /// Compare the logits of this model (folder, .gguf file, hub id) with those of candle-transformers, in f32
+    #[arg(conflicts_with = "fixture")]
+    pub model: Option<String>,
     /// Parity fixture, a folder of them, or a Hugging Face folder with parity.safetensors; without it the one built in
     #[arg(long, value_name = "FILE|DIR")]
     pub fixture: Option<PathBuf>,
@@ -32,9 +35,17 @@ pub struct Args {
     pub threads: u16,
 }
 
-/// Compares this machine's numerics with a fixture, in every precision.
+/// Compares this machine's numerics with a fixture, in every precision, or a model with another implementation of it.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     check_device(&args.device)?;
+    if let Some(model) = &args.model {
+        let passed = second_opinion(model, &args)?;
+        return Ok(if passed {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::from(exit::FAILED)
+        });
+    }
     let mut passed = true;
     for (name, fixture) in fixtures(args.fixture)? {
         for precision in [Precision::F32, Precision::Bf16] {
@@ -55,6 +66,56 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     } else {
         ExitCode::from(exit::FAILED)
     })
+}
+
+#[cfg(not(feature = "second-opinion"))]
+fn second_opinion(_: &str, _: &Args) -> anyhow::Result<bool> {
+    bail!(
+        "this forgetlab was built without candle-transformers, with which models are compared; build it with \
+         `--features second-opinion`"
+    )
+}
+
+/// Prints how far the logits of a model are from candle-transformers'.
+#[cfg(feature = "second-opinion")]
+fn second_opinion(name: &str, args: &Args) -> anyhow::Result<bool> {
+    use super::model::Downloads;
+    use super::trained_arm::Model;
+
+    let progress = Downloads::default();
+    let given = Model::open_whole(name, &progress)?;
+    if given.arm.is_some() {
+        bail!(
+            "{name} is an arm of a run; `forgetlab model export` makes a checkpoint of it, which can be compared"
+        );
+    }
+    let model = given.pretrained;
+    let hardware = Hardware {
+        device: args.device.clone(),
+        threads: args.threads.into(),
+        precision: Precision::F32,
+    };
+    let opinion = forgetlab_worker::verify::second_opinion(&model, &hardware, &progress)?;
+    let check = &opinion.check;
+    let [rows, length] = opinion.shape;
+    let mut out = WhileRead(out::stdout());
+    writeln!(
+        out,
+        "{}, f32 on {}, against candle-transformers' {}: {rows} rows of {length} tokens",
+        one_line(name),
+        args.device,
+        opinion.family.model_type()
+    )?;
+    for note in &opinion.notes {
+        writeln!(out, "  ({note})")?;
+    }
+    let verdict = if check.passed() { "ok" } else { "FAILED" };
+    writeln!(
+        out,
+        "  logits  {verdict}  largest difference {:.1e} {} (tolerance {:.0e}), mean {:.1e}",
+        check.error, check.unit, check.tolerance, opinion.mean
+    )?;
+    Ok(check.passed())
 }
 
 /// Numbers of an independent implementation.

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
+use serde_json::{Map, Value};
+
 use crate::model::{Layout, ModelConfig, Params};
 use crate::random::Stream;
 
@@ -15,6 +17,7 @@ use super::family::Family;
 use super::gguf::Gguf;
 use super::hub::{DownloadProgress, Hub, Snapshot, is_hub_id};
 use super::hugging_face::{INDEX, from_hugging_face};
+use super::json::read_json;
 use super::other_formats;
 use super::reference_folder::ReferenceFolder;
 
@@ -254,6 +257,43 @@ impl Pretrained {
             Source::Hub(snapshot) => Some(snapshot.folder()),
             Source::Builtin => Some(builtin::MODEL.into()),
         }
+    }
+
+    /// What its `config.json` says, or would say where it has none: that of a GGUF file is made of its metadata.
+    ///
+    /// # Errors
+    /// A file that cannot be read, or a model of no family of Hugging Face's.
+    pub fn config_json(&self) -> Result<Map<String, Value>, PretrainedError> {
+        match (&self.source, self.family) {
+            (Source::Folder(_) | Source::Hub(_) | Source::Builtin, _) => {
+                let folder = self.folder().unwrap_or_default();
+                read_json(&folder.join(CONFIG))
+            }
+            (_, None) => Err(PretrainedError::NoFamily),
+            (_, Some(family)) => {
+                let description = Description {
+                    family,
+                    model: self.config,
+                    ids: self.ids.clone(),
+                    max_positions: self.max_positions,
+                    warnings: Vec::new(),
+                };
+                Ok(config::to_json(&description, None, "float32"))
+            }
+        }
+    }
+
+    /// The safetensors files of its weights, fetched before; none where they are stored in another way.
+    ///
+    /// # Errors
+    /// Weights that are incomplete.
+    pub fn safetensors(&self) -> Result<Vec<PathBuf>, PretrainedError> {
+        let (folder, files) = match &self.source {
+            Source::Folder(folder) => (folder.clone(), weight_files(folder, &names_in(folder))?),
+            Source::Hub(snapshot) => (snapshot.folder(), weights_of(snapshot)?),
+            Source::Gguf(_) | Source::Reference(_) | Source::Builtin => return Ok(Vec::new()),
+        };
+        Ok(files.iter().map(|file| folder.join(file)).collect())
     }
 
     /// The files of the model's tokenizer: `tokenizer.json` and the files that belong to it.

@@ -2,6 +2,8 @@
 
 mod llama;
 mod mini;
+#[cfg(any(test, feature = "second-opinion"))]
+mod second_opinion;
 
 use forgetlab_engine::ops::Precision;
 use forgetlab_engine::pretrained::LayoutError;
@@ -11,6 +13,8 @@ use serde::Deserialize;
 
 pub use llama::verify_llama;
 pub use mini::verify_mini;
+#[cfg(any(test, feature = "second-opinion"))]
+pub use second_opinion::{Opinion, OpinionError, second_opinion};
 
 /// Largest error of one tensor (or scalar) of a fixture.
 #[derive(Clone, Debug, PartialEq)]

@@ -1,6 +1,5 @@
 //! Pretrained models as their users have them: right ones, and every kind of wrong one.
 
-mod candle;
 mod damaged;
 mod evil_hub;
 mod export;
