@@ -51,6 +51,11 @@ impl Micro {
         &values[self.positions.clone()]
     }
 
+    /// Its rows in the batch.
+    pub fn rows(&self) -> Range<usize> {
+        self.positions.start / self.seq_len..self.positions.end / self.seq_len
+    }
+
     /// Those of `queries` that ask for its positions, in their order.
     pub fn queries<'q>(&self, queries: &'q [Query]) -> impl Iterator<Item = &'q Query> {
         let positions = self.positions.clone();
@@ -62,9 +67,9 @@ impl Micro {
 
 /// Puts the answers of each micro-batch to its [`Micro::queries`] in the order of all `queries`; the answer to a query
 /// about no position is empty.
-pub(crate) fn in_order<'a>(
+pub(crate) fn in_order(
     queries: &[Query],
-    answers: impl IntoIterator<Item = (&'a Micro, Vec<Vec<f32>>)>,
+    answers: impl IntoIterator<Item = (Micro, Vec<Vec<f32>>)>,
 ) -> Vec<Vec<f32>> {
     let mut all = vec![Vec::new(); queries.len()];
     for (micro, answers) in answers {
@@ -120,7 +125,7 @@ mod tests {
         let micros: Vec<Micro> = size.cut(0, 4).collect();
         let answers = micros.iter().map(|micro| {
             let answer = |query: &Query| vec![query.position as f32];
-            (micro, micro.queries(&queries).map(answer).collect())
+            (micro.clone(), micro.queries(&queries).map(answer).collect())
         });
         let expected = [
             vec![9.0],

@@ -205,7 +205,7 @@ impl Engine {
                 lane.log_probs(student, micro, micro.of(tokens), &queries)
             })
         });
-        in_order(queries, micros.iter().zip(results))
+        in_order(queries, micros.into_iter().zip(results))
     }
 
     /// All logits `[B, T, V]` of `tokens [B, T]`. For checks: training never holds them all.

@@ -2,13 +2,13 @@
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
-use std::ops::Range;
 use std::sync::Arc;
 use std::time::Instant;
 
 use candle_core::{Device, Result, Tensor};
 
 use crate::batch::{Batching, LossBatch, LossReport, Query};
+use crate::micro::{BatchSize, in_order};
 use crate::model::{self, Keep, Layout, Lora};
 use crate::ops::head::PositionLoss;
 
@@ -41,7 +41,7 @@ pub struct Engine {
 ///
 /// The rows end where the longest of them has its last position to score, or soon after, where products of matrices
 /// are fast: causal attention never looks further.
-struct Micro {
+struct Trimmed {
     /// Token ids `[M]`.
     tokens: Vec<u32>,
     seq_len: usize,
@@ -218,28 +218,29 @@ impl Engine {
         seq_len: usize,
         queries: &[Query],
     ) -> Result<Vec<Vec<f32>>> {
-        let mut log_probs = vec![Vec::new(); queries.len()];
-        let rows = tokens.len() / seq_len.max(1);
-        for range in self.micro_batches(student, rows, seq_len) {
-            let in_range = |query: &Query| range.contains(&(query.position / seq_len));
-            let rows: Vec<usize> = range.clone().collect();
-            let asked = queries.iter().filter(|query| in_range(query));
-            let scored = asked.flat_map(|query| {
+        let size = BatchSize {
+            tokens: tokens.len(),
+            seq_len,
+        };
+        let mut answered = Vec::new();
+        for part in size.cut(0, self.micro_batches(student, size)) {
+            let rows: Vec<usize> = part.rows().collect();
+            let asked: Vec<&Query> = part.queries(queries).collect();
+            let scored = asked.iter().flat_map(|query| {
                 let candidates = query.candidates.iter();
                 candidates.map(|&candidate| (query.position, candidate))
             });
-            let Some(micro) = Micro::new(tokens, &rows, seq_len, scored) else {
+            let Some(micro) = Trimmed::new(tokens, &rows, seq_len, scored) else {
                 continue;
             };
             let losses = download(&self.score(student, None, &micro)?.losses)?;
-            let mut answers = losses.iter().step_by(3).map(|ntp| -ntp);
-            for (query, log_probs) in queries.iter().zip(&mut log_probs) {
-                if in_range(query) {
-                    log_probs.extend(answers.by_ref().take(query.candidates.len()));
-                }
-            }
+            let mut log_probs = losses.iter().step_by(3).map(|ntp| -ntp);
+            let lens = asked.iter().map(|query| query.candidates.len());
+            let answers = lens.map(|len| log_probs.by_ref().take(len).collect());
+            let answers: Vec<Vec<f32>> = answers.collect();
+            answered.push((part, answers));
         }
-        Ok(log_probs)
+        Ok(in_order(queries, answered))
     }
 
     /// All logits `[B, T, V]` of `tokens [B, T]`. For checks: training never holds them all.
@@ -259,7 +260,7 @@ impl Engine {
         &mut self,
         student: &Params,
         reference: Option<&Params>,
-        micro: &Micro,
+        micro: &Trimmed,
         batch: &LossBatch,
         grads: &mut [Option<Tensor>],
     ) -> Result<Scored> {
@@ -316,7 +317,7 @@ impl Engine {
         &mut self,
         student: &Params,
         reference: Option<&Params>,
-        micro: &Micro,
+        micro: &Trimmed,
     ) -> Result<Scored> {
         let heads = self.heads(micro.seq_len)?;
         let on_device = micro.upload(&self.device)?;
@@ -366,7 +367,7 @@ impl Engine {
         tokens: &[u32],
         seq_len: usize,
         counts: impl Fn(usize) -> bool,
-    ) -> Vec<Micro> {
+    ) -> Vec<Trimmed> {
         // The last position of a row has no next token.
         let counts = &counts;
         let scored = |row: usize| {
@@ -379,23 +380,25 @@ impl Engine {
         let mut rows: Vec<(usize, usize)> = with_last.collect();
         rows.sort_by_key(|&(last, _)| Reverse(last));
         let rows: Vec<usize> = rows.into_iter().map(|(_, row)| row).collect();
-        let ranges = self.micro_batches(student, rows.len(), seq_len);
-        let micros = ranges.into_iter().filter_map(|range| {
-            let rows = &rows[range];
+        let size = BatchSize {
+            tokens: rows.len() * seq_len,
+            seq_len,
+        };
+        let parts = size.cut(0, self.micro_batches(student, size));
+        let micros = parts.filter_map(|part| {
+            let rows = &rows[part.rows()];
             let scored = rows.iter().flat_map(|&row| scored(row));
             let with_target = scored.map(|i| (i, tokens[i + 1]));
-            Micro::new(tokens, rows, seq_len, with_target)
+            Trimmed::new(tokens, rows, seq_len, with_target)
         });
         micros.collect()
     }
 
-    /// Divides a number of rows of `seq_len` into micro-batches, as evenly as possible.
-    fn micro_batches(&self, student: &Params, rows: usize, seq_len: usize) -> Vec<Range<usize>> {
+    /// Number of micro-batches that rows are divided into.
+    fn micro_batches(&self, student: &Params, size: BatchSize) -> usize {
         let config = &self.layout.config;
-        let max_rows = memory::micro_batch(config, student.dtype(), self.batching, seq_len);
-        let count = rows.div_ceil(max_rows);
-        let start = |i: usize| i * rows / count;
-        (0..count).map(|i| start(i)..start(i + 1)).collect()
+        let most = memory::micro_batch(config, student.dtype(), self.batching, size.seq_len);
+        size.rows().div_ceil(most)
     }
 }
 
@@ -407,7 +410,7 @@ fn projection<'a>(params: &'a Params, hidden: &'a Tensor) -> Projection<'a> {
     }
 }
 
-impl Micro {
+impl Trimmed {
     /// Rows of `seq_len` of a batch's `tokens`, by number, and positions of the batch in them to score, each with its
     /// target; `None` without any.
     fn new(
