@@ -302,7 +302,7 @@ impl Heads {
         let group = self.group();
         let scores_of_position = b * heads * group * k.dim(2)?;
         let most = (self.max_scores / scores_of_position.max(1)).max(1);
-        let max_rows = group * most.min(attention_chunk(rows / group));
+        let max_rows = group * most.min(attention_chunk(rows / group, scores_of_position));
         let chunk = |first: usize| first..rows.min(first + max_rows);
         Ok((0..rows).step_by(max_rows).map(chunk).collect())
     }

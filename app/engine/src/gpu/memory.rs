@@ -20,8 +20,10 @@ const ACTIVATION_BYTES: usize = 8 << 30;
 pub const CHUNK_LOGITS: usize = 1 << 27;
 /// Most attention scores that exist at a time (256 MiB), unless one position of every row has more.
 pub const MAX_SCORES: usize = 1 << 26;
-/// Fewest positions of a chunk of attention, of which each has its own launches.
+/// Fewest positions of a chunk of attention: narrower products of matrices are slow.
 const SHORTEST_CHUNK: usize = 128;
+/// Fewest scores of a chunk of attention.
+const LEAST_SCORES: usize = 1 << 24;
 /// Most bytes of rows that are generated together.
 pub const GENERATION_BYTES: usize = 4 << 30;
 /// Bytes allowed for cuBLAS's workspace, our kernels and the unused memory of the allocator; not measured.
@@ -116,15 +118,18 @@ impl Widths {
     /// Number of attention scores that exist at a time.
     fn scores(&self, rows: usize, t: usize) -> usize {
         let position = rows * self.heads * t;
-        (position * attention_chunk(t).min(t)).min(MAX_SCORES.max(position))
+        (position * attention_chunk(t, position).min(t)).min(MAX_SCORES.max(position))
     }
 }
 
-/// Most positions of a row of `seq_len` whose scores exist at a time: in four chunks, each with the keys that it sees,
-/// attention computes 5/8 of all scores.
-pub fn attention_chunk(seq_len: usize) -> usize {
+/// Positions of a row of `seq_len` whose scores are computed together, of which each has `scores`.
+///
+/// In four chunks, each with the keys that it sees, attention computes 5/8 of all scores; but each has its own launches,
+/// which take longer than what they save where scores are few.
+pub fn attention_chunk(seq_len: usize, scores: usize) -> usize {
     let quarter = seq_len.div_ceil(4).next_multiple_of(32);
-    quarter.max(SHORTEST_CHUNK)
+    let worth_it = (LEAST_SCORES / scores.max(1)).next_multiple_of(32);
+    quarter.max(worth_it).max(SHORTEST_CHUNK)
 }
 
 /// Number of rows of a micro-batch: as set, or as many as the limit allows, but at least one.
@@ -142,7 +147,8 @@ pub fn micro_batch(
         return micro_batch;
     }
     let w = Widths::new(config, dtype);
-    let row = w.kept(seq_len, recompute) + w.backward(1, seq_len, recompute);
+    // A row among some takes less than one alone.
+    let row = w.kept(seq_len, recompute) + w.backward(16, seq_len, recompute) / 16;
     (ACTIVATION_BYTES / row.max(1)).max(1)
 }
 
