@@ -184,8 +184,8 @@ mod cuda {
     struct Known {
         /// Stays open to the end of the process: a GPU that failed refuses even to be closed.
         open: Option<CudaDevice>,
-        /// Whether it takes the kernels.
-        checked: Option<Result<(), String>>,
+        /// Whether it is known to take the kernels.
+        checked: bool,
     }
 
     /// By the numbers of the GPUs.
@@ -222,8 +222,11 @@ mod cuda {
             Err(_) => return Err("CUDA's libraries cannot be loaded".into()),
         };
         let mut known = known();
-        let checked = &mut known.entry(n).or_default().checked;
-        checked.get_or_insert_with(|| check(&device)).clone()?;
+        let known = known.entry(n).or_default();
+        if !known.checked {
+            check(&device)?;
+            known.checked = true;
+        }
         Ok(device)
     }
 
@@ -330,6 +333,10 @@ mod cuda {
             (
                 "SYSTEM_DRIVER_MISMATCH",
                 "the NVIDIA driver was updated; restart the machine",
+            ),
+            (
+                "ARCH_MISMATCH",
+                "this GPU is too old for cuBLAS; compute capability 8.0 or more is needed (A100, RTX 30 and newer)",
             ),
             (
                 "UNSUPPORTED_PTX_VERSION",
