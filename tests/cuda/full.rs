@@ -89,3 +89,22 @@ fn a_run_that_cannot_even_begin_says_so_and_goes_on_where_there_is_more() {
     lab.set("STAND_IN_GIVES", "1000000000");
     lab.forgetlab(&["resume", "run"]).exits(0);
 }
+
+/// Else the system would kill a run at its first checkpoint: a GPU may have more memory than its machine.
+#[test]
+fn a_checkpoint_that_the_machine_has_no_memory_for_is_told_before_the_run() {
+    let mut lab = lab();
+    lab.set("STAND_IN_MEMORY", "100000000000000");
+    let dry = [SMOKE, &["--dry-run", "--json"]].concat();
+    // `--out` is no part of a dry run.
+    let told = lab.smoke(&dry).exits(0);
+    let told: serde_json::Value = serde_json::from_str(&told.out).expect("JSON");
+    let bytes = |key: &str| told[key].as_f64().expect("a number of bytes");
+    assert!(bytes("host_memory_bytes") < bytes("host_memory_to_resume_bytes"));
+    let large = ["--set", "model.d_model=8192", "--set", "model.n_layers=9"];
+    lab.smoke(&[SMOKE, &large].concat()).exits(2).says(&[
+        "this run on a GPU needs about",
+        "GiB of the machine's memory while it saves a checkpoint",
+        "model.lora_rank",
+    ]);
+}

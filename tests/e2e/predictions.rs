@@ -199,3 +199,70 @@ fn a_time_says_where_it_is_from() {
         .exits(2)
         .says(&["--dry-run"]);
 }
+
+/// Bytes of the checkpoints under a folder.
+fn checkpoints(folder: &std::path::Path) -> f64 {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let sizes = entries.map(|entry| match entry.path() {
+        path if path.is_dir() => checkpoints(&path),
+        path if path.extension().is_some_and(|e| e == "safetensors") => {
+            entry.metadata().expect("a file").len() as f64
+        }
+        _ => 0.0,
+    });
+    sizes.sum()
+}
+
+/// Else a run would fill the disk in its last hour, or be refused where there is room.
+#[test]
+fn the_disk_of_checkpoints_is_told_and_is_no_less_than_what_is_taken() {
+    let lab = Lab::new();
+    let wide = ["--set", "model.d_model=128", "--set", "model.n_layers=4"];
+    let args = [SMOKE, &wide].concat();
+    let told = predicted(&lab, &args);
+    let disk = told["disk_bytes"].as_f64().expect("a number of bytes");
+    let parts = told["disk"].as_object().expect("bytes by purpose");
+    let sum: f64 = parts.values().filter_map(Value::as_f64).sum();
+    assert!(near(sum, disk, 0.01) && told["disk_free_bytes"].as_f64() > Some(0.0));
+    lab.forgetlab(&[&args[..], &["--dry-run"]].concat())
+        .exits(0)
+        .says(&[
+            "Disk: checkpoints take up to ",
+            "checkpoints of arms",
+            " free",
+        ]);
+    lab.forgetlab(&[&args[..], &["--out", "run"]].concat())
+        .exits(0)
+        .says(&["disk: checkpoints take up to "]);
+    let results = checkpoints(&lab.path("results"));
+    let taken = results + checkpoints(&lab.path("run"));
+    // Arms that are over keep one of their two checkpoints.
+    assert!(
+        (1.0..2.2).contains(&(disk / taken)),
+        "{disk} bytes are predicted, {taken} were taken, {results} of them under results"
+    );
+}
+
+/// Else a night's run would end at the first checkpoint that the disk has no room for.
+#[test]
+fn a_run_that_no_disk_has_room_for_is_refused_before_it_begins() {
+    let lab = Lab::new();
+    let set = "--set model.d_model=512 --set model.n_layers=16 --set training.concurrent_arms=1";
+    let set: Vec<&str> = set.split_whitespace().collect();
+    let seeds: Vec<String> = (0..1000).map(|seed| seed.to_string()).collect();
+    let seeds = format!("seeds=[{}]", seeds.join(","));
+    let args = [SMOKE, &set, &["--set", &seeds]].concat();
+    let told = predicted(&lab, &args);
+    let warnings = told["warnings"].to_string();
+    assert!(
+        warnings.contains("the checkpoints of this run take up to"),
+        "{told}"
+    );
+    lab.forgetlab(&args).exits(1).says(&[
+        "the checkpoints of this run take up to",
+        "of disk",
+        "are free (checkpoints of arms",
+        "give another folder with --out or FORGETLAB_RESULTS",
+    ]);
+    assert!(lab.runs().is_empty());
+}

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::batch::Batching;
-use crate::model::{LoraConfig, ModelConfig};
+use crate::model::{Layout, LoraConfig, LoraLayout, ModelConfig};
 use crate::ops::Precision;
 
 /// The sizes that decide how much memory some work takes.
@@ -41,6 +41,15 @@ pub struct Demand {
     pub program: f64,
 }
 
+/// Bytes of the machine's memory that work on a GPU takes.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct OnHost {
+    /// While a checkpoint is saved.
+    pub to_save: f64,
+    /// While a run goes on from a checkpoint.
+    pub to_resume: f64,
+}
+
 /// Bytes that some work takes, by purpose.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Memory(pub Vec<(&'static str, f64)>);
@@ -50,6 +59,45 @@ impl Demand {
     pub fn references(&self) -> usize {
         self.shared_references
             .map_or(self.learners, |shared| shared.min(self.learners))
+    }
+
+    /// Bytes of a student's weights in the machine's memory, and on disk.
+    pub fn weights(&self) -> f64 {
+        4.0 * Layout::new(self.model).len as f64
+    }
+
+    /// Bytes of a student's checkpoint: its weights, its adapters, and the optimizer's two moments.
+    pub fn checkpoint(&self) -> f64 {
+        self.weights() + 4.0 * self.adapters() + 8.0 * self.trained()
+    }
+
+    /// Bytes of the machine's memory that work on a GPU takes at most: while a checkpoint is saved, and while a run goes
+    /// on from one; `None` for work on the CPU, where they are part of all memory.
+    pub fn on_host(&self) -> Option<OnHost> {
+        self.gpu?;
+        // The tensors of each moment, while they are put together.
+        let pieces = 4.0 * self.trained();
+        Some(OnHost {
+            to_save: self.program + self.checkpoint() + pieces,
+            // The file, and what is read from it.
+            to_resume: self.program + 2.0 * self.checkpoint(),
+        })
+    }
+
+    /// Numbers of a student's adapters.
+    fn adapters(&self) -> f64 {
+        let lora = self
+            .lora
+            .map(|lora| LoraLayout::new(lora, &Layout::new(self.model)));
+        lora.map_or(0, |lora| lora.len) as f64
+    }
+
+    /// Numbers of a student that are trained.
+    fn trained(&self) -> f64 {
+        match self.lora {
+            Some(_) => self.adapters(),
+            None => Layout::new(self.model).len as f64,
+        }
     }
 
     /// The same demand with another number of students in memory at a time.

@@ -110,7 +110,8 @@ fn entry(table: &str, name: &str) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::ModelConfig;
+    use crate::model::{LoraConfig, ModelConfig};
+    use crate::ops::Precision;
 
     fn demand() -> Demand {
         Demand {
@@ -133,6 +134,34 @@ mod tests {
             held_out: 1000,
             program: 30.0 * 1024.0 * 1024.0,
         }
+    }
+
+    /// Else a machine whose GPU has room for a model would be out of memory, or of disk, at the first checkpoint.
+    #[test]
+    fn a_checkpoint_of_a_llama_takes_what_its_weights_and_moments_do() {
+        let close = |bytes: f64, expected: f64| (bytes / expected - 1.0).abs() < 1e-3;
+        let llama = Demand {
+            model: ModelConfig::LLAMA_1B,
+            program: 0.0,
+            ..demand()
+        };
+        assert!(close(llama.weights(), 4.943e9) && close(llama.checkpoint(), 14.83e9));
+        assert_eq!(llama.on_host(), None);
+        let on_gpu = Demand {
+            gpu: Some(Precision::Bf16),
+            ..llama
+        };
+        let host = on_gpu.on_host().unwrap();
+        assert!(close(host.to_save, 19.77e9) && close(host.to_resume, 29.66e9));
+        let adapters = Demand {
+            lora: Some(LoraConfig {
+                rank: 8,
+                alpha: 16.0,
+            }),
+            ..on_gpu
+        };
+        let more = adapters.checkpoint() / adapters.weights();
+        assert!((1.0..1.05).contains(&more), "{more}");
     }
 
     /// Advice that does not help would cost its reader a second refusal.

@@ -12,6 +12,7 @@ mod data;
 mod detach;
 mod devices;
 mod differing;
+mod disk;
 mod doctor;
 mod experiments;
 mod export;

@@ -3,8 +3,8 @@
 use std::io::Write;
 use std::time::Duration;
 
-use forgetlab_engine::human_bytes;
 use forgetlab_engine::memory::cpu_model;
+use forgetlab_engine::{Demand, Memory, human_bytes};
 use forgetlab_plugin_host::Registry;
 use forgetlab_study::experiment::{Point, RunConfig};
 use forgetlab_study::report::{Format, Sheet, human_count, human_seconds};
@@ -14,6 +14,7 @@ use forgetlab_worker::train::{ArmPrediction, Prediction, Prepared, predict};
 use serde_json::{Value, json};
 use toml::Table;
 
+use super::disk::{self, Fit};
 use super::worker::{WorkerArgs, registry};
 use super::{exit, glyphs, out, unless_gone, warn, work};
 
@@ -130,14 +131,30 @@ impl Known {
         self.prepared.as_ref().map(Prepared::memory)
     }
 
+    /// What its checkpoints will take, where it has some.
+    fn disk(&self) -> Option<Memory> {
+        let disk = self.prepared.as_ref()?.disk(true);
+        (disk.total() > 0.0).then_some(disk)
+    }
+
+    /// What its user should hear of before it starts.
+    fn warnings(&self) -> Option<Vec<String>> {
+        let mut warnings = self.prepared.as_ref()?.warnings.clone();
+        let free = disk::free(&Results::from_env().runs());
+        if let (Some(disk), Some(free)) = (self.disk(), free)
+            && Fit::of(disk.total(), 0.0, free) != Fit::Easily
+        {
+            warnings.push(disk::words(&disk, free));
+        }
+        Some(warnings)
+    }
+
     fn json(&self) -> Value {
         let config = &self.config;
         let demand = self.prepared.as_ref().and_then(Prepared::demand);
-        let memory = demand.map(|demand| {
-            let parts = demand.memory().0.into_iter();
-            let parts = parts.map(|(purpose, bytes)| (purpose.to_owned(), json!(bytes as u64)));
-            parts.collect::<serde_json::Map<_, _>>()
-        });
+        let memory = demand.map(|demand| by_purpose(&demand.memory()));
+        let host = demand.and_then(Demand::on_host);
+        let disk = self.disk();
         let arms = self
             .prediction
             .iter()
@@ -164,10 +181,15 @@ impl Known {
             "samples": config.training.samples,
             "memory_bytes": self.memory().map(|bytes| bytes as u64),
             "memory": memory,
+            "host_memory_bytes": host.map(|host| host.to_save as u64),
+            "host_memory_to_resume_bytes": host.map(|host| host.to_resume as u64),
+            "disk_bytes": disk.as_ref().map(|disk| disk.total() as u64),
+            "disk": disk.as_ref().map(by_purpose),
+            "disk_free_bytes": disk::free(&Results::from_env().runs()).map(|free| free as u64),
             "arms_at_a_time": demand.map(|demand| demand.learners),
             "seconds": self.seconds,
             "seconds_from": self.from,
-            "warnings": self.prepared.as_ref().map(|prepared| &prepared.warnings),
+            "warnings": self.warnings(),
             "problem": self.problem,
             "arms": arms,
         })
@@ -243,12 +265,36 @@ impl Known {
                 parts.unwrap_or_default()
             )
         });
+        let host = demand.and_then(Demand::on_host).map(|host| {
+            format!(
+                "Memory of the machine: about {} to save a checkpoint, {} to go on from one.",
+                human_bytes(host.to_save),
+                human_bytes(host.to_resume)
+            )
+        });
+        let disk = self.disk().map(|disk| {
+            let free = disk::free(&Results::from_env().runs());
+            let free = free.map_or(String::new(), |free| {
+                format!("; {} free", human_bytes(free))
+            });
+            format!(
+                "Disk: checkpoints take up to {}{free}: {disk}.",
+                human_bytes(disk.total())
+            )
+        });
         let time = match self.seconds {
             Some(seconds) => format!("Time: about {}, {}.", human_seconds(seconds), self.from),
             None => format!("Time: {}.", self.from),
         };
-        memory.into_iter().chain([time]).collect()
+        let room = memory.into_iter().chain(host).chain(disk);
+        room.chain([time]).collect()
     }
+}
+
+fn by_purpose(memory: &Memory) -> serde_json::Map<String, Value> {
+    let parts = memory.0.iter();
+    let parts = parts.map(|(purpose, bytes)| ((*purpose).to_owned(), json!(*bytes as u64)));
+    parts.collect()
 }
 
 fn arm_json(arm: &ArmPrediction) -> Value {

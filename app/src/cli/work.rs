@@ -26,7 +26,7 @@ use super::progress::ProgressView;
 use super::signals::Signals;
 use super::supervise::Parent;
 use super::worker::{WorkerArgs, registry};
-use super::{advice, detach, exit, neighbours, out, unless_gone, warn};
+use super::{advice, detach, disk, exit, neighbours, out, unless_gone, warn};
 
 /// Time between two versions of the CSVs while a run goes on.
 const CSV_INTERVAL: Duration = Duration::from_secs(10);
@@ -73,6 +73,7 @@ impl Work<'_> {
         if !self.args.in_background() {
             return self.go_on(lock, Some(prepared));
         }
+        disk::check(self.dir, &prepared, !self.args.no_cache)?;
         // The other process says so in its log alone.
         if !self.args.queue
             && let Some(line) = neighbours::warning(self.dir, &prepared)
@@ -113,6 +114,7 @@ impl Work<'_> {
         warnings.extend(environment_warning(dir, &prepared.environment)?);
         warnings.extend(crash_warning(dir, args)?);
         warnings.extend(neighbours::warning(dir, &prepared));
+        warnings.extend(disk::check(dir, &prepared, !args.no_cache)?);
         warnings.extend(prepared.warnings.clone());
         let model = prepared.pretrained();
         warnings.extend(model.iter().flat_map(|model| model.warnings.clone()));

@@ -152,7 +152,7 @@ fn worker_use(
 }
 
 /// The disk that holds a folder, or would.
-fn disk(folder: &Path) -> Option<Room> {
+pub fn disk(folder: &Path) -> Option<Room> {
     let disk = rustix::fs::statvfs(nearest_folder(folder)).ok()?;
     let total = disk.f_blocks * disk.f_frsize;
     Some(Room {

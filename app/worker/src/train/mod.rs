@@ -25,6 +25,8 @@ mod look;
 
 mod predict;
 
+mod disk;
+
 mod decide;
 
 mod turn;

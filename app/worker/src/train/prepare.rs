@@ -95,6 +95,19 @@ pub enum PrepareError {
         /// Changes that would make it fit.
         fits: Vec<(String, Memory)>,
     },
+    /// More memory of the machine, beside a GPU, than is free.
+    #[error(
+        "this run on a GPU needs about {} of the machine's memory while it saves a checkpoint, {} are free for it: \
+         take a smaller model, or train adapters (model.lora_rank)",
+        human_bytes(*needed),
+        human_bytes(*free)
+    )]
+    HostMemory {
+        /// Bytes it needs.
+        needed: f64,
+        /// Bytes the system can give.
+        free: f64,
+    },
     /// No such dataset.
     #[error(transparent)]
     Data(#[from] DataError),
@@ -217,7 +230,8 @@ pub fn prepare(mut config: RunConfig, registry: &Registry) -> Result<Prepared, P
     check_parts(&config.device, &demand.model)?;
     check_memory(&config, &demand)?;
     fill_in(&mut config, &suite)?;
-    let warnings = warnings(registry, &plugins);
+    let mut warnings = warnings(registry, &plugins);
+    warnings.extend(check_host(&demand)?);
     Ok(Prepared {
         environment: environment(&config, &plugins),
         config,
@@ -545,6 +559,26 @@ fn check_memory(config: &RunConfig, demand: &Demand) -> Result<(), PrepareError>
         free,
         fits: demand.that_fits(free),
     })
+}
+
+/// Refuses a run on a GPU whose checkpoints do not fit into the machine's memory; one line where there is room to save
+/// them, and none to go on from them.
+fn check_host(demand: &Demand) -> Result<Option<String>, PrepareError> {
+    let free = available_memory().map(|free| free + resident_memory().unwrap_or(0.0));
+    let (Some(host), Some(free)) = (demand.on_host(), free) else {
+        return Ok(None);
+    };
+    if host.to_save > free {
+        let needed = host.to_save;
+        return Err(PrepareError::HostMemory { needed, free });
+    }
+    Ok((host.to_resume > free).then(|| {
+        format!(
+            "to go on from a checkpoint will take about {} of the machine's memory, {} are free",
+            human_bytes(host.to_resume),
+            human_bytes(free)
+        )
+    }))
 }
 
 fn advice(fits: &[(String, Memory)]) -> String {

@@ -139,6 +139,9 @@ fn run_on_tokens(work: &TokenWork, options: RunOptions) -> Result<Outcome, Train
         );
     }
     runner.context.journal.log(Level::Info, None, memory)?;
+    let disk = options.prepared.disk(options.cache.is_some()).total();
+    let disk = format!("disk: checkpoints take up to {}", human_bytes(disk));
+    runner.context.journal.log(Level::Info, None, disk)?;
     for losses in runner.context.suite.losses() {
         runner.context.journal.log(Level::Info, None, losses)?;
     }
