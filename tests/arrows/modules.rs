@@ -36,6 +36,7 @@ const ARROWS: &[(&str, &[Floor])] = &[
             ("ops", &[]),
             ("model", &["random", "ops"]),
             ("pretrained", &["random", "ops", "model"]),
+            ("peer", &["model", "pretrained"]),
             ("batch", &["ops", "model"]),
             ("sampling", &["random", "ops"]),
             ("adamw", &["ops"]),

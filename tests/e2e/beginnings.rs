@@ -57,7 +57,7 @@ fn run(lab: &Lab, model: &str, out: &str, arm: &str) -> forgetlab_tests::Done {
 /// The first rows that a run looked at among those it replayed.
 fn replayed(run: &Path) -> Vec<String> {
     let text = fs::read_to_string(run.join("events.jsonl")).expect("events");
-    let events = text.lines().map(|line| serde_json::from_str(line));
+    let events = text.lines().map(serde_json::from_str);
     let events = events.map(|event: Result<Value, _>| event.expect("JSON"));
     let looks = events.filter(|event| event["event"] == "replay_seen");
     looks

@@ -7,6 +7,7 @@
 //! - [`ops`]: forward and backward of a transformer's operations on one CPU thread.
 //! - [`model`]: weights and adapters of decoder-only transformers, forward and backward on one CPU thread.
 //! - [`pretrained`]: checkpoints of Llama's family and those near it, opened, loaded and exported.
+//! - `peer`: candle-transformers' implementation of a checkpoint, with the feature `second-opinion`.
 //! - `adamw`: [`AdamW`], the optimizer.
 //! - `batch`: what engines take ([`LossBatch`], [`Query`]) and return ([`LossReport`]).
 //! - `micro`: how batches are cut into what is processed together.
@@ -27,6 +28,9 @@ pub mod ops;
 pub mod model;
 
 pub mod pretrained;
+
+#[cfg(feature = "second-opinion")]
+pub mod peer;
 
 mod adamw;
 mod batch;

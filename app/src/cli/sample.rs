@@ -28,13 +28,16 @@ pub struct Args {
     model: String,
     /// What texts begin with, as the setting `prompt` of bos-prompted: a special token's name, a text, or token ids (0,
     /// [0, 5]); without it BOS, or what separates documents. Given several times, a table compares them
-    #[arg(long, value_name = "PROMPT", alias = "token")]
+    #[arg(long, value_name = "PROMPT")]
     begin: Vec<String>,
+    /// Name of a token to begin with, and of nothing else
+    #[arg(long, value_name = "NAME", conflicts_with = "begin", hide = true)]
+    token: Option<String>,
     /// Text to go on with after that
     #[arg(long, value_name = "TEXT")]
     prompt: Option<String>,
     /// What a user says, put into the model's chat template; the answer ends where the model ends it
-    #[arg(long, value_name = "TEXT", conflicts_with_all = ["prompt", "begin"])]
+    #[arg(long, value_name = "TEXT", conflicts_with_all = ["prompt", "begin", "token"])]
     chat: Option<String>,
     /// Texts to write, of each prompt
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..))]
@@ -229,7 +232,10 @@ fn prompts(args: &Args, tokenizer: &Tokenizer) -> anyhow::Result<Vec<Vec<u32>>> 
     let more = args.prompt.as_ref().map(|text| tokenizer.encode(text));
     let more = more.transpose()?.unwrap_or_default();
     let prompts = given.iter().map(|text| {
-        let mut prompt = begin(text, tokenizer)?;
+        let mut prompt = match &args.token {
+            Some(name) => vec![tokenizer.token_id(name)?],
+            None => begin(text, tokenizer)?,
+        };
         prompt.extend(&more);
         Ok(prompt)
     });

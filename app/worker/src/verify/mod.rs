@@ -2,7 +2,7 @@
 
 mod llama;
 mod mini;
-#[cfg(any(test, feature = "second-opinion"))]
+#[cfg(feature = "second-opinion")]
 mod second_opinion;
 
 use forgetlab_engine::ops::Precision;
@@ -13,7 +13,7 @@ use serde::Deserialize;
 
 pub use llama::verify_llama;
 pub use mini::verify_mini;
-#[cfg(any(test, feature = "second-opinion"))]
+#[cfg(feature = "second-opinion")]
 pub use second_opinion::{Opinion, OpinionError, second_opinion};
 
 /// Largest error of one tensor (or scalar) of a fixture.

@@ -1,15 +1,13 @@
 //! A second opinion on a checkpoint: its logits here against those of candle-transformers' own implementation of its
 //! family, which reads the same files by itself.
 
-mod candle;
-mod settings;
-
 use forgetlab_engine::model::Params;
 use forgetlab_engine::ops::Precision;
+use forgetlab_engine::peer::{Peer, PeerError};
 use forgetlab_engine::pretrained::{DownloadProgress, Family, Pretrained, PretrainedError};
 use forgetlab_engine::{Engine, EngineError, Hardware, Stream};
 
-use super::{Check, Tolerance};
+use super::{Check, ParityError, Tolerance};
 
 /// Rows that are compared.
 const ROWS: usize = 2;
@@ -34,34 +32,18 @@ pub struct Opinion {
 /// Why there is no second opinion.
 #[derive(Debug, thiserror::Error)]
 pub enum OpinionError {
-    /// The paper's small model, which is of no family.
-    #[error("{name} is of no family that candle-transformers implements")]
-    NoFamily {
-        /// Name of the model.
-        name: String,
-    },
-    /// A part of the model that candle's implementation of its family has not.
-    #[error("candle-transformers' {family} has no {part}, so it has no opinion on {name}")]
-    Part {
-        /// Name of the model.
-        name: String,
-        /// Name of the family.
-        family: &'static str,
-        /// The part, in words.
-        part: String,
-    },
-    /// A description that candle does not read.
-    #[error("candle-transformers does not read this config.json: {0}")]
-    Config(#[from] serde_json::Error),
-    /// Candle failed.
-    #[error("candle-transformers: {0}")]
-    Candle(#[from] candle_core::Error),
+    /// Candle-transformers has nothing to say.
+    #[error(transparent)]
+    Peer(#[from] PeerError),
     /// The model cannot be read.
     #[error(transparent)]
     Pretrained(#[from] PretrainedError),
     /// The device failed, or does not compute such a model.
     #[error(transparent)]
     Engine(#[from] EngineError),
+    /// Logits of another number than there should be.
+    #[error(transparent)]
+    Shape(#[from] ParityError),
 }
 
 /// Compares the logits of a model in f32 with candle-transformers', on random rows, after 1, 2, 4, … tokens.
@@ -83,31 +65,12 @@ fn compare(
     params: Params,
     hardware: &Hardware,
 ) -> Result<Opinion, OpinionError> {
-    let family = model.family.ok_or_else(|| OpinionError::NoFamily {
-        name: model.name.clone(),
-    })?;
     let longest = LENGTH.min(model.max_positions.unwrap_or(LENGTH));
-    let settings = settings::of(model, family, longest)?;
-    let (length, mut notes) = (settings.length, settings.notes);
-    if model.safetensors()?.is_empty() {
-        notes.push("the weights as they were read here: candle does not read their file".into());
-    }
-    if family == Family::Granite {
-        notes.push("factors multiplied into the weights: candle's granite has none".into());
-    }
-    let scalar = settings.json.get("query_pre_attn_scalar");
-    let scalar = scalar.and_then(serde_json::Value::as_u64);
-    if family == Family::Gemma3 && scalar != Some(model.config.head_dim as u64) {
-        notes.push(
-            "query_pre_attn_scalar multiplied into norms: candle's gemma3 leaves it out".into(),
-        );
-    }
-    let config = model.config;
+    let mut theirs = Peer::new(model, &params, &hardware.device, longest)?;
+    let (length, config) = (theirs.length, model.config);
     let mut random = Stream::new(0, "second opinion").at(0);
     let tokens = (0..ROWS * length).map(|_| random.below(config.vocab_size as u64) as u32);
     let tokens: Vec<u32> = tokens.collect();
-
-    let mut theirs = candle::Model::new(model, family, settings.json, &params, &hardware.device)?;
     let hardware = Hardware {
         precision: Precision::F32,
         ..hardware.clone()
@@ -129,19 +92,18 @@ fn compare(
         }
     }
     let tolerance = Tolerance::of(Precision::F32);
-    let check = tolerance.relative("logits", &found, &expected);
-    let check = check.map_err(|error| candle_core::Error::msg(error.to_string()))?;
+    let check = tolerance.relative("logits", &found, &expected)?;
     let largest = expected
         .iter()
         .fold(f32::MIN_POSITIVE, |a, b| a.max(b.abs()));
     let differences = found.iter().zip(&expected);
     let sum: f64 = differences.map(|(a, b)| f64::from((a - b).abs())).sum();
     Ok(Opinion {
-        family,
+        family: theirs.family,
         shape: [ROWS, length],
         check,
         mean: sum / found.len() as f64 / f64::from(largest),
-        notes,
+        notes: theirs.notes,
     })
 }
 

@@ -1,9 +1,10 @@
 //! What a `config.json` says, in the keys and forms that candle-transformers reads.
 
-use forgetlab_engine::pretrained::{Family, Pretrained};
 use serde_json::{Map, Value, json};
 
-use super::OpinionError;
+use crate::pretrained::{Family, Pretrained};
+
+use super::PeerError;
 
 /// A model as candle's implementation of its family is told of it.
 pub(super) struct Settings {
@@ -16,17 +17,13 @@ pub(super) struct Settings {
 
 /// Reads the file anew, so that what was made of it here is compared, too; only what the file leaves out is filled in with
 /// what is taken for it here.
-pub(super) fn of(
-    model: &Pretrained,
-    family: Family,
-    length: usize,
-) -> Result<Settings, OpinionError> {
+pub(super) fn of(model: &Pretrained, family: Family, length: usize) -> Result<Settings, PeerError> {
     let mut settings = Settings {
         json: model.config_json()?,
         length,
         notes: Vec::new(),
     };
-    let part = |part: String| OpinionError::Part {
+    let part = |part: String| PeerError::Part {
         name: model.name.clone(),
         family: family.model_type(),
         part,
