@@ -289,7 +289,7 @@ fn a_regression_takes_and_stops_arms_too() {
     let small = "run regression-1d --preset smoke --set model.hidden=[6,5] --set model.map.steps=120 \
                  --set model.sghmc.burn_in=40 --set training.eval_every=50 --seed 0 --seed 1";
     let small: Vec<&str> = small.split_whitespace().collect();
-    let short = ["--set", "phases.new.steps=4000"];
+    let short = ["--set", "phases.new.steps=2000"];
     let all = ["--arms", "none,true-data:kl:1,none+lr=1e-5", "--out", "all"];
     lab.forgetlab(&[&small[..], &short, &all].concat()).exits(0);
     let some = ["--arms", "none,true-data:kl:1", "--out", "run"];

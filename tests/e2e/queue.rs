@@ -115,7 +115,9 @@ fn runs_in_line_work_one_after_the_other() {
         "{times:?}"
     );
     assert!(line(&lab).is_empty());
-    // One that finds the device free waits for nobody.
+    // One that finds the device free waits for nobody; a worker holds it until it is gone.
+    let last = Background::of(runs[2].clone());
+    wait_for("a free device", || last.pid().is_none());
     let free = lab.smoke(&["--arms", "none", "--queue"]).exits(0);
     free.says(&["running in the background"]);
 }
