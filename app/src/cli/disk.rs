@@ -12,6 +12,9 @@ use crate::machine::disk;
 /// Share of the free disk from which on its user is to know.
 const TIGHT: f64 = 0.8;
 
+/// Bytes below which nothing is refused: a small run that fills its disk goes on where there is room, and loses seconds.
+const SMALL: f64 = (64_u64 << 20) as f64;
+
 /// How what a run will take stands to what is free.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Fit {
@@ -26,7 +29,8 @@ pub enum Fit {
 impl Fit {
     /// Of so many bytes, of which some are there already, on a disk with so many free.
     pub fn of(needed: f64, there: f64, free: f64) -> Self {
-        match (needed - there).max(0.0) {
+        match needed - there {
+            more if more < SMALL => Self::Easily,
             more if more > free => Self::Not,
             more if more > TIGHT * free => Self::Tightly,
             _ => Self::Easily,
@@ -72,10 +76,13 @@ mod tests {
 
     /// Else a run would end in its last hour for want of disk, or one that goes on be refused for its own files.
     #[test]
-    fn what_is_there_already_needs_no_room() {
-        assert_eq!(Fit::of(100.0, 0.0, 99.0), Fit::Not);
-        assert_eq!(Fit::of(100.0, 10.0, 99.0), Fit::Tightly);
-        assert_eq!(Fit::of(100.0, 0.0, 1000.0), Fit::Easily);
-        assert_eq!(Fit::of(100.0, 200.0, 0.0), Fit::Easily);
+    fn what_is_there_already_or_is_small_needs_no_room() {
+        let gib = |n: f64| n * (1_u64 << 30) as f64;
+        let fit = |needed, there, free| Fit::of(gib(needed), gib(there), gib(free));
+        assert_eq!(fit(100.0, 0.0, 99.0), Fit::Not);
+        assert_eq!(fit(100.0, 10.0, 99.0), Fit::Tightly);
+        assert_eq!(fit(100.0, 0.0, 1000.0), Fit::Easily);
+        assert_eq!(fit(100.0, 200.0, 0.0), Fit::Easily);
+        assert_eq!(fit(0.01, 0.0, 0.0), Fit::Easily);
     }
 }
