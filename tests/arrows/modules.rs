@@ -38,6 +38,7 @@ const ARROWS: &[(&str, &[Floor])] = &[
             ("pretrained", &["random", "ops", "model"]),
             ("peer", &["model", "pretrained"]),
             ("batch", &["ops", "model"]),
+            ("micro", &["batch"]),
             ("sampling", &["random", "ops"]),
             ("adamw", &["ops"]),
             ("demand", &["ops", "model", "batch"]),
@@ -46,13 +47,14 @@ const ARROWS: &[(&str, &[Floor])] = &[
             (
                 "cpu",
                 &[
-                    "random", "ops", "model", "batch", "sampling", "adamw", "demand",
+                    "random", "ops", "model", "batch", "micro", "sampling", "adamw", "demand",
                 ],
             ),
             (
                 "gpu",
                 &[
-                    "random", "ops", "model", "batch", "sampling", "adamw", "demand", "device",
+                    "random", "ops", "model", "batch", "micro", "sampling", "adamw", "demand",
+                    "device",
                 ],
             ),
             ("weights", &["model", "adamw", "error", "gpu"]),

@@ -321,9 +321,14 @@ fn a_second_ctrl_c_ends_a_run_at_once() {
     let lab = hostile_lab();
     let run = lab.path("run");
     let mut live = lab.start(&[SMOKE, HOSTILE, &HANGS[..6]].concat());
-    wait_for("the hanging call", || {
+    let in_call = || {
+        thread::sleep(Duration::from_millis(20));
         let crumb = fs::read_to_string(run.join("plugin-call.json")).unwrap_or_default();
-        crumb.contains("\"next_batch\"") && events_say(&run, r#""arm":0,"step":24"#)
+        crumb.contains("\"next_batch\"")
+    };
+    // The calls before it take no time.
+    wait_for("the hanging call", || {
+        events_say(&run, r#""arm":0,"step":24"#) && (0..5).all(|_| in_call())
     });
     // The first asks it to stop at the next step, which never comes, nor is the call late yet.
     live.signal(Signal::INT);

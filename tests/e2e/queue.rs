@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use forgetlab_study::run::is_worked_on;
 use forgetlab_tests::{Lab, wait_for};
 use rustix::process::{Signal, kill_process};
 use serde_json::Value;
@@ -116,8 +117,7 @@ fn runs_in_line_work_one_after_the_other() {
     );
     assert!(line(&lab).is_empty());
     // One that finds the device free waits for nobody; a worker holds it until it is gone.
-    let last = Background::of(runs[2].clone());
-    wait_for("a free device", || last.pid().is_none());
+    wait_for("a free device", || !is_worked_on(&runs[2]));
     let free = lab.smoke(&["--arms", "none", "--queue"]).exits(0);
     free.says(&["running in the background"]);
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use forgetlab_study::printed::path_in_line;
-use forgetlab_study::run::{RunDir, RunStatus, Ticket};
+use forgetlab_study::run::{RunDir, RunStatus};
 
 use super::process_log::{ProcessLog, command};
 use super::worker::WorkerArgs;
@@ -35,13 +35,13 @@ pub fn start(dir: &RunDir, skip_arms: &[String], args: &WorkerArgs) -> anyhow::R
     Ok(exit::DONE)
 }
 
-/// Waits until a worker has said in the run's events that it has begun, or waits in line.
+/// Waits until a worker has said in the run's events that it has begun, or waits in line for others.
 fn wait_for_begin(dir: &RunDir, child: &mut Child, log: &ProcessLog) -> anyhow::Result<()> {
     let patience = Instant::now();
     let mut follow = dir.follow();
     loop {
         follow.poll()?;
-        let waits = || dir.live() == Some(Some(child.id())) && Ticket::of(dir.path()).is_some();
+        let waits = || dir.live() == Some(Some(child.id())) && queue::is_held_up(dir.path());
         if follow.state.pid == Some(child.id()) || waits() {
             return Ok(());
         }

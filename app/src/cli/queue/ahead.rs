@@ -46,6 +46,13 @@ pub fn place(folder: &Path) -> Option<Waiting> {
     line.into_iter().find(|waiting| waiting.ticket == ticket)
 }
 
+/// Whether a run or sweep in line is behind another one, or somebody works on its device: else its turn comes at once.
+pub fn is_held_up(folder: &Path) -> bool {
+    place(folder).is_some_and(|Waiting { ticket, place, .. }| {
+        place > 1 || !working_on(&ticket.device, folder).is_empty()
+    })
+}
+
 /// What a run or sweep waits for, in words; `None` where it is not in line.
 pub fn words(folder: &Path) -> Option<String> {
     let Waiting { ticket, place, .. } = self::place(folder)?;

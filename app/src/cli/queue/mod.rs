@@ -15,7 +15,7 @@ use serde_json::json;
 
 use super::{out, unless_gone};
 
-pub use ahead::{place, words};
+pub use ahead::{is_held_up, place, words};
 pub use wait::{run as wait_for_run, sweep as wait_for_sweep};
 
 /// Time between two looks at a place in line.

@@ -323,7 +323,7 @@ impl Tokenizer {
         self.parts.special
     }
 
-    /// The token that begins a text: BOS, or where there is none, what separates documents ([`SEPARATORS`]).
+    /// The token that begins a text: BOS, or where there is none, what separates documents (`SEPARATORS`).
     ///
     /// # Errors
     /// [`TokenizerError::NoBos`] where there is neither.
