@@ -8,9 +8,9 @@ use super::runs::SMOKE;
 fn a_kernel_that_fails_is_named_where_that_is_asked_for() {
     let mut lab = lab();
     lab.set("STAND_IN_FAULTY", "softmax_backward");
+    // Which error it is depends on what comes next.
     let said = lab.smoke(SMOKE).exits(1).says(&[
         "the GPU failed",
-        "ILLEGAL_ADDRESS",
         "with FORGETLAB_CUDA_SYNC=1 in the environment, the kernel is named",
     ]);
     assert!(!said.err.contains("panicked"));
