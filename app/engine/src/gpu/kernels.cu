@@ -285,6 +285,7 @@ typedef struct {
 // Sum of the `len` rows of `rows [.., D]`, added to `sum [D]` or set if `adds` is 0; a block sums `columns` columns.
 KERNEL(sum_rows, SumRows) {
     SHARED float of_thread[MAX_THREADS];
+    // Threads meet in the loop: `columns` and `side` are powers of two, so that all go round it equally often.
     long side = THREADS / 2 < a.columns ? THREADS / 2 : a.columns, groups = THREADS / side;
     for (long j = THREAD % side; j < a.columns; j += side) {
         long column = BLOCK * a.columns + j, is_there = column < a.d;
@@ -930,7 +931,7 @@ KERNEL(choose, Choose) {
     while (token < 0 && t > 0) {
         if (of[--t] == 0) continue;
         equals = at[t];
-        for (long i = t * each; i < (t + 1) * each; i++) {
+        for (long i = t * each; i < v && i < (t + 1) * each; i++) {
             unsigned int key = ascending(x[i]);
             if (key < likely.key || (key == likely.key && equals++ >= likely.equals)) continue;
             if (probability(row, x[i]) > 0) token = i;

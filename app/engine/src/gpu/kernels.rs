@@ -47,7 +47,8 @@ pub struct Grid {
 /// }
 /// ```
 ///
-/// Two inputs in the wrong order do not compile:
+/// Two inputs of different elements in the wrong order do not compile (of the same, the fields' names tell them
+/// apart):
 ///
 /// ```compile_fail,E0308
 /// use forgetlab_engine::gpu::{EmbedForward, Fresh, In, Rounded};

@@ -569,6 +569,23 @@ fn drawing_inverts_the_distribution_to_its_very_ends() {
     }
 }
 
+/// Else where rounding leaves nothing of a draw, what lies behind the row would be a token, of no vocabulary.
+#[test]
+fn a_draw_that_rounding_leaves_nothing_of_stays_in_the_vocabulary() {
+    for (_, device) in devices() {
+        // The last threads of a block have one token, and none.
+        for (v, rows) in [(5, 20_000), (301, 2000)] {
+            let logits = inputs(&[&[rows, v]], &device).remove(0);
+            let uniforms = Tensor::full(0.999_999_94f32, rows, &device).unwrap();
+            let drawn = choose(&Sampling::default(), &logits, Some(&uniforms));
+            assert!(
+                drawn.iter().all(|token| (*token as usize) < v),
+                "{v} tokens"
+            );
+        }
+    }
+}
+
 #[test]
 fn the_first_of_the_most_likely_is_chosen() {
     for (_, device) in devices() {
