@@ -43,7 +43,8 @@ impl Sampler {
             &params.layout.config,
             params.dtype(),
             request.length,
-            shortest(request.prompts),
+            // No chunk runs more positions of its prompts in one pass.
+            request.prompts.iter().map(Vec::len).max().unwrap_or(0),
         );
         let most = (memory::GENERATION_BYTES / row_bytes).max(1);
         // As few chunks as possible, all of about the same size: a stump takes nearly as long as a full one.
