@@ -43,7 +43,7 @@ const MIXED: ModelConfig = ModelConfig {
 
 /// Each way of a part that is unlike Llama: gains stored less 1 and norms around, of each head; a window shorter than
 /// most rows in one block, no rotation in the other.
-const AROUND: ModelConfig = ModelConfig {
+pub(super) const AROUND: ModelConfig = ModelConfig {
     mlp: Mlp::GeGlu,
     parts: Parts {
         qkv_bias: true,
@@ -68,7 +68,7 @@ const AROUND: ModelConfig = ModelConfig {
 };
 
 /// Norms after, and of all queries and all keys together.
-const AFTER: ModelConfig = ModelConfig {
+pub(super) const AFTER: ModelConfig = ModelConfig {
     parts: Parts {
         qk_gains: QkGains::Projection,
         norms: Norms::After,

@@ -1,12 +1,13 @@
 //! A block's weights, and its operations that depend on the parts of the model.
 
 use crate::ops::attention;
+use crate::ops::glu::{self, Gate};
 use crate::ops::linear::Linear;
 use crate::ops::matmul::Out;
 use crate::ops::norm::Norm;
 use crate::ops::qk_norm::{self, QkNorm};
 use crate::ops::rope::{self, Positions};
-use crate::ops::{geglu, gelu, scale, swiglu};
+use crate::ops::{gelu, scale};
 
 use super::half::Half;
 use super::ropes::Ropes;
@@ -168,11 +169,14 @@ impl<'a> Layer<'a> {
             Mlp::SwiGlu | Mlp::GeGlu => {
                 let gate_up = &mut slope[..m * 2 * f];
                 self.up.forward(gate_up, x, Out::Set);
-                match (self.config.mlp == Mlp::SwiGlu, backward) {
-                    (true, true) => swiglu::forward(gate_up, activated, f),
-                    (true, false) => swiglu::inference(gate_up, activated, f),
-                    (false, true) => geglu::forward(gate_up, activated, f),
-                    (false, false) => geglu::inference(gate_up, activated, f),
+                let gate = match self.config.mlp {
+                    Mlp::GeGlu => Gate::Gelu,
+                    _ => Gate::Silu,
+                };
+                if backward {
+                    glu::forward(gate_up, activated, f, gate);
+                } else {
+                    glu::inference(gate_up, activated, f, gate);
                 }
             }
         }
@@ -189,7 +193,7 @@ impl<'a> Layer<'a> {
             }
             Mlp::SwiGlu | Mlp::GeGlu => {
                 let slope = &mut slope[..2 * d.len()];
-                swiglu::backward(slope, d, f);
+                glu::backward(slope, d, f);
                 slope
             }
         }

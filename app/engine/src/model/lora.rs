@@ -266,7 +266,7 @@ impl Lora {
         self.named(|l, part, ab| format!("blocks.{l}.{}.lora_{ab}", part.name))
     }
 
-    /// [`Self::tensors`] under the names of peft's `adapter_model.safetensors`, for a model of the Llama family.
+    /// [`Self::tensors`] under the names of peft's `adapter_model.safetensors`, for a model with Llama's linear layers.
     pub fn peft_tensors(&self) -> impl Iterator<Item = (String, [usize; 2], &[f32])> {
         self.named(|l, part, ab| {
             let (name, ab) = (part.hugging_face, ab.to_ascii_uppercase());

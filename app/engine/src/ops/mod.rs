@@ -5,8 +5,8 @@
 //! Element-wise loops are compiled for AVX-512, AVX2 and the baseline (see [`simd`]).
 
 pub mod attention;
-pub mod geglu;
 pub mod gelu;
+pub mod glu;
 pub mod head;
 pub mod linear;
 pub mod matmul;
@@ -16,7 +16,6 @@ pub mod qk_norm;
 pub mod rope;
 pub mod scale;
 pub mod simd;
-pub mod swiglu;
 #[cfg(test)]
 pub(crate) mod tests;
 

@@ -104,50 +104,24 @@ fn row_cache(config: &ModelConfig, length: usize) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use crate::model::{Blocks, Mlp, Norms, Params, Parts, QkGains, Window};
+    use crate::model::Params;
     use crate::ops::head::log_sum_exp;
-    use crate::ops::rope::Rope;
     use crate::random::Stream;
     use crate::sampling::Sampling;
 
     use super::super::Engine;
+    use super::super::tests::{AFTER, AROUND};
     use super::*;
 
     /// The paper's small model, a Llama, and models with every part that is unlike it.
     fn models() -> [Params; 4] {
         let mini = ModelConfig::mini(32, 2, 8, 23);
         let llama = ModelConfig::llama(32, 2, [4, 2, 8], 45, 23);
-        let around = ModelConfig {
-            mlp: Mlp::GeGlu,
-            parts: Parts {
-                qkv_bias: true,
-                qk_gains: QkGains::Head,
-                norms: Norms::Around,
-                gain_offset: 1.0,
-                attention_scale: Some(0.5),
-                embedding_scale: 0.5,
-                residual_scale: 0.7,
-                logits_scale: 0.6,
-                unrotated: Blocks::from_bits(0b10),
-                window: Some(Window {
-                    blocks: Blocks::from_bits(0b01),
-                    len: 6,
-                    rope: Some(Rope {
-                        base: 50.0,
-                        scaling: None,
-                    }),
-                }),
-            },
+        let [around, after] = [AROUND, AFTER].map(|like| ModelConfig {
+            mlp: like.mlp,
+            parts: like.parts,
             ..llama
-        };
-        let after = ModelConfig {
-            parts: Parts {
-                qk_gains: QkGains::Projection,
-                norms: Norms::After,
-                ..Parts::LLAMA
-            },
-            ..llama
-        };
+        });
         [mini, llama, around, after].map(|config| {
             let layout = Layout::new(config);
             let mut params = Params::init(&layout, &Stream::new(7, "test"));

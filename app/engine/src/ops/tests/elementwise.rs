@@ -1,8 +1,9 @@
 //! RMSNorm with and without gains, rotary positions with and without QK-norm, GELU, SwiGLU.
 
+use crate::ops::glu::{self, Gate};
 use crate::ops::norm::Norm;
 use crate::ops::rope::{Heads, Positions, Rope, RopeTable};
-use crate::ops::{gelu, norm, rope, swiglu};
+use crate::ops::{gelu, norm, rope};
 
 use super::{Differences, check_values, dot, each_level, exact, normals};
 
@@ -225,36 +226,41 @@ fn gelu_follows_its_formula() {
     }
 }
 
-/// Llama's MLP: its two halves in their places, and the same in training as in generation.
+/// The MLPs of Llama and of Gemma: their two halves in their places, and the same in training as in generation.
 #[test]
-fn swiglu_follows_its_formula() {
-    let formula = |x: &[f64], f: usize| -> Vec<f64> {
-        let row = |row: &[f64]| -> Vec<f64> {
-            let silu = |x: f64| x / (1.0 + (-x).exp());
-            (0..f).map(|i| silu(row[i]) * row[f + i]).collect()
+fn gated_units_follow_their_formulas() {
+    for gate in [Gate::Silu, Gate::Gelu] {
+        let activation = |x: f64| match gate {
+            Gate::Silu => x / (1.0 + (-x).exp()),
+            Gate::Gelu => gelu_of(x),
         };
-        x.chunks(2 * f).flat_map(row).collect()
-    };
-    for (m, f, size) in [(1, 1, 1.0), (3, 17, 1.0), (2, 33, 20.0), (7, 160, 3.0)] {
-        let x: Vec<f32> = normals("x", m * 2 * f).iter().map(|x| size * x).collect();
-        let dy = normals("dy", m * f);
-        let (values, upstream) = (formula(&exact(&x), f), exact(&dy));
-        let differences = Differences::new(&x, |x| dot(&formula(x, f), &upstream));
-        each_level(|level| {
-            let case = format!("SwiGLU {m}×{f} of size {size}, {level:?}");
-            let (mut slopes, mut y) = (x.clone(), vec![f32::NAN; m * f]);
-            swiglu::forward(&mut slopes, &mut y, f);
-            check_values(&case, &y, &values, 1);
-            let mut inferred = vec![f32::NAN; m * f];
-            swiglu::inference(&x, &mut inferred, f);
-            assert_eq!(y, inferred, "{case}: with and without the derivatives");
-            swiglu::backward(&mut slopes, &dy, f);
-            differences.check(&case, &slopes, 1);
-        });
+        let formula = |x: &[f64], f: usize| -> Vec<f64> {
+            let row = |row: &[f64]| -> Vec<f64> {
+                (0..f).map(|i| activation(row[i]) * row[f + i]).collect()
+            };
+            x.chunks(2 * f).flat_map(row).collect()
+        };
+        for (m, f, size) in [(1, 1, 1.0), (3, 17, 1.0), (2, 33, 20.0), (7, 160, 3.0)] {
+            let x: Vec<f32> = normals("x", m * 2 * f).iter().map(|x| size * x).collect();
+            let dy = normals("dy", m * f);
+            let (values, upstream) = (formula(&exact(&x), f), exact(&dy));
+            let differences = Differences::new(&x, |x| dot(&formula(x, f), &upstream));
+            each_level(|level| {
+                let case = format!("{gate:?} {m}×{f} of size {size}, {level:?}");
+                let (mut slopes, mut y) = (x.clone(), vec![f32::NAN; m * f]);
+                glu::forward(&mut slopes, &mut y, f, gate);
+                check_values(&case, &y, &values, 1);
+                let mut inferred = vec![f32::NAN; m * f];
+                glu::inference(&x, &mut inferred, f, gate);
+                assert_eq!(y, inferred, "{case}: with and without the derivatives");
+                glu::backward(&mut slopes, &dy, f);
+                differences.check(&case, &slopes, 1);
+            });
+        }
     }
     // Far from zero a gate is open or shut.
     let (mut slopes, mut y) = (vec![-1e4, 1e4, 2.0, 3.0], vec![f32::NAN; 2]);
-    swiglu::forward(&mut slopes, &mut y, 2);
+    glu::forward(&mut slopes, &mut y, 2, Gate::Silu);
     assert_eq!((y[0].abs() < 1e-30, y[1]), (true, 3e4));
     assert!(slopes.iter().all(|x| x.is_finite()), "{slopes:?}");
 }
