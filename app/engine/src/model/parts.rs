@@ -103,7 +103,7 @@ impl Parts {
 }
 
 impl Blocks {
-    /// The most blocks that a model can have.
+    /// The most blocks of a model that has sets of them; others may have more.
     pub const MOST: usize = 256;
     /// No block.
     pub const NONE: Self = Self([0; Self::MOST / 64]);
@@ -117,7 +117,7 @@ impl Blocks {
 
     /// Whether a block is in the set.
     pub const fn contains(&self, l: usize) -> bool {
-        self.0[l / 64] >> (l % 64) & 1 == 1
+        l < Self::MOST && self.0[l / 64] >> (l % 64) & 1 == 1
     }
 
     /// Number of blocks in the set.
@@ -148,5 +148,19 @@ impl Vector {
             Self::KNorm => "k_norm",
             Self::QkvBias => "qkv_bias",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Small models may have more blocks than a set can tell apart.
+    #[test]
+    fn a_block_beyond_all_sets_is_in_none() {
+        let even: Blocks = (0..Blocks::MOST).filter(|l| l % 2 == 0).collect();
+        assert!(even.contains(Blocks::MOST - 2) && !even.contains(Blocks::MOST - 1));
+        assert!(!even.contains(Blocks::MOST) && !Blocks::NONE.contains(1000));
+        assert_eq!(even.count(), Blocks::MOST / 2);
     }
 }

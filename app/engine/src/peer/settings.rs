@@ -48,7 +48,6 @@ pub(super) fn of(model: &Pretrained, family: Family, length: usize) -> Result<Se
         ("hidden_act", json!("silu")),
         ("hidden_activation", json!("gelu_pytorch_tanh")),
         ("attention_bias", json!(false)),
-        ("use_sliding_window", json!(false)),
         ("query_pre_attn_scalar", json!(256)),
     ] {
         if json.get(key).is_none_or(Value::is_null) {
@@ -59,6 +58,8 @@ pub(super) fn of(model: &Pretrained, family: Family, length: usize) -> Result<Se
     let tied = json!(config.tied_embeddings);
     json.insert("tie_word_embeddings".into(), tied);
     json.insert("max_window_layers".into(), json!(config.n_layers));
+    // Rows stay within the windows of those that say so.
+    json.insert("use_sliding_window".into(), json!(false));
     // Of the table of rotations no more is needed.
     json.insert("max_position_embeddings".into(), json!(settings.length));
     Ok(settings)

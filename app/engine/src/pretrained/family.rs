@@ -88,7 +88,7 @@ impl Family {
         match self {
             Self::Llama | Self::Olmo2 => {}
             Self::Mistral if window.is_some_and(|w| w.blocks.count() < config.n_layers) => {}
-            Self::Gemma3 => rest.window = None,
+            Self::Gemma3 => (rest.window, rest.attention_scale) = (None, None),
             _ if window.is_some_and(|w| w.rope.is_some()) => {}
             Self::Granite => {
                 rest.attention_scale = None;
@@ -99,7 +99,15 @@ impl Family {
             Self::SmolLm3 => (rest.window, rest.unrotated) = (None, Parts::LLAMA.unrotated),
             Self::Mistral | Self::Qwen2 | Self::Qwen3 => rest.window = None,
         }
-        let expected = match self {
+        config.norm_gains
+            && !config.qk_norm
+            && config.mlp == mlp
+            && rest == self.parts(config.d_model)
+    }
+
+    /// The parts that all models of the family have; what it leaves open is as in Llama.
+    pub(super) fn parts(self, d_model: usize) -> Parts {
+        match self {
             Self::Qwen2 => Parts {
                 qkv_bias: true,
                 ..Parts::LLAMA
@@ -117,21 +125,22 @@ impl Family {
                 norms: Norms::Around,
                 qk_gains: QkGains::Head,
                 gain_offset: 1.0,
-                attention_scale: parts.attention_scale,
-                embedding_scale: (config.d_model as f64).sqrt() as f32,
+                embedding_scale: (d_model as f64).sqrt() as f32,
                 ..Parts::LLAMA
             },
-            _ => Parts::LLAMA,
-        };
-        config.norm_gains && !config.qk_norm && config.mlp == mlp && rest == expected
+            Self::Llama | Self::Mistral | Self::SmolLm3 | Self::Granite => Parts::LLAMA,
+        }
     }
 
     /// Whether it reads a key of a `config.json` that others must not have.
     pub(super) fn reads(self, key: &str) -> bool {
         let keys: &[&str] = match self {
             Self::Llama => &[],
-            Self::Mistral => &["sliding_window"],
-            Self::Qwen2 | Self::Qwen3 => &["sliding_window", "layer_types"],
+            // What it says of kinds of blocks is not looked at, there as here.
+            Self::Mistral => &["sliding_window", "layer_types"],
+            // It has biases of queries, keys and values whatever the key says.
+            Self::Qwen2 => &["sliding_window", "layer_types", "attention_bias"],
+            Self::Qwen3 => &["sliding_window", "layer_types"],
             Self::SmolLm3 => &["sliding_window", "layer_types", "no_rope_layers"],
             Self::Granite => &[
                 "attention_multiplier",

@@ -13,6 +13,7 @@ use super::error::PretrainedError;
 use super::family::Family;
 use super::keys::Keys;
 
+pub(super) use not_built::hint_by_name;
 pub(super) use write::to_json;
 
 /// The description of a model, without its weights.
@@ -85,6 +86,7 @@ pub fn read(path: &Path) -> Result<Description, PretrainedError> {
         Family::Gemma3 => (Mlp::GeGlu, true),
         family => (Mlp::SwiGlu, family == Family::SmolLm3),
     };
+    let theta = keys.number("rope_theta")?.unwrap_or(family.theta());
     let model = ModelConfig {
         d_model,
         n_layers,
@@ -98,7 +100,7 @@ pub fn read(path: &Path) -> Result<Description, PretrainedError> {
         norm_gains: true,
         norm_eps: eps.unwrap_or(family.eps()) as f32,
         tied_embeddings: keys.flag("tie_word_embeddings")?.unwrap_or(tied),
-        rope: rope::read(&keys, family, "full_attention", max_positions)?,
+        rope: rope::read(&keys, family, (parts::FULL, theta), max_positions)?,
         parts: parts::read(&keys, family, n_layers, d_model, max_positions)?,
     };
     check(&model).map_err(|bad| keys.wrong(bad.key, &bad.why))?;

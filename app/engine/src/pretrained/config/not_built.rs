@@ -139,6 +139,9 @@ const NOT_BUILT: &[(&str, &[f64], &str)] = &[
     ),
 ];
 
+/// What is said of a mixture of experts.
+const EXPERTS: &str = ", a mixture of experts: take a dense model";
+
 /// The family of a model; another than those built here is refused, in words.
 pub(super) fn family(keys: &Keys) -> Result<Family, PretrainedError> {
     let architectures = keys.texts("architectures")?;
@@ -165,19 +168,27 @@ pub(super) fn family(keys: &Keys) -> Result<Family, PretrainedError> {
 
 /// What is special about an architecture that is not built here, and what would do.
 fn hint(keys: &Keys, found: &str) -> &'static str {
-    let found = found.to_lowercase();
     let has = |list: &[&str]| list.iter().any(|key| keys.get(key).is_some());
     if has(&["vision_config", "audio_config", "text_config"]) {
         return ", a wrapper for images or sound: take a checkpoint of its text model alone";
     }
     let experts = ["num_experts", "num_local_experts", "n_routed_experts"];
-    if found.contains("moe") || found.contains("mixtral") || has(&experts) {
-        return ", a mixture of experts: take a dense model";
+    match has(&experts) {
+        true => EXPERTS,
+        false => hint_by_name(found),
     }
-    if found.starts_with("gemma2") {
-        return ", which caps its logits (soft-capping): take Gemma 3";
+}
+
+/// What would do in place of an architecture that is not built here, as far as its name tells.
+pub(in super::super) fn hint_by_name(found: &str) -> &'static str {
+    let found = found.to_lowercase();
+    if found.contains("moe") || found.contains("mixtral") {
+        EXPERTS
+    } else if found.starts_with("gemma2") {
+        ", which caps its logits (soft-capping): take Gemma 3"
+    } else {
+        ""
     }
-    ""
 }
 
 /// Refuses parts that are not built here.

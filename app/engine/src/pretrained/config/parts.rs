@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::model::{Blocks, Norms, Parts, QkGains, Window};
+use crate::model::{Blocks, Parts, Window};
 use crate::ops::rope::Rope;
 
 use super::super::error::PretrainedError;
@@ -32,18 +32,9 @@ pub(super) fn read(
     };
     let parts = Parts {
         window: window(keys, family, n_layers, max_positions)?,
-        ..Parts::LLAMA
+        ..family.parts(d_model)
     };
     Ok(match family {
-        Family::Llama | Family::Mistral => parts,
-        Family::Qwen2 => Parts {
-            qkv_bias: true,
-            ..parts
-        },
-        Family::Qwen3 => Parts {
-            qk_gains: QkGains::Head,
-            ..parts
-        },
         Family::SmolLm3 => Parts {
             unrotated: unrotated(keys, n_layers)?,
             ..parts
@@ -55,25 +46,17 @@ pub(super) fn read(
             logits_scale: 1.0 / factor("logits_scaling")?,
             ..parts
         },
-        Family::Olmo2 => Parts {
-            norms: Norms::After,
-            qk_gains: QkGains::Projection,
-            ..parts
-        },
         Family::Gemma3 => {
             let scalar = match keys.get("query_pre_attn_scalar") {
                 None => 256.0,
                 Some(_) => f64::from(factor("query_pre_attn_scalar")?),
             };
             Parts {
-                norms: Norms::Around,
-                qk_gains: QkGains::Head,
-                gain_offset: 1.0,
                 attention_scale: Some(scalar.powf(-0.5) as f32),
-                embedding_scale: (d_model as f64).sqrt() as f32,
                 ..parts
             }
         }
+        _ => parts,
     })
 }
 
@@ -110,18 +93,27 @@ fn window(
     };
     let given = keys.size("sliding_window")?;
     let usual = match family {
-        Family::Mistral | Family::Gemma3 if !keys.is_null("sliding_window") => Some(4096),
+        Family::Mistral | Family::Qwen2 | Family::Qwen3 | Family::Gemma3
+            if !keys.is_null("sliding_window") =>
+        {
+            Some(4096)
+        }
         _ => None,
+    };
+    let kinds = match family {
+        // It has the window in all blocks, whatever is said of their kinds.
+        Family::Mistral => None,
+        _ => kinds(keys, n_layers)?,
     };
     let (true, Some(len)) = (is_used, given.or(usual)) else {
         // Kinds of blocks may still be named: all of them must then be the usual one.
-        if kinds(keys, n_layers)?.is_some_and(|blocks| blocks != Blocks::NONE) {
+        if kinds.is_some_and(|blocks| blocks != Blocks::NONE) {
             let why = "names `sliding_attention`, for which no window is set";
             return Err(keys.wrong("layer_types", why));
         }
         return Ok(None);
     };
-    let blocks = match kinds(keys, n_layers)?.filter(|_| family != Family::Mistral) {
+    let blocks = match kinds {
         Some(blocks) => blocks,
         None => usual_blocks(keys, family, n_layers)?,
     };
@@ -177,12 +169,13 @@ fn usual_blocks(keys: &Keys, family: Family, n_layers: usize) -> Result<Blocks, 
 
 /// RoPE of Gemma 3's blocks with a window.
 fn local_rope(keys: &Keys, max_positions: Option<usize>) -> Result<Rope, PretrainedError> {
+    let base = keys.number("rope_local_base_freq")?.unwrap_or(10_000.0);
     let parameters = keys.inner("rope_parameters")?;
     if parameters.is_some_and(|parameters| parameters.get(SLIDING).is_some()) {
-        return rope::read(keys, Family::Gemma3, SLIDING, max_positions);
+        return rope::read(keys, Family::Gemma3, (SLIDING, base), max_positions);
     }
     Ok(Rope {
-        base: keys.number("rope_local_base_freq")?.unwrap_or(10_000.0),
+        base,
         scaling: None,
     })
 }

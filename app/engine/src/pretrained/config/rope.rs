@@ -7,14 +7,13 @@ use super::super::family::Family;
 use super::super::keys::Keys;
 
 /// The settings of RoPE, by the keys of transformers 4 (`rope_scaling`) or 5 (`rope_parameters`), of the blocks of
-/// a kind where there are several.
+/// a kind where there are several, with the base where none is given.
 pub(super) fn read(
     keys: &Keys,
     family: Family,
-    kind: &str,
+    (kind, theta): (&str, f64),
     max_positions: Option<usize>,
 ) -> Result<Rope, PretrainedError> {
-    let theta = keys.number("rope_theta")?.unwrap_or(family.theta());
     let plain = Rope {
         base: theta,
         scaling: None,
@@ -25,6 +24,10 @@ pub(super) fn read(
     let Some(rope) = found.transpose()? else {
         return Ok(plain);
     };
+    let rope = match family {
+        Family::Gemma3 => rope.inner(kind)?.unwrap_or(rope),
+        _ => rope,
+    };
     if rope
         .get("partial_rotary_factor")
         .is_some_and(|share| share.as_f64() != Some(1.0))
@@ -32,10 +35,6 @@ pub(super) fn read(
         let why = "is not 1: rotating a part of each head is not built here";
         return Err(rope.wrong("partial_rotary_factor", why));
     }
-    let rope = match family {
-        Family::Gemma3 => rope.inner(kind)?.unwrap_or(rope),
-        _ => rope,
-    };
     if let Some(key) = ["full_attention", "sliding_attention"]
         .into_iter()
         .find(|key| rope.get(key).is_some())

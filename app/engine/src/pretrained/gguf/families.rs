@@ -1,6 +1,6 @@
 //! What llama.cpp's converter writes of each family, and how its tensors differ from Hugging Face's.
 
-use crate::model::{Blocks, Norms, Parts, QkGains, Window};
+use crate::model::{Blocks, Parts, Window};
 use crate::ops::rope::Rope;
 
 use super::super::error::PretrainedError;
@@ -61,32 +61,19 @@ impl Gguf {
             }
         };
         let every = |n: usize| (0..n_layers).filter(move |l| (l + 1) % n == 0);
+        let parts = family.parts(d_model);
         Ok(match family {
-            Family::Llama | Family::Mistral => Parts::LLAMA,
-            Family::Qwen2 => Parts {
-                qkv_bias: true,
-                ..Parts::LLAMA
-            },
-            Family::Qwen3 => Parts {
-                qk_gains: QkGains::Head,
-                ..Parts::LLAMA
-            },
             // llama.cpp knows no other pattern.
             Family::SmolLm3 => Parts {
                 unrotated: every(4).collect(),
-                ..Parts::LLAMA
+                ..parts
             },
             Family::Granite => Parts {
                 attention_scale: Some(factor("attention.scale")?),
                 embedding_scale: factor("embedding_scale")?,
                 residual_scale: factor("residual_scale")?,
                 logits_scale: 1.0 / factor("logit_scale")?,
-                ..Parts::LLAMA
-            },
-            Family::Olmo2 => Parts {
-                norms: Norms::After,
-                qk_gains: QkGains::Projection,
-                ..Parts::LLAMA
+                ..parts
             },
             Family::Gemma3 => {
                 // llama.cpp tells the largest model, whose scale is its own, by its blocks.
@@ -96,24 +83,22 @@ impl Gguf {
                 };
                 let window = self.count(&self.key("attention.sliding_window"))?;
                 let full: Blocks = every(6).collect();
+                let base = self.number(&self.key("rope.freq_base_swa"))?;
                 let rope = Rope {
-                    base: 10_000.0,
+                    base: base.unwrap_or(10_000.0),
                     scaling: None,
                 };
                 Parts {
-                    norms: Norms::Around,
-                    qk_gains: QkGains::Head,
-                    gain_offset: 1.0,
                     attention_scale: Some((scalar as f64).powf(-0.5) as f32),
-                    embedding_scale: (d_model as f64).sqrt() as f32,
                     window: window.filter(|&len| len > 0).map(|len| Window {
                         blocks: (0..n_layers).filter(|&l| !full.contains(l)).collect(),
                         len,
                         rope: Some(rope),
                     }),
-                    ..Parts::LLAMA
+                    ..parts
                 }
             }
+            _ => parts,
         })
     }
 }

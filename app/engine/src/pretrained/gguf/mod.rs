@@ -18,7 +18,7 @@ use serde_json::json;
 use crate::model::{Mlp, ModelConfig, Parts};
 use crate::ops::rope::{Rope, RopeScaling};
 
-use super::config::{Description, MOST_WIDTH, SpecialIds, check};
+use super::config::{Description, MOST_WIDTH, SpecialIds, check, hint_by_name};
 use super::error::{Mismatch, PretrainedError};
 use super::family::Family;
 use super::hugging_face::hugging_face_tensors;
@@ -170,7 +170,7 @@ impl Gguf {
     /// The description of the model in the metadata.
     ///
     /// # Errors
-    /// The first setting that is missing, invalid or not supported; a model that is not of the Llama family.
+    /// The first setting that is missing, invalid or not supported; a model of a family that is not built here.
     pub fn describe(&self) -> Result<Description, PretrainedError> {
         let family = self.family()?;
         self.check_parts(family)?;
@@ -247,7 +247,7 @@ impl Gguf {
         named(architecture).ok_or_else(|| PretrainedError::Architecture {
             path: self.path.clone(),
             found: architecture.into(),
-            hint: "",
+            hint: hint_by_name(architecture),
         })
     }
 
@@ -274,6 +274,20 @@ impl Gguf {
                 "is {parts}: the model is in so many files; join them with llama-gguf-split --merge"
             );
             return Err(self.wrong("split.count", why));
+        }
+        // llama.cpp's switch of RoPE in this architecture alone.
+        let key = self.key("rope.scaling.finetuned");
+        let is_rotated = self.header.metadata.get(&key).map(GgufValue::to_bool);
+        if family == Family::Granite && matches!(is_rotated, Some(Ok(false))) {
+            let why = "is false: a Granite without RoPE is not built here";
+            return Err(self.wrong(&key, why.into()));
+        }
+        // Newer files of Gemma 3 name their pattern, which is one for all of them.
+        let key = self.key("attention.sliding_window_pattern");
+        let every = self.header.metadata.get(&key).map(GgufValue::to_u64);
+        if family == Family::Gemma3 && matches!(every, Some(Ok(every)) if every != 6) {
+            let why = "is not 6: other patterns of blocks are not built here";
+            return Err(self.wrong(&key, why.into()));
         }
         for (name, neutral, why) in NOT_BUILT {
             let key = self.key(name);

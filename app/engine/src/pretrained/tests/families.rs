@@ -2,11 +2,12 @@
 
 use serde_json::json;
 
-use crate::model::{Blocks, Norms, Parts, QkGains, Window};
+use crate::model::{Blocks, ModelConfig, Norms, Parts, QkGains, Window};
 use crate::ops::rope::Rope;
 
+use super::super::config::read;
 use super::super::{Export, Family, export};
-use super::{Value, copy_of, family, fs, open_path, refused, set};
+use super::{CONFIG, Value, copy_of, family, fs, open_path, refused, set};
 
 /// Every fixture, and the family that it is of.
 const FAMILIES: [(&str, Family); 8] = [
@@ -159,6 +160,83 @@ fn keys_of_other_versions_mean_the_same() {
     fs::write(&path, text.replace("  \"sliding_window\": null,\n", "")).expect("write");
     let parts = open_path(mistral.path()).expect("opens").config.parts;
     assert_eq!(parts.window.map(|w| w.len), Some(4096));
+}
+
+/// What a `config.json` of eight blocks says with these keys, whatever its tensors are.
+fn described(name: &str, keys: &[(&str, Value)]) -> ModelConfig {
+    let folder = copy_of(&family(name));
+    set(
+        folder.path(),
+        &[
+            ("num_hidden_layers", json!(8)),
+            ("layer_types", Value::Null),
+        ],
+    );
+    set(folder.path(), keys);
+    read(&folder.path().join(CONFIG)).expect(name).model
+}
+
+/// Published checkpoints leave out what is usual in their family: it must be what transformers takes then.
+#[test]
+fn what_a_family_leaves_out_is_what_is_usual_there() {
+    let none = Value::Null;
+    let gone = |key| (key, none.clone());
+    let gemma = described(
+        "gemma3",
+        &[
+            gone("query_pre_attn_scalar"),
+            gone("head_dim"),
+            gone("rope_parameters"),
+        ],
+    );
+    let window = gemma.parts.window.expect("a window");
+    assert_eq!(window.blocks, Blocks::from_bits(0b1101_1111));
+    assert_eq!(window.rope.map(|rope| rope.base), Some(10_000.0));
+    assert_eq!((gemma.head_dim, gemma.rope.base), (256, 1e6));
+    assert_eq!(gemma.parts.attention_scale, Some(1.0 / 16.0));
+    // A base of the blocks with a window alone may be left out of transformers 5's form, too.
+    let forms = json!({"sliding_attention": {"rope_type": "default"}, "full_attention": {"rope_theta": 5e5}});
+    let gemma = described("gemma3", &[("rope_parameters", forms)]);
+    let local = gemma.parts.window.and_then(|window| window.rope);
+    assert_eq!(
+        (local.map(|rope| rope.base), gemma.rope.base),
+        (Some(10_000.0), 5e5)
+    );
+
+    let smol = described(
+        "smollm3",
+        &[gone("no_rope_layers"), gone("no_rope_layer_interval")],
+    );
+    assert_eq!(smol.parts.unrotated, Blocks::from_bits(0b1000_1000));
+    let qwen = described("qwen3", &[gone("head_dim")]);
+    assert_eq!((qwen.head_dim, qwen.parts.window), (128, None));
+    for name in ["qwen2", "qwen3"] {
+        let keys = [
+            ("use_sliding_window", json!(true)),
+            ("max_window_layers", json!(3)),
+            gone("sliding_window"),
+        ];
+        let window = described(name, &keys).parts.window.expect("a window");
+        assert_eq!(
+            (window.blocks, window.len),
+            (Blocks::from_bits(0b1111_1000), 4096)
+        );
+        // From block 28 on, if it is not said.
+        let all = described(
+            name,
+            &[
+                ("use_sliding_window", json!(true)),
+                gone("max_window_layers"),
+            ],
+        );
+        assert_eq!(all.parts.window, None);
+    }
+    // What these say of it is looked at by nobody.
+    let qwen = described("qwen2", &[("attention_bias", json!(true))]);
+    assert!(qwen.parts.qkv_bias);
+    let kinds = json!(vec!["full_attention"; 8]);
+    let mistral = described("mistral_window", &[("layer_types", kinds)]);
+    assert_eq!(mistral.parts.window.expect("a window").blocks.count(), 8);
 }
 
 /// Requires that a fixture with these keys is refused with all of these texts.

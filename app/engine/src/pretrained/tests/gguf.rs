@@ -9,7 +9,7 @@ use candle_core::{Device, Tensor};
 use crate::model::Blocks;
 use crate::ops::rope::{Rope, RopeScaling};
 
-use super::super::gguf::gguf_name;
+use super::super::gguf::{Gguf, gguf_name};
 use super::super::{Family, hugging_face_views};
 use super::{
     ModelConfig, Path, Pretrained, PretrainedError, Source, TempDir, fixture, fs, open_path,
@@ -528,6 +528,60 @@ fn families_are_read_as_the_converter_writes_them() {
         // Adding 1 to a gain, and taking it away, rounds.
         assert!(worst < 2e-7, "{name}: {worst:e}");
     }
+}
+
+/// The description in the metadata, whatever the tensors are.
+fn described(parts: &Parts) -> Result<ModelConfig, PretrainedError> {
+    let folder = tempfile::tempdir().expect("folder");
+    let path = folder.path().join("model.gguf");
+    fs::write(&path, parts.bytes()).expect("write");
+    Ok(Gguf::open(&path)?.describe()?.model)
+}
+
+/// llama.cpp knows patterns of blocks by the architecture and the number of blocks alone.
+#[test]
+fn patterns_of_blocks_are_those_of_llama_cpp() {
+    let with_blocks = |name: &str, family, n: u32| {
+        let mut parts = Parts::of_family(name, name, family);
+        parts.set(&format!("{name}.block_count"), Value::U32(n));
+        parts
+    };
+    let smol = described(&with_blocks("smollm3", Family::SmolLm3, 12)).expect("SmolLM3");
+    assert_eq!(smol.parts.unrotated, Blocks::from_bits(0b1000_1000_1000));
+    let mut gemma = with_blocks("gemma3", Family::Gemma3, 12);
+    let window = described(&gemma)
+        .expect("Gemma 3")
+        .parts
+        .window
+        .expect("a window");
+    assert_eq!(window.blocks, Blocks::from_bits(0b0111_1101_1111));
+    assert_eq!(window.rope.map(|rope| rope.base), Some(10_000.0));
+    gemma.set("gemma3.rope.freq_base_swa", Value::F32(500.0));
+    let window = described(&gemma)
+        .expect("Gemma 3")
+        .parts
+        .window
+        .expect("a window");
+    assert_eq!(window.rope.map(|rope| rope.base), Some(500.0));
+    gemma.set("gemma3.attention.sliding_window_pattern", Value::U32(4));
+    refused(described(&gemma), &["sliding_window_pattern", "is not 6"]);
+    // The largest is told by its blocks.
+    let largest = described(&with_blocks("gemma3", Family::Gemma3, 62)).expect("Gemma 3");
+    let heads = largest.d_model / largest.n_heads;
+    assert_eq!(
+        largest.parts.attention_scale,
+        Some((heads as f64).powf(-0.5) as f32)
+    );
+    assert_ne!(heads, largest.head_dim);
+
+    let mut granite = with_blocks("granite", Family::Granite, 3);
+    granite.set("granite.rope.scaling.finetuned", Value::Bool(true));
+    described(&granite).expect("Granite");
+    granite.set("granite.rope.scaling.finetuned", Value::Bool(false));
+    refused(described(&granite), &["finetuned", "without RoPE"]);
+    let mut mixture = Parts::of("tied");
+    mixture.set("general.architecture", Value::String("qwen3moe".into()));
+    refused(described(&mixture), &["qwen3moe", "take a dense model"]);
 }
 
 /// As in the tables of PyPI's `gguf` 0.19.
