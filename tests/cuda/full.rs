@@ -32,7 +32,8 @@ fn an_arm_that_no_longer_fits_waits_its_turn_and_no_figure_changes() {
         let lab = with_bytes(least + ((most - least) as f64 * share) as u64);
         lab.smoke(SMOKE).exits(0).says(&[
             "the GPU's memory is full",
-            "at a time from now on (training.concurrent_arms)",
+            "from now on the run has",
+            "at a time, as training.concurrent_arms=",
         ]);
         let run = lab.path("run");
         lowered += u32::from(events_say(&run, "it waits until another arm is over"));
@@ -53,7 +54,8 @@ fn what_the_pool_keeps_is_given_back_before_anything_is_given_up() {
         let mut lab = lab();
         let after = (all as f64 * share) as u64;
         lab.set("STAND_IN_WHOLE_FOR", &after.to_string());
-        lab.smoke(SMOKE).exits(0).says(&["finished"]);
+        let told = lab.smoke(SMOKE).exits(0).says(&["finished"]);
+        assert!(!told.out.contains("memory is full"), "{}", told.out);
         assert_eq!(Asked::of(&lab).sum("/trims"), 1);
         Figures::of(&lab.path("run")).must_equal(&figures, &format!("in pieces after {after}"));
     }

@@ -97,7 +97,6 @@ fn in_f32_the_gpu_learns_what_the_cpu_learns() {
     let [gpu, cpu] = [&gpu, &cpu].map(|lab| Table::read(&lab.path("run/metrics.csv")).rows);
     assert_eq!(gpu.len(), cpu.len());
     for (a, b) in gpu.iter().zip(&cpu) {
-        // What is replayed is drawn alike.
         for exact in [
             "arm",
             "step",

@@ -47,6 +47,18 @@ fn others_are_whole(run: &Path) {
     }
 }
 
+/// Else a run with room for one arm would be finished, for good, with arms that never began.
+#[test]
+fn where_an_arm_that_cannot_begin_was_the_only_one_in_memory_the_next_one_begins() {
+    let lab = hostile_lab();
+    let one = "training.concurrent_arms=1";
+    let more = ["--set", "hostile.mode=fail-create", "--set", one];
+    smoke(&lab, &more).exits(3);
+    let run = lab.path("run");
+    assert!(status_of_hostile(&run).starts_with("failed"));
+    others_are_whole(&run);
+}
+
 fn status_of_hostile(run: &Path) -> String {
     let summary = Table::read(&run.join("summary.csv"));
     // Its name tells its settings, too.

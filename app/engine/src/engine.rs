@@ -437,7 +437,8 @@ impl Engine {
 }
 
 /// Does work on a GPU that leaves everything as it was where it fails. Where the memory is full, the driver gives back
-/// what it keeps in pieces of the wrong size, and the work is tried once more.
+/// what it keeps in pieces of the wrong size, and the work is tried once more. An update is not such work: it replaces
+/// weights tensor by tensor.
 #[cfg(gpu)]
 fn twice<T>(
     device: &candle_core::Device,

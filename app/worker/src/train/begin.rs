@@ -44,8 +44,7 @@ impl Runner<'_> {
                 Ok(None) => fresh.push(arm),
                 Err(ArmError::Cancelled) => return Ok(false),
                 Err(ArmError::Run(error)) if error.is_out_of_memory() => {
-                    let step = self.roll.journal.state(|state| state.arms[arm].step);
-                    self.wait_for_room(arm, step, &error)?;
+                    self.start_later(&[arm], error)?;
                     return self.gather();
                 }
                 Err(ArmError::Run(error)) => return Err(error),

@@ -27,46 +27,47 @@ impl Runner<'_> {
         }
     }
 
-    /// Has an arm that is not in memory, and found none, wait until another one is over. Where there is no other, it
-    /// is tried once more, and fails at `step` where it comes no further.
-    pub(super) fn wait_for_room(
-        &mut self,
-        arm: usize,
-        step: u64,
-        error: &TrainError,
-    ) -> Result<(), RunError> {
+    /// Has an arm that found no memory at its turn wait until another one is over. Where there is no other, it is tried
+    /// once more, and fails at `step` where it comes no further.
+    fn wait_for_room(&mut self, arm: usize, step: u64, error: &TrainError) -> Result<(), RunError> {
         self.context.engine.trim();
         if self.lower() {
-            return self.tell(Some(arm), "it waits until another arm is over");
+            return self.tell(arm, &self.waits());
         }
         match self.comes_further(arm, step) {
-            true => self.tell(Some(arm), "it goes on alone"),
+            true => self.tell(arm, "it goes on alone"),
             false => self.roll.fail(arm, step, error),
         }
     }
 
-    /// Has arms that have not begun wait until others are over.
+    /// Has arms wait for which there was no memory to begin, or to go on from a checkpoint, until others are over.
     ///
     /// # Errors
-    /// Where there are no others, and it came no further than before: the run cannot go on here.
+    /// Where there are no others, and none came further than before: the run cannot go on here now. No arm is to blame
+    /// for what somebody else may have taken.
     pub(super) fn start_later(
         &mut self,
         arms: &[usize],
         error: TrainError,
     ) -> Result<(), TrainError> {
         self.context.engine.trim();
-        if self.lower() {
-            return Ok(self.tell(None, "the next arms begin when others are over")?);
-        }
-        let mut further = false;
+        let what = if self.lower() {
+            self.waits()
+        } else {
+            let mut further = false;
+            for &arm in arms {
+                let step = self.roll.journal.state(|state| state.arms[arm].step);
+                further |= self.comes_further(arm, step);
+            }
+            if !further {
+                return Err(error);
+            }
+            "it begins once more, alone".into()
+        };
         for &arm in arms {
-            let step = self.roll.journal.state(|state| state.arms[arm].step);
-            further |= self.comes_further(arm, step);
+            self.tell(arm, &what)?;
         }
-        match further {
-            true => Ok(self.tell(None, "it is tried once more")?),
-            false => Err(error),
-        }
+        Ok(())
     }
 
     /// Whether an arm that is alone has come further than when the memory was last full.
@@ -86,16 +87,18 @@ impl Runner<'_> {
         there > 0
     }
 
-    /// Tells what becomes of an arm, and of those after it.
-    fn tell(&self, arm: Option<usize>, what: &str) -> Result<(), RunError> {
-        let journal = &self.context.journal;
-        let most = match self.most_active {
-            1 => "one arm".into(),
-            most => format!("{most} arms"),
-        };
-        let message = format!(
-            "the GPU's memory is full: {what}; {most} at a time from now on (training.concurrent_arms)"
-        );
-        journal.log(Level::Warn, arm, message)
+    /// What becomes of an arm where others are in memory.
+    fn waits(&self) -> String {
+        let most = self.most_active;
+        format!(
+            "it waits until another arm is over; from now on the run has {most} at a time, as \
+             training.concurrent_arms={most} has it from the start"
+        )
+    }
+
+    /// Tells what becomes of an arm.
+    fn tell(&self, arm: usize, what: &str) -> Result<(), RunError> {
+        let message = format!("the GPU's memory is full: {what}");
+        self.context.journal.log(Level::Warn, Some(arm), message)
     }
 }

@@ -139,7 +139,7 @@ fn run_on_tokens(work: &TokenWork, options: RunOptions) -> Result<Outcome, Train
         );
     }
     runner.context.journal.log(Level::Info, None, memory)?;
-    let disk = options.prepared.disk(options.cache.is_some()).total();
+    let disk = options.prepared.disk().total();
     let disk = format!("disk: checkpoints take up to {}", human_bytes(disk));
     runner.context.journal.log(Level::Info, None, disk)?;
     for losses in runner.context.suite.losses() {
@@ -186,7 +186,8 @@ impl Runner<'_> {
                 return Ok(false);
             }
             let arms = self.waiting.indices();
-            if arms.is_empty() {
+            // Those that were to begin may have come to their end at once, with others still to come.
+            if arms.is_empty() && (0..self.roll.arms.len()).all(|arm| self.roll.is_over(arm)) {
                 return Ok(true);
             }
             for arm in arms {
