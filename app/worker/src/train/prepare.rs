@@ -473,22 +473,30 @@ fn check_prompts(
     suite: &Suite,
     plugins: &[Arc<Plugin>],
 ) -> Result<(), PrepareError> {
-    for (arm, plugin) in config.arms.iter().zip(plugins) {
-        for (name, tokens) in prompts_of(arm, plugin, suite)? {
-            let (vocab, row) = (suite.vocab_size(), suite.seq_len());
-            let what = match tokens.iter().find(|id| **id as usize >= vocab) {
-                Some(id) => format!("token {id} is beyond the vocabulary of {vocab} tokens"),
-                None if tokens.len() >= row => format!(
-                    "it has {} tokens, which leave nothing of a row of {row} to be written",
-                    tokens.len()
-                ),
-                None => continue,
-            };
-            return Err(PrepareError::Value {
-                strategy: arm.strategy.clone(),
-                what: format!("{name}: {what}"),
-            });
-        }
+    let mut arms = config.arms.iter().zip(plugins);
+    arms.try_for_each(|(arm, plugin)| check_prompts_of(arm, plugin, suite))
+}
+
+/// The same of an arm.
+pub(super) fn check_prompts_of(
+    arm: &ArmSpec,
+    plugin: &Plugin,
+    suite: &Suite,
+) -> Result<(), PrepareError> {
+    for (name, tokens) in prompts_of(arm, plugin, suite)? {
+        let (vocab, row) = (suite.vocab_size(), suite.seq_len());
+        let what = match tokens.iter().find(|id| **id as usize >= vocab) {
+            Some(id) => format!("token {id} is beyond the vocabulary of {vocab} tokens"),
+            None if tokens.len() >= row => format!(
+                "it has {} tokens, which leave nothing of a row of {row} to be written",
+                tokens.len()
+            ),
+            None => continue,
+        };
+        return Err(PrepareError::Value {
+            strategy: arm.strategy.clone(),
+            what: format!("{name}: {what}"),
+        });
     }
     Ok(())
 }

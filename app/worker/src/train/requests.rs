@@ -9,7 +9,9 @@ use forgetlab_study::run::{Ask, Level, RunError};
 
 use super::context::RunContext;
 use super::error::{ArmError, TrainError};
-use super::prepare::{PrepareError, check_batches, free_memory, record_of, with_arm};
+use super::prepare::{
+    PrepareError, check_batches, check_prompts_of, free_memory, record_of, with_arm,
+};
 use super::run::Runner;
 use super::{settings, turn};
 
@@ -120,6 +122,9 @@ impl Runner<'_> {
                 .map_err(PrepareError::from)?,
         };
         check_batches(&config, self.context.suite).map_err(PrepareError::from)?;
+        if let Some(arm) = config.arms.last() {
+            check_prompts_of(arm, &plugin, self.context.suite)?;
+        }
         for &seed in &config.seeds {
             if !self.is_kept(seed) {
                 return Err(Refusal::Gone { seed });
