@@ -45,8 +45,8 @@ pub fn free(folder: &Path) -> Option<f64> {
 
 /// Refuses a run whose checkpoints its disk has no room for; one line where there is hardly room. Those that it wrote
 /// before count as room.
-pub fn check(dir: &RunDir, prepared: &Prepared, cached: bool) -> anyhow::Result<Option<String>> {
-    let needed = prepared.disk(cached);
+pub fn check(dir: &RunDir, prepared: &Prepared) -> anyhow::Result<Option<String>> {
+    let needed = prepared.disk();
     let Some(free) = free(dir.path()) else {
         return Ok(None);
     };

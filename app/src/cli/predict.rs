@@ -59,6 +59,9 @@ pub fn tables(point: Point, args: &WorkerArgs) -> anyhow::Result<u8> {
             "note: not all of it can be told here: {problem}"
         ));
     }
+    for warning in known.warnings().iter().flatten() {
+        warn(format_args!("warning: {warning}"));
+    }
     let text = known.sheet().write(Format::Text(glyphs()));
     unless_gone(write!(out::stdout(), "{text}"))?;
     Ok(exit::DONE)
@@ -133,7 +136,7 @@ impl Known {
 
     /// What its checkpoints will take, where it has some.
     fn disk(&self) -> Option<Memory> {
-        let disk = self.prepared.as_ref()?.disk(true);
+        let disk = self.prepared.as_ref()?.disk();
         (disk.total() > 0.0).then_some(disk)
     }
 

@@ -73,7 +73,9 @@ impl Work<'_> {
         if !self.args.in_background() {
             return self.go_on(lock, Some(prepared));
         }
-        disk::check(self.dir, &prepared, !self.args.no_cache)?;
+        if let Some(line) = disk::check(self.dir, &prepared)? {
+            warn(format_args!("warning: {line}"));
+        }
         // The other process says so in its log alone.
         if !self.args.queue
             && let Some(line) = neighbours::warning(self.dir, &prepared)
@@ -114,7 +116,7 @@ impl Work<'_> {
         warnings.extend(environment_warning(dir, &prepared.environment)?);
         warnings.extend(crash_warning(dir, args)?);
         warnings.extend(neighbours::warning(dir, &prepared));
-        warnings.extend(disk::check(dir, &prepared, !args.no_cache)?);
+        warnings.extend(disk::check(dir, &prepared)?);
         warnings.extend(prepared.warnings.clone());
         let model = prepared.pretrained();
         warnings.extend(model.iter().flat_map(|model| model.warnings.clone()));

@@ -11,9 +11,9 @@ const OVER: usize = 1;
 const REFERENCES: usize = 2;
 
 impl Prepared {
-    /// Most bytes of disk that its checkpoints will take at a time, by purpose; with those that later runs begin with,
-    /// where first phases are `cached`. Nothing for a regression, whose checkpoints are small.
-    pub fn disk(&self, cached: bool) -> Memory {
+    /// Most bytes that checkpoints in its folder will take at a time, by purpose: without those that later runs begin
+    /// with, which are in the cache. Nothing for a regression, whose checkpoints are small.
+    pub fn disk(&self) -> Memory {
         let Work::Tokens(work) = &self.work else {
             return Memory(Vec::new());
         };
@@ -23,7 +23,6 @@ impl Prepared {
         let untouched = work.suite.pretrained().is_some() && !trains_first;
         // That of the second phase is kept where an untouched model came from.
         let phases = (config.phases.len() - 1).saturating_sub(usize::from(untouched));
-        let first = AT_WORK + usize::from(cached);
         let mut items = vec![
             (
                 "checkpoints of arms",
@@ -36,7 +35,7 @@ impl Prepared {
             ),
             (
                 "first phases",
-                (seeds * first * usize::from(trains_first)) as f64 * demand.checkpoint(),
+                (seeds * AT_WORK * usize::from(trains_first)) as f64 * demand.checkpoint(),
             ),
         ];
         items.retain(|(_, bytes)| *bytes > 0.0);
