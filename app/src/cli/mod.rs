@@ -131,11 +131,11 @@ enum Command {
     Data(data::DataArgs),
     /// Inspect pretrained models, or export one for others to load
     Model(model::ModelArgs),
-    /// Show what a pretrained model writes, and how likely it finds it
+    /// Show what a pretrained model writes, and how likely it finds it; compare what texts begin with
     Sample(sample::Args),
     /// Check what works on this machine and what does not
     Doctor(doctor::Args),
-    /// Check this machine's numerics against a parity fixture
+    /// Check this machine's numerics against a fixture, or a model's against another implementation
     Verify(verify::Args),
     /// Measure training, generation and evaluation on this machine
     Bench(bench::Args),

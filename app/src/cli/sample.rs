@@ -169,13 +169,14 @@ impl Look {
     fn of(samples: &[Sample], tokenizer: &Tokenizer, marks: &[String]) -> anyhow::Result<Self> {
         let (nll, quality) = summarise(samples);
         let prompt = samples.first().map_or(&[][..], Sample::prompt);
+        let prompt = tokenizer.decode(prompt)?;
         let mut chats = 0;
         for sample in samples {
             let text = tokenizer.decode(sample.written())?;
-            chats += usize::from(marks.iter().any(|mark| text.contains(mark)));
+            chats += usize::from(is_chat(&prompt, &text, marks));
         }
         Ok(Self {
-            prompt: tokenizer.decode(prompt)?,
+            prompt,
             nll,
             quality,
             chat: (!marks.is_empty()).then(|| chats as f64 / samples.len().max(1) as f64),
@@ -185,6 +186,18 @@ impl Look {
     fn json(&self) -> Value {
         json!({ "prompt": self.prompt, "nll": self.nll, "quality": self.quality, "chat": self.chat })
     }
+}
+
+/// Whether what was written after a prompt looks like a chat, which has marks: it has one, or goes on from one with the
+/// name of who speaks.
+fn is_chat(prompt: &str, written: &str, marks: &[String]) -> bool {
+    let written = written.trim_start();
+    let speaks = ["system", "user", "assistant"];
+    let is_turn = || {
+        let after_mark = marks.iter().any(|mark| prompt.trim_end().ends_with(mark));
+        after_mark && speaks.iter().any(|name| written.starts_with(name))
+    };
+    marks.iter().any(|mark| written.contains(mark)) || is_turn()
 }
 
 /// Prompts side by side.

@@ -21,7 +21,7 @@ pub(super) const FIXTURE: &[u8] = include_bytes!("../../../tests/fixtures/mini-p
 /// Arguments of `verify`.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Compare the logits of this model (folder, .gguf file, hub id) with those of candle-transformers, in f32
+    /// Compare the logits of this model (folder, .gguf file, hub id, builtin:tiny-llama) with those of candle-transformers, in f32
     #[arg(conflicts_with = "fixture")]
     pub model: Option<String>,
     /// Parity fixture, a folder of them, or a Hugging Face folder with parity.safetensors; without it the one built in

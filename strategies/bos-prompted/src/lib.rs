@@ -14,7 +14,8 @@ struct BosPrompted {
 
 impl Strategy for BosPrompted {
     const NAME: &'static str = "bos-prompted";
-    const SUMMARY: &'static str = "samples of the reference, prompted with the bare BOS token";
+    const SUMMARY: &'static str =
+        "samples of the reference, prompted with the bare token that texts begin with";
     const SETTINGS: &'static str = r#"{
         "type": "object",
         "properties": {
