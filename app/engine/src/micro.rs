@@ -52,6 +52,7 @@ impl Micro {
     }
 
     /// Its rows in the batch.
+    #[cfg(gpu)]
     pub fn rows(&self) -> Range<usize> {
         self.positions.start / self.seq_len..self.positions.end / self.seq_len
     }
