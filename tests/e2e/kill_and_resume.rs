@@ -151,7 +151,9 @@ fn an_arm_killed_right_after_its_first_look_at_replay_ends_as_if_nothing_had_hap
         events_say(&run, r#""event":"replay_seen""#) || !live.runs()
     });
     live.kill();
+    assert!(!events_say(&run, r#""event":"arm_finished""#), "too late");
     lab.forgetlab(&["resume", "run"]).exits(0);
+    assert!(events_say(&run, r#""event":"rewound""#));
     Figures::of(&run).must_equal(&Figures::of(&lab.path("whole")), "killed after a look");
 }
 

@@ -41,7 +41,7 @@ pub struct Report {
     pub candle: BTreeMap<&'static str, u64>,
     /// Products of matrices.
     pub products: Products,
-    /// Copies to the card, from it, and within it.
+    /// Copies to the card.
     pub to_card: Copies,
     /// Copies from the card.
     pub from_card: Copies,
