@@ -1,7 +1,5 @@
 //! Batches and queries as the engines take them, and losses as they return them.
 
-use std::ops::Range;
-
 use crate::model::Keep;
 use crate::ops::head::PositionLoss;
 
@@ -71,20 +69,9 @@ impl Batching {
 }
 
 impl<'a> LossBatch<'a> {
-    /// The rows at these positions.
-    pub(crate) fn part(&self, positions: Range<usize>) -> LossBatch<'a> {
-        LossBatch {
-            tokens: &self.tokens[positions.clone()],
-            seq_len: self.seq_len,
-            ntp_weights: &self.ntp_weights[positions.clone()],
-            kl_weights: &self.kl_weights[positions],
-        }
-    }
-
-    /// Whether each position has a weight, `[B, T]`.
-    pub(crate) fn has_weight(&self) -> impl Iterator<Item = bool> + Clone {
-        let weights = self.ntp_weights.iter().zip(self.kl_weights);
-        weights.map(|(&ntp, &kl)| ntp != 0.0 || kl != 0.0)
+    /// Whether a position has a weight.
+    pub(crate) fn counts(&self) -> impl Fn(usize) -> bool {
+        |i| self.ntp_weights[i] != 0.0 || self.kl_weights[i] != 0.0
     }
 
     /// Whether any position has a weight for its KL.

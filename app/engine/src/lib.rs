@@ -10,7 +10,7 @@
 //! - `peer`: candle-transformers' implementation of a checkpoint, with the feature `second-opinion`.
 //! - `adamw`: [`AdamW`], the optimizer.
 //! - `batch`: what engines take ([`LossBatch`], [`Query`]) and return ([`LossReport`]).
-//! - `micro`: how batches are cut into what is processed together.
+//! - `micro`: how batches are cut into rows that are processed together, and what is scored of them.
 //! - `demand`: [`Demand`], the sizes that decide how much memory some work takes.
 //! - `device`: names of devices, and whether they can be used.
 //! - `error`: [`EngineError`].

@@ -13,7 +13,7 @@ use rayon::prelude::*;
 
 use crate::adamw::AdamW;
 use crate::batch::{Batching, LossBatch, LossReport, Query};
-use crate::micro::{BatchSize, Micro, in_order};
+use crate::micro::{Cut, TokenRows};
 use crate::model::{Layout, Lora, LoraLayout, ModelRef, Packed, Params};
 use crate::ops::Precision;
 use crate::ops::head::PositionLoss;
@@ -90,11 +90,17 @@ impl Engine {
     ) -> LossReport {
         let student = student.into();
         let batching = self.batching;
-        let micros = self.micro_batches(batches.iter().map(|batch| BatchSize {
-            tokens: batch.tokens.len(),
-            seq_len: batch.seq_len,
-        }));
-        self.busy = self.lanes.len().min(micros.len());
+        let mut micros = Vec::new();
+        for (number, batch) in batches.iter().enumerate() {
+            let rows = TokenRows {
+                tokens: batch.tokens,
+                seq_len: batch.seq_len,
+            };
+            let of_batch = rows.next_token(self.cut(batch.seq_len), batch.counts());
+            micros.extend(of_batch.into_iter().map(|micro| (number, micro)));
+        }
+        // One clears its gradient also where nothing is scored.
+        self.busy = micros.len().clamp(1, self.lanes.len());
         let len = match student.lora {
             Some(lora) => lora.layout.gradient_len(),
             None => self.layout.len,
@@ -107,22 +113,25 @@ impl Engine {
             lanes
                 .par_iter_mut()
                 .for_each(|lane| lane.clear_gradients(len));
-            share(lanes, &micros, |lane, micro| {
+            share(lanes, &micros, |lane, (batch, micro)| {
                 let start = Instant::now();
-                let batch = batches[micro.batch].part(micro.positions.clone());
-                let (total, rows) = lane.train(student, reference, batch, batching.keep());
-                (total, rows, start.elapsed().as_secs_f64())
+                let batch = &batches[*batch];
+                let losses = lane.train(student, reference, micro, batch, batching.keep());
+                (losses, start.elapsed().as_secs_f64())
             })
         });
-        let mut report = LossReport {
-            rows: vec![Vec::new(); batches.len()],
-            total: 0.0,
-            seconds: vec![0.0; batches.len()],
-        };
-        for (micro, (total, rows, seconds)) in micros.iter().zip(results) {
+        let mut report = LossReport::default();
+        let zeros = |batch: &LossBatch| vec![PositionLoss::default(); batch.tokens.len()];
+        let mut losses: Vec<Vec<PositionLoss>> = batches.iter().map(zeros).collect();
+        report.seconds = vec![0.0; batches.len()];
+        for ((batch, micro), (of_micro, seconds)) in micros.iter().zip(results) {
+            micro.put(of_micro, &mut losses[*batch]);
+            report.seconds[*batch] += seconds / self.threads as f64;
+        }
+        for (batch, losses) in batches.iter().zip(losses) {
+            let (total, rows) = batch.weigh(&losses);
             report.total += total;
-            report.rows[micro.batch].extend(rows);
-            report.seconds[micro.batch] += seconds / self.threads as f64;
+            report.rows.push(rows);
         }
         report
     }
@@ -174,17 +183,20 @@ impl Engine {
         wanted: Option<&[bool]>,
     ) -> Vec<PositionLoss> {
         let student = student.into();
-        let micros = self.micro_batches_of(tokens, seq_len);
-        self.pool.install(|| {
+        let counts = |i: usize| wanted.is_none_or(|wanted| wanted[i]);
+        let micros = TokenRows { tokens, seq_len }.next_token(self.cut(seq_len), counts);
+        let results = self.pool.install(|| {
             let student = self.student.pack(student, false);
             let reference = reference.map(|params| self.reference.pack(params.into(), false));
-            let results = share(&mut self.lanes, &micros, |lane, micro| {
-                let (tokens, wanted) = (micro.of(tokens), wanted.map(|wanted| micro.of(wanted)));
-                lane.evaluate(student, reference, tokens, seq_len, wanted)
-                    .to_vec()
-            });
-            results.concat()
-        })
+            share(&mut self.lanes, &micros, |lane, micro| {
+                lane.evaluate(student, reference, micro)
+            })
+        });
+        let mut losses = vec![PositionLoss::default(); tokens.len()];
+        for (micro, of_micro) in micros.iter().zip(results) {
+            micro.put(of_micro, &mut losses);
+        }
+        losses
     }
 
     /// Log-probabilities of each query's candidates for the token that follows its position in
@@ -197,15 +209,21 @@ impl Engine {
         queries: &[Query],
     ) -> Vec<Vec<f32>> {
         let student = student.into();
-        let micros = self.micro_batches_of(tokens, seq_len);
+        let asked = TokenRows { tokens, seq_len }.asked(self.cut(seq_len), queries);
         let results = self.pool.install(|| {
             let student = self.student.pack(student, false);
-            share(&mut self.lanes, &micros, |lane, micro| {
-                let queries: Vec<&Query> = micro.queries(queries).collect();
-                lane.log_probs(student, micro, micro.of(tokens), &queries)
+            share(&mut self.lanes, &asked, |lane, asked| {
+                let candidates = asked.queries.iter().map(|&q| &queries[q].candidates[..]);
+                lane.log_probs(student, &asked.micro, &candidates.collect::<Vec<_>>())
             })
         });
-        in_order(queries, micros.into_iter().zip(results))
+        let mut log_probs = vec![Vec::new(); queries.len()];
+        for (asked, answers) in asked.iter().zip(results) {
+            for (&query, answer) in asked.queries.iter().zip(answers) {
+                log_probs[query] = answer;
+            }
+        }
+        log_probs
     }
 
     /// All logits `[B, T, V]` of `tokens [B, T]`. For checks: training never holds them all.
@@ -221,30 +239,21 @@ impl Engine {
             .install(|| lane.logits(packed.pack(student, false), tokens, seq_len))
     }
 
-    /// Divides batches into micro-batches.
-    fn micro_batches(&self, batches: impl IntoIterator<Item = BatchSize>) -> Vec<Micro> {
-        let (batching, lanes) = (self.batching, self.lanes.len());
-        let cut = |(batch, size): (usize, BatchSize)| {
-            let count = micro::count(batching, &self.layout, size.rows(), size.seq_len, lanes);
-            size.cut(batch, count)
-        };
-        batches.into_iter().enumerate().flat_map(cut).collect()
-    }
-
-    /// Divides one batch of `tokens [B, T]` into micro-batches.
-    fn micro_batches_of(&self, tokens: &[u32], seq_len: usize) -> Vec<Micro> {
-        self.micro_batches([BatchSize {
-            tokens: tokens.len(),
-            seq_len,
-        }])
+    /// How rows of this length are divided into micro-batches.
+    fn cut(&self, seq_len: usize) -> Cut<impl Fn(usize) -> usize + use<>> {
+        let (batching, layout, lanes) = (self.batching, self.layout.clone(), self.lanes.len());
+        Cut {
+            count: move |rows| micro::count(batching, &layout, rows, seq_len, lanes),
+            multiple: 1,
+        }
     }
 }
 
 /// Runs each lane's micro-batches; the results are in the order of the micro-batches.
-fn share<R: Send>(
+fn share<M: Sync, R: Send>(
     lanes: &mut [Lane],
-    micros: &[Micro],
-    work: impl Fn(&mut Lane, &Micro) -> R + Sync,
+    micros: &[M],
+    work: impl Fn(&mut Lane, &M) -> R + Sync,
 ) -> Vec<R> {
     let n_lanes = lanes.len();
     let mut results_of_lanes: Vec<std::vec::IntoIter<R>> = lanes

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use crate::batch::{LossBatch, Query, RowLoss};
+use crate::batch::LossBatch;
 use crate::micro::Micro;
 use crate::model::{Activations, Keep, ModelConfig, PackedModel, backward, forward};
 use crate::ops::head::{self, PositionLoss, Projection};
@@ -14,9 +14,6 @@ pub(super) struct Lane {
     /// Final hidden states of the reference `[M, D]`.
     reference: Vec<f32>,
     head: head::Scratch,
-    /// The token after each position `[M]`; 0 after the last of a row.
-    targets: Vec<u32>,
-    losses: Vec<PositionLoss>,
     /// Gradient in the layout of the weights; with adapters, of the adapters' block-diagonal form.
     pub grads: Vec<f32>,
 }
@@ -28,8 +25,6 @@ impl Lane {
             acts: Activations::new(config),
             reference: Vec::new(),
             head: head::Scratch::default(),
-            targets: Vec::new(),
-            losses: Vec::new(),
             grads: Vec::new(),
         }
     }
@@ -40,28 +35,30 @@ impl Lane {
         self.grads.fill(0.0);
     }
 
-    /// Forward and backward of one micro-batch; returns its part of the weighted sum, and its rows' losses.
+    /// Forward and backward of one micro-batch of a batch; the losses of its scored positions.
     pub fn train(
         &mut self,
         student: PackedModel,
         reference: Option<PackedModel>,
-        batch: LossBatch,
+        micro: &Micro,
+        batch: &LossBatch,
         keep: Keep,
-    ) -> (f64, Vec<RowLoss>) {
-        let (tokens, seq_len) = (batch.tokens, batch.seq_len);
+    ) -> Vec<PositionLoss> {
+        let (tokens, seq_len) = (&micro.tokens[..], micro.seq_len);
         let PackedModel { params, packed } = student;
         let (m, d) = (tokens.len(), params.layout.config.d_model);
-        let scored = Selection::new(batch.has_weight(), m / seq_len);
-        let reference = reference.filter(|_| batch.has_kl());
-        self.prepare(reference, tokens, seq_len);
+        let kl_weights = micro.of(batch.kl_weights);
+        let reference = reference.filter(|_| kl_weights.iter().any(|&weight| weight != 0.0));
+        self.run_reference(reference, micro);
+        let scored = Selection::new(micro);
         let acts = &mut self.acts;
         forward(student, tokens, seq_len, keep, acts);
         let (hidden, d_hidden) = acts.hidden_and_gradient(m);
         let hidden = scored.select(hidden, d);
         let reference_hidden = reference.map(|_| scored.select(&self.reference[..m * d], d));
         let head_backward = head::Backward {
-            ntp_weights: &scored.select(batch.ntp_weights, 1),
-            kl_weights: &scored.select(batch.kl_weights, 1),
+            ntp_weights: &micro.of(batch.ntp_weights),
+            kl_weights: &kl_weights,
             d_hidden: &mut d_hidden[..hidden.len()],
             d_embed: if packed.trains_adapters() {
                 None
@@ -74,32 +71,27 @@ impl Lane {
             reference: reference
                 .zip(reference_hidden.as_deref())
                 .map(|(reference, hidden)| projection(reference, hidden)),
-            targets: &scored.select(&self.targets, 1),
+            targets: &micro.targets,
         };
-        let losses = &mut self.losses;
-        head::run(&positions, Some(head_backward), losses, &mut self.head);
+        let mut losses = vec![PositionLoss::default(); micro.targets.len()];
+        head::run(&positions, Some(head_backward), &mut losses, &mut self.head);
         drop(hidden);
         scored.put_back(d_hidden, d);
-        scored.put_back(losses, 1);
         backward(student, tokens, seq_len, acts, &mut self.grads);
-        clear_last_positions(losses, seq_len);
-        batch.weigh(losses)
+        losses
     }
 
-    /// Losses of the positions that are wanted, or of all; zeros elsewhere.
+    /// Losses of a micro-batch's scored positions.
     pub fn evaluate(
         &mut self,
         student: PackedModel,
         reference: Option<PackedModel>,
-        tokens: &[u32],
-        seq_len: usize,
-        wanted: Option<&[bool]>,
-    ) -> &[PositionLoss] {
-        let (m, d) = (tokens.len(), student.params.layout.config.d_model);
-        let scored = wanted.map_or(Selection::All, |wanted| {
-            Selection::new(wanted.iter().copied(), m / seq_len)
-        });
-        self.prepare(reference, tokens, seq_len);
+        micro: &Micro,
+    ) -> Vec<PositionLoss> {
+        let (m, d) = (micro.tokens.len(), student.params.layout.config.d_model);
+        self.run_reference(reference, micro);
+        let scored = Selection::new(micro);
+        let (tokens, seq_len) = (&micro.tokens, micro.seq_len);
         forward(student, tokens, seq_len, Keep::Nothing, &mut self.acts);
         let hidden = scored.select(self.acts.hidden(m), d);
         let reference_hidden = reference.map(|_| scored.select(&self.reference[..m * d], d));
@@ -108,40 +100,26 @@ impl Lane {
             reference: reference
                 .zip(reference_hidden.as_deref())
                 .map(|(reference, hidden)| projection(reference, hidden)),
-            targets: &scored.select(&self.targets, 1),
+            targets: &micro.targets,
         };
-        let losses = &mut self.losses;
-        head::run(&positions, None, losses, &mut self.head);
-        scored.put_back(losses, 1);
-        clear_last_positions(losses, seq_len);
-        for (loss, wanted) in losses.iter_mut().zip(wanted.into_iter().flatten()) {
-            if !wanted {
-                *loss = PositionLoss::default();
-            }
-        }
+        let mut losses = vec![PositionLoss::default(); micro.targets.len()];
+        head::run(&positions, None, &mut losses, &mut self.head);
         losses
     }
 
-    /// Answers to queries, whose positions are all in a micro-batch, of the `tokens` there.
+    /// Answers to queries, each with the candidates for the token after a micro-batch's scored position.
     pub fn log_probs(
         &mut self,
         model: PackedModel,
         micro: &Micro,
-        tokens: &[u32],
-        queries: &[&Query],
+        candidates: &[&[u32]],
     ) -> Vec<Vec<f32>> {
-        if queries.is_empty() {
-            return Vec::new();
-        }
-        let d = model.params.layout.config.d_model;
-        forward(model, tokens, micro.seq_len, Keep::Nothing, &mut self.acts);
-        let first = micro.positions.start;
-        let positions = queries.iter().map(|query| query.position - first);
-        let asked = Selection::Some(positions.collect());
-        let hidden = asked.select(self.acts.hidden(tokens.len()), d);
-        let candidates: Vec<&[u32]> = queries.iter().map(|q| &q.candidates[..]).collect();
+        let (m, d) = (micro.tokens.len(), model.params.layout.config.d_model);
+        let (tokens, seq_len) = (&micro.tokens, micro.seq_len);
+        forward(model, tokens, seq_len, Keep::Nothing, &mut self.acts);
+        let hidden = Selection::Some(&micro.scored).select(self.acts.hidden(m), d);
         let embed = &model.packed.embed_out;
-        head::log_probs(&hidden, embed, &candidates, &mut self.head)
+        head::log_probs(&hidden, embed, candidates, &mut self.head)
     }
 
     /// Logits of every position.
@@ -154,16 +132,10 @@ impl Lane {
         logits
     }
 
-    /// Sets the targets, clears the losses, and computes the reference's final hidden states.
-    fn prepare(&mut self, reference: Option<PackedModel>, tokens: &[u32], seq_len: usize) {
-        self.targets.clear();
-        for row in tokens.chunks_exact(seq_len) {
-            self.targets.extend_from_slice(&row[1..]);
-            self.targets.push(0);
-        }
-        self.losses.clear();
-        self.losses.resize(tokens.len(), PositionLoss::default());
+    /// Computes the reference's final hidden states, if there is one.
+    fn run_reference(&mut self, reference: Option<PackedModel>, micro: &Micro) {
         if let Some(reference) = reference {
+            let (tokens, seq_len) = (&micro.tokens, micro.seq_len);
             forward(reference, tokens, seq_len, Keep::Nothing, &mut self.acts);
             self.acts.swap_hidden(&mut self.reference);
         }
@@ -178,36 +150,27 @@ fn projection<'a>(model: PackedModel<'a>, hidden: &'a [f32]) -> Projection<'a> {
     }
 }
 
-/// Zeroes the losses of each row's last position, which has no target.
-fn clear_last_positions(losses: &mut [PositionLoss], seq_len: usize) {
-    for row in losses.chunks_exact_mut(seq_len) {
-        row[seq_len - 1] = PositionLoss::default();
-    }
-}
-
 /// Positions that pass through the head.
-enum Selection {
+enum Selection<'a> {
     All,
-    Some(Vec<usize>),
+    Some(&'a [u32]),
 }
 
-impl Selection {
-    /// The wanted positions; all, if no more than `rows` are not wanted: leaving out only each row's last
-    /// position is not worth a copy.
-    fn new(wanted: impl Iterator<Item = bool> + Clone, rows: usize) -> Self {
-        if wanted.clone().filter(|wanted| !wanted).count() <= rows {
-            return Self::All;
+impl<'a> Selection<'a> {
+    /// The scored positions of a micro-batch.
+    fn new(micro: &'a Micro) -> Self {
+        match micro.scored.len() == micro.tokens.len() {
+            true => Self::All,
+            false => Self::Some(&micro.scored),
         }
-        let numbered = wanted.enumerate().filter(|(_, wanted)| *wanted);
-        Self::Some(numbered.map(|(i, _)| i).collect())
     }
 
     /// The rows of `x [M, width]` at the selected positions.
-    fn select<'a, T: Copy>(&self, x: &'a [T], width: usize) -> Cow<'a, [T]> {
+    fn select<'x, T: Copy>(&self, x: &'x [T], width: usize) -> Cow<'x, [T]> {
         let Self::Some(positions) = self else {
             return Cow::Borrowed(x);
         };
-        let rows = positions.iter().map(|&i| &x[i * width..][..width]);
+        let rows = positions.iter().map(|&i| &x[i as usize * width..][..width]);
         Cow::Owned(rows.flatten().copied().collect())
     }
 
@@ -217,7 +180,7 @@ impl Selection {
         let mut end = x.len();
         // From the last row on: rows only move back, so that none is overwritten before it has moved.
         for (row, position) in positions.iter().enumerate().rev() {
-            let to = position * width;
+            let to = *position as usize * width;
             x.copy_within(row * width..(row + 1) * width, to);
             x[to + width..end].fill(T::default());
             end = to;
@@ -234,15 +197,17 @@ mod tests {
     #[test]
     fn what_is_selected_goes_back_to_where_it_was() {
         for bits in [0b0000_0000u8, 0b1000_0001, 0b0111_0110, 0b1111_1110, 255] {
-            let wanted: Vec<bool> = (0..8).map(|i| bits >> i & 1 == 1).collect();
-            let selection = Selection::new(wanted.iter().copied(), 0);
+            let is_wanted = |i: &u32| bits >> i & 1 == 1;
+            let wanted: Vec<u32> = (0..8).filter(is_wanted).collect();
+            let selection = Selection::Some(&wanted);
             let x: Vec<u32> = (1..=16).collect();
             let mut y = selection.select(&x, 2).into_owned();
-            assert_eq!(y.len(), 2 * wanted.iter().filter(|&&w| w).count());
+            assert_eq!(y.len(), 2 * wanted.len());
             y.resize(16, 77);
             selection.put_back(&mut y, 2);
             for (i, (x, y)) in x.iter().zip(y).enumerate() {
-                assert_eq!(y, if wanted[i / 2] { *x } else { 0 }, "{wanted:?}");
+                let is_wanted = is_wanted(&(i as u32 / 2));
+                assert_eq!(y, if is_wanted { *x } else { 0 }, "{wanted:?}");
             }
         }
     }

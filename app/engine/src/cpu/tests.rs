@@ -342,7 +342,8 @@ fn training_losses_are_those_of_evaluation() {
                 );
                 total += f64::from(ntp) * f64::from(loss.ntp) + f64::from(kl) * f64::from(loss.kl);
             }
-            let has_weight: Vec<bool> = batch.loss().has_weight().collect();
+            let loss = batch.loss();
+            let has_weight: Vec<bool> = (0..losses.len()).map(loss.counts()).collect();
             let rows = losses
                 .chunks(batch.seq_len)
                 .zip(has_weight.chunks(batch.seq_len));

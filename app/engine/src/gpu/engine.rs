@@ -1,14 +1,12 @@
 //! Losses and gradients of batches, in micro-batches that fit into the device's memory.
 
-use std::cmp::Reverse;
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
 
 use candle_core::{Device, Result, Tensor};
 
 use crate::batch::{Batching, LossBatch, LossReport, Query};
-use crate::micro::{BatchSize, in_order};
+use crate::micro::{Cut, Micro, TokenRows};
 use crate::model::{self, Keep, Layout, Lora};
 use crate::ops::head::PositionLoss;
 
@@ -37,22 +35,6 @@ pub struct Engine {
     gradients: Vec<Option<Tensor>>,
 }
 
-/// Rows that are processed together, and their positions that pass through the head.
-///
-/// The rows end where the longest of them has its last position to score, or soon after, where products of matrices
-/// are fast: causal attention never looks further.
-struct Trimmed {
-    /// Token ids `[M]`.
-    tokens: Vec<u32>,
-    seq_len: usize,
-    /// Positions to score, counted from the first of the micro-batch.
-    scored: Vec<u32>,
-    /// The same positions in the batch.
-    positions: Vec<usize>,
-    /// Target token of each position to score.
-    targets: Vec<u32>,
-}
-
 /// A micro-batch's numbers on the device.
 struct Uploaded {
     /// Token ids `[M]`.
@@ -62,14 +44,6 @@ struct Uploaded {
     targets: Tensor,
     /// For each position, which of those to score it is, or [`NO_ROW`], `[M]`.
     row_of: Tensor,
-}
-
-/// Losses of some positions of a batch.
-struct Scored {
-    /// Positions in the batch.
-    positions: Vec<usize>,
-    /// Losses `[P, 3]`, as of [`head::run`].
-    losses: Tensor,
 }
 
 impl Engine {
@@ -115,12 +89,14 @@ impl Engine {
         for batch in batches {
             let start = Instant::now();
             let reference = reference.filter(|_| batch.has_kl());
-            let counts = |i: usize| batch.ntp_weights[i] != 0.0 || batch.kl_weights[i] != 0.0;
+            let (tokens, seq_len) = (batch.tokens, batch.seq_len);
+            let rows = TokenRows { tokens, seq_len };
             let mut scored = Vec::new();
-            for micro in self.next_token(student, batch.tokens, batch.seq_len, counts) {
-                scored.push(self.train(student, reference, &micro, batch, &mut grads)?);
+            for micro in rows.next_token(self.cut(student, seq_len), batch.counts()) {
+                let losses = self.train(student, reference, &micro, batch, &mut grads)?;
+                scored.push((micro, losses));
             }
-            let losses = collect(scored, batch.tokens.len())?;
+            let losses = collect(scored, tokens.len())?;
             let (total, rows) = batch.weigh(&losses);
             report.total += total;
             report.rows.push(rows);
@@ -200,8 +176,10 @@ impl Engine {
     ) -> Result<Vec<PositionLoss>> {
         let mut scored = Vec::new();
         let counts = |i: usize| wanted.is_none_or(|wanted| wanted[i]);
-        for micro in self.next_token(student, tokens, seq_len, counts) {
-            scored.push(self.score(student, reference, &micro)?);
+        let rows = TokenRows { tokens, seq_len };
+        for micro in rows.next_token(self.cut(student, seq_len), counts) {
+            let losses = self.score(student, reference, &micro)?;
+            scored.push((micro, losses));
         }
         collect(scored, tokens.len())
     }
@@ -218,29 +196,29 @@ impl Engine {
         seq_len: usize,
         queries: &[Query],
     ) -> Result<Vec<Vec<f32>>> {
-        let size = BatchSize {
-            tokens: tokens.len(),
-            seq_len,
-        };
-        let mut answered = Vec::new();
-        for part in size.cut(0, self.micro_batches(student, size)) {
-            let rows: Vec<usize> = part.rows().collect();
-            let asked: Vec<&Query> = part.queries(queries).collect();
-            let scored = asked.iter().flat_map(|query| {
-                let candidates = query.candidates.iter();
-                candidates.map(|&candidate| (query.position, candidate))
-            });
-            let Some(micro) = Trimmed::new(tokens, &rows, seq_len, scored) else {
-                continue;
+        let mut log_probs = vec![Vec::new(); queries.len()];
+        let rows = TokenRows { tokens, seq_len };
+        for asked in rows.asked(self.cut(student, seq_len), queries) {
+            let candidates = |&query: &usize| &queries[query].candidates[..];
+            // Each position once for each of its candidates.
+            let scored = asked.queries.iter().zip(&asked.micro.scored);
+            let scored = scored.flat_map(|(query, &at)| candidates(query).iter().map(move |_| at));
+            let micro = Micro {
+                scored: scored.collect(),
+                targets: asked.queries.iter().flat_map(candidates).copied().collect(),
+                ..asked.micro
             };
-            let losses = download(&self.score(student, None, &micro)?.losses)?;
-            let mut log_probs = losses.iter().step_by(3).map(|ntp| -ntp);
-            let lens = asked.iter().map(|query| query.candidates.len());
-            let answers = lens.map(|len| log_probs.by_ref().take(len).collect());
-            let answers: Vec<Vec<f32>> = answers.collect();
-            answered.push((part, answers));
+            if micro.targets.is_empty() {
+                continue;
+            }
+            let losses = download(&self.score(student, None, &micro)?)?;
+            let mut answers = losses.iter().step_by(3).map(|ntp| -ntp);
+            for query in &asked.queries {
+                let answers = answers.by_ref().take(candidates(query).len());
+                log_probs[*query] = answers.collect();
+            }
         }
-        Ok(in_order(queries, answered))
+        Ok(log_probs)
     }
 
     /// All logits `[B, T, V]` of `tokens [B, T]`. For checks: training never holds them all.
@@ -255,21 +233,21 @@ impl Engine {
         download(&matmul_nt(&acts.hidden, student.embed_out())?)
     }
 
-    /// Losses of a micro-batch; adds its gradient to `grads`.
+    /// Losses `[P, 3]` of a micro-batch's scored positions, as of [`head::run`]; adds its gradient to `grads`.
     fn train(
         &mut self,
         student: &Params,
         reference: Option<&Params>,
-        micro: &Trimmed,
+        micro: &Micro,
         batch: &LossBatch,
         grads: &mut [Option<Tensor>],
-    ) -> Result<Scored> {
+    ) -> Result<Tensor> {
         let (device, heads) = (self.device.clone(), self.heads(micro.seq_len)?);
         let rows = Rows {
             seq_len: micro.seq_len,
             heads: &heads,
         };
-        let on_device = micro.upload(&device)?;
+        let on_device = Uploaded::new(micro, &device)?;
         let hidden_of = |params: &Params, keep: Keep| {
             let scored = Some(&on_device.scored);
             forward(params, &on_device.tokens, rows, keep, scored)
@@ -286,9 +264,7 @@ impl Engine {
                 .map(|(reference, hidden)| projection(reference, hidden)),
             targets: &on_device.targets,
         };
-        let of_scored =
-            |weights: &[f32]| -> Vec<f32> { micro.positions.iter().map(|&i| weights[i]).collect() };
-        let weights = [of_scored(batch.ntp_weights), of_scored(batch.kl_weights)].concat();
+        let weights = [micro.of(batch.ntp_weights), micro.of(batch.kl_weights)].concat();
         let weights = Tensor::from_vec(weights, (2, micro.scored.len()), &device)?;
         let head_backward = Backward {
             ntp_weights: &weights.get(0)?,
@@ -306,21 +282,18 @@ impl Engine {
             };
             backward(student, &micro.tokens, rows, acts, hidden, grads)?;
         }
-        Ok(Scored {
-            positions: micro.positions.clone(),
-            losses,
-        })
+        Ok(losses)
     }
 
-    /// Losses of a micro-batch without gradients.
+    /// Losses `[P, 3]` of a micro-batch's scored positions, as of [`head::run`], without gradients.
     fn score(
         &mut self,
         student: &Params,
         reference: Option<&Params>,
-        micro: &Trimmed,
-    ) -> Result<Scored> {
+        micro: &Micro,
+    ) -> Result<Tensor> {
         let heads = self.heads(micro.seq_len)?;
-        let on_device = micro.upload(&self.device)?;
+        let on_device = Uploaded::new(micro, &self.device)?;
         let rows = Rows {
             seq_len: micro.seq_len,
             heads: &heads,
@@ -340,10 +313,7 @@ impl Engine {
             targets: &on_device.targets,
         };
         let (losses, _) = head::run(&positions, None, self.chunk_logits)?;
-        Ok(Scored {
-            positions: micro.positions.clone(),
-            losses,
-        })
+        Ok(losses)
     }
 
     /// Attention at positions up to `seq_len`; made again when rows are longer than all before.
@@ -359,46 +329,14 @@ impl Engine {
         Ok(self.heads.insert(heads).clone())
     }
 
-    /// Micro-batches whose positions are scored against the next token where `counts` says so; rows without a scored
-    /// position are left out, and the others come by length, so that those of a micro-batch end together.
-    fn next_token(
-        &self,
-        student: &Params,
-        tokens: &[u32],
-        seq_len: usize,
-        counts: impl Fn(usize) -> bool,
-    ) -> Vec<Trimmed> {
-        // The last position of a row has no next token.
-        let counts = &counts;
-        let scored = |row: usize| {
-            let positions = row * seq_len..(row + 1) * seq_len - 1;
-            positions.filter(move |&i| counts(i))
-        };
-        let rows = 0..tokens.len() / seq_len.max(1);
-        let with_last =
-            rows.filter_map(|row| Some((scored(row).next_back()? - row * seq_len, row)));
-        let mut rows: Vec<(usize, usize)> = with_last.collect();
-        rows.sort_by_key(|&(last, _)| Reverse(last));
-        let rows: Vec<usize> = rows.into_iter().map(|(_, row)| row).collect();
-        let size = BatchSize {
-            tokens: rows.len() * seq_len,
-            seq_len,
-        };
-        let parts = size.cut(0, self.micro_batches(student, size));
-        let micros = parts.filter_map(|part| {
-            let rows = &rows[part.rows()];
-            let scored = rows.iter().flat_map(|&row| scored(row));
-            let with_target = scored.map(|i| (i, tokens[i + 1]));
-            Trimmed::new(tokens, rows, seq_len, with_target)
-        });
-        micros.collect()
-    }
-
-    /// Number of micro-batches that rows are divided into.
-    fn micro_batches(&self, student: &Params, size: BatchSize) -> usize {
+    /// How rows of this length are divided into micro-batches.
+    fn cut(&self, student: &Params, seq_len: usize) -> Cut<impl Fn(usize) -> usize + use<>> {
         let config = &self.layout.config;
-        let most = memory::micro_batch(config, student.dtype(), self.batching, size.seq_len);
-        size.rows().div_ceil(most)
+        let most = memory::micro_batch(config, student.dtype(), self.batching, seq_len);
+        Cut {
+            count: move |rows: usize| rows.div_ceil(most),
+            multiple: ROW_MULTIPLE,
+        }
     }
 }
 
@@ -410,40 +348,17 @@ fn projection<'a>(params: &'a Params, hidden: &'a Tensor) -> Projection<'a> {
     }
 }
 
-impl Trimmed {
-    /// Rows of `seq_len` of a batch's `tokens`, by number, and positions of the batch in them to score, each with its
-    /// target; `None` without any.
-    fn new(
-        tokens: &[u32],
-        rows: &[usize],
-        seq_len: usize,
-        scored: impl Iterator<Item = (usize, u32)>,
-    ) -> Option<Self> {
-        let (positions, targets): (Vec<usize>, Vec<u32>) = scored.unzip();
-        let longest = positions.iter().map(|i| i % seq_len + 1).max()?;
-        let longest = longest.next_multiple_of(ROW_MULTIPLE).min(seq_len);
-        let places: HashMap<usize, usize> = rows.iter().copied().zip(0..).collect();
-        let within = |i: &usize| (places[&(i / seq_len)] * longest + i % seq_len) as u32;
-        let trimmed = rows.iter().map(|row| &tokens[row * seq_len..][..longest]);
-        Some(Self {
-            tokens: trimmed.flatten().copied().collect(),
-            seq_len: longest,
-            scored: positions.iter().map(within).collect(),
-            positions,
-            targets,
-        })
-    }
-
-    /// Copies it to a device, at once.
-    fn upload(&self, device: &Device) -> Result<Uploaded> {
-        let (m, p) = (self.tokens.len(), self.scored.len());
+impl Uploaded {
+    /// Copies a micro-batch to a device, at once.
+    fn new(micro: &Micro, device: &Device) -> Result<Self> {
+        let (m, p) = (micro.tokens.len(), micro.scored.len());
         let mut row_of = vec![NO_ROW; m];
-        for (row, &i) in (0..).zip(&self.scored) {
+        for (row, &i) in (0..).zip(&micro.scored) {
             row_of[i as usize] = row;
         }
-        let all = [&self.tokens[..], &row_of, &self.scored, &self.targets].concat();
+        let all = [&micro.tokens[..], &row_of, &micro.scored, &micro.targets].concat();
         let all = upload_ids(&all, device)?;
-        Ok(Uploaded {
+        Ok(Self {
             tokens: all.narrow(0, 0, m)?,
             row_of: all.narrow(0, m, m)?,
             scored: all.narrow(0, 2 * m, p)?,
@@ -454,15 +369,17 @@ impl Trimmed {
 
 /// Copies the losses of micro-batches to the host, to their positions in a batch of `len` positions; the losses
 /// of others are zero.
-fn collect(micro_batches: Vec<Scored>, len: usize) -> Result<Vec<PositionLoss>> {
+fn collect(micro_batches: Vec<(Micro, Tensor)>, len: usize) -> Result<Vec<PositionLoss>> {
     let mut collected = vec![PositionLoss::default(); len];
-    for Scored { positions, losses } in micro_batches {
+    for (micro, losses) in micro_batches {
         let losses = download(&losses)?;
         let (losses, _) = losses.as_chunks::<3>();
-        for (position, &[ntp, kl, correct]) in positions.into_iter().zip(losses) {
-            let correct = correct == 1.0;
-            collected[position] = PositionLoss { ntp, kl, correct };
-        }
+        let losses = losses.iter().map(|&[ntp, kl, correct]| PositionLoss {
+            ntp,
+            kl,
+            correct: correct == 1.0,
+        });
+        micro.put(losses, &mut collected);
     }
     Ok(collected)
 }
