@@ -22,7 +22,7 @@ use crate::eval::{Choices, Prompts, QuestionsError, questions};
 use super::settings;
 
 /// Version of the engine's numerics: goes up when the same settings give other bits.
-pub const NUMERICS: &str = "2";
+pub const NUMERICS: &str = "3";
 
 /// Why a configuration cannot be run here.
 #[derive(Debug, thiserror::Error)]
