@@ -25,17 +25,6 @@ pub enum DeviceError {
          --release --features cuda`, or use --device cpu"
     )]
     NotBuilt(String),
-    /// The engine on a GPU does not compute models of such parts.
-    #[error(
-        "a model with {part} cannot be computed on `{device}` yet: GPUs compute Llamas and models of their parts; \
-         --device cpu computes this one"
-    )]
-    Parts {
-        /// Device asked for.
-        device: String,
-        /// The part, in words.
-        part: &'static str,
-    },
     /// The machine has no such device, or it does not work.
     #[error(
         "`{device}` cannot be used: {reason}; `forgetlab doctor` tells more, --device cpu does \

@@ -10,7 +10,7 @@ use crate::batch::{Batching, LossBatch, LossReport, Query};
 use crate::cpu;
 #[cfg(gpu)]
 use crate::device::trim;
-use crate::device::{DeviceError, Hardware, check_device};
+use crate::device::{Hardware, check_device};
 use crate::error::EngineError;
 #[cfg(gpu)]
 use crate::gpu;
@@ -19,20 +19,6 @@ use crate::ops::Precision;
 use crate::ops::head::PositionLoss;
 use crate::sampling::{Generated, Request};
 use crate::weights::{Optimizer, Weights};
-
-/// Checks that a device computes models of these parts.
-///
-/// # Errors
-/// [`DeviceError::Parts`]
-pub fn check_parts(device: &str, model: &ModelConfig) -> Result<(), DeviceError> {
-    match model.unlike_llama() {
-        Some(part) if device != "cpu" => Err(DeviceError::Parts {
-            device: device.to_owned(),
-            part,
-        }),
-        _ => Ok(()),
-    }
-}
 
 /// Losses, gradients, updates and generation for models of one layout, on one device.
 pub struct Engine {
@@ -63,10 +49,9 @@ impl Engine {
     /// An engine for models of these sizes on the device asked for.
     ///
     /// # Errors
-    /// When the device cannot be used or does not compute such a model, or the system refuses to start threads.
+    /// When the device cannot be used, or the system refuses to start threads.
     pub fn new(config: ModelConfig, hardware: &Hardware) -> Result<Self, EngineError> {
         let (layout, precision) = (Layout::new(config), hardware.precision);
-        check_parts(&hardware.device, &config)?;
         #[cfg(feature = "cuda")]
         if let Some(device) = hardware.open_gpu()? {
             return Ok(Self::on(&layout, precision, device));
@@ -450,40 +435,5 @@ fn twice<T>(
             Ok(work()?)
         }
         done => done,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::model::Parts;
-
-    /// Else weights would be fetched, and a run begun, for what then fails.
-    #[test]
-    fn parts_that_a_gpu_does_not_compute_are_named() {
-        let llama = ModelConfig::llama(8, 1, [2, 1, 4], 8, 16);
-        let qwen = ModelConfig {
-            parts: Parts {
-                qkv_bias: true,
-                ..Parts::LLAMA
-            },
-            ..llama
-        };
-        for (device, model, fits) in [
-            ("cuda", llama, true),
-            ("cpu", qwen, true),
-            ("cuda:1", qwen, false),
-        ] {
-            let checked = check_parts(device, &model);
-            assert_eq!(checked.is_ok(), fits, "{device}");
-            if let Err(error) = checked {
-                let text = error.to_string();
-                assert!(
-                    text.contains("biases") && text.contains("`cuda:1`"),
-                    "{text}"
-                );
-                assert!(text.contains("--device cpu"), "{text}");
-            }
-        }
     }
 }

@@ -54,7 +54,7 @@ pub use adamw::{AdamW, AdamWConfig};
 pub use batch::{Batching, LossBatch, LossReport, Query, RowLoss};
 pub use demand::{Demand, Memory, OnHost, human_bytes};
 pub use device::{DeviceError, Gpu, Hardware, check_device, probe_cuda};
-pub use engine::{Engine, check_parts};
+pub use engine::Engine;
 pub use error::EngineError;
 pub use random::{Random, Stream};
 pub use sampling::{Generated, Request, Sampling};

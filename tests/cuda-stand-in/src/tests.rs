@@ -16,6 +16,7 @@ use crate::memory::Memory;
 struct Args {
     y: usize,
     gained: usize,
+    sum: usize,
     inv_rms: usize,
     x: usize,
     gain: usize,
@@ -23,6 +24,8 @@ struct Args {
     d: i64,
     bf16: i64,
     eps: f32,
+    offset: f32,
+    scale: f32,
 }
 
 /// What was said on standard error since the last card.

@@ -77,10 +77,12 @@ arguments! {
         tokens: In<'a, u32>,
         d: usize,
         bf16: usize,
+        scale: f32,
     }
     norm_forward(NormForward) {
         y: Out<'a, Rounded>,
         gained: Out<'a, Rounded>,
+        sum: Out<'a, f32>,
         inv_rms: Out<'a, f32>,
         x: In<'a, f32>,
         gain: In<'a, Rounded>,
@@ -88,6 +90,8 @@ arguments! {
         d: usize,
         bf16: usize,
         eps: f32,
+        offset: f32,
+        scale: f32,
     }
     norm_backward(NormBackward) {
         dh: Out<'a, f32>,
@@ -105,14 +109,19 @@ arguments! {
         len: usize,
         len_of_block: usize,
         normed: usize,
+        offset: f32,
+        scale: f32,
     }
     sum_rows(SumRows) {
         sum: Out<'a, f32>,
-        rows: In<'a, f32>,
+        rows: In<'a, Rounded>,
         d: usize,
         len: usize,
+        together: usize,
+        distance: usize,
         columns: usize,
         adds: usize,
+        bf16: usize,
     }
     qkv_forward(QkvForward) {
         q: Out<'a, Rounded>,
@@ -120,6 +129,9 @@ arguments! {
         v: Out<'a, Rounded>,
         inv_rms: Out<'a, f32>,
         qkv: In<'a, Rounded>,
+        bias: In<'a, Rounded>,
+        q_gain: In<'a, Rounded>,
+        k_gain: In<'a, Rounded>,
         cos: In<'a, f32>,
         sin: In<'a, f32>,
         n_heads: usize,
@@ -132,14 +144,20 @@ arguments! {
         first_key: usize,
         qk_norm: usize,
         eps: f32,
+        offset: f32,
     }
     qkv_backward(QkvBackward) {
         d_qkv: Out<'a, Rounded>,
+        gain_sums: Out<'a, f32>,
         dq: In<'a, Rounded>,
         dk: In<'a, f32>,
         dv: In<'a, f32>,
         q: In<'a, Rounded>,
         k: In<'a, Rounded>,
+        qkv: In<'a, Rounded>,
+        bias: In<'a, Rounded>,
+        q_gain: In<'a, Rounded>,
+        k_gain: In<'a, Rounded>,
         inv_rms: In<'a, f32>,
         cos: In<'a, f32>,
         sin: In<'a, f32>,
@@ -149,6 +167,9 @@ arguments! {
         head_dim: usize,
         bf16: usize,
         qk_norm: usize,
+        len: usize,
+        len_of_block: usize,
+        offset: f32,
     }
     swap_rows(SwapRows) {
         y: Out<'a, Rounded>,
@@ -167,6 +188,7 @@ arguments! {
         queries: usize,
         group: usize,
         first: usize,
+        window: usize,
         all_queries: usize,
         first_query: usize,
         scale: f32,
@@ -182,6 +204,7 @@ arguments! {
         queries: usize,
         group: usize,
         first: usize,
+        window: usize,
         all_queries: usize,
         first_query: usize,
         scale: f32,
@@ -214,6 +237,20 @@ arguments! {
         bf16: usize,
         f: usize,
     }
+    geglu_forward(GegluForward) {
+        y: Out<'a, Rounded>,
+        x: In<'a, Rounded>,
+        bf16: usize,
+        f: usize,
+    }
+    geglu_backward(GegluBackward) {
+        dx: Out<'a, Rounded>,
+        y: Out<'a, Rounded>,
+        dy: In<'a, Rounded>,
+        x: In<'a, Rounded>,
+        bf16: usize,
+        f: usize,
+    }
     score(Score) {
         losses: Out<'a, f32>,
         logits: Out<'a, Rounded>,
@@ -233,6 +270,7 @@ arguments! {
         dh: In<'a, f32>,
         d: usize,
         v: usize,
+        scale: f32,
     }
     multiply(Multiply) {
         x: Out<'a, f32>,

@@ -90,7 +90,7 @@ pub fn run(
             let d_logits = logits;
             put_product(&rows(d_hidden)?, &d_logits, embed)?;
             if let Some(d_embed) = &mut backward.d_embed {
-                add_matmul_tn(d_embed, &d_logits, &rows(hidden)?)?;
+                add_matmul_tn(d_embed, &d_logits, &rows(hidden)?, 1.0)?;
             }
         }
     }

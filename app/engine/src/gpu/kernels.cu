@@ -170,17 +170,30 @@ typedef struct {
     const unsigned int *tokens;
     long d;
     long bf16;
+    float scale;
 } EmbedForward;
 
-// The row of token `tokens[BLOCK]` of an embedding `[V, D]`, as f32.
+// The row of token `tokens[BLOCK]` of an embedding `[V, D]`, as f32, times `scale`.
 KERNEL(embed_forward, EmbedForward) {
     long d = a.d, from = a.tokens[BLOCK] * d;
-    FOURS(i, d) store4(a.h, BLOCK * d, i, d, load4(a.table, from, i, d, a.bf16), 0);
+    FOURS(i, d) {
+        Four x = load4(a.table, from, i, d, a.bf16);
+        LANES(j) x.at[j] *= a.scale;
+        store4(a.h, BLOCK * d, i, d, x, 0);
+    }
+}
+
+// Gains i to i + 3 of D, times `scale`: `offset` more than what is stored, rounded, and 1 without any.
+DEVICE Four gains(const void *stored, float offset, float scale, long i, long d, long bf16) {
+    Four gain = stored ? load4(stored, 0, i, d, bf16) : same(1 - offset);
+    LANES(j) gain.at[j] = scale * (gain.at[j] + offset);
+    return gain;
 }
 
 typedef struct {
     void *y;
     void *gained;
+    float *sum;
     float *inv_rms;
     const float *x;
     const void *gain;
@@ -188,10 +201,12 @@ typedef struct {
     long d;
     long bf16;
     float eps;
+    float offset;
+    float scale;
 } NormForward;
 
-// RMSNorm of rows of `x [.., D]`, which `rows [M]` chooses if it is there: before the gain `y [M, D]`, after it
-// `gained [M, D]`, those that are wanted, rounded; and `1/rms [M]`.
+// RMSNorm of rows of `x [.., D]`, which `rows [M]` chooses if it is there: before the gain `y [M, D]`, rounded; after
+// it and times `scale` `gained [M, D]`, rounded, or added to `sum [M, D]`; those that are wanted, and `1/rms [M]`.
 KERNEL(norm_forward, NormForward) {
     long d = a.d, bf16 = a.bf16, at = BLOCK * d, from = (a.rows ? a.rows[BLOCK] : BLOCK) * d;
     float squares = 0;
@@ -204,10 +219,14 @@ KERNEL(norm_forward, NormForward) {
         Four x = load4(a.x, from, i, d, 0);
         LANES(j) x.at[j] = rounded(x.at[j] * r, bf16);
         if (a.y) store4(a.y, at, i, d, x, bf16);
-        if (!a.gained) continue;
-        Four gain = load4(a.gain, 0, i, d, bf16);
+        if (!a.gained && !a.sum) continue;
+        Four gain = gains(a.gain, a.offset, a.scale, i, d, bf16);
         LANES(j) x.at[j] *= gain.at[j];
-        store4(a.gained, at, i, d, x, bf16);
+        if (a.gained) store4(a.gained, at, i, d, x, bf16);
+        if (!a.sum) continue;
+        Four sum = load4(a.sum, at, i, d, 0);
+        LANES(j) sum.at[j] += x.at[j];
+        store4(a.sum, at, i, d, sum, 0);
     }
     if (THREAD == 0) a.inv_rms[BLOCK] = r;
 }
@@ -228,14 +247,16 @@ typedef struct {
     long len;
     long len_of_block;
     long normed;
+    float offset;
+    float scale;
 } NormBackward;
 
 // Backward of norm_forward for `len_of_block` of the `len` rows of `dh [M, D]`, in place: adds the gradient of the
 // norm's input, or sets it if `adds` is 0. From `y`, `inv_rms` and the gradient `dy` of the output after the gain
-// it is `inv_rms · (g − y · mean(g · y))` with `g = gain · dy`; a missing gain counts as 1. Where `rows [M]` is
-// there, it says whose row of those a row takes; a number from `normed` on is of none, and its gradient 0.
+// it is `inv_rms · (g − y · mean(g · y))` with `g = scale · gain · dy`. Where `rows [M]` is there, it says whose row
+// of those a row takes; a number from `normed` on is of none, and its gradient 0.
 //
-// Those that are wanted: the rounded dh, the output after the gain again, rounded, and the block's sum for the
+// Those that are wanted: dh, the rounded dh, the output after the gain again, rounded, and the block's sum for the
 // gradient of the gain, `[blocks, D]`.
 KERNEL(norm_backward, NormBackward) {
     long d = a.d, bf16 = a.bf16, begin = BLOCK * a.len_of_block;
@@ -247,7 +268,7 @@ KERNEL(norm_backward, NormBackward) {
         if (is_normed) {
             FOURS(i, d) {
                 Four dy = load4(a.dy, at, i, d, 0), y = load4(a.y, at, i, d, bf16);
-                Four gain = a.gain ? load4(a.gain, 0, i, d, bf16) : same(1);
+                Four gain = gains(a.gain, a.offset, a.scale, i, d, bf16);
                 LANES(j) mean += gain.at[j] * dy.at[j] * y.at[j];
             }
             mean = block_sum(mean) / d;
@@ -257,17 +278,17 @@ KERNEL(norm_backward, NormBackward) {
             Four dh = a.adds ? load4(a.dh, m * d, i, d, 0) : same(0);
             if (is_normed) {
                 Four dy = load4(a.dy, at, i, d, 0), y = load4(a.y, at, i, d, bf16);
-                Four gain = a.gain ? load4(a.gain, 0, i, d, bf16) : same(1);
+                Four gain = gains(a.gain, a.offset, a.scale, i, d, bf16);
                 LANES(j) dh.at[j] += r * (gain.at[j] * dy.at[j] - y.at[j] * mean);
                 if (a.gain_sums) {
                     Four sum = load4(a.gain_sums, BLOCK * d, i, d, 0);
-                    LANES(j) sum.at[j] += dy.at[j] * y.at[j];
+                    LANES(j) sum.at[j] += a.scale * dy.at[j] * y.at[j];
                     store4(a.gain_sums, BLOCK * d, i, d, sum, 0);
                 }
                 LANES(j) y.at[j] *= gain.at[j];
                 if (a.gained) store4(a.gained, at, i, d, y, bf16);
             }
-            store4(a.dh, m * d, i, d, dh, 0);
+            if (a.dh) store4(a.dh, m * d, i, d, dh, 0);
             if (a.dh_rounded) store4(a.dh_rounded, m * d, i, d, dh, bf16);
         }
     }
@@ -275,23 +296,31 @@ KERNEL(norm_backward, NormBackward) {
 
 typedef struct {
     float *sum;
-    const float *rows;
+    const void *rows;
     long d;
     long len;
+    long together;
+    long distance;
     long columns;
     long adds;
+    long bf16;
 } SumRows;
 
-// Sum of the `len` rows of `rows [.., D]`, added to `sum [D]` or set if `adds` is 0; a block sums `columns` columns.
+// Sum of `len` rows of D numbers, rounded, added to `sum [D]` or set if `adds` is 0; a block sums `columns` columns.
+// `together` rows follow one another, and so do as many `distance` numbers behind their begin.
 KERNEL(sum_rows, SumRows) {
     SHARED float of_thread[MAX_THREADS];
     // Threads meet in the loop: `columns` and `side` are powers of two, so that all go round it equally often.
     long side = THREADS / 2 < a.columns ? THREADS / 2 : a.columns, groups = THREADS / side;
     for (long j = THREAD % side; j < a.columns; j += side) {
         long column = BLOCK * a.columns + j, is_there = column < a.d;
+        unsigned int len = (unsigned int)a.len, together = (unsigned int)a.together;
         float sum = 0;
         if (is_there)
-            for (long m = THREAD / side; m < a.len; m += groups) sum += a.rows[m * a.d + column];
+            for (unsigned int m = (unsigned int)(THREAD / side); m < len; m += (unsigned int)groups) {
+                long row = m / together * a.distance + m % together * a.d;
+                sum += load(a.rows, row + column, a.bf16);
+            }
         SYNC();
         of_thread[THREAD] = sum;
         SYNC();
@@ -319,12 +348,51 @@ DEVICE Head head_of(long head, long n_heads, long kv_heads) {
     return h;
 }
 
+// What is normalised together: a head, or all queries of a position, and all its keys.
+#define OF_HEAD 1
+#define OF_ALL 2
+
+// Numbers i and i + H/2 of a head, which RoPE turns together.
+typedef struct {
+    float u;
+    float v;
+} Pair;
+
+DEVICE Pair load_pair(const void *x, long at, long half, long bf16) {
+    Pair pair = {load(x, at, bf16), load(x, at + half, bf16)};
+    return pair;
+}
+
+DEVICE void store_pair(void *x, long at, long half, Pair pair, long bf16) {
+    store(x, at, pair.u, bf16);
+    store(x, at + half, pair.v, bf16);
+}
+
+DEVICE Pair turned(Pair x, float cos, float sin) {
+    Pair pair = {x.u * cos - x.v * sin, x.v * cos + x.u * sin};
+    return pair;
+}
+
+// The pair at `column` of a row that begins at `at`, with its bias, if there is one, times `r`.
+DEVICE Pair projected(const void *qkv, const void *bias, long at, long column, long half, float r, long bf16) {
+    Pair x = load_pair(qkv, at + column, half, bf16);
+    if (bias) {
+        Pair more = load_pair(bias, column, half, bf16);
+        x.u += more.u, x.v += more.v;
+    }
+    x.u *= r, x.v *= r;
+    return x;
+}
+
 typedef struct {
     void *q;
     void *k;
     void *v;
     float *inv_rms;
     const void *qkv;
+    const void *bias;
+    const void *q_gain;
+    const void *k_gain;
     const float *cos;
     const float *sin;
     long n_heads;
@@ -337,49 +405,82 @@ typedef struct {
     long first_key;
     long qk_norm;
     float eps;
+    float offset;
 } QkvForward;
 
+// `1/rms` of `len` numbers of a row of `qkv` that begins at `at`, from `first` on, with their biases.
+DEVICE float inv_rms_of(QkvForward a, long at, long first, long len) {
+    float squares = 0;
+    EACH(i, len) {
+        float x = load(a.qkv, at + first + i, a.bf16);
+        if (a.bias) x += load(a.bias, first + i, a.bf16);
+        squares += x * x;
+    }
+    return 1 / sqrtf(block_sum(squares) / len + a.eps);
+}
+
 // Copies a position of `qkv [M, (N + 2 K) H]`, rounded, to `q [B, K, T G, H]` and, from row `first_key` on, to `k`
-// and `v [B, K, keys, H]`, a warp for each head. q and k are normalised if `qk_norm` is set (QK-norm, keeping
-// `1/rms [M, N + K]`) and rotated; sequences begin at position `first`.
+// and `v [B, K, keys, H]`, a warp for each head, with their biases if there are some. q and k are normalised as
+// `qk_norm` says, keeping `1/rms`: OF_HEAD `[M, N + K]`, with gains `[H]` of q and of k if there are some; OF_ALL
+// `[M, 2]`, with gains `[N H]` and `[K H]`. Then they are rotated, if there are cosines; sequences begin at position
+// `first`.
 KERNEL(qkv_forward, QkvForward) {
     long bf16 = a.bf16, h = a.head_dim, half = h / 2, heads = a.n_heads + 2 * a.kv_heads;
     long row = BLOCK / a.seq_len, t = BLOCK % a.seq_len, lane = THREAD % WARP;
-    const float *cos = a.cos + (a.first + t) * half, *sin = a.sin + (a.first + t) * half;
+    long from = BLOCK * heads * h, angle = (a.first + t) * half;
+    float r_q = 1, r_k = 1;
+    if (a.qk_norm == OF_ALL) {
+        r_q = inv_rms_of(a, from, 0, a.n_heads * h);
+        r_k = inv_rms_of(a, from, a.n_heads * h, a.kv_heads * h);
+        if (THREAD == 0) a.inv_rms[2 * BLOCK] = r_q, a.inv_rms[2 * BLOCK + 1] = r_k;
+    }
     for (long head = THREAD / WARP; head < heads; head += THREADS / WARP) {
         Head to = head_of(head, a.n_heads, a.kv_heads);
-        long from = (BLOCK * heads + head) * h;
         long keys = to.part == 0 ? a.seq_len : a.keys, key = to.part == 0 ? t : a.first_key + t;
         long at = (((row * a.kv_heads + to.head) * keys + key) * to.group + to.member) * h;
         if (to.part == 2) {
-            for (long i = lane; i < h; i += WARP) store(a.v, at + i, load(a.qkv, from + i, bf16), bf16);
+            for (long i = lane; i < half; i += WARP) {
+                Pair x = projected(a.qkv, a.bias, from, head * h + i, half, 1, bf16);
+                store_pair(a.v, at + i, half, x, bf16);
+            }
             continue;
         }
-        float r = 1, squares = 0;
-        if (a.qk_norm) {
-            for (long i = lane; i < h; i += WARP) {
-                float x = load(a.qkv, from + i, bf16);
-                squares += x * x;
+        float r = to.part == 0 ? r_q : r_k, squares = 0;
+        if (a.qk_norm == OF_HEAD) {
+            for (long i = lane; i < half; i += WARP) {
+                Pair x = projected(a.qkv, a.bias, from, head * h + i, half, 1, bf16);
+                squares += x.u * x.u + x.v * x.v;
             }
             r = 1 / sqrtf(warp_sum(squares) / h + a.eps);
             if (lane == 0) a.inv_rms[BLOCK * (a.n_heads + a.kv_heads) + head] = r;
         }
         void *out = to.part == 0 ? a.q : a.k;
+        const void *gain = to.part == 0 ? a.q_gain : a.k_gain;
+        long first_gain = a.qk_norm == OF_ALL ? (head - (to.part == 0 ? 0 : a.n_heads)) * h : 0;
         for (long i = lane; i < half; i += WARP) {
-            float u = load(a.qkv, from + i, bf16) * r, v = load(a.qkv, from + half + i, bf16) * r;
-            store(out, at + i, u * cos[i] - v * sin[i], bf16);
-            store(out, at + half + i, v * cos[i] + u * sin[i], bf16);
+            Pair x = projected(a.qkv, a.bias, from, head * h + i, half, r, bf16);
+            if (gain) {
+                Pair stored = load_pair(gain, first_gain + i, half, bf16);
+                x.u *= stored.u + a.offset, x.v *= stored.v + a.offset;
+            }
+            if (a.cos) x = turned(x, a.cos[angle + i], a.sin[angle + i]);
+            store_pair(out, at + i, half, x, bf16);
         }
     }
 }
 
 typedef struct {
     void *d_qkv;
+    float *gain_sums;
     const void *dq;
     const float *dk;
     const float *dv;
     const void *q;
     const void *k;
+    const void *qkv;
+    const void *bias;
+    const void *q_gain;
+    const void *k_gain;
     const float *inv_rms;
     const float *cos;
     const float *sin;
@@ -389,38 +490,111 @@ typedef struct {
     long head_dim;
     long bf16;
     long qk_norm;
+    long len;
+    long len_of_block;
+    float offset;
 } QkvBackward;
 
-// Backward of qkv_forward of whole sequences: the gradient of a position of `qkv [M, (N + 2 K) H]`, rounded, from
-// those of q, rounded, k and v. The rotation commutes with the norm's Jacobian, which is applied first.
+// A pair of a head of q or k in the backward of a norm with gains.
+typedef struct {
+    Pair dy; // gradient of what came of the gains
+    Pair y;  // what went into them
+    Pair gain;
+} Gained;
+
+DEVICE Gained gained_of(QkvBackward a, Head of, long m, long head, long at, long i, float r) {
+    long bf16 = a.bf16, h = a.head_dim, half = h / 2, angle = m % a.seq_len * half + i;
+    long row = m * (a.n_heads + 2 * a.kv_heads) * h;
+    long first_gain = a.qk_norm == OF_ALL ? (head - (of.part == 0 ? 0 : a.n_heads)) * h : 0;
+    Gained x;
+    x.dy = of.part == 0 ? load_pair(a.dq, at + i, half, bf16) : load_pair(a.dk, at + i, half, 0);
+    if (a.cos) x.dy = turned(x.dy, a.cos[angle], -a.sin[angle]);
+    x.y = projected(a.qkv, a.bias, row, head * h + i, half, r, bf16);
+    x.gain = load_pair(of.part == 0 ? a.q_gain : a.k_gain, first_gain + i, half, bf16);
+    x.gain.u += a.offset, x.gain.v += a.offset;
+    return x;
+}
+
+// The part of a thread in the sum of gradients times normalised numbers of a head.
+DEVICE float gained_sum(QkvBackward a, Head of, long m, long head, long at, float r) {
+    float sum = 0;
+    for (long i = THREAD % WARP; i < a.head_dim / 2; i += WARP) {
+        Gained x = gained_of(a, of, m, head, at, i, r);
+        sum += x.gain.u * x.dy.u * x.y.u + x.gain.v * x.dy.v * x.y.v;
+    }
+    return sum;
+}
+
+DEVICE long place_of(QkvBackward a, Head of, long m) {
+    long row = m / a.seq_len, t = m % a.seq_len;
+    return (((row * a.kv_heads + of.head) * a.seq_len + t) * of.group + of.member) * a.head_dim;
+}
+
+// Backward of qkv_forward of whole sequences, for `len_of_block` of the `len` positions: the gradient of `qkv
+// [M, (N + 2 K) H]` with its biases, rounded, from those of q, rounded, k and v. Without gains the rotation commutes
+// with the norm's Jacobian, which is applied first, to q and k as they became. With gains it is not, and what was
+// normalised is computed again from `qkv`; if it is wanted, the block's sum for the gradients of the gains of each
+// head, `[blocks, (N + K) H]`.
 KERNEL(qkv_backward, QkvBackward) {
-    long bf16 = a.bf16, h = a.head_dim, half = h / 2, heads = a.n_heads + 2 * a.kv_heads;
-    long row = BLOCK / a.seq_len, t = BLOCK % a.seq_len, lane = THREAD % WARP;
-    const float *cos = a.cos + t * half, *sin = a.sin + t * half;
-    for (long head = THREAD / WARP; head < heads; head += THREADS / WARP) {
-        Head of = head_of(head, a.n_heads, a.kv_heads);
-        long to = (BLOCK * heads + head) * h;
-        long at = (((row * a.kv_heads + of.head) * a.seq_len + t) * of.group + of.member) * h;
-        if (of.part == 2) {
-            for (long i = lane; i < h; i += WARP) store(a.d_qkv, to + i, a.dv[at + i], bf16);
-            continue;
-        }
-        const void *dy = of.part == 0 ? a.dq : (const void *)a.dk, *y = of.part == 0 ? a.q : a.k;
-        long dy_bf16 = of.part == 0 && bf16;
-        float r = 1, mean = 0;
-        if (a.qk_norm) {
-            r = a.inv_rms[BLOCK * (a.n_heads + a.kv_heads) + head];
-            for (long i = lane; i < h; i += WARP) mean += load(dy, at + i, dy_bf16) * load(y, at + i, bf16);
-            mean = warp_sum(mean) / h;
-        }
-        for (long i = lane; i < half; i += WARP) {
-            float u = load(dy, at + i, dy_bf16), v = load(dy, at + half + i, dy_bf16);
-            if (a.qk_norm) {
-                u = r * (u - load(y, at + i, bf16) * mean);
-                v = r * (v - load(y, at + half + i, bf16) * mean);
+    long bf16 = a.bf16, h = a.head_dim, half = h / 2, lane = THREAD % WARP;
+    long normed = a.n_heads + a.kv_heads, heads = normed + a.kv_heads, begin = BLOCK * a.len_of_block;
+    long end = begin + a.len_of_block < a.len ? begin + a.len_of_block : a.len;
+    for (long m = begin; m < end; m++) {
+        long angle = m % a.seq_len * half;
+        float mean_q = 0, mean_k = 0;
+        if (a.qk_norm == OF_ALL) {
+            for (long head = THREAD / WARP; head < normed; head += THREADS / WARP) {
+                Head of = head_of(head, a.n_heads, a.kv_heads);
+                float r = a.inv_rms[2 * m + of.part];
+                float sum = gained_sum(a, of, m, head, place_of(a, of, m), r);
+                if (of.part == 0)
+                    mean_q += sum;
+                else
+                    mean_k += sum;
             }
-            store(a.d_qkv, to + i, u * cos[i] + v * sin[i], bf16);
-            store(a.d_qkv, to + half + i, v * cos[i] - u * sin[i], bf16);
+            mean_q = block_sum(mean_q) / (a.n_heads * h);
+            mean_k = block_sum(mean_k) / (a.kv_heads * h);
+        }
+        for (long head = THREAD / WARP; head < heads; head += THREADS / WARP) {
+            Head of = head_of(head, a.n_heads, a.kv_heads);
+            long to = (m * heads + head) * h, at = place_of(a, of, m), part = of.part;
+            if (part == 2) {
+                for (long i = lane; i < h; i += WARP) store(a.d_qkv, to + i, a.dv[at + i], bf16);
+                continue;
+            }
+            float r = 1, mean = part == 0 ? mean_q : mean_k;
+            if (a.qk_norm) r = a.inv_rms[a.qk_norm == OF_ALL ? 2 * m + part : m * normed + head];
+            if (a.q_gain) {
+                if (a.qk_norm == OF_HEAD) mean = warp_sum(gained_sum(a, of, m, head, at, r)) / h;
+                for (long i = lane; i < half; i += WARP) {
+                    Gained x = gained_of(a, of, m, head, at, i, r);
+                    if (a.gain_sums) {
+                        long gain = (BLOCK * normed + head) * h + i;
+                        Pair sum = {0, 0};
+                        if (m > begin) sum = load_pair(a.gain_sums, gain, half, 0);
+                        sum.u += x.dy.u * x.y.u, sum.v += x.dy.v * x.y.v;
+                        store_pair(a.gain_sums, gain, half, sum, 0);
+                    }
+                    Pair dx = {r * (x.gain.u * x.dy.u - x.y.u * mean), r * (x.gain.v * x.dy.v - x.y.v * mean)};
+                    store_pair(a.d_qkv, to + i, half, dx, bf16);
+                }
+                continue;
+            }
+            const void *dy = part == 0 ? a.dq : (const void *)a.dk, *y = part == 0 ? a.q : a.k;
+            long dy_bf16 = part == 0 && bf16;
+            if (a.qk_norm) {
+                for (long i = lane; i < h; i += WARP) mean += load(dy, at + i, dy_bf16) * load(y, at + i, bf16);
+                mean = warp_sum(mean) / h;
+            }
+            for (long i = lane; i < half; i += WARP) {
+                Pair x = load_pair(dy, at + i, half, dy_bf16);
+                if (a.qk_norm) {
+                    Pair of_y = load_pair(y, at + i, half, bf16);
+                    x.u = r * (x.u - of_y.u * mean), x.v = r * (x.v - of_y.v * mean);
+                }
+                if (a.cos) x = turned(x, a.cos[angle + i], -a.sin[angle + i]);
+                store_pair(a.d_qkv, to + i, half, x, bf16);
+            }
         }
     }
 }
@@ -453,28 +627,33 @@ typedef struct {
     long queries;
     long group;
     long first;
+    long window;
     long all_queries;
     long first_query;
     float scale;
 } SoftmaxForward;
 
+// Whether a query sees a key.
+#define SEEN(i) ((i) >= unseen && (i) < seen)
+
 // Causal softmax of a row of `scores [.., queries, keys]` times `scale`: probabilities, rounded, and the log-sum-exp.
-// The G queries at position t see keys up to `first + t`. `lse [.., all_queries]` has those of more queries than the
-// scores, which are the ones from `first_query` on.
+// The G queries at position t see the last `window` keys up to `first + t`. `lse [.., all_queries]` has those of more
+// queries than the scores, which are the ones from `first_query` on.
 KERNEL(softmax_forward, SoftmaxForward) {
     long query = BLOCK % a.queries, seen = a.first + query / a.group + 1, at = BLOCK * a.keys;
+    long unseen = seen > a.window ? seen - a.window : 0;
     Exponentials e = {LOWEST, 0};
     FOURS(i, seen) {
         Four x = load4(a.scores, at, i, a.keys, 0);
         float max = e.max;
-        LANES(j) if (i + j < seen) max = fmaxf(max, x.at[j] * a.scale);
+        LANES(j) if (SEEN(i + j)) max = fmaxf(max, x.at[j] * a.scale);
         rise(&e, max);
-        LANES(j) if (i + j < seen) e.sum += expf(x.at[j] * a.scale - max);
+        LANES(j) if (SEEN(i + j)) e.sum += expf(x.at[j] * a.scale - max);
     }
     float lse = log_sum_exp(e, 0);
     FOURS(i, a.keys) {
         Four x = load4(a.scores, at, i, a.keys, 0);
-        LANES(j) x.at[j] = i + j < seen ? expf(x.at[j] * a.scale - lse) : 0;
+        LANES(j) x.at[j] = SEEN(i + j) ? expf(x.at[j] * a.scale - lse) : 0;
         store4(a.p, at, i, a.keys, x, a.bf16);
     }
     if (THREAD == 0) a.lse[BLOCK / a.queries * a.all_queries + a.first_query + query] = lse;
@@ -491,6 +670,7 @@ typedef struct {
     long queries;
     long group;
     long first;
+    long window;
     long all_queries;
     long first_query;
     float scale;
@@ -500,16 +680,17 @@ typedef struct {
 // probabilities; both rounded.
 KERNEL(softmax_backward, SoftmaxBackward) {
     long query = BLOCK % a.queries, seen = a.first + query / a.group + 1, at = BLOCK * a.keys;
+    long unseen = seen > a.window ? seen - a.window : 0;
     float lse = a.lse[BLOCK / a.queries * a.all_queries + a.first_query + query], delta = 0;
     FOURS(i, seen) {
         Four x = load4(a.scores, at, i, a.keys, 0), dp = load4(a.dp, at, i, a.keys, 0);
-        LANES(j) if (i + j < seen) delta += expf(x.at[j] * a.scale - lse) * dp.at[j];
+        LANES(j) if (SEEN(i + j)) delta += expf(x.at[j] * a.scale - lse) * dp.at[j];
     }
     delta = block_sum(delta);
     FOURS(i, a.keys) {
         Four x = load4(a.scores, at, i, a.keys, 0), dp = load4(a.dp, at, i, a.keys, 0);
         LANES(j) {
-            float p = i + j < seen ? expf(x.at[j] * a.scale - lse) : 0;
+            float p = SEEN(i + j) ? expf(x.at[j] * a.scale - lse) : 0;
             x.at[j] = p;
             dp.at[j] = p == 0 ? 0 : p * (dp.at[j] - delta) * a.scale;
         }
@@ -612,6 +793,51 @@ KERNEL(swiglu_backward, SwigluBackward) {
 }
 
 typedef struct {
+    void *y;
+    const void *x;
+    long bf16;
+    long f;
+} GegluForward;
+
+// `gelu(gate) · up` of a row of `x [M, 2 F]`, the gate first; both rounded.
+KERNEL(geglu_forward, GegluForward) {
+    long f = a.f, at = BLOCK * f;
+    float du;
+    FOURS(i, f) {
+        Four gate = load4(a.x, 2 * at, i, f, a.bf16), up = load4(a.x, 2 * at + f, i, f, a.bf16);
+        LANES(j) up.at[j] *= gate.at[j] * gelu_gate(gate.at[j], &du);
+        store4(a.y, at, i, f, up, a.bf16);
+    }
+}
+
+typedef struct {
+    void *dx;
+    void *y;
+    const void *dy;
+    const void *x;
+    long bf16;
+    long f;
+} GegluBackward;
+
+// Backward of geglu_forward: the gradient of `x [M, 2 F]` from `dy [M, F]`, and the output again; all rounded.
+KERNEL(geglu_backward, GegluBackward) {
+    long f = a.f, at = BLOCK * f;
+    FOURS(i, f) {
+        Four gate = load4(a.x, 2 * at, i, f, a.bf16), up = load4(a.x, 2 * at + f, i, f, a.bf16);
+        Four dy = load4(a.dy, at, i, f, a.bf16), y;
+        LANES(j) {
+            float du, s = gelu_gate(gate.at[j], &du), gelu = gate.at[j] * s, d = dy.at[j];
+            y.at[j] = gelu * up.at[j];
+            gate.at[j] = d * up.at[j] * (s + 2 * gelu * (1 - s) * du);
+            up.at[j] = d * gelu;
+        }
+        store4(a.dx, 2 * at, i, f, gate, a.bf16);
+        store4(a.dx, 2 * at + f, i, f, up, a.bf16);
+        store4(a.y, at, i, f, y, a.bf16);
+    }
+}
+
+typedef struct {
     float *losses;
     void *logits;
     const void *reference;
@@ -685,10 +911,12 @@ typedef struct {
     const float *dh;
     long d;
     long v;
+    float scale;
 } EmbedBackward;
 
-// Sums the rows of `dh` with the numbers `order[starts[BLOCK]..starts[BLOCK + 1]]`, of one token. The sum is added to
-// row `to[BLOCK]` of an embedding's gradient `[V, D]`; from V on, it is set as row `to[BLOCK] − V` of `sums`.
+// Sums the rows of `dh` with the numbers `order[starts[BLOCK]..starts[BLOCK + 1]]`, of one token, times `scale`. The
+// sum is added to row `to[BLOCK]` of an embedding's gradient `[V, D]`; from V on, it is set as row `to[BLOCK] − V` of
+// `sums`.
 KERNEL(embed_backward, EmbedBackward) {
     long d = a.d, to = a.to[BLOCK], adds = to < a.v;
     float *out = adds ? a.grad : a.sums;
@@ -697,7 +925,7 @@ KERNEL(embed_backward, EmbedBackward) {
         Four sum = adds ? load4(out, at, i, d, 0) : same(0);
         for (long j = a.starts[BLOCK]; j < a.starts[BLOCK + 1]; j++) {
             Four dh = load4(a.dh, a.order[j] * d, i, d, 0);
-            LANES(l) sum.at[l] += dh.at[l];
+            LANES(l) sum.at[l] += a.scale * dh.at[l];
         }
         store4(out, at, i, d, sum, 0);
     }

@@ -43,7 +43,7 @@ pub struct Grid {
 /// use forgetlab_engine::gpu::{EmbedForward, Fresh, In, Rounded};
 ///
 /// fn embed<'a>(h: &'a Fresh<f32>, table: In<'a, Rounded>, tokens: In<'a, u32>) -> EmbedForward<'a> {
-///     EmbedForward { h: h.out(), table: table, tokens: tokens, d: 8, bf16: 0 }
+///     EmbedForward { h: h.out(), table: table, tokens: tokens, d: 8, bf16: 0, scale: 1.0 }
 /// }
 /// ```
 ///
@@ -54,7 +54,7 @@ pub struct Grid {
 /// use forgetlab_engine::gpu::{EmbedForward, Fresh, In, Rounded};
 ///
 /// fn embed<'a>(h: &'a Fresh<f32>, table: In<'a, Rounded>, tokens: In<'a, u32>) -> EmbedForward<'a> {
-///     EmbedForward { h: h.out(), table: tokens, tokens: table, d: 8, bf16: 0 }
+///     EmbedForward { h: h.out(), table: tokens, tokens: table, d: 8, bf16: 0, scale: 1.0 }
 /// }
 /// ```
 ///
@@ -64,7 +64,7 @@ pub struct Grid {
 /// use forgetlab_engine::gpu::{EmbedForward, Fresh, In, Rounded};
 ///
 /// fn embed<'a>(h: &'a Fresh<f32>, table: In<'a, Rounded>, tokens: In<'a, u32>) -> EmbedForward<'a> {
-///     EmbedForward { h: table, table: h.out(), tokens: tokens, d: 8, bf16: 0 }
+///     EmbedForward { h: table, table: h.out(), tokens: tokens, d: 8, bf16: 0, scale: 1.0 }
 /// }
 /// ```
 pub fn launch<K: Kernel>(device: &Device, grid: Grid, args: &K) -> Result<()> {

@@ -58,20 +58,20 @@ impl Adapters {
     }
 
     /// Adds to the gradients of A and B of linear layer `i` of the blocks, from the layer's input `x [M, in]` and
-    /// the gradient `dy [M, out]` of its output, both rounded. [`Self::mask`] must follow.
+    /// the gradient `factor · dy [M, out]` of its output, both rounded. [`Self::mask`] must follow.
     pub fn backward(
         &self,
         grads: &mut [Option<Tensor>],
         i: usize,
-        dy: &Tensor,
+        (dy, factor): (&Tensor, f32),
         x: &Tensor,
     ) -> Result<()> {
         let [a, b] = [&self.rounded[2 * i], &self.rounded[2 * i + 1]];
-        let scale = self.layout.config.scale();
+        let scale = factor * self.layout.config.scale();
         let low = scaled_product(dy, b, scale, dy.dtype())?;
-        add_matmul_tn(&mut grads[0], &low, x)?;
+        add_matmul_tn(&mut grads[0], &low, x, 1.0)?;
         let low = product(x, &a.t()?, dy.dtype())?;
-        add_matmul_tn(&mut grads[1], dy, &low)
+        add_matmul_tn(&mut grads[1], dy, &low, factor)
     }
 
     /// Multiplies the gradient of every B by its mask.

@@ -22,12 +22,12 @@ pub fn matmul_nn(dy: &Tensor, w: &Tensor) -> Result<Tensor> {
     product(dy, w, DType::F32)
 }
 
-/// Adds the gradient of a linear layer's weights: `dw [N, K] += dy [M, N]ᵀ · x [M, K]`.
-pub fn add_matmul_tn(dw: &mut Option<Tensor>, dy: &Tensor, x: &Tensor) -> Result<()> {
+/// Adds the gradient of a linear layer's weights: `dw [N, K] += scale · dy [M, N]ᵀ · x [M, K]`.
+pub fn add_matmul_tn(dw: &mut Option<Tensor>, dy: &Tensor, x: &Tensor, scale: f32) -> Result<()> {
     match dw {
-        Some(dw) => add_product(dw, &dy.t()?, x, 1.0),
+        Some(dw) => add_product(dw, &dy.t()?, x, scale),
         None => {
-            *dw = Some(product(&dy.t()?, x, DType::F32)?);
+            *dw = Some(scaled_product(&dy.t()?, x, scale, DType::F32)?);
             Ok(())
         }
     }

@@ -1,16 +1,17 @@
 //! Limits of the memory that work on a GPU takes, and predictions of it.
 //!
 //! Limits are fixed, so that results do not depend on how much memory happens to be free. A
-//! prediction follows the tensors of `model.rs`, `heads.rs` and `head.rs` from where they are allocated to
+//! prediction follows the tensors of `model.rs`, `heads.rs`, `attention.rs` and `head.rs` from where they are allocated to
 //! where they are dropped; tensors that live for one kernel only are counted where they take the most.
 
 use candle_core::DType;
 
 use crate::batch::Batching;
 use crate::demand::{Demand, Memory};
-use crate::model::{Layout, LoraLayout, Mlp, ModelConfig};
+use crate::model::{Layout, LoraLayout, Mlp, ModelConfig, Norms, QkGains};
 use crate::ops::Precision;
 
+use super::ops::GAIN_ROWS;
 use super::tensor::dtype;
 
 /// Most bytes of the activations of a micro-batch whose size is not set.
@@ -38,8 +39,13 @@ pub(super) struct Widths {
     q: usize,
     qkv: usize,
     heads: usize,
-    /// `1/rms` of QK-norm.
+    /// `1/rms` of queries and keys.
     qk_norm: usize,
+    /// Queries and keys whose norms have gains.
+    gained: usize,
+    /// Norms before the halves of a block, and after them.
+    before: usize,
+    after: usize,
     layers: usize,
     vocab: usize,
     /// Bytes of a rounded element.
@@ -62,7 +68,21 @@ impl Widths {
             q: config.q_width(),
             qkv: config.qkv_width(),
             heads: config.n_heads,
-            qk_norm: usize::from(config.qk_norm) * (config.n_heads + config.n_kv_heads),
+            qk_norm: config.qk_norms(),
+            gained: match config.parts.qk_gains {
+                QkGains::None => 0,
+                QkGains::Head | QkGains::Projection => config.q_width() + config.kv_width(),
+            },
+            before: if config.parts.norms == Norms::After {
+                0
+            } else {
+                2
+            },
+            after: if config.parts.norms == Norms::Before {
+                0
+            } else {
+                2
+            },
             layers: config.n_layers,
             vocab: config.vocab_size,
             rounded,
@@ -72,8 +92,15 @@ impl Widths {
 
     /// Bytes that a block keeps of a position for its backward.
     fn block(&self) -> usize {
-        self.rounded * (2 * self.d + self.qkv + self.q + self.up)
-            + 4 * (2 + self.qk_norm + self.heads)
+        // What queries, keys and values were made of is kept where their norms have gains.
+        let fused = if self.gained > 0 { self.qkv } else { 0 };
+        self.rounded * ((2 + self.after) * self.d + self.qkv + fused + self.q + self.up)
+            + 4 * (self.before + self.after + self.qk_norm + self.heads)
+    }
+
+    /// Bytes of what a half of a block makes of `m` positions before its norm, if it has one after it.
+    fn output(&self, m: usize) -> usize {
+        if self.after > 0 { 4 * m * self.d } else { 0 }
     }
 
     /// Bytes that all blocks keep of `m` positions.
@@ -88,7 +115,7 @@ impl Widths {
             + self.scores(rows, t) * (4 + self.rounded)
             + rows * t * 12 * self.q;
         let mlp = rows * t * (12 * self.d + self.rounded * (self.d + self.f));
-        attention.max(mlp)
+        attention.max(mlp) + self.output(rows * t)
     }
 
     /// Most bytes that a block's backward takes at a time, including another forward if blocks are recomputed.
@@ -97,11 +124,12 @@ impl Widths {
         let gradient = m * (4 + self.copy) * self.d;
         let mlp = m * (4 * self.f + self.rounded * (self.up + self.f));
         let attention = m * (self.rounded * (self.q + self.qkv) + 4 * (self.q + self.qkv))
-            + self.scores(rows, t) * (8 + 2 * self.rounded);
+            + self.scores(rows, t) * (8 + 2 * self.rounded)
+            + 4 * m.div_ceil(GAIN_ROWS) * self.gained;
         // The block's activations, which recomputation allocates here.
         let block = if recompute { m * self.block() } else { 0 };
         let forward = if recompute { self.forward(rows, t) } else { 0 };
-        gradient + (block + forward).max(block + mlp.max(attention))
+        gradient + (block + forward).max(block + mlp.max(attention) + self.output(m))
     }
 
     /// Bytes of the final hidden states of `m` positions, their gradients, and a chunk of logits.
@@ -163,7 +191,7 @@ pub fn micro_batches(demand: &Demand, precision: Precision, rows: usize) -> usiz
 pub fn generated_row(config: &ModelConfig, dtype: DType, length: usize, prompt: usize) -> usize {
     let w = Widths::new(config, dtype);
     let cache = w.rounded * length * w.layers * 2 * config.n_kv_heads * config.head_dim;
-    cache + prompt * (w.block() + 12 * w.d + 8 * w.qkv) + 4 * w.vocab
+    cache + prompt * (w.block() + 12 * w.d + 8 * w.qkv) + w.output(prompt) + 4 * w.vocab
 }
 
 /// Predicts the memory of a GPU that some work takes, by purpose.

@@ -16,7 +16,9 @@
 
 mod adamw;
 mod arguments;
+mod attention;
 mod engine;
+mod half;
 mod head;
 mod heads;
 mod kernels;

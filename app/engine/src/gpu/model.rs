@@ -2,11 +2,12 @@
 
 use candle_core::{Result, Tensor};
 
-use crate::model::{BlockLinear, Keep};
+use crate::model::{BlockLinear, Keep, Vector};
 
-use super::heads::{Heads, Qkv};
-use super::matmul::{add_matmul_tn, add_product, matmul_nn, product};
-use super::ops::{self, Norm, Normed, Passing, Residual};
+use super::half::{Input, Linear};
+use super::heads::{Heads, Part, Qkv};
+use super::matmul::{add_matmul_tn, product, scaled_product};
+use super::ops::{self, Normed, Passing, Residual, Summed, add_rows};
 use super::params::Params;
 use super::tensor::upload_ids;
 
@@ -29,17 +30,21 @@ enum Kept {
 
 /// Activations that a block's backward needs; inputs of matrix products are rounded, the others are f32.
 struct Block {
-    /// Normalised input of attention.
-    normed: Normed,
+    /// Input of attention.
+    input: Input,
     qkv: Qkv,
     /// Log-sum-exp of attention's scores `[B, K, T G]`.
     lse: Tensor,
     /// Output of attention `[M, N H]`.
     attended: Tensor,
-    /// Normalised input of the MLP.
-    mlp_normed: Normed,
+    /// What attention adds to the residual stream, if it has a norm.
+    normed: Option<Normed>,
+    /// Input of the MLP.
+    mlp_input: Input,
     /// Input of the MLP's activation: `[M, F]`, or gate and up `[M, 2 F]`.
     up: Tensor,
+    /// What the MLP adds to the residual stream, if it has a norm.
+    mlp_normed: Option<Normed>,
 }
 
 /// Rows of equal length, and attention within them.
@@ -60,7 +65,7 @@ pub fn forward(
     wanted: Option<&Tensor>,
 ) -> Result<Activations> {
     let mut kept = Vec::new();
-    let h = ops::embed(params.embed_in(), tokens)?;
+    let h = embed(params, tokens)?;
     for l in 0..params.layout.config.n_layers {
         if keep == Keep::Inputs {
             kept.push(Kept::Input(h.copy()?));
@@ -68,8 +73,8 @@ pub fn forward(
         let block = block_forward(params, l, &h, rows, None, keep == Keep::Blocks)?;
         kept.extend(block.map(Kept::Block));
     }
-    let norm = final_norm(params, &h, wanted);
-    let (hidden, normed) = norm.run(keep != Keep::Nothing)?;
+    let norm = params.final_norm();
+    let (hidden, normed) = norm.run(&h, wanted, keep != Keep::Nothing)?;
     Ok(Activations {
         hidden,
         normed,
@@ -77,15 +82,10 @@ pub fn forward(
     })
 }
 
-/// The final norm of rows of the residual stream `h [M, D]`.
-fn final_norm<'a>(params: &'a Params, h: &'a Tensor, rows: Option<&'a Tensor>) -> Norm<'a> {
-    Norm {
-        x: h,
-        rows,
-        gain: params.final_norm(),
-        eps: params.layout.config.norm_eps,
-        dtype: params.dtype(),
-    }
+/// The residual stream `[M, D]` before the first block.
+fn embed(params: &Params, tokens: &Tensor) -> Result<Tensor> {
+    let scale = params.layout.config.parts.embedding_scale;
+    ops::embed(params.embed_in(), tokens, scale)
 }
 
 /// The gradient of the final hidden states.
@@ -113,11 +113,12 @@ pub fn backward(
     };
     let trains_weights = params.adapters.is_none();
     let last = layout.first_of_block(layout.config.n_layers);
-    let gain = params.final_norm();
+    let norm = params.final_norm();
+    let trained = norm.gain.filter(|_| trains_weights);
     let passing = Passing {
         dy: &hidden.d_hidden,
-        gain,
-        d_gain: gain.filter(|_| trains_weights).map(|_| &mut grads[last]),
+        norm,
+        d_gain: trained.map(|_| &mut grads[last]),
     };
     let mut residual = normed.backward_to_all(hidden.row_of, passing)?;
     drop((normed, hidden.d_hidden));
@@ -146,6 +147,7 @@ pub fn backward(
         layout.config.vocab_size,
         tokens,
         &residual.dh,
+        layout.config.parts.embedding_scale,
     )
 }
 
@@ -161,16 +163,10 @@ fn block_forward(
     keeps: bool,
 ) -> Result<Option<Block>> {
     let Rows { seq_len, heads } = rows;
-    let (config, dtype, w) = (params.layout.config, params.dtype(), params.block(l));
-    let norm = |gain| Norm {
-        x: h,
-        rows: None,
-        gain,
-        eps: config.norm_eps,
-        dtype,
-    };
+    let (dtype, w) = (params.dtype(), params.block(l));
+    let heads = heads.of(l, w.qkv_weights);
 
-    let (x, normed) = norm(w.attention_norm).run(keeps)?;
+    let (x, input) = w.attention.input(h, keeps)?;
     let fused_qkv = product(&x, &w.qkv.t()?, dtype)?;
     let (qkv, out, lse) = match cache {
         None => {
@@ -187,72 +183,128 @@ fn block_forward(
         }
     };
     let attended = heads.merge(&out)?;
-    add_product(h, &attended, &w.out.t()?, 1.0)?;
+    let normed = w.attention.add(h, &attended, keeps)?;
 
-    let (x, mlp_normed) = norm(w.mlp_norm).run(keeps)?;
+    let (x, mlp_input) = w.mlp.input(h, keeps)?;
     let up = product(&x, &w.up.t()?, dtype)?;
-    add_product(h, &ops::mlp(config.mlp, &up)?, &w.down.t()?, 1.0)?;
-    Ok(match (normed, qkv, mlp_normed) {
-        (Some(normed), Some(qkv), Some(mlp_normed)) => Some(Block {
-            normed,
+    let activated = ops::mlp(params.layout.config.mlp, &up)?;
+    let mlp_normed = w.mlp.add(h, &activated, keeps)?;
+    Ok(match (input, qkv, mlp_input) {
+        (Some(input), Some(qkv), Some(mlp_input)) => Some(Block {
+            input,
             qkv,
             lse,
             attended,
-            mlp_normed,
+            normed,
+            mlp_input,
             up,
+            mlp_normed,
         }),
         _ => None,
     })
 }
 
+/// Gradients of a block's tensors, or of its adapters.
+struct Gradients<'a> {
+    params: &'a Params,
+    /// Number of the block.
+    l: usize,
+    sums: &'a mut [Option<Tensor>],
+}
+
+impl Gradients<'_> {
+    /// Adds that of a linear layer, or of its adapters, from its input `x` and the gradient of its output.
+    fn add(&mut self, linear: BlockLinear, dy: (&Tensor, f32), x: &Tensor) -> Result<()> {
+        let i = linear as usize;
+        match &self.params.adapters {
+            Some(adapters) => {
+                let sums = &mut self.sums[2 * i..2 * i + 2];
+                adapters.backward(sums, linear.number(self.l), dy, x)
+            }
+            None => add_matmul_tn(&mut self.sums[i], dy.0, x, dy.1),
+        }
+    }
+
+    /// Where that of a vector is added, if the model has it and trains it.
+    fn vector(&mut self, vector: Vector) -> Option<&mut Option<Tensor>> {
+        let layout = &self.params.layout;
+        let entry = layout.vector_entry(self.l, vector)? - layout.first_of_block(self.l);
+        let trains_weights = self.params.adapters.is_none();
+        trains_weights.then(|| &mut self.sums[entry])
+    }
+}
+
 /// Backward of block `l`: the gradient of its input from that of its output; adds the gradients of its weights, or of
-/// its adapters, to `grads`.
+/// its adapters, to `sums`.
 fn block_backward(
     params: &Params,
     l: usize,
     block: &Block,
     residual: Residual,
     heads: &Heads,
-    grads: &mut [Option<Tensor>],
+    sums: &mut [Option<Tensor>],
 ) -> Result<Residual> {
+    let mut grads = Gradients { params, l, sums };
+    let residual = mlp_backward(block, residual, &mut grads)?;
+    attention_backward(block, residual, heads, &mut grads)
+}
+
+/// Backward of a block's MLP, with what is around it.
+fn mlp_backward(block: &Block, residual: Residual, grads: &mut Gradients) -> Result<Residual> {
+    let (params, l) = (grads.params, grads.l);
     let (mlp, dtype, w) = (params.layout.config.mlp, params.dtype(), params.block(l));
-    let add = |linear: BlockLinear, grads: &mut [Option<Tensor>], dy: &Tensor, x: &Tensor| {
-        let i = linear as usize;
-        match &params.adapters {
-            Some(adapters) => {
-                adapters.backward(&mut grads[2 * i..2 * i + 2], linear.number(l), dy, x)
-            }
-            None => add_matmul_tn(&mut grads[i], dy, x),
-        }
-    };
-    let trains_gains = params.adapters.is_none() && w.mlp_norm.is_some();
-
-    let d_activated = product(&residual.rounded, w.down, dtype)?;
+    let d_gain = grads.vector(Vector::MlpPostNorm);
+    let (dy, factor) = w
+        .mlp
+        .add_back(&residual, block.mlp_normed.as_ref(), d_gain)?;
+    let d_activated = scaled_product(&dy, w.mlp.last, factor, dtype)?;
     let (d_up, activated) = ops::mlp_backward(mlp, &d_activated, &block.up)?;
-    add(BlockLinear::Down, grads, &residual.rounded, &activated)?;
-    drop((d_activated, activated));
-    let passing = Passing {
-        dy: &matmul_nn(&d_up, w.up)?,
-        gain: w.mlp_norm,
-        d_gain: trains_gains.then(|| &mut grads[5]),
-    };
-    let (residual, x) = block.mlp_normed.backward(residual, passing)?;
-    add(BlockLinear::Up, grads, &d_up, &x)?;
-    drop((d_up, x));
+    grads.add(BlockLinear::Down, (&dy, factor), &activated)?;
+    drop((d_activated, activated, dy));
+    let up = Linear { dy: &d_up, w: w.up };
+    let d_gain = grads.vector(Vector::MlpNorm);
+    let (residual, x) = w.mlp.input_back(residual, &up, &block.mlp_input, d_gain)?;
+    grads.add(BlockLinear::Up, (&d_up, 1.0), &x)?;
+    Ok(residual)
+}
 
-    add(BlockLinear::Out, grads, &residual.rounded, &block.attended)?;
-    let d_attended = product(&residual.rounded, w.out, dtype)?;
+/// Backward of a block's attention, with what is around it.
+fn attention_backward(
+    block: &Block,
+    residual: Residual,
+    heads: &Heads,
+    grads: &mut Gradients,
+) -> Result<Residual> {
+    let params = grads.params;
+    let (dtype, w) = (params.dtype(), params.block(grads.l));
+    let heads = heads.of(grads.l, w.qkv_weights);
+    let d_gain = grads.vector(Vector::AttentionPostNorm);
+    let (dy, factor) = w
+        .attention
+        .add_back(&residual, block.normed.as_ref(), d_gain)?;
+    grads.add(BlockLinear::Out, (&dy, factor), &block.attended)?;
+    let d_attended = scaled_product(&dy, w.attention.last, factor, dtype)?;
     let d_out = heads.split_heads(&d_attended, block.qkv.k.dim(2)?)?;
     let d_heads = heads.attention_backward(&d_out, &block.qkv, &block.lse)?;
-    let d_qkv = heads.split_backward(&d_heads, &block.qkv)?;
-    drop((d_attended, d_out, d_heads));
-    let passing = Passing {
-        dy: &matmul_nn(&d_qkv, w.qkv)?,
-        gain: w.attention_norm,
-        d_gain: trains_gains.then(|| &mut grads[4]),
+    let trains_gains = params.adapters.is_none();
+    let (d_qkv, sums) = heads.split_backward(&d_heads, &block.qkv, trains_gains)?;
+    drop((d_attended, d_out, d_heads, dy));
+    for (vector, part) in [(Vector::QNorm, Part::Queries), (Vector::KNorm, Part::Keys)] {
+        if let (Some(d_gain), Some(sums)) = (grads.vector(vector), &sums) {
+            heads.add_gains(d_gain, sums, part)?;
+        }
+    }
+    if let Some(d_bias) = grads.vector(Vector::QkvBias) {
+        add_rows(d_bias, Summed::all(&d_qkv)?)?;
+    }
+    drop(sums);
+    let qkv = Linear {
+        dy: &d_qkv,
+        w: w.qkv,
     };
-    let (residual, x) = block.normed.backward(residual, passing)?;
-    add(BlockLinear::Qkv, grads, &d_qkv, &x)?;
+    let d_gain = grads.vector(Vector::AttentionNorm);
+    let (residual, x) = (w.attention).input_back(residual, &qkv, &block.input, d_gain)?;
+    grads.add(BlockLinear::Qkv, (&d_qkv, 1.0), &x)?;
     Ok(residual)
 }
 
@@ -263,12 +315,23 @@ impl Activations {
         let tensors = self.kept.iter().flat_map(|kept| match kept {
             Kept::Input(h) => vec![h],
             Kept::Block(block) => {
-                let Qkv { q, k, v, inv_rms } = &block.qkv;
-                let norms = [&block.normed, &block.mlp_normed]
-                    .into_iter()
-                    .flat_map(|norm| [&norm.y, &norm.inv_rms]);
+                let Qkv {
+                    q,
+                    k,
+                    v,
+                    inv_rms,
+                    fused,
+                } = &block.qkv;
+                let inputs = [&block.input, &block.mlp_input].into_iter();
+                let inputs = inputs.flat_map(|input| match input {
+                    Input::Normed(norm) => vec![&norm.y, &norm.inv_rms],
+                    Input::Plain(x) => vec![x],
+                });
+                let norms = [&block.normed, &block.mlp_normed].into_iter().flatten();
+                let norms = norms.flat_map(|norm| [&norm.y, &norm.inv_rms]);
                 let others = [q, k, v, inv_rms, &block.lse, &block.attended, &block.up];
-                norms.chain(others).collect()
+                let others = others.into_iter().chain(fused);
+                inputs.chain(norms).chain(others).collect()
             }
         });
         tensors
@@ -307,7 +370,7 @@ impl Cache {
             seq_len: n,
             heads: &self.heads,
         };
-        let h = ops::embed(params.embed_in(), tokens)?;
+        let h = embed(params, tokens)?;
         for l in 0..params.layout.config.n_layers {
             block_forward(params, l, &h, rows, Some(self), false)?;
         }
@@ -320,7 +383,7 @@ impl Cache {
                 Some(upload_ids(&last, h.device())?)
             }
         };
-        let (hidden, _) = final_norm(params, &h, last.as_ref()).run(false)?;
+        let (hidden, _) = params.final_norm().run(&h, last.as_ref(), false)?;
         Ok(hidden)
     }
 }

@@ -8,15 +8,15 @@ use candle_core::{DType, Result, Tensor};
 use crate::model::Mlp;
 
 use super::arguments::{
-    EmbedBackward, EmbedForward, GeluBackward, GeluForward, Multiply, NormBackward, NormForward,
-    RoundTo, SumRows, SwigluBackward, SwigluForward,
+    EmbedBackward, EmbedForward, GegluBackward, GegluForward, GeluBackward, GeluForward, Multiply,
+    NormBackward, NormForward, RoundTo, SumRows, SwigluBackward, SwigluForward,
 };
 use super::kernels::{Grid, MAX_THREADS, launch};
 use super::pointers::{Fresh, Out, Rounded, change_f32s, f32s, ids, optional, rounded};
 use super::tensor::{is_bf16, upload_ids};
 
 /// Rows of which one block sums the parts of a gain's gradient.
-const GAIN_ROWS: usize = 8;
+pub const GAIN_ROWS: usize = 8;
 /// Columns of which a block sums the rows.
 const SUM_COLUMNS: usize = 32;
 /// Most rows of one token that a block sums for the gradient of an embedding.
@@ -50,8 +50,8 @@ pub(super) fn rows(m: usize, width: usize) -> Grid {
     }
 }
 
-/// Rows of an embedding `[V, D]`, which is rounded, for `tokens [M]`: `[M, D]`, f32.
-pub fn embed(table: &Tensor, tokens: &Tensor) -> Result<Tensor> {
+/// Rows of an embedding `[V, D]`, which is rounded, for `tokens [M]`, times a factor: `[M, D]`, f32.
+pub fn embed(table: &Tensor, tokens: &Tensor, scale: f32) -> Result<Tensor> {
     let (m, d, device) = (tokens.dim(0)?, table.dim(1)?, table.device());
     let h = Fresh::f32s((m, d), device)?;
     let args = EmbedForward {
@@ -60,62 +60,87 @@ pub fn embed(table: &Tensor, tokens: &Tensor) -> Result<Tensor> {
         tokens: ids(tokens)?,
         d,
         bf16: is_bf16(table.dtype()),
+        scale,
     };
     launch(device, rows(m, d), &args)?;
     Ok(h.written())
 }
 
-/// What RMSNorm is computed of, and with.
+/// An RMSNorm.
 #[derive(Clone, Copy)]
 pub struct Norm<'a> {
-    /// Rows `[.., D]`.
-    pub x: &'a Tensor,
-    /// Numbers of the rows to normalise, `[M]`; all of them without.
-    pub rows: Option<&'a Tensor>,
-    /// Gain `[1, D]`, rounded.
+    /// Its gains as they are stored, `[1, D]`, rounded; without, they are 1.
     pub gain: Option<&'a Tensor>,
+    /// What the gains are more than what is stored.
+    pub offset: f32,
+    /// Factor of the output.
+    pub scale: f32,
     pub eps: f32,
     /// Format of the output.
     pub dtype: DType,
 }
 
 impl Norm<'_> {
-    /// The output `[M, D]`, rounded, and what a backward needs of it, if it `keeps` that.
-    pub fn run(self, keeps: bool) -> Result<(Tensor, Option<Normed>)> {
-        let output = Fresh::rounded(self.dims()?, self.dtype, self.x.device())?;
-        if self.gain.is_none() {
-            let inv_rms = self.write(output.out(), Out::NULL)?;
+    /// The output `[M, D]`, rounded, of rows of `x [.., D]`, all of them or those of the numbers `rows [M]`; and what a
+    /// backward needs of it, if it `keeps` that.
+    pub fn run(
+        self,
+        x: &Tensor,
+        rows: Option<&Tensor>,
+        keeps: bool,
+    ) -> Result<(Tensor, Option<Normed>)> {
+        let dims = (rows.unwrap_or(x).dim(0)?, x.dim(1)?);
+        let output = Fresh::rounded(dims, self.dtype, x.device())?;
+        if self.gain.is_none() && self.scale == 1.0 {
+            let inv_rms = self.write(x, rows, output.out(), Out::NULL, Out::NULL)?;
             let y = output.written();
             return Ok((y.clone(), keeps.then_some(Normed { y, inv_rms })));
         }
         if !keeps {
-            self.write(Out::NULL, output.out())?;
+            self.write(x, rows, Out::NULL, output.out(), Out::NULL)?;
             return Ok((output.written(), None));
         }
-        let y = Fresh::rounded(self.dims()?, self.dtype, self.x.device())?;
-        let (inv_rms, y) = (self.write(y.out(), output.out())?, y.written());
+        let y = Fresh::rounded(dims, self.dtype, x.device())?;
+        let inv_rms = self.write(x, rows, y.out(), output.out(), Out::NULL)?;
+        let y = y.written();
         Ok((output.written(), Some(Normed { y, inv_rms })))
     }
 
-    /// Shape of the output.
-    fn dims(&self) -> Result<(usize, usize)> {
-        Ok((self.rows.unwrap_or(self.x).dim(0)?, self.x.dim(1)?))
+    /// Adds the output of all rows of `x [M, D]` to `sum [M, D]`, in place; returns what a backward needs, if it
+    /// `keeps` that.
+    pub fn add(self, sum: &Tensor, x: &Tensor, keeps: bool) -> Result<Option<Normed>> {
+        let y = keeps.then(|| Fresh::rounded(x.dims2()?, self.dtype, x.device()));
+        let y = y.transpose()?;
+        let out = y.as_ref().map_or(Out::NULL, Fresh::out);
+        let inv_rms = self.write(x, None, out, Out::NULL, change_f32s(sum)?)?;
+        Ok(y.map(Fresh::written).map(|y| Normed { y, inv_rms }))
     }
 
-    /// Writes the output before the gain and after it; returns `1/rms`.
-    fn write(self, y: Out<Rounded>, gained: Out<Rounded>) -> Result<Tensor> {
-        let (device, dtype, (m, d)) = (self.x.device(), self.dtype, self.dims()?);
+    /// Writes the output before the gain and after it, and adds it to a sum; returns `1/rms`.
+    fn write(
+        self,
+        x: &Tensor,
+        of: Option<&Tensor>,
+        y: Out<Rounded>,
+        gained: Out<Rounded>,
+        sum: Out<f32>,
+    ) -> Result<Tensor> {
+        let (device, dtype) = (x.device(), self.dtype);
+        let (m, d) = (of.unwrap_or(x).dim(0)?, x.dim(1)?);
         let inv_rms = Fresh::f32s(m, device)?;
         let args = NormForward {
             y,
             gained,
+            sum,
             inv_rms: inv_rms.out(),
-            x: f32s(self.x)?,
+            x: f32s(x)?,
             gain: optional(self.gain, |gain| rounded(gain, dtype))?,
-            rows: optional(self.rows, ids)?,
+            rows: optional(of, ids)?,
             d,
             bf16: is_bf16(dtype),
             eps: self.eps,
+            offset: self.offset,
+            scale: self.scale,
         };
         launch(device, rows(m, d), &args)?;
         Ok(inv_rms.written())
@@ -124,18 +149,30 @@ impl Norm<'_> {
 
 /// How the gradient passes through a norm.
 pub struct Passing<'a> {
-    /// Gradient of the norm's output after the gain, `[M, D]`, f32.
+    /// Gradient of the norm's output, `[M, D]`, f32.
     pub dy: &'a Tensor,
-    /// Gain `[1, D]`, rounded.
-    pub gain: Option<&'a Tensor>,
+    pub norm: Norm<'a>,
     /// Where the gradient of the gain is added, if it is trained.
     pub d_gain: Option<&'a mut Option<Tensor>>,
 }
 
+/// Where the gradient of a norm's input goes.
+struct Gradient<'a> {
+    /// In f32, and rounded; either may be missing.
+    dh: Out<'a, f32>,
+    rounded: Out<'a, Rounded>,
+    /// Number of its rows.
+    len: usize,
+    /// Which row the norm had of each, if it had only some.
+    row_of: Option<&'a Tensor>,
+    /// Whether it is added to what is in `dh`.
+    adds: bool,
+}
+
 impl Normed {
-    /// Adds the gradient of the norm's input to `residual`; also returns the norm's output after the gain.
+    /// Adds the gradient of the norm's input to `residual`; also returns the norm's output, whose factor must be 1.
     pub fn backward(&self, residual: Residual, passing: Passing) -> Result<(Residual, Tensor)> {
-        let Some(_) = passing.gain else {
+        let Some(_) = passing.norm.gain else {
             return Ok((
                 self.pass(residual.dh, None, Out::NULL, passing)?,
                 self.y.clone(),
@@ -144,6 +181,20 @@ impl Normed {
         let gained = Fresh::rounded(self.y.shape(), self.y.dtype(), self.y.device())?;
         let residual = self.pass(residual.dh, None, gained.out(), passing)?;
         Ok((residual, gained.written()))
+    }
+
+    /// The gradient of the norm's input, rounded.
+    pub fn backward_alone(&self, passing: Passing) -> Result<Tensor> {
+        let dx = Fresh::rounded(self.y.shape(), self.y.dtype(), self.y.device())?;
+        let gradient = Gradient {
+            dh: Out::NULL,
+            rounded: dx.out(),
+            len: self.y.dim(0)?,
+            row_of: None,
+            adds: false,
+        };
+        self.write(gradient, Out::NULL, passing)?;
+        Ok(dx.written())
     }
 
     /// The gradient of `M` rows, of which the norm took some: row `i` was its row `rows[i]`, or [`NO_ROW`].
@@ -163,59 +214,107 @@ impl Normed {
         gained: Out<Rounded>,
         passing: Passing,
     ) -> Result<Residual> {
-        let ((m, d), dtype, device) = (dh.dims2()?, self.y.dtype(), dh.device());
-        let Passing { dy, gain, d_gain } = passing;
+        let (dtype, device) = (self.y.dtype(), dh.device());
+        let copy = (dtype != DType::F32).then(|| Fresh::rounded(dh.shape(), dtype, device));
+        let copy = copy.transpose()?;
+        let gradient = Gradient {
+            dh: change_f32s(&dh)?,
+            rounded: copy.as_ref().map_or(Out::NULL, Fresh::out),
+            len: dh.dim(0)?,
+            row_of,
+            adds: row_of.is_none(),
+        };
+        self.write(gradient, gained, passing)?;
+        let rounded = copy.map_or_else(|| dh.clone(), Fresh::written);
+        Ok(Residual { dh, rounded })
+    }
+
+    /// Writes the gradient of the norm's input, and the norm's output after the gain; adds that of the gain.
+    fn write(&self, to: Gradient, gained: Out<Rounded>, passing: Passing) -> Result<()> {
+        let ((normed, d), dtype, device) = (self.y.dims2()?, self.y.dtype(), self.y.device());
+        let Passing { dy, norm, d_gain } = passing;
         let len_of_block = if d_gain.is_some() { GAIN_ROWS } else { 1 };
-        let blocks = m.div_ceil(len_of_block);
-        let dh_rounded = (dtype != DType::F32).then(|| Fresh::rounded((m, d), dtype, device));
-        let dh_rounded = dh_rounded.transpose()?;
+        let blocks = to.len.div_ceil(len_of_block);
         let sums = d_gain.is_some().then(|| Fresh::f32s((blocks, d), device));
         let sums = sums.transpose()?;
         let args = NormBackward {
-            dh: change_f32s(&dh)?,
-            dh_rounded: dh_rounded.as_ref().map_or(Out::NULL, Fresh::out),
+            dh: to.dh,
+            dh_rounded: to.rounded,
             gained,
             gain_sums: sums.as_ref().map_or(Out::NULL, Fresh::out),
             dy: f32s(dy)?,
             y: rounded(&self.y, dtype)?,
             inv_rms: f32s(&self.inv_rms)?,
-            gain: optional(gain, |gain| rounded(gain, dtype))?,
-            rows: optional(row_of, ids)?,
+            gain: optional(norm.gain, |gain| rounded(gain, dtype))?,
+            rows: optional(to.row_of, ids)?,
             d,
             bf16: is_bf16(dtype),
-            adds: usize::from(row_of.is_none()),
-            len: m,
+            adds: usize::from(to.adds),
+            len: to.len,
             len_of_block,
-            normed: self.y.dim(0)?,
+            normed,
+            offset: norm.offset,
+            scale: norm.scale,
         };
         launch(device, rows(blocks, d), &args)?;
-        if let (Some(d_gain), Some(sums)) = (d_gain, sums) {
-            add_rows(d_gain, &sums.written())?;
+        match (d_gain, sums) {
+            (Some(d_gain), Some(sums)) => add_rows(d_gain, Summed::all(&sums.written())?),
+            _ => Ok(()),
         }
-        let rounded = dh_rounded.map_or_else(|| dh.clone(), Fresh::written);
-        Ok(Residual { dh, rounded })
     }
 }
 
-/// Adds the sum of the rows of `x [M, D]` to `sum [1, D]`.
-fn add_rows(sum: &mut Option<Tensor>, x: &Tensor) -> Result<()> {
-    let ((len, d), device, adds) = (x.dims2()?, x.device(), sum.is_some());
+/// Rows of numbers to sum.
+#[derive(Clone, Copy)]
+pub struct Summed<'a> {
+    /// The numbers, f32 or rounded.
+    pub x: &'a Tensor,
+    /// Numbers of a row.
+    pub d: usize,
+    /// Number of rows.
+    pub len: usize,
+    /// Rows that follow one another.
+    pub together: usize,
+    /// Numbers from the first of these to the first of as many others.
+    pub distance: usize,
+}
+
+impl<'a> Summed<'a> {
+    /// All rows of `x [M, D]`.
+    pub fn all(x: &'a Tensor) -> Result<Self> {
+        let (len, d) = x.dims2()?;
+        Ok(Self {
+            x,
+            d,
+            len,
+            together: 1,
+            distance: d,
+        })
+    }
+}
+
+/// Adds the sum of rows of D numbers to `sum [1, D]`.
+pub fn add_rows(sum: &mut Option<Tensor>, of: Summed) -> Result<()> {
+    let (device, dtype, adds) = (of.x.device(), of.x.dtype(), sum.is_some());
     let sum = match sum {
         Some(sum) => sum,
         // SAFETY: the kernel sets every element.
-        None => sum.insert(unsafe { Tensor::empty((1, d), DType::F32, device)? }),
+        None => sum.insert(unsafe { Tensor::empty((1, of.d), DType::F32, device)? }),
     };
     let grid = Grid {
-        blocks: d.div_ceil(SUM_COLUMNS),
+        blocks: of.d.div_ceil(SUM_COLUMNS),
         width: MAX_THREADS,
     };
     let args = SumRows {
         sum: change_f32s(sum)?,
-        rows: f32s(x)?,
-        d,
-        len,
+        rows: rounded(of.x, dtype)?,
+        d: of.d,
+        len: of.len,
+        together: of.together,
+        distance: of.distance,
         columns: SUM_COLUMNS,
         adds: usize::from(adds),
+        bf16: is_bf16(dtype),
     };
     launch(device, grid, &args)
 }
@@ -232,7 +331,7 @@ pub fn mlp(kind: Mlp, input: &Tensor) -> Result<Tensor> {
     match kind {
         Mlp::Gelu => launch(device, rows(m, f), &GeluForward { y, x, bf16, f })?,
         Mlp::SwiGlu => launch(device, rows(m, f), &SwigluForward { y, x, bf16, f })?,
-        Mlp::GeGlu => unreachable!("an engine on a GPU refuses it"),
+        Mlp::GeGlu => launch(device, rows(m, f), &GegluForward { y, x, bf16, f })?,
     }
     Ok(fresh.written())
 }
@@ -267,12 +366,22 @@ pub fn mlp_backward(kind: Mlp, dy: &Tensor, input: &Tensor) -> Result<(Tensor, T
             };
             launch(device, rows(m, f), &args)?;
         }
-        Mlp::GeGlu => unreachable!("an engine on a GPU refuses it"),
+        Mlp::GeGlu => {
+            let args = GegluBackward {
+                dx,
+                y,
+                dy,
+                x,
+                bf16,
+                f,
+            };
+            launch(device, rows(m, f), &args)?;
+        }
     }
     Ok((new_dx.written(), new_y.written()))
 }
 
-/// Adds to an embedding's gradient `[V, D]`, in the row of each of `tokens [M]`, its row of `dh [M, D]`.
+/// Adds to an embedding's gradient `[V, D]`, in the row of each of `tokens [M]`, its row of `dh [M, D]` times a factor.
 ///
 /// No block sums more than [`EMBED_ROWS`] rows; the sums of a token that has more are summed in their order.
 pub fn embed_backward(
@@ -280,6 +389,7 @@ pub fn embed_backward(
     vocab_size: usize,
     tokens: &[u32],
     dh: &Tensor,
+    scale: f32,
 ) -> Result<()> {
     let (d, device) = (dh.dim(1)?, dh.device());
     let mut order: Vec<u32> = (0..tokens.len() as u32).collect();
@@ -307,9 +417,9 @@ pub fn embed_backward(
         n => Some(Fresh::f32s((n, d), device)?),
     };
     let out = sums.as_ref().map_or(Out::NULL, Fresh::out);
-    direct.add(grad, out, dh, vocab_size)?;
+    direct.add(grad, out, dh, scale)?;
     match sums {
-        Some(sums) => parts.add(grad, Out::NULL, &sums.written(), vocab_size),
+        Some(sums) => parts.add(grad, Out::NULL, &sums.written(), 1.0),
         None => Ok(()),
     }
 }
@@ -336,9 +446,9 @@ impl Pieces {
         self.starts.push(self.order.len() as u32);
     }
 
-    /// Adds each piece's rows of `dh` to its row of `grad [V, D]`, or from V on, sets its row of `sums`.
-    fn add(&self, grad: &Tensor, sums: Out<f32>, dh: &Tensor, v: usize) -> Result<()> {
-        let (d, device, blocks) = (dh.dim(1)?, dh.device(), self.to.len());
+    /// Adds each piece's rows of `dh`, times a factor, to its row of `grad [V, D]`, or from V on, sets its row of `sums`.
+    fn add(&self, grad: &Tensor, sums: Out<f32>, dh: &Tensor, scale: f32) -> Result<()> {
+        let ((v, d), device, blocks) = (grad.dims2()?, dh.device(), self.to.len());
         let all = [&self.to[..], &self.starts, &self.order].concat();
         let all = upload_ids(&all, device)?;
         let part = |first: usize, len: usize| all.narrow(0, first, len);
@@ -353,6 +463,7 @@ impl Pieces {
             dh: f32s(dh)?,
             d,
             v,
+            scale,
         };
         launch(device, rows(blocks, d), &args)
     }

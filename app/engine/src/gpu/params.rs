@@ -4,11 +4,13 @@ use std::sync::Arc;
 
 use candle_core::{DType, Device, Error, Result, Tensor};
 
-use crate::model::{self, BlockLinear, Layout, Lora, LoraLayout};
+use crate::model::{self, BlockLinear, Layout, Lora, LoraLayout, Norms, Vector};
 use crate::ops::Precision;
 
+use super::half::Half;
+use super::heads::QkvWeights;
 use super::lora::Adapters;
-use super::ops::round;
+use super::ops::{Norm, round};
 use super::tensor::{download, dtype};
 
 /// Weights of a model on a device, as [`model::Params`] in the machine's memory.
@@ -26,15 +28,16 @@ pub struct Params {
     pub(super) adapters: Option<Adapters>,
 }
 
-/// Rounded weights of a block: linear layers `[out, in]`, and gains of its norms `[1, D]`.
+/// Rounded weights of a block: linear layers `[out, in]`, and vectors.
 pub struct BlockWeights<'a> {
+    /// Attention, which ends with `out`.
+    pub attention: Half<'a>,
     pub qkv: &'a Tensor,
-    pub out: &'a Tensor,
+    pub qkv_weights: QkvWeights<'a>,
+    /// The MLP, which ends with `down`.
+    pub mlp: Half<'a>,
     /// `up`, or gate and up.
     pub up: &'a Tensor,
-    pub down: &'a Tensor,
-    pub attention_norm: Option<&'a Tensor>,
-    pub mlp_norm: Option<&'a Tensor>,
 }
 
 impl Params {
@@ -170,26 +173,55 @@ impl Params {
         &self.rounded[self.layout.embed_out_entry()]
     }
 
-    /// Gains of the final norm `[1, D]`, if norms have gains.
-    pub(super) fn final_norm(&self) -> Option<&Tensor> {
-        let gains = self.layout.config.norm_gains;
-        self.rounded.last().filter(|_| gains)
+    /// The final norm, times the factor of the logits.
+    pub(super) fn final_norm(&self) -> Norm<'_> {
+        let config = &self.layout.config;
+        let gain = self.rounded.last().filter(|_| config.norm_gains);
+        Norm {
+            scale: config.parts.logits_scale,
+            ..self.norm(gain)
+        }
+    }
+
+    /// A norm of these gains.
+    fn norm<'a>(&self, gain: Option<&'a Tensor>) -> Norm<'a> {
+        let config = &self.layout.config;
+        Norm {
+            gain,
+            offset: config.parts.gain_offset,
+            scale: 1.0,
+            eps: config.norm_eps,
+            dtype: self.dtype(),
+        }
     }
 
     /// Weights of block `l`.
     pub(super) fn block(&self, l: usize) -> BlockWeights<'_> {
-        let [qkv, out, up, down, gains @ ..] = &self.rounded[self.layout.first_of_block(l)..]
-        else {
+        let [qkv, out, up, down, ..] = &self.rounded[self.layout.first_of_block(l)..] else {
             unreachable!("every block has four matrices");
         };
-        let gains = self.layout.config.norm_gains.then_some(gains);
+        let parts = &self.layout.config.parts;
+        let (before, after) = (parts.norms != Norms::After, parts.norms != Norms::Before);
+        let vector = |vector| Some(&self.rounded[self.layout.vector_entry(l, vector)?]);
+        let half = |first, second, last| Half {
+            before: before.then(|| self.norm(vector(first))),
+            after: after.then(|| Norm {
+                scale: parts.residual_scale,
+                ..self.norm(vector(second))
+            }),
+            scale: parts.residual_scale,
+            last,
+        };
         BlockWeights {
+            attention: half(Vector::AttentionNorm, Vector::AttentionPostNorm, out),
             qkv,
-            out,
+            qkv_weights: QkvWeights {
+                bias: vector(Vector::QkvBias),
+                q_gain: vector(Vector::QNorm),
+                k_gain: vector(Vector::KNorm),
+            },
+            mlp: half(Vector::MlpNorm, Vector::MlpPostNorm, down),
             up,
-            down,
-            attention_norm: gains.map(|gains| &gains[0]),
-            mlp_norm: gains.map(|gains| &gains[1]),
         }
     }
 }

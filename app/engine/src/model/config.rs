@@ -133,35 +133,6 @@ impl ModelConfig {
         }
     }
 
-    /// A part of the model that neither Llama nor the paper's small model has, in words; `None` where there is none.
-    pub fn unlike_llama(&self) -> Option<&'static str> {
-        let (parts, plain) = (&self.parts, &Parts::LLAMA);
-        [
-            (parts.qkv_bias, "biases of queries, keys and values"),
-            (
-                parts.qk_gains != plain.qk_gains,
-                "gains of queries and keys",
-            ),
-            (parts.norms != plain.norms, "norms after attention and MLP"),
-            (
-                parts.gain_offset != plain.gain_offset,
-                "gains stored less 1",
-            ),
-            (
-                parts.attention_scale.is_some(),
-                "a scale of attention of its own",
-            ),
-            (parts.embedding_scale != 1.0, "scaled embeddings"),
-            (parts.residual_scale != 1.0, "scaled residuals"),
-            (parts.logits_scale != 1.0, "scaled logits"),
-            (parts.unrotated != plain.unrotated, "blocks without RoPE"),
-            (parts.window.is_some(), "attention within a window"),
-            (self.mlp == Mlp::GeGlu, "GeGLU"),
-        ]
-        .into_iter()
-        .find_map(|(is_there, part)| is_there.then_some(part))
-    }
-
     /// Numbers of heads in a row of queries, keys and values.
     pub(crate) const fn heads(&self) -> Heads {
         let turned = self.n_heads + self.n_kv_heads;

@@ -120,9 +120,13 @@ impl Layout {
 
     /// Range of a vector of block `l`, if the model has it.
     pub fn vector(&self, l: usize, vector: Vector) -> Option<Range<usize>> {
+        Some(self.entries[self.vector_entry(l, vector)?].range.clone())
+    }
+
+    /// Index in the entries of a vector of block `l`, if the model has it.
+    pub(crate) fn vector_entry(&self, l: usize, vector: Vector) -> Option<usize> {
         let place = self.config.vectors().position(|(v, _)| v == vector)?;
-        let entry = self.first_of_block(l) + BlockLinear::COUNT + place;
-        Some(self.entries[entry].range.clone())
+        Some(self.first_of_block(l) + BlockLinear::COUNT + place)
     }
 
     /// Range of the final norm's gains, if norms have gains.

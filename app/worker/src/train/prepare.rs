@@ -6,7 +6,7 @@ use std::sync::Arc;
 use forgetlab_engine::memory::{available_memory, cpu_model, resident_memory};
 use forgetlab_engine::ops::matmul::instruction_set;
 use forgetlab_engine::pretrained::{self, DownloadProgress, Hub, Pretrained, builtin};
-use forgetlab_engine::{Demand, DeviceError, Memory, check_device, check_parts, human_bytes};
+use forgetlab_engine::{Demand, DeviceError, Memory, check_device, human_bytes};
 use forgetlab_plugin_host::{
     Capabilities, LoadError, Plugin, Registry, Rejected, SettingsError, UnknownStrategy,
 };
@@ -227,7 +227,6 @@ pub fn prepare(mut config: RunConfig, registry: &Registry) -> Result<Prepared, P
     let prompts = Prompts::of(&suite, config.training.samples.unwrap_or(0));
     check_prompts(&config, &suite, &plugins)?;
     let demand = demand_here(&config, &suite, &plugins, &prompts);
-    check_parts(&config.device, &demand.model)?;
     check_memory(&config, &demand)?;
     fill_in(&mut config, &suite)?;
     let mut warnings = warnings(registry, &plugins);

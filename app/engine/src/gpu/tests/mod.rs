@@ -2,6 +2,7 @@
 
 mod arguments;
 mod engine;
+mod heads;
 mod llama;
 mod lora;
 pub(super) mod on_cpu;

@@ -2,11 +2,10 @@
 
 use candle_core::{CpuStorage, DType, Device, Result, Storage, Tensor};
 
-use crate::model::{Mlp, ModelConfig};
+use crate::model::Mlp;
 use crate::sampling::Sampling;
 
 use super::super::head::{self, Backward, Projection};
-use super::super::heads::{Heads, Qkv};
 use super::super::matmul::{Operand, add_matmul_tn, matmul_nn, matmul_nt};
 use super::super::ops;
 use super::super::ops::{Norm, Normed, Passing, Residual};
@@ -19,7 +18,7 @@ const STEP: f32 = 1e-2;
 const TOLERANCE: f64 = 2e-3;
 
 /// Normal tensors of some shapes.
-fn inputs(shapes: &[&[usize]], device: &Device) -> Vec<Tensor> {
+pub(super) fn inputs(shapes: &[&[usize]], device: &Device) -> Vec<Tensor> {
     let tensor = |(i, shape): (usize, &&[usize])| {
         let data = normals(&format!("input {i}"), shape.iter().product());
         Tensor::from_vec(data, *shape, device).unwrap()
@@ -28,7 +27,7 @@ fn inputs(shapes: &[&[usize]], device: &Device) -> Vec<Tensor> {
 }
 
 /// Checks `gradients` of `Σ weights · f(inputs)`, where the weights are normal.
-fn check(
+pub(super) fn check(
     case: &str,
     inputs: &[Tensor],
     f: impl Fn(&[Tensor]) -> Result<Tensor>,
@@ -59,18 +58,21 @@ fn check(
     }
 }
 
-const EPS: f32 = 1e-5;
+pub(super) const EPS: f32 = 1e-5;
+
+/// A norm without gains.
+const PLAIN: Norm<'static> = Norm {
+    gain: None,
+    offset: 0.0,
+    scale: 1.0,
+    eps: EPS,
+    dtype: F32,
+};
 
 fn norm(x: &Tensor, gain: Option<&Tensor>) -> Result<(Tensor, Normed)> {
-    let norm = Norm {
-        x,
-        rows: None,
-        gain,
-        eps: EPS,
-        dtype: F32,
-    };
-    let (y, normed) = norm.run(true)?;
-    assert_eq!(download(&norm.run(false)?.0), download(&y));
+    let norm = Norm { gain, ..PLAIN };
+    let (y, normed) = norm.run(x, None, true)?;
+    assert_eq!(download(&norm.run(x, None, false)?.0), download(&y));
     Ok((y, normed.unwrap()))
 }
 
@@ -88,7 +90,7 @@ fn norm_backward(
     };
     let passing = Passing {
         dy,
-        gain,
+        norm: Norm { gain, ..PLAIN },
         d_gain: gain.map(|_| d_gain),
     };
     let (residual, again) = normed.backward(residual, passing)?;
@@ -151,14 +153,8 @@ fn a_norm_of_chosen_rows_passes_its_gradient_to_them_alone() {
         let row_of = [1, ops::NO_ROW, 2, ops::NO_ROW, ops::NO_ROW, 0, ops::NO_ROW];
         let row_of = Tensor::new(&row_of, &device).unwrap();
         let run = |x: &Tensor, rows: Option<&Tensor>| {
-            let norm = Norm {
-                x,
-                rows,
-                gain: None,
-                eps: EPS,
-                dtype: F32,
-            };
-            norm.run(true).unwrap()
+            let (y, normed) = PLAIN.run(x, rows, true).unwrap();
+            (y, normed.unwrap())
         };
         let (some, normed) = run(&x[0], Some(&chosen));
         let rows = x[0].index_select(&chosen, 0).unwrap();
@@ -166,18 +162,20 @@ fn a_norm_of_chosen_rows_passes_its_gradient_to_them_alone() {
         assert_eq!(download(&some), download(&expected));
         let passing = |d_gain| Passing {
             dy: &x[2],
-            gain: Some(&x[1]),
+            norm: Norm {
+                gain: Some(&x[1]),
+                ..PLAIN
+            },
             d_gain: Some(d_gain),
         };
         let (mut gain, mut expected_gain) = (None, None);
-        let passed = normed.unwrap().backward_to_all(&row_of, passing(&mut gain));
+        let passed = normed.backward_to_all(&row_of, passing(&mut gain));
         let zeros = rows.zeros_like().unwrap();
         let residual = Residual {
             dh: zeros.clone(),
             rounded: zeros,
         };
         let (expected, _) = alone
-            .unwrap()
             .backward(residual, passing(&mut expected_gain))
             .unwrap();
         let all = x[0].zeros_like().unwrap();
@@ -194,186 +192,64 @@ fn a_norm_of_chosen_rows_passes_its_gradient_to_them_alone() {
     }
 }
 
-/// `[B, N, K, T, H]` of awkward shapes: one of everything, as many heads of keys as of queries, fewer.
-const HEADS: [[usize; 5]; 5] = [
-    [1, 1, 1, 1, 2],
-    [3, 2, 2, 5, 6],
-    [2, 1, 1, 17, 8],
-    [2, 6, 2, 4, 4],
-    [1, 4, 1, 9, 4],
-];
-
-fn heads(shape: [usize; 5], qk_norm: bool, device: &Device) -> Heads {
-    let [_, n_heads, n_kv_heads, seq_len, head_dim] = shape;
-    let config = ModelConfig {
-        n_heads,
-        n_kv_heads,
-        qk_norm,
-        ..ModelConfig::mini(n_heads * head_dim, 1, head_dim, 1)
-    };
-    Heads::new(config, seq_len, device).unwrap()
-}
-
-fn flat(x: &[Tensor]) -> Result<Tensor> {
-    let flat = x.iter().map(Tensor::flatten_all);
-    Tensor::cat(&flat.collect::<Result<Vec<_>>>()?, 0)
-}
-
-/// Values pass through untouched; queries and keys turn, from whatever position on.
+/// Else what a half of a block adds would be another thing where it is normalised, scaled, or its gains stored less 1.
 #[test]
-fn split_backward_is_its_derivative() {
+fn a_norm_adds_its_output_and_passes_the_gradient_of_the_sum() {
     for (name, device) in devices() {
-        for (shape, qk_norm) in HEADS.into_iter().flat_map(|s| [(s, true), (s, false)]) {
-            let [b, n, k, t, h] = shape;
-            let heads = heads(shape, qk_norm, &device);
-            let x = inputs(&[&[b * t, (n + 2 * k) * h]], &device);
-            let split = |x: &Tensor| heads.split(x, t, 0);
-            let qkv = split(&x[0]).unwrap();
-            assert_eq!(qkv.q.dims(), [b, k, t * n / k, h]);
-            check(
-                &format!("{shape:?}, norm {qk_norm}, on {name}"),
-                &x,
-                |x| {
-                    let qkv = split(&x[0])?;
-                    flat(&[qkv.q, qkv.k, qkv.v])
-                },
-                |dy| {
-                    let (q, k) = (qkv.q.elem_count(), qkv.k.elem_count());
-                    let d = [
-                        dy.narrow(0, 0, q)?.reshape(qkv.q.shape())?,
-                        dy.narrow(0, q, k)?.reshape(qkv.k.shape())?,
-                        dy.narrow(0, q + k, k)?.reshape(qkv.v.shape())?,
-                    ];
-                    Ok(vec![heads.split_backward(&d, &qkv)?])
-                },
-            );
-            // Position t alone is row t of the whole.
-            let last = x[0].narrow(0, t - 1, 1).unwrap();
-            let alone = heads.split(&last, 1, t - 1).unwrap();
-            let first = qkv.q.narrow(0, 0, 1).unwrap();
-            let row = first.narrow(2, (t - 1) * n / k, n / k).unwrap();
-            assert_eq!(download(&alone.q), download(&row));
-        }
-    }
-}
-
-/// Also in chunks of one position and of some, which only bound the memory.
-#[test]
-fn attention_backward_is_its_derivative_whatever_the_chunks() {
-    for (name, device) in devices() {
-        for shape in HEADS {
-            let [b, n, k, t, h] = shape;
-            let [queries, keys] = [[b, k, t * n / k, h], [b, k, t, h]];
-            let x = inputs(&[&queries, &keys, &keys], &device);
-            let mut whole = None;
-            for chunk in [t, 2, 1] {
-                let mut heads = heads(shape, false, &device);
-                heads.max_scores = b * n * t * chunk;
-                let (out, lse) = heads.attention(&x[0], &x[1], &x[2], 0).unwrap();
-                let qkv = Qkv {
-                    q: x[0].clone(),
-                    k: x[1].clone(),
-                    v: x[2].clone(),
-                    inv_rms: lse.clone(),
-                };
-                check(
-                    &format!("attention {shape:?}, chunks of {chunk} on {name}"),
-                    &x,
-                    |x| Ok(heads.attention(&x[0], &x[1], &x[2], 0)?.0),
-                    |d| Ok(heads.attention_backward(d, &qkv, &lse)?.to_vec()),
-                );
-                let out = download(&out);
-                let whole = whole.get_or_insert_with(|| out.clone());
-                assert!(error(&out, whole, 1e-6) < 1e-6);
-            }
-        }
-    }
-}
-
-/// Rows longer than a chunk are attended chunk by chunk, each with the keys that it sees: as if every score were there.
-#[test]
-fn long_rows_are_attended_as_by_the_definition() {
-    const SHAPE: [usize; 5] = [2, 2, 1, 150, 6];
-    let [b, n, _, t, h] = SHAPE;
-    for (name, device) in devices() {
-        let mut heads = heads(SHAPE, false, &device);
-        heads.max_scores = b * n * t * 64;
-        let [queries, keys] = [[b, 1, t * n, h], [b, 1, t, h]];
-        let x = inputs(&[&queries, &keys, &keys, &queries], &device);
-        let (out, lse) = heads.attention(&x[0], &x[1], &x[2], 0).unwrap();
-        let qkv = Qkv {
-            q: x[0].clone(),
-            k: x[1].clone(),
-            v: x[2].clone(),
-            inv_rms: lse.clone(),
-        };
-        let [dq, dk, dv] = heads.attention_backward(&x[3], &qkv, &lse).unwrap();
-        let found = [out, dq, dk, dv].map(|x| download(&x));
-        let mut expected = found.clone().map(|x| vec![0f32; x.len()]);
-        let [q, k, v, d_out] = [0, 1, 2, 3].map(|i| download(&x[i]));
-        let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f32>();
-        let scale = 1.0 / (h as f32).sqrt();
-        for row in 0..b * t * n {
-            let (first, at) = (row / (t * n) * t, row * h);
-            let seen = row % (t * n) / n + 1;
-            let key = |s: usize| (first + s) * h..(first + s + 1) * h;
-            let (q, d_out) = (&q[at..at + h], &d_out[at..at + h]);
-            let scores = (0..seen).map(|s| (scale * dot(q, &k[key(s)])).exp());
-            let scores: Vec<f32> = scores.collect();
-            let total: f32 = scores.iter().sum();
-            let p: Vec<f32> = scores.iter().map(|x| x / total).collect();
-            let delta: f32 = (0..seen).map(|s| p[s] * dot(d_out, &v[key(s)])).sum();
-            for s in 0..seen {
-                let d_score = p[s] * (dot(d_out, &v[key(s)]) - delta) * scale;
-                for i in 0..h {
-                    let at_key = key(s).start + i;
-                    expected[0][at + i] += p[s] * v[at_key];
-                    expected[1][at + i] += d_score * k[at_key];
-                    expected[2][at_key] += d_score * q[i];
-                    expected[3][at_key] += p[s] * d_out[i];
+        for [m, d] in [[1, 1], [1, 7], [5, 33], [70, 3], [2, 300], [9, 64]] {
+            let x = inputs(&[&[m, d], &[1, d], &[m, d]], &device);
+            let (given, h) = (&x[..2], &x[2]);
+            for (with_gain, offset, scale) in
+                [(false, 1.0, 0.4), (true, 0.0, 1.0), (true, 1.0, 0.4)]
+            {
+                let given = if with_gain { given } else { &given[..1] };
+                fn of(x: &[Tensor], offset: f32, scale: f32) -> Norm<'_> {
+                    Norm {
+                        gain: x.get(1),
+                        offset,
+                        scale,
+                        ..PLAIN
+                    }
                 }
+                let add = |x: &[Tensor]| {
+                    let sum = h.copy()?;
+                    of(x, offset, scale).add(&sum, &x[0], false)?;
+                    Ok(sum)
+                };
+                let case = format!("[{m}, {d}] + {offset}, × {scale} on {name}");
+                let normed = of(given, offset, scale).add(&h.copy().unwrap(), &x[0], true);
+                let normed = normed.unwrap().unwrap();
+                check(&case, given, add, |dy| {
+                    let mut d_gain = None;
+                    let passing = Passing {
+                        dy,
+                        norm: of(given, offset, scale),
+                        d_gain: with_gain.then_some(&mut d_gain),
+                    };
+                    let dx = normed.backward_alone(passing)?;
+                    Ok([dx].into_iter().chain(d_gain).collect())
+                });
+                let [numbers, gains, sum] = [0, 1, 2].map(|i| download(&x[i]));
+                let mut expected = sum;
+                for (row, numbers) in expected.chunks_exact_mut(d).zip(numbers.chunks_exact(d)) {
+                    let squares: f32 = numbers.iter().map(|x| x * x).sum();
+                    let rms = (squares / d as f32 + EPS).sqrt();
+                    for i in 0..d {
+                        let gain = if with_gain { offset + gains[i] } else { 1.0 };
+                        row[i] += scale * gain * numbers[i] / rms;
+                    }
+                }
+                let error = error(&download(&add(given).unwrap()), &expected, 1e-6);
+                assert!(error < 1e-6, "{case}: {error:e}");
             }
         }
-        for (what, (found, expected)) in found.iter().zip(&expected).enumerate() {
-            let error = error(found, expected, 1e-6);
-            assert!(error < 1e-5, "{what} on {name}: {error:e}");
-        }
-    }
-}
-
-/// A group's queries must meet their own keys: as if the keys were there once for each query.
-#[test]
-fn grouped_queries_attend_as_with_keys_of_their_own() {
-    for (_, device) in devices() {
-        let grouped = heads([2, 6, 2, 4, 4], false, &device);
-        let repeated = heads([2, 6, 6, 4, 4], false, &device);
-        let x = inputs(&[&[8, 6 * 4], &[8, 2 * 4], &[8, 2 * 4]], &device);
-        let repeat = |x: &Tensor| {
-            let x = x.reshape((8, 2, 1, 4)).unwrap();
-            x.broadcast_as((8, 2, 3, 4))
-                .unwrap()
-                .reshape((8, 24))
-                .unwrap()
-        };
-        let attend = |heads: &Heads, k: &Tensor, v: &Tensor| {
-            let fused = Tensor::cat(&[&x[0], k, v], 1).unwrap();
-            let qkv = heads.split(&fused, 4, 0).unwrap();
-            let (out, _) = heads.attention(&qkv.q, &qkv.k, &qkv.v, 0).unwrap();
-            let merged = heads.merge(&out).unwrap();
-            let split = heads.split_heads(&merged, 4).unwrap();
-            assert_eq!(download(&split), download(&out));
-            download(&merged)
-        };
-        let merged = attend(&grouped, &x[1], &x[2]);
-        let expected = attend(&repeated, &repeat(&x[1]), &repeat(&x[2]));
-        assert!(error(&merged, &expected, 1e-6) < 1e-6);
     }
 }
 
 #[test]
 fn mlp_backward_is_its_derivative_and_far_values_stay_finite() {
     for (name, device) in devices() {
-        for (kind, width) in [(Mlp::Gelu, 11), (Mlp::SwiGlu, 22)] {
+        for (kind, width) in [(Mlp::Gelu, 11), (Mlp::SwiGlu, 22), (Mlp::GeGlu, 22)] {
             let x = inputs(&[&[3, width]], &device);
             let y = ops::mlp(kind, &x[0]).unwrap();
             check(
@@ -394,9 +270,11 @@ fn mlp_backward_is_its_derivative_and_far_values_stay_finite() {
         assert_eq!(download(&y), [0.0, 0.0, 60.0, 1e4]);
         assert_eq!(download(&slope), [0.0, 0.0, 1.0, 1.0]);
         let both = Tensor::cat(&[&far, &ones], 1).unwrap();
-        let (slope, y) = ops::mlp_backward(Mlp::SwiGlu, &ones, &both).unwrap();
-        assert_eq!(download(&y), [0.0, 0.0, 60.0, 1e4]);
-        assert_eq!(download(&slope), [0.0, 0.0, 1.0, 1.0, 0.0, 0.0, 60.0, 1e4]);
+        for kind in [Mlp::SwiGlu, Mlp::GeGlu] {
+            let (slope, y) = ops::mlp_backward(kind, &ones, &both).unwrap();
+            assert_eq!(download(&y), [0.0, 0.0, 60.0, 1e4]);
+            assert_eq!(download(&slope), [0.0, 0.0, 1.0, 1.0, 0.0, 0.0, 60.0, 1e4]);
+        }
     }
 }
 
@@ -436,14 +314,14 @@ fn embedding_gradient_adds_up_the_rows_of_each_token() {
         tokens.extend(std::iter::repeat_n([5, 5, 5, 2], 64).flatten());
         let dh = &inputs(&[&[tokens.len(), 9]], &device)[0];
         let mut grad = None;
-        ops::embed_backward(&mut grad, 7, &tokens, dh).unwrap();
+        ops::embed_backward(&mut grad, 7, &tokens, dh, 1.0).unwrap();
         let ids = Tensor::new(&tokens[..], &device).unwrap();
         let zeros = Tensor::zeros((7, 9), F32, &device).unwrap();
         let expected = download(&zeros.index_add(&ids, dh, 0).unwrap());
         assert!(error(&download(grad.as_ref().unwrap()), &expected, 1e-6) < 1e-6);
-        ops::embed_backward(&mut grad, 7, &tokens, dh).unwrap();
-        let twice: Vec<f32> = expected.iter().map(|x| 2.0 * x).collect();
-        assert!(error(&download(&grad.unwrap()), &twice, 1e-6) < 1e-6);
+        ops::embed_backward(&mut grad, 7, &tokens, dh, 3.0).unwrap();
+        let four_times: Vec<f32> = expected.iter().map(|x| 4.0 * x).collect();
+        assert!(error(&download(&grad.unwrap()), &four_times, 1e-6) < 1e-6);
     }
 }
 
@@ -612,7 +490,8 @@ fn linear_layers_have_their_gradients() {
             |x| matmul_nt(&x[0], &x[1]),
             |dy| {
                 let mut dw = None;
-                add_matmul_tn(&mut dw, dy, &x[0])?;
+                add_matmul_tn(&mut dw, dy, &x[0], 0.25)?;
+                add_matmul_tn(&mut dw, dy, &x[0], 0.75)?;
                 Ok(vec![matmul_nn(dy, &x[1])?, dw.unwrap()])
             },
         );
