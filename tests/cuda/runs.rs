@@ -60,6 +60,28 @@ fn verify_passes_in_both_formats() {
     }
 }
 
+/// Else a model of a family near Llama would be another one on a GPU.
+#[test]
+fn verify_passes_for_families_in_both_formats() {
+    for family in [
+        "gemma3",
+        "granite",
+        "mistral",
+        "mistral_window",
+        "olmo2",
+        "qwen2",
+        "qwen3",
+        "smollm3",
+    ] {
+        let (lab, folder) = (lab(), root().join("tests/fixtures/families").join(family));
+        let fixture = folder.to_str().expect("UTF-8");
+        lab.forgetlab(&["verify", "--device", "cuda", "--fixture", fixture])
+            .exits(0)
+            .says(&["f32 on cuda", "bf16 on cuda", "checks passed"]);
+        was_used(&lab, &["score", "softmax_backward", "embed_backward"]);
+    }
+}
+
 /// Else the main experiment would end before it began, and its figures differ from one day to the next.
 #[test]
 fn the_toy_experiment_runs_twice_with_equal_figures() {

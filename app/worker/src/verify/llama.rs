@@ -227,6 +227,8 @@ mod tests {
     use super::*;
     use std::path::Path;
 
+    #[cfg(debug_assertions)]
+    use forgetlab_engine::gpu;
     use forgetlab_engine::model::Layout;
     use forgetlab_engine::ops::rope::{Rope, RopeScaling};
     use forgetlab_engine::pretrained::{Hub, open};
@@ -349,6 +351,39 @@ mod tests {
                 assert_eq!(checks.len(), 2 + 3 + tensors + 4 + tensors + 1);
                 for check in checks {
                     assert!(check.passed(), "{name}: {check:?}");
+                }
+            }
+        }
+    }
+
+    /// Else a checkpoint would be another model on a GPU, or learn another thing there: on kernels that run as C.
+    #[cfg(debug_assertions)]
+    #[test]
+    fn families_agree_with_transformers_on_a_gpu() {
+        forgetlab_gpu_stand_in::install();
+        for name in FAMILIES {
+            let (bytes, settings, reference) = family(name);
+            let tensors = to_hugging_face(&reference).count();
+            for (precision, recompute) in [
+                (Precision::F32, false),
+                (Precision::F32, true),
+                (Precision::Bf16, false),
+            ] {
+                let engine = |config| {
+                    let (layout, device) = (Layout::new(config), gpu::Device::Cpu);
+                    let mut engine = Engine::on(&layout, precision, device);
+                    engine.set_batching(Batching {
+                        micro_batch: 0,
+                        recompute,
+                        ..Batching::default()
+                    });
+                    Ok(engine)
+                };
+                let checks = verify_llama(&bytes, &settings, reference.clone(), engine).unwrap();
+                let greedy = usize::from(precision == Precision::F32);
+                assert_eq!(checks.len(), 2 + 3 + tensors + 4 + tensors + greedy);
+                for check in checks {
+                    assert!(check.passed(), "{name}, {precision:?}: {check:?}");
                 }
             }
         }
