@@ -97,6 +97,22 @@ fn the_toy_experiment_runs_twice_with_equal_figures() {
     a.must_equal(&b, "the same run twice");
 }
 
+/// Else who has less memory for what is generated would get another experiment.
+#[test]
+fn what_is_generated_in_smaller_chunks_is_the_same() {
+    let (whole, cut) = (lab(), lab());
+    whole.smoke(SMOKE).exits(0);
+    let set = ["--set", "training.generation_bytes=10000"];
+    cut.smoke(&[SMOKE, &set].concat()).exits(0);
+    let [more, few] = [&cut, &whole].map(|lab| Asked::of(lab).by_name("kernels")["choose"]);
+    assert!(more > 3 * few, "{more} and {few} choices");
+    let config = |lab: &Lab| std::fs::read_to_string(lab.path("run/config.toml")).expect("a file");
+    assert!(config(&whole).contains("\ngeneration_bytes = 4294967296\n"));
+    assert!(config(&cut).contains("\ngeneration_bytes = 10000\n"));
+    let [a, b] = [&whole, &cut].map(|lab| Figures::of(&lab.path("run")));
+    a.must_equal(&b, "generated a few rows at a time");
+}
+
 /// Else nobody could tell a year later why the same GPU gave other bits.
 #[test]
 fn the_environment_names_what_cuda_was() {

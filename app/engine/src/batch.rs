@@ -47,14 +47,27 @@ pub struct Query {
     pub candidates: Vec<u32>,
 }
 
-/// How a batch is divided, and what is kept for its backward: less memory for more time, with the same losses
+/// How work is divided, and what is kept for a backward: less memory for more time, with the same losses and tokens
 /// up to rounding.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Batching {
     /// Rows of a micro-batch; 0 leaves the choice to the engine (by caches on the CPU, by memory on a GPU).
     pub micro_batch: usize,
     /// Keeps only the blocks' inputs for the backward, which computes each block again.
     pub recompute: bool,
+    /// Most bytes of rows that a GPU generates together, but at least one row; the CPU does not ask.
+    pub generation_bytes: usize,
+}
+
+impl Default for Batching {
+    /// As the engine chooses, nothing computed again, 4 GiB of generated rows.
+    fn default() -> Self {
+        Self {
+            micro_batch: 0,
+            recompute: false,
+            generation_bytes: 4 << 30,
+        }
+    }
 }
 
 impl Batching {

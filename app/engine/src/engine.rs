@@ -89,12 +89,17 @@ impl Engine {
         }
     }
 
-    /// Sets how batches are divided from now on.
+    /// Sets how work is divided from now on.
     pub fn set_batching(&mut self, batching: Batching) {
         match &mut self.backend {
             Backend::Cpu { engine, .. } => engine.set_batching(batching),
             #[cfg(gpu)]
-            Backend::Gpu { engine, .. } => engine.set_batching(batching),
+            Backend::Gpu {
+                engine, sampler, ..
+            } => {
+                engine.set_batching(batching);
+                sampler.set_batching(batching);
+            }
         }
     }
 

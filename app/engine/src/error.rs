@@ -14,7 +14,8 @@ pub enum EngineError {
     /// The GPU has no memory left.
     #[error(
         "the GPU's memory is full; end what else uses it (`nvidia-smi` tells), or set training.micro_batch, \
-         training.recompute=true, fewer training.concurrent_arms or precision=bf16"
+         training.recompute=true, a smaller training.generation_bytes, fewer training.concurrent_arms or \
+         precision=bf16"
     )]
     OutOfMemory,
     /// The GPU or its libraries failed.

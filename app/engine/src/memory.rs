@@ -3,6 +3,8 @@
 //! A prediction sums the buffers that the engine will allocate, with functions that stand beside the code
 //! that allocates them. Of the memory of strategies it knows only the rows that built-in ones buffer.
 
+use std::iter::{once, successors};
+
 use crate::batch::Batching;
 use crate::cpu;
 use crate::demand::{Demand, Memory};
@@ -28,47 +30,92 @@ impl Demand {
         cpu::memory::micro_batches(self, rows)
     }
 
-    /// Changes of settings with which the work fits into `bytes`, each with the memory it then takes.
+    /// Changes of settings with which the work fits into `bytes`, each with the memory it then takes; several together
+    /// only where no one alone is enough.
     pub fn that_fits(&self, bytes: f64) -> Vec<(String, Memory)> {
-        let with = |batching: Batching| Self {
-            batching,
-            ..self.clone()
-        };
+        let now = self.batching;
         let largest = self.batches.iter().max().copied().unwrap_or(1);
         let rows = largest.div_ceil(self.micro_batches(largest).max(1));
-        let halves = || std::iter::successors(Some(rows / 2), |rows| Some(rows / 2));
-        let smaller = || halves().take_while(|&rows| rows > 0);
-        let batching = |micro_batch, recompute| Batching {
-            micro_batch,
-            recompute,
-        };
-        let mut changes = Vec::new();
-        let mut offer = |change: String, demand: Self| {
-            let memory = demand.memory();
-            let fits = memory.total() <= bytes;
-            if fits {
-                changes.push((change, memory));
-            }
-            fits
-        };
-        let recompute = "training.recompute=true";
-        let micro_batch = |rows| format!("training.micro_batch={rows}");
-        let smaller_fits = smaller().any(|rows| {
-            let smaller = batching(rows, self.batching.recompute);
-            offer(micro_batch(rows), with(smaller))
+        let smaller = || halves(rows);
+        let recomputing = (!now.recompute).then_some(Batching {
+            recompute: true,
+            ..now
         });
-        if !self.batching.recompute {
-            let recomputing = batching(self.batching.micro_batch, true);
-            let recompute_fits = offer(recompute.into(), with(recomputing));
-            if !smaller_fits && !recompute_fits {
-                smaller().any(|rows| {
-                    let both = format!("{recompute} with {}", micro_batch(rows));
-                    offer(both, with(batching(rows, true)))
-                });
-            }
+        // The CPU has no such limit.
+        let budget = self.gpu.map_or(0, |_| now.generation_bytes);
+        let generating = |generation_bytes| Batching {
+            generation_bytes,
+            ..now
+        };
+        let alone = [
+            self.first_that_fits(
+                bytes,
+                smaller().map(|micro_batch| Batching { micro_batch, ..now }),
+            ),
+            self.first_that_fits(bytes, recomputing),
+            self.first_that_fits(bytes, halves(budget).map(generating)),
+        ];
+        let alone: Vec<_> = alone.into_iter().flatten().collect();
+        if !alone.is_empty() {
+            return alone;
         }
-        changes
+        let budgets = once(now.generation_bytes).chain(halves(budget));
+        let together = budgets.flat_map(|generation_bytes| {
+            smaller().map(move |micro_batch| Batching {
+                micro_batch,
+                recompute: true,
+                generation_bytes,
+            })
+        });
+        self.first_that_fits(bytes, together).into_iter().collect()
     }
+
+    /// The first of these with which the work fits into `bytes`, by the settings that change, with the memory it takes.
+    fn first_that_fits(
+        &self,
+        bytes: f64,
+        all: impl IntoIterator<Item = Batching>,
+    ) -> Option<(String, Memory)> {
+        all.into_iter().find_map(|batching| {
+            let memory = Self {
+                batching,
+                ..self.clone()
+            }
+            .memory();
+            (memory.total() <= bytes).then(|| (changes(self.batching, batching), memory))
+        })
+    }
+}
+
+/// Half of a number, a quarter, and so on down to 1.
+fn halves(of: usize) -> impl Iterator<Item = usize> {
+    successors(Some(of / 2), |n| Some(n / 2)).take_while(|&n| n > 0)
+}
+
+/// The settings in which the second differs from the first, as `--set` takes them.
+fn changes(before: Batching, now: Batching) -> String {
+    let Batching {
+        micro_batch,
+        recompute,
+        generation_bytes,
+    } = now;
+    let all = [
+        (
+            recompute != before.recompute,
+            format!("training.recompute={recompute}"),
+        ),
+        (
+            micro_batch != before.micro_batch,
+            format!("training.micro_batch={micro_batch}"),
+        ),
+        (
+            generation_bytes != before.generation_bytes,
+            format!("training.generation_bytes={generation_bytes}"),
+        ),
+    ];
+    let changed = all.into_iter().filter(|(changed, _)| *changed);
+    let changed: Vec<String> = changed.map(|(_, text)| text).collect();
+    changed.join(" with ")
 }
 
 /// Bytes that the system can still give without swapping; `None` where it does not tell.
@@ -120,7 +167,7 @@ mod tests {
             gpu: None,
             batching: Batching {
                 micro_batch: 8,
-                recompute: false,
+                ..Batching::default()
             },
             seq_len: 512,
             learners: 4,
@@ -183,5 +230,46 @@ mod tests {
             changes,
             ["training.micro_batch=4", "training.recompute=true"]
         );
+    }
+
+    /// Else who has too little memory for what is generated would be told to change what does not help.
+    #[test]
+    fn where_generation_takes_the_most_on_a_gpu_less_of_it_at_a_time_is_said_to_fit() {
+        let demand = Demand {
+            model: ModelConfig::LLAMA_1B,
+            gpu: Some(Precision::Bf16),
+            learners: 1,
+            batches: vec![8],
+            scored: 1,
+            generated: 1024,
+            ..demand()
+        };
+        let total = demand.memory().total();
+        let fits = |bytes: f64| {
+            let all = demand.that_fits(bytes).into_iter();
+            all.map(|(change, memory)| {
+                assert!(memory.total() <= bytes, "{change}");
+                change
+            })
+            .collect::<Vec<String>>()
+        };
+        // Rows take 4 GiB, and their scores come on top.
+        assert_eq!(
+            fits(total - 0.5e9),
+            ["training.generation_bytes=2147483648"]
+        );
+        // Then the update of the embedding takes the most, which nothing here makes smaller.
+        assert!(fits(total - 2e9).is_empty());
+        // What the CPU does not ask is not said to it.
+        let on_cpu = Demand {
+            gpu: None,
+            ..demand
+        };
+        let total = on_cpu.memory().total();
+        for share in [0.9, 0.5, 0.2] {
+            for (change, _) in on_cpu.that_fits(share * total) {
+                assert!(!change.contains("generation"), "{change}");
+            }
+        }
     }
 }

@@ -88,6 +88,7 @@ impl Args {
         Batching {
             micro_batch: self.micro_batch as usize,
             recompute: self.recompute,
+            ..Batching::default()
         }
     }
 }

@@ -247,10 +247,7 @@ fn demand(
         model: *model,
         gpu: None,
         threads,
-        batching: Batching {
-            micro_batch: 0,
-            recompute: false,
-        },
+        batching: Batching::default(),
         seq_len,
         // A student and its reference; who only samples has one copy of the weights, added below.
         learners: usize::from(training),

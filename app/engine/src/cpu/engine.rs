@@ -338,6 +338,7 @@ mod tests {
                 let batching = Batching {
                     micro_batch,
                     recompute,
+                    ..Batching::default()
                 };
                 let step = train(batching, 2);
                 (
@@ -361,7 +362,7 @@ mod tests {
         for micro_batch in [1, 4, 7, 1000] {
             let batching = Batching {
                 micro_batch,
-                recompute: false,
+                ..Batching::default()
             };
             let cut = train(batching, 3);
             let close = |a: f64, b: f64| (a - b).abs() < 1e-5 * b.abs().max(1.0);

@@ -25,8 +25,6 @@ pub const MAX_SCORES: usize = 1 << 26;
 const SHORTEST_CHUNK: usize = 128;
 /// Fewest scores of a chunk of attention.
 const LEAST_SCORES: usize = 1 << 24;
-/// Most bytes of rows that are generated together.
-pub const GENERATION_BYTES: usize = 4 << 30;
 /// Bytes allowed for cuBLAS's workspace, our kernels and the unused memory of the allocator; not measured.
 const CUDA: usize = 1 << 30;
 
@@ -170,6 +168,7 @@ pub fn micro_batch(
     let Batching {
         micro_batch,
         recompute,
+        ..
     } = batching;
     if micro_batch > 0 {
         return micro_batch;
@@ -192,6 +191,11 @@ pub fn generated_row(config: &ModelConfig, dtype: DType, length: usize, prompt: 
     let w = Widths::new(config, dtype);
     let cache = w.rounded * length * w.layers * 2 * config.n_kv_heads * config.head_dim;
     cache + prompt * (w.block() + 12 * w.d + 8 * w.qkv) + w.output(prompt) + 4 * w.vocab
+}
+
+/// Most rows that are generated together, each of which takes that many bytes.
+pub fn generated_together(batching: Batching, row: usize) -> usize {
+    (batching.generation_bytes / row).max(1)
 }
 
 /// Predicts the memory of a GPU that some work takes, by purpose.
@@ -231,7 +235,9 @@ pub fn predict(demand: &Demand, precision: Precision) -> Memory {
     let head = w.head(rows * t, demand.reference, false);
     stages.push(vec![("evaluation", scoring.max(head))]);
     let row = generated_row(config, dtype, t, t);
-    let together = demand.generated.min((GENERATION_BYTES / row).max(1));
+    let together = demand
+        .generated
+        .min(generated_together(demand.batching, row));
     let scores = w.scores(together, t) * (4 + w.rounded);
     stages.push(vec![("generation", together * row + scores)]);
     let largest = stages
@@ -341,6 +347,7 @@ mod tests {
             let batching = Batching {
                 micro_batch,
                 recompute,
+                ..Batching::default()
             };
             let demand = Demand {
                 batching,
@@ -353,8 +360,8 @@ mod tests {
         // Rows by themselves are chosen to stay near the limit, so there are more of them.
         let rows = |recompute| {
             let batching = Batching {
-                micro_batch: 0,
                 recompute,
+                ..Batching::default()
             };
             micro_batch(&LLAMA_1B, DType::BF16, batching, 512)
         };

@@ -2,6 +2,7 @@
 
 use candle_core::{Device, Result, Tensor};
 
+use crate::batch::Batching;
 use crate::random::Random;
 use crate::sampling::{Generated, Request, Sampling};
 
@@ -22,13 +23,22 @@ const STOP_INTERVAL: usize = 32;
 /// Generation on a GPU.
 pub struct Sampler {
     device: Device,
+    /// Says how many rows are generated together.
+    batching: Batching,
 }
 
 impl Sampler {
     /// A sampler on a device.
     pub fn new(device: &Device) -> Self {
-        let device = device.clone();
-        Self { device }
+        Self {
+            device: device.clone(),
+            batching: Batching::default(),
+        }
+    }
+
+    /// Sets how many rows are generated together from now on.
+    pub fn set_batching(&mut self, batching: Batching) {
+        self.batching = batching;
     }
 
     /// Generates every row of the request by ancestral sampling from `params`, with the same random numbers as
@@ -46,7 +56,7 @@ impl Sampler {
             // No chunk runs more positions of its prompts in one pass.
             request.prompts.iter().map(Vec::len).max().unwrap_or(0),
         );
-        let most = (memory::GENERATION_BYTES / row_bytes).max(1);
+        let most = memory::generated_together(self.batching, row_bytes);
         // As few chunks as possible, all of about the same size: a stump takes nearly as long as a full one.
         let rows = request.prompts.len();
         let chunk = rows.div_ceil(rows.div_ceil(most).max(1)).max(1);

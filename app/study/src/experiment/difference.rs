@@ -48,6 +48,7 @@ fn decides_numbers(key: &str) -> bool {
         "threads",
         "training.checkpoint_seconds",
         "training.concurrent_arms",
+        "training.generation_bytes",
         "training.micro_batch",
         "training.recompute",
         "training.samples",

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{PhaseSpec, RunConfig};
+use super::{GENERATION_BYTES, PhaseSpec, RunConfig};
 
 /// What a phase in the cache has besides evaluations; phases of versions that recorded less are trained again.
 const RECORDS: [&str; 1] = ["training"];
@@ -65,6 +65,10 @@ pub fn first_phase_hash(config: &RunConfig, seed: u64, numerics: &str) -> String
     // Decides no weight, but what is recorded and what evaluations cost.
     if let Some(samples) = training.samples.filter(|samples| *samples > 0) {
         inputs["samples"] = json!(samples);
+        // Rows beside others may have other last bits there.
+        if device != "cpu" && training.generation_bytes != GENERATION_BYTES {
+            inputs["generation_bytes"] = json!(training.generation_bytes);
+        }
     }
     // Says which of its rows are of the dataset that is mixed in.
     if phases.first().is_some_and(|first| first.mix.is_some()) {
@@ -107,6 +111,14 @@ mod tests {
             !changed(|c| c.training.samples = Some(0)),
             "phases of older versions have none"
         );
+        let on_gpu = |bytes| {
+            let mut config = config.clone();
+            (config.device, config.training.samples) = ("cuda".into(), Some(2));
+            config.training.generation_bytes = bytes;
+            first_phase_hash(&config, 0, "1")
+        };
+        assert_ne!(on_gpu(1), on_gpu(GENERATION_BYTES));
+        assert!(!changed(|c| c.training.generation_bytes = 1));
         assert!(changed(|c| c.phases[0].target_loss = Some(1.0)));
         assert_ne!(first_phase_hash(&config, 1, "1"), hash);
         assert_ne!(first_phase_hash(&config, 0, "2"), hash);

@@ -38,10 +38,10 @@ pub use regression::{
 };
 pub use resolve::{Overrides, resolve, settings, settle_arms};
 pub use spec::{
-    ArmSpec, CorpusSpec, DIGIT_TASKS, DataSpec, DatasetSpec, Fractions, LoraSpec, MARGIN_ERROR,
-    MOST_SAMPLES, MiniSpec, ModelSpec, Objective, Precision, PretrainedSpec, QuestionStyle,
-    QuestionsSpec, ReplaySpec, RunConfig, SAMPLES, TextSpec, TokensSpec, TrainingSpec, VerdictSpec,
-    When,
+    ArmSpec, CorpusSpec, DIGIT_TASKS, DataSpec, DatasetSpec, Fractions, GENERATION_BYTES, LoraSpec,
+    MARGIN_ERROR, MOST_SAMPLES, MiniSpec, ModelSpec, Objective, Precision, PretrainedSpec,
+    QuestionStyle, QuestionsSpec, ReplaySpec, RunConfig, SAMPLES, TextSpec, TokensSpec,
+    TrainingSpec, VerdictSpec, When,
 };
 pub use text::{ChatSettings, NaiveDate, Separator, TextRows, TokenSetSettings, TooLong};
 pub use validate::validate;

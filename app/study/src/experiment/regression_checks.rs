@@ -1,8 +1,8 @@
 //! Checks of the study on a line: its own settings, and those of all experiments that it does not have.
 
 use super::{
-    ArmSpec, BayesianSpec, Fractions, Objective, PhaseSpec, REGRESSION_DATASETS, RegressionSpec,
-    RunConfig, SpecError,
+    ArmSpec, BayesianSpec, Fractions, GENERATION_BYTES, Objective, PhaseSpec, REGRESSION_DATASETS,
+    RegressionSpec, RunConfig, SpecError,
 };
 
 /// Numbers beyond which a study on a line is none: its work is on the CPU, and all of it in memory.
@@ -84,6 +84,10 @@ pub(super) fn rest(config: &RunConfig) -> Result<(), SpecError> {
         ("training.eval_growth", training.eval_growth != 0.0),
         ("training.micro_batch", training.micro_batch > 0),
         ("training.recompute", training.recompute),
+        (
+            "training.generation_bytes",
+            training.generation_bytes != GENERATION_BYTES,
+        ),
         ("training.samples", training.samples.unwrap_or(0) > 0),
         ("training.concurrent_arms", training.concurrent_arms > 0),
         ("replay.batch_size", config.replay.batch_size > 0),

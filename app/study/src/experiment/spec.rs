@@ -492,6 +492,9 @@ pub struct TrainingSpec {
     /// block again. Less memory, more time, the same bits.
     #[serde(default)]
     pub recompute: bool,
+    /// Most bytes of rows that a GPU generates at a time, but at least one row; runs of older versions have the default.
+    #[serde(default = "generation_bytes")]
+    pub generation_bytes: usize,
     /// Maximum number of arms in memory at a time; 0 for as many as fit. The others wait.
     #[serde(default)]
     pub concurrent_arms: usize,
@@ -505,6 +508,13 @@ pub struct TrainingSpec {
 pub const SAMPLES: usize = 3;
 /// The most of them: they are to be read.
 pub const MOST_SAMPLES: usize = 32;
+
+/// Bytes of rows that a GPU generates at a time, where no other number is set.
+pub const GENERATION_BYTES: usize = 4 << 30;
+
+fn generation_bytes() -> usize {
+    GENERATION_BYTES
+}
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde wants it so")]
 fn is_zero(value: &f64) -> bool {

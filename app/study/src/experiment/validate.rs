@@ -162,6 +162,7 @@ fn batches(config: &RunConfig) -> Result<(), SpecError> {
 }
 
 fn training(training: &TrainingSpec) -> Result<(), SpecError> {
+    at_least_one("training.generation_bytes", training.generation_bytes)?;
     demand("training.eval_every", training.eval_every > 0, || {
         "must be at least 1".into()
     })?;

@@ -247,6 +247,10 @@ const HELP: &[(&str, &str)] = &[
         "Whether activations are computed again in the backward pass, for less memory.",
     ),
     (
+        "training.generation_bytes",
+        "Bytes of rows that a GPU generates at a time, at least one row. Decides no numbers but last bits.",
+    ),
+    (
         "training.look_rows",
         "Rows of a replay batch that are kept as text.",
     ),

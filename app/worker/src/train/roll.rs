@@ -40,7 +40,7 @@ fn unchanged(
     arms: &mut [Arm],
 ) -> Result<Option<String>, TrainError> {
     let changes = match &state.config {
-        Some(before) => differences(before, &as_json(config)),
+        Some(before) => differences(&as_today(before), &as_json(config)),
         None => Vec::new(),
     };
     let (refused, told): (Vec<_>, Vec<_>) =
@@ -102,6 +102,12 @@ fn unchanged(
 /// The configuration as the events have it.
 fn as_json(config: &RunConfig) -> Value {
     serde_json::to_value(config).unwrap_or_default()
+}
+
+/// A configuration of the events as this version writes it: what an older one did not write has its default.
+fn as_today(config: &Value) -> Value {
+    let read: Result<RunConfig, _> = serde_json::from_value(config.clone());
+    read.map_or_else(|_| config.clone(), |config| as_json(&config))
 }
 
 fn phases(config: &RunConfig) -> Vec<PhaseInfo> {
@@ -332,5 +338,37 @@ impl Roll {
         self.arms.extend(own);
         self.config = config;
         Ok((first..self.arms.len()).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use forgetlab_study::experiment::{GENERATION_BYTES, Overrides, resolve};
+    use forgetlab_study::run::ArmState;
+
+    use super::*;
+
+    /// Else who resumes a run of an older version would be told of a change that nobody made.
+    #[test]
+    fn what_an_older_version_did_not_write_was_as_it_is_by_default() {
+        let config = resolve("toy-continual", &Overrides::default()).unwrap();
+        let mut before = as_json(&config);
+        let training = before["training"].as_object_mut().unwrap();
+        training.remove("generation_bytes").unwrap();
+        let arms = expand(&config).into_iter();
+        let state = RunState {
+            config: Some(before),
+            arms: arms.map(|arm| ArmState::new(arm.info)).collect(),
+            phases: phases(&config),
+            ..RunState::default()
+        };
+        let told = |config: &RunConfig| unchanged(&state, config, &mut expand(config)).unwrap();
+        assert_eq!(told(&config), None);
+        let mut other = config.clone();
+        other.training.generation_bytes = 1;
+        let words = format!(
+            "changed since the start: training.generation_bytes was {GENERATION_BYTES}, is 1"
+        );
+        assert_eq!(told(&other), Some(words));
     }
 }

@@ -39,11 +39,12 @@ pub fn precision(precision: experiment::Precision) -> Precision {
     }
 }
 
-/// How batches are cut into micro-batches.
+/// How batches are cut into micro-batches, and what is generated into chunks.
 pub fn batching(config: &RunConfig) -> Batching {
     Batching {
         micro_batch: config.training.micro_batch,
         recompute: config.training.recompute,
+        generation_bytes: config.training.generation_bytes,
     }
 }
 
@@ -186,7 +187,16 @@ fn lightest(config: &RunConfig, arms: &[Arm]) -> Option<LoraConfig> {
 
 #[cfg(test)]
 mod tests {
+    use forgetlab_study::experiment::{Overrides, resolve};
+
     use super::*;
+
+    /// Else one and the same default would be two, and a run recorded with the wrong one.
+    #[test]
+    fn what_a_run_does_not_set_is_as_the_engine_chooses() {
+        let config = resolve("toy-continual", &Overrides::default()).unwrap();
+        assert_eq!(batching(&config), Batching::default());
+    }
 
     #[test]
     fn warms_up_from_zero_then_stays_or_falls_to_zero() {

@@ -400,6 +400,7 @@ mod tests {
                     engine.set_batching(Batching {
                         micro_batch: 1,
                         recompute,
+                        ..Batching::default()
                     });
                     Ok(engine)
                 };

@@ -21,7 +21,7 @@ use crate::random::Stream;
 use crate::sampling::{Request, Sampling};
 
 use super::super::heads::Heads;
-use super::super::memory::Widths;
+use super::super::memory::{Widths, generated_row};
 use super::super::model::{Rows, forward};
 use super::super::tensor::upload_ids;
 use super::{devices, error};
@@ -491,6 +491,7 @@ fn recomputation_gives_the_same_bits_and_micro_batches_the_same_gradients() {
                 let batching = Batching {
                     micro_batch,
                     recompute,
+                    ..Batching::default()
                 };
                 step(config, &device, batching)
             };
@@ -568,6 +569,42 @@ fn rows_go_on_as_the_whole_model_says() {
                         );
                     }
                 }
+            }
+        }
+    }
+}
+
+/// Else less memory for what is generated would mean other texts.
+#[test]
+fn rows_generated_a_few_at_a_time_are_the_same() {
+    const LENGTH: usize = 9;
+    for (name, device) in devices() {
+        for config in mixtures() {
+            let weights = weights(config, "student");
+            let params = Params::upload(&weights, Precision::F32, &device).unwrap();
+            let prompts: Vec<Vec<u32>> =
+                (0..7).map(|row| vec![row; 1 + row as usize % 3]).collect();
+            let request = Request {
+                prompts: &prompts,
+                length: LENGTH,
+                sampling: &Sampling::default(),
+                stream: &Stream::new(3, "rows"),
+                first_row: 5,
+            };
+            let row = generated_row(&config, params.dtype(), LENGTH, 1);
+            let at_most = |rows: usize| {
+                let mut sampler = Sampler::new(&device);
+                sampler.set_batching(Batching {
+                    generation_bytes: rows * row,
+                    ..Batching::default()
+                });
+                sampler.generate(&params, request).unwrap()
+            };
+            let whole = Sampler::new(&device).generate(&params, request).unwrap();
+            for rows in [0, 1, 3, 7] {
+                let cut = at_most(rows);
+                assert_eq!(cut.tokens, whole.tokens, "{name}, {rows} at a time");
+                assert_eq!(cut.lengths, whole.lengths);
             }
         }
     }

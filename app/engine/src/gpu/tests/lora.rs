@@ -400,6 +400,7 @@ fn one_and_two_threads_give_the_same_bits_and_memory_saved_the_same_adapters() {
         let batching = |micro_batch, recompute| Batching {
             micro_batch,
             recompute,
+            ..Batching::default()
         };
         let expected = with(2, batching(0, false));
         assert_eq!(with(2, batching(0, false)), expected);
