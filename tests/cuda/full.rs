@@ -36,7 +36,9 @@ fn an_arm_that_no_longer_fits_waits_its_turn_and_no_figure_changes() {
             "at a time, as training.concurrent_arms=",
         ]);
         let run = lab.path("run");
-        lowered += u32::from(events_say(&run, "it waits until another arm is over"));
+        let waited = events_say(&run, "it waits until another arm is over");
+        lowered += u32::from(waited);
+        assert!(!waited || events_say(&run, "\"arm_waits\""));
         Figures::of(&run).must_equal(&whole, &format!("{share} of the memory"));
     }
     assert!(lowered > 0, "no arm ever waited");

@@ -205,6 +205,7 @@ fn words(state: &RunState, record: &Record) -> Option<String> {
         | Event::Trained { .. }
         | Event::PluginMetric { .. }
         | Event::CheckpointSaved { .. }
+        | Event::ArmWaits { .. }
         | Event::RunFinished {}
         | Event::ReplaySeen { .. }
         | Event::Sampled { .. }
@@ -239,6 +240,9 @@ fn standing(state: &RunState, arm: &ArmState, brief: bool) -> String {
         Some(last) => figures(state, arm, last, brief),
         None => "starting".to_owned(),
     };
+    if let Some(why) = &arm.waits {
+        return format!("waits: {why}");
+    }
     match &arm.status {
         ArmStatus::Waiting => "waiting".to_owned(),
         ArmStatus::Running | ArmStatus::Finished => found,

@@ -184,6 +184,13 @@ pub enum Event {
         /// Why.
         reason: String,
     },
+    /// An arm found no room in memory: it waits until another one is over, and then goes on.
+    ArmWaits {
+        /// Arm.
+        arm: usize,
+        /// For want of what, in few words.
+        reason: String,
+    },
     /// An arm reached the end of its last phase.
     ArmFinished {
         /// Arm.
@@ -253,6 +260,7 @@ impl Event {
             | Self::Drawn { arm, .. }
             | Self::CheckpointSaved { arm, .. }
             | Self::Rewound { arm, .. }
+            | Self::ArmWaits { arm, .. }
             | Self::ArmFinished { arm, .. }
             | Self::ArmFailed { arm, .. }
             | Self::ArmSkipped { arm, .. } => Some(arm),

@@ -84,6 +84,9 @@ pub struct ArmState {
     pub info: ArmInfo,
     /// Status of the arm.
     pub status: ArmStatus,
+    /// Why it waits until another arm is over, where it found no room in memory.
+    #[serde(default)]
+    pub waits: Option<String>,
     /// Current phase, from 0.
     pub phase: usize,
     /// Steps so far (live progress included).
@@ -182,6 +185,7 @@ impl ArmState {
         Self {
             info,
             status: ArmStatus::Waiting,
+            waits: None,
             phase: 0,
             step: 0,
             ends: Vec::new(),
@@ -280,6 +284,18 @@ impl ArmState {
         self.samples.push(look.clone());
     }
 
+    /// Takes in whether it waits: all that it does says that it waits no more, but not that it went back.
+    fn take_wait(&mut self, event: &Event) {
+        match event {
+            Event::ArmWaits { reason, .. } => {
+                self.waits = Some(reason.clone());
+                self.progress = None;
+            }
+            Event::Rewound { .. } => {}
+            _ => self.waits = None,
+        }
+    }
+
     /// Marks a waiting arm as running.
     fn mark_running(&mut self) {
         if self.status == ArmStatus::Waiting {
@@ -360,8 +376,12 @@ impl RunState {
                 self.device.clone_from(device);
                 self.interrupted = None;
                 self.finished = false;
+                self.nobody_waits();
             }
-            Event::Interrupted { reason } => self.interrupted = Some(reason.clone()),
+            Event::Interrupted { reason } => {
+                self.interrupted = Some(reason.clone());
+                self.nobody_waits();
+            }
             Event::RunFinished {} => self.finished = true,
             Event::Log {
                 level,
@@ -388,6 +408,11 @@ impl RunState {
         }
     }
 
+    /// What arms waited for was a worker's that has ended.
+    fn nobody_waits(&mut self) {
+        self.arms.iter_mut().for_each(|arm| arm.waits = None);
+    }
+
     fn add_arm(&mut self, request: &str, spec: &serde_json::Value, arms: &[ArmInfo]) {
         self.added.push(AddedArm {
             request: request.to_owned(),
@@ -411,6 +436,7 @@ impl RunState {
         let Some(arm) = event.arm().and_then(|arm| self.arms.get_mut(arm)) else {
             return;
         };
+        arm.take_wait(event);
         match event {
             Event::PhaseStarted { phase, step, .. } => {
                 arm.mark_running();
@@ -494,6 +520,7 @@ impl RunState {
         let arms = self.arms.iter().map(|arm| ArmState {
             info: arm.info.clone(),
             status: arm.status.clone(),
+            waits: arm.waits.clone(),
             ends: arm.ends.clone(),
             training: Vec::new(),
             evaluations: arm.evaluations.last().cloned().into_iter().collect(),
@@ -770,6 +797,43 @@ mod tests {
             apply(&mut state, fixture::evaluated(1, e));
         }
         assert_eq!(state.arms[1].evaluations, whole.arms[1].evaluations);
+    }
+
+    /// Else an arm that waits for memory would be taken for one that is stuck, or one that goes on for one that waits.
+    #[test]
+    fn an_arm_waits_from_when_it_found_no_room_until_it_goes_on() {
+        let mut state = fixture::state();
+        let waits = |arm| Event::ArmWaits {
+            arm,
+            reason: "no room".into(),
+        };
+        let rewound = || Event::Rewound {
+            arm: 0,
+            step: 20,
+            reason: "the GPU's memory is full".into(),
+        };
+        let told = |state: &RunState| state.brief().arms[0].waits.clone();
+        for goes_on in [
+            fixture::trained(0, 30),
+            Event::ArmFinished { arm: 0, step: 40 },
+        ] {
+            apply(&mut state, waits(0));
+            apply(&mut state, rewound());
+            assert_eq!(told(&state).as_deref(), Some("no room"));
+            apply(&mut state, fixture::trained(1, 30));
+            assert_eq!(told(&state).as_deref(), Some("no room"), "another goes on");
+            apply(&mut state, goes_on);
+            assert_eq!(told(&state), None);
+        }
+        apply(&mut state, waits(0));
+        let worker = Event::WorkerStarted {
+            pid: 1,
+            version: String::new(),
+            device: String::new(),
+            resumed: true,
+        };
+        apply(&mut state, worker);
+        assert_eq!(told(&state), None, "another process may have more");
     }
 
     /// A plugin that reports in `phase_started` reports again when resumed there.

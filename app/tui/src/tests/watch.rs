@@ -64,6 +64,26 @@ fn a_failed_arm_says_why_in_its_row() {
     assert!(screen(&app, MIDDLE).contains("none ×3"));
 }
 
+/// Else an arm that waits its turn would be taken for one that hangs.
+#[test]
+fn an_arm_that_waits_for_memory_says_so_in_its_row() {
+    let mut app = watching(UNICODE, MIDDLE, &fake::four_arms(), 300);
+    let mut records = fake::records(&fake::four_arms(), 300);
+    let waits = RunEvent::ArmWaits {
+        arm: 1,
+        reason: "GPU memory full".into(),
+    };
+    records.extend(fake::stamp(vec![waits]));
+    feed(&mut app, records, RunStatus::Live);
+    let shown = screen(&app, MIDDLE);
+    assert!(
+        shown.contains("! true-data:kl:10 waits: GPU memory full"),
+        "{shown}"
+    );
+    let told = shown.matches("waits: GPU memory full").count();
+    assert_eq!(told, 2, "beside its name, too: {shown}");
+}
+
 /// The lab would stand still for seconds at every key if drawing or each update computed intervals.
 #[test]
 fn a_verdict_is_computed_once_an_evaluation_and_never_while_drawing() {

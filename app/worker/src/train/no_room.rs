@@ -32,7 +32,7 @@ impl Runner<'_> {
     fn wait_for_room(&mut self, arm: usize, step: u64, error: &TrainError) -> Result<(), RunError> {
         self.context.engine.trim();
         if self.lower() {
-            return self.tell(arm, &self.waits());
+            return self.waits(arm);
         }
         match self.comes_further(arm, step) {
             true => self.tell(arm, "it goes on alone"),
@@ -51,21 +51,20 @@ impl Runner<'_> {
         error: TrainError,
     ) -> Result<(), TrainError> {
         self.context.engine.trim();
-        let what = if self.lower() {
-            self.waits()
-        } else {
-            let mut further = false;
-            for &arm in arms {
-                let step = self.roll.journal.state(|state| state.arms[arm].step);
-                further |= self.comes_further(arm, step);
-            }
-            if !further {
-                return Err(error);
-            }
-            "it begins once more, alone".into()
-        };
+        if self.lower() {
+            let later = arms.iter().filter(|arm| !self.waiting.has(**arm));
+            return Ok(later.copied().try_for_each(|arm| self.waits(arm))?);
+        }
+        let mut further = false;
         for &arm in arms {
-            self.tell(arm, &what)?;
+            let step = self.roll.journal.state(|state| state.arms[arm].step);
+            further |= self.comes_further(arm, step);
+        }
+        if !further {
+            return Err(error);
+        }
+        for &arm in arms {
+            self.tell(arm, "it begins once more, alone")?;
         }
         Ok(())
     }
@@ -87,13 +86,16 @@ impl Runner<'_> {
         there > 0
     }
 
-    /// What becomes of an arm where others are in memory.
-    fn waits(&self) -> String {
+    /// Tells that an arm waits, where others are in memory.
+    fn waits(&self, arm: usize) -> Result<(), RunError> {
         let most = self.most_active;
-        format!(
+        let what = format!(
             "it waits until another arm is over; from now on the run has {most} at a time, as \
              training.concurrent_arms={most} has it from the start"
-        )
+        );
+        self.tell(arm, &what)?;
+        let reason = "GPU memory full".into();
+        self.context.journal.emit(Event::ArmWaits { arm, reason })
     }
 
     /// Tells what becomes of an arm.

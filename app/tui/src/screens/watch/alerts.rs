@@ -1,5 +1,5 @@
-//! What a researcher must know at once: a run that cannot be read, has crashed or stands still, losses that leave the
-//! range of numbers or grow, a strategy's warnings.
+//! What a researcher must know at once: a run that cannot be read, has crashed or stands still, arms that wait for
+//! memory, losses that leave the range of numbers or grow, a strategy's warnings.
 
 use forgetlab_study::run::{ArmStatus, Level, LogLine, RunStatus, TrainingStretch};
 use ratatui::style::Style;
@@ -88,6 +88,11 @@ impl Watched {
         {
             let text = format!("no word from the worker for {}", seconds(now - last));
             tell(text, false);
+        }
+        for arm in &self.state.arms {
+            if let Some(why) = &arm.waits {
+                tell(format!("{} waits: {why}", self.state.arm_label(arm)), false);
+            }
         }
         let running = self.state.arms.iter().filter(|arm| !arm.status.is_over());
         for arm in running.filter(|arm| diverges(&arm.training)) {

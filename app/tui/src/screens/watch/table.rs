@@ -218,6 +218,12 @@ pub fn status(theme: Theme, seeds: &ArmSeeds) -> (String, Style) {
             format!("{}: {why}", share(skipped, "skipped")),
             theme.warn(),
         )
+    } else if let Some(why) = seeds.seeds.iter().find_map(|(_, arm)| arm.waits.as_ref()) {
+        let waits = seeds.seeds.iter().filter(|(_, arm)| arm.waits.is_some());
+        (
+            format!("{}: {why}", share(waits.count(), "waits")),
+            theme.warn(),
+        )
     } else if are(|status| *status == ArmStatus::Finished) == all {
         ("finished".into(), Style::new())
     } else if are(|status| *status == ArmStatus::Waiting) == all {
