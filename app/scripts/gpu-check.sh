@@ -6,7 +6,8 @@
 # Steps, each with a time limit of its own; one that fails is a row of the table, not the end. The exit code says
 # whether one did:
 #   machine    what this machine is
-#   verify     numbers of independent implementations, f32 and bf16
+#   verify     numbers of independent implementations, f32 and bf16; where one is wrong, kernel by kernel once more
+#   families   the same of every family of models, and a second opinion on each; who is refused is told by name
 #   tests      the engine's tests on the GPU; $FORGETLAB_GPU_TESTS names their binary, built with
 #              cargo test --no-run --release -p forgetlab-engine --features cuda
 #   repeat     the same run twice: equal CSVs
@@ -14,21 +15,23 @@
 #   instruct   a pretrained model, from end to end
 #   sweep      a sweep of small text models
 #   memory     more than fits must end in words
+#   footprint  what llama-1b takes of the GPU's memory, beside what is predicted
+#   chunks     the same run with other chunks of what is generated
 #   sanitizer  compute-sanitizer's memcheck on verify, where it is installed
 #   bench      in turn with PyTorch, where python3 has it
 #   paper      the toy experiment with the paper's settings, as far as it comes in its time
 set -uo pipefail
 binary=$(realpath "$1") && mkdir -p "$2" && out=$(realpath "$2") && shift 2 || exit 2
 root=$(realpath "$(dirname "${BASH_SOURCE[0]}")/../..")
-steps=${*:-machine verify tests repeat killed instruct sweep memory sanitizer bench paper}
+steps=${*:-machine verify families tests repeat killed instruct sweep memory footprint chunks sanitizer bench paper}
 device=${FORGETLAB_DEVICE:-cuda}
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 export FORGETLAB_RESULTS=$work/results
 small=(run toy-continual --preset smoke --device "$device" --no-cache --set phases.steps=60
     --set training.checkpoint_seconds=0)
-declare -A limit=([machine]=30 [verify]=60 [tests]=120 [repeat]=90 [killed]=90 [instruct]=60 [sweep]=90 [memory]=60
-    [sanitizer]=90 [bench]=420 [paper]=420)
+declare -A limit=([machine]=30 [verify]=60 [families]=90 [tests]=120 [repeat]=90 [killed]=90 [instruct]=60 [sweep]=90
+    [memory]=60 [footprint]=90 [chunks]=60 [sanitizer]=90 [bench]=420 [paper]=420)
 skipped=77
 
 # Runs a program for what is left of the step's time.
@@ -59,9 +62,32 @@ machine() {
 }
 
 verify() {
+    verified && return
+    # The kernel that failed is named, if one did.
+    FORGETLAB_CUDA_SYNC=1 verified
+    return 1
+}
+
+verified() {
     forgetlab verify --device "$device" &&
         forgetlab verify --device "$device" --fixture "$root/tests/fixtures/llama-tiny-tied" &&
         forgetlab verify --device "$device" --fixture "$root/tests/fixtures/llama-tiny-untied"
+}
+
+# Parts that a GPU does not compute are refused by name before any work, which is no failure.
+families() {
+    local folder failed=0
+    for folder in "$root"/tests/fixtures/llama-tiny-{tied,untied} "$root"/tests/fixtures/families/*/; do
+        or_refused verify --device "$device" --fixture "$folder" || failed=1
+        or_refused verify --device "$device" "$folder" || failed=1
+    done
+    return $failed
+}
+
+or_refused() {
+    forgetlab "$@" >"$work/said" 2>&1 && cat "$work/said" && return
+    cat "$work/said"
+    grep -q 'cannot be computed on .* yet' "$work/said" && ! grep -q 'panicked' "$work/said"
 }
 
 tests() {
@@ -104,6 +130,21 @@ memory() {
     cat "$work/memory.log"
     [ $code -ne 0 ] && [ $code -ne 124 ] && grep -qi 'memory' "$work/memory.log" &&
         ! grep -q 'panicked' "$work/memory.log"
+}
+
+footprint() {
+    local work_of
+    for work_of in train generate; do
+        forgetlab bench --config llama-1b --work $work_of --dtype bf16 --seconds 1 --device "$device" || return
+    done
+}
+
+# What is generated a few rows at a time may differ in last bits, and so in a token now and then: the figures are shown.
+chunks() {
+    forgetlab "${small[@]}" --arms none,self-generated:kl --out "$work/whole" &&
+        forgetlab "${small[@]}" --arms none,self-generated:kl --set training.generation_bytes=10000 --out "$work/cut" ||
+        return
+    same "$work/whole" "$work/cut" || echo 'so other chunks have other last bits here'
 }
 
 sanitizer() {

@@ -67,6 +67,31 @@ fn asks(what: [&str; 3], today: &str) {
     assert!(written == found, "a step of {what:?} asks for\n{asked}");
 }
 
+/// Else nobody could hold what is predicted of a GPU's memory against what is taken.
+#[test]
+fn a_bench_tells_what_it_took_of_the_card_and_what_was_predicted() {
+    let lab = lab();
+    let args = [
+        "bench",
+        "--device",
+        "cuda",
+        "--dtype",
+        "bf16",
+        "--json",
+        "--seconds",
+        "0.01",
+    ];
+    let done = lab.forgetlab(&args).exits(0);
+    for line in done.out.lines() {
+        let found: serde_json::Value = serde_json::from_str(line).expect("JSON");
+        let bytes = |key: &str| found[key].as_f64().expect("a number of bytes");
+        // Two models and two moments in f32 at least; here nothing is kept for later.
+        assert!(bytes("gpu_bytes") > 4e6, "{line}");
+        assert!(bytes("gpu_bytes") < bytes("predicted_bytes"), "{line}");
+    }
+    assert_eq!(done.out.lines().count(), 3);
+}
+
 /// Else a kernel of candle's, an upload or an allocation would creep into the loop, and cost what nobody sees: a small
 /// model trains as fast as its launches go.
 #[test]

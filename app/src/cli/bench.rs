@@ -151,9 +151,9 @@ fn measure(shape: Shape, work: Work, args: &Args) -> anyhow::Result<()> {
         threads: args.threads.into(),
         precision: args.dtype.into(),
     };
-    let on_cpu = check_device(&args.device)?.is_none();
+    let gpu = check_device(&args.device)?;
     let batching = args.batching();
-    let predicted = Bench::demand(shape, work, hardware.threads, batching);
+    let predicted = Bench::demand(shape, work, &hardware, batching);
     let predicted = predicted.memory().total();
     reset_peak_memory();
     let mut bench = Bench::new(shape, work, &hardware, batching)?;
@@ -163,21 +163,30 @@ fn measure(shape: Shape, work: Work, args: &Args) -> anyhow::Result<()> {
     // Before the matrices of the peak are made.
     let resident = peak_memory();
     // The peak is the CPU's: on a GPU there is nothing to compare with.
-    let peak = || match on_cpu {
-        true => gemm_peak(args.threads.into(), Duration::from_millis(100)),
-        false => f64::NAN,
+    let peak = || match gpu {
+        None => gemm_peak(args.threads.into(), Duration::from_millis(100)),
+        Some(_) => f64::NAN,
     };
     let before = peak();
     let measured = bench.run(time)?;
     let peak = before.max(peak());
+    // What it took at most, its pool still has.
+    let of_gpu = match gpu {
+        None => None,
+        Some(gpu) => {
+            check_device(&args.device)?.map(|now| gpu.free.saturating_sub(now.free) as f64)
+        }
+    };
+    bench.end();
     let report = Report {
         shape,
         work,
         args,
         measured,
         peak,
-        predicted: Some(predicted).filter(|_| on_cpu),
+        predicted,
         resident,
+        of_gpu,
     };
     let mut out = out::stdout();
     if args.json {
@@ -196,9 +205,12 @@ struct Report<'a> {
     measured: Measured,
     /// FLOP/s of the largest matrix products; NaN on a GPU.
     peak: f64,
-    /// Bytes of memory, predicted and taken at most.
-    predicted: Option<f64>,
+    /// Bytes of the device's memory, as predicted.
+    predicted: f64,
+    /// Bytes of the machine's memory that were taken at most.
     resident: Option<f64>,
+    /// Bytes of a GPU's memory that were taken at most.
+    of_gpu: Option<f64>,
 }
 
 impl Report<'_> {
@@ -215,6 +227,7 @@ impl Report<'_> {
             "steps": m.steps,
             "seconds": m.seconds,
             "peak_rss_bytes": self.resident,
+            "gpu_bytes": self.of_gpu,
             "predicted_bytes": self.predicted,
             "gemm_peak_flops": self.peak,
             "gemm_share": m.flops / m.seconds / self.peak,
@@ -258,10 +271,13 @@ impl Report<'_> {
         } else {
             writeln!(out, "  {:.0} GFLOP/s", flops / 1e9)?;
         }
-        if let [Some(predicted), Some(resident)] =
-            [self.predicted, self.resident].map(|b| b.map(human_bytes))
-        {
-            writeln!(out, "  {resident} of memory at most, {predicted} predicted")?;
+        let (taken, whose) = match self.of_gpu {
+            Some(bytes) => (Some(bytes), "the GPU's memory"),
+            None => (self.resident, "memory"),
+        };
+        if let Some(taken) = taken.map(human_bytes) {
+            let predicted = human_bytes(self.predicted);
+            writeln!(out, "  {taken} of {whose} at most, {predicted} predicted")?;
         }
         Ok(())
     }

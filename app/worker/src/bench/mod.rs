@@ -128,7 +128,7 @@ pub struct Bench {
 
 impl Bench {
     /// Sizes of the work, for a prediction of its memory.
-    pub fn demand(shape: Shape, work: Work, threads: usize, batching: Batching) -> Demand {
+    pub fn demand(shape: Shape, work: Work, hardware: &Hardware, batching: Batching) -> Demand {
         let (new, replayed) = (shape.batch_size, shape.replay_rows);
         let (batches, scored, generated) = match work {
             Work::Train => (vec![new], 0, 0),
@@ -140,9 +140,9 @@ impl Bench {
         };
         Demand {
             model: shape.model,
-            threads,
+            threads: hardware.threads,
             batching,
-            gpu: None,
+            gpu: (hardware.device != "cpu").then_some(hardware.precision),
             seq_len: shape.seq_len,
             learners: 1,
             shared_references: None,
@@ -193,7 +193,7 @@ impl Bench {
             shape,
             work,
             optimizer: engine.optimizer(AdamW::new(config, params.data.len()))?,
-            reference: engine.weights(params.clone())?,
+            reference: engine.weights(params.clone())?.frozen(),
             student: engine.weights(params)?,
             engine,
             stream: Stream::new(0, "bench"),
@@ -204,6 +204,19 @@ impl Bench {
             steps: 0,
             rows: 0,
         })
+    }
+
+    /// Ends it, and has its device give back what it keeps for later.
+    pub fn end(self) {
+        let Self {
+            engine,
+            student,
+            reference,
+            optimizer,
+            ..
+        } = self;
+        drop((student, reference, optimizer));
+        engine.trim();
     }
 
     /// Measures whole steps for at least `time`.
