@@ -33,7 +33,7 @@ export FORGETLAB_RESULTS=$work/results
 small=(run toy-continual --preset smoke --device "$device" --no-cache --set phases.steps=60
     --set training.checkpoint_seconds=0)
 declare -A limit=([machine]=30 [verify]=60 [families]=60 [opinions]=60 [tests]=120 [repeat]=90 [killed]=90
-    [instruct]=60 [sweep]=90 [memory]=60 [footprint]=90 [chunks]=60 [sanitizer]=90 [bench]=420 [paper]=420)
+    [instruct]=60 [sweep]=90 [memory]=120 [footprint]=150 [chunks]=60 [sanitizer]=90 [bench]=420 [paper]=420)
 skipped=77
 
 # Runs a program for what is left of the step's time.
