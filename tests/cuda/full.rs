@@ -52,7 +52,7 @@ fn what_the_pool_keeps_is_given_back_before_anything_is_given_up() {
     assert_eq!(Asked::of(&whole).sum("/trims"), 0);
     let all = Asked::of(&whole).sum("/allocations/calls");
     let figures = Figures::of(&whole.path("run"));
-    for share in [0.05, 0.35, 0.65, 0.95] {
+    for share in [0.05, 0.2, 0.35, 0.5, 0.65, 0.8, 0.95] {
         let mut lab = lab();
         let after = (all as f64 * share) as u64;
         lab.set("STAND_IN_WHOLE_FOR", &after.to_string());

@@ -143,6 +143,29 @@ pub(super) fn trim(device: &candle_core::Device) {
     }
 }
 
+/// Does work on a GPU that leaves everything as it was where it fails. Where the memory is full, the driver gives back
+/// what it keeps in pieces of the wrong size, and the work is tried once more.
+#[cfg(gpu)]
+pub(super) fn twice<T>(
+    device: &candle_core::Device,
+    mut work: impl FnMut() -> candle_core::Result<T>,
+) -> candle_core::Result<T> {
+    match work() {
+        Err(error) if is_full(&error) => {
+            trim(device);
+            work()
+        }
+        done => done,
+    }
+}
+
+/// Whether a GPU had no memory for something.
+#[cfg(gpu)]
+pub(super) fn is_full(error: &candle_core::Error) -> bool {
+    let text = error.to_string();
+    text.contains("OUT_OF_MEMORY") || text.contains("ALLOC_FAILED")
+}
+
 #[cfg(feature = "cuda")]
 pub(super) use cuda::PTX;
 

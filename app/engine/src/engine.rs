@@ -8,9 +8,9 @@ use std::sync::Arc;
 use crate::adamw::{AdamW, AdamWConfig};
 use crate::batch::{Batching, LossBatch, LossReport, Query};
 use crate::cpu;
-#[cfg(gpu)]
-use crate::device::trim;
 use crate::device::{Hardware, check_device};
+#[cfg(gpu)]
+use crate::device::{trim, twice};
 use crate::error::EngineError;
 #[cfg(gpu)]
 use crate::gpu;
@@ -176,8 +176,8 @@ impl Engine {
         match (&self.backend, student) {
             #[cfg(gpu)]
             (Backend::Gpu { device, .. }, Weights::Gpu(params)) if params.lora().is_some() => {
-                let adamw = gpu::AdamW::upload_adapters(&optimizer, params, device)?;
-                Ok(Optimizer::Gpu(adamw))
+                let upload = || gpu::AdamW::upload_adapters(&optimizer, params, device);
+                Ok(Optimizer::Gpu(twice(device, upload)?))
             }
             _ => self.optimizer(optimizer),
         }
@@ -195,15 +195,17 @@ impl Engine {
         config: AdamWConfig,
     ) -> Result<(), EngineError> {
         let len = student.trained_len();
-        match optimizer {
-            Optimizer::Cpu(adamw) if adamw.m.len() == len => {
+        match (&self.backend, &mut *optimizer) {
+            (_, Optimizer::Cpu(adamw)) if adamw.m.len() == len => {
                 adamw.config = config;
                 adamw.reset();
             }
             #[cfg(gpu)]
-            Optimizer::Gpu(adamw) if adamw.trains_like(student.gpu()?) => {
+            (Backend::Gpu { device, .. }, Optimizer::Gpu(adamw))
+                if adamw.trains_like(student.gpu()?) =>
+            {
                 adamw.config = config;
-                adamw.reset()?;
+                twice(device, || adamw.reset())?;
             }
             _ => {
                 // The old one goes first.
@@ -236,9 +238,9 @@ impl Engine {
             Backend::Gpu { device, engine, .. } => {
                 let reference = reference.map(Weights::gpu).transpose()?;
                 let student = student.gpu()?;
-                twice(device, || {
+                Ok(twice(device, || {
                     engine.forward_backward(student, reference, batches)
-                })
+                })?)
             }
         }
     }
@@ -338,9 +340,9 @@ impl Engine {
             Backend::Gpu { device, engine, .. } => {
                 let reference = reference.map(Weights::gpu).transpose()?;
                 let student = student.gpu()?;
-                twice(device, || {
+                Ok(twice(device, || {
                     engine.evaluate(student, reference, tokens, seq_len, wanted)
-                })
+                })?)
             }
         }
     }
@@ -366,9 +368,9 @@ impl Engine {
             #[cfg(gpu)]
             Backend::Gpu { device, engine, .. } => {
                 let weights = weights.gpu()?;
-                twice(device, || {
+                Ok(twice(device, || {
                     engine.log_probs(weights, tokens, seq_len, queries)
-                })
+                })?)
             }
         }
     }
@@ -388,7 +390,7 @@ impl Engine {
             #[cfg(gpu)]
             Backend::Gpu { device, engine, .. } => {
                 let student = student.gpu()?;
-                twice(device, || engine.logits(student, tokens, seq_len))
+                Ok(twice(device, || engine.logits(student, tokens, seq_len))?)
             }
         }
     }
@@ -420,25 +422,8 @@ impl Engine {
                 device, sampler, ..
             } => {
                 let weights = weights.gpu()?;
-                twice(device, || sampler.generate(weights, request))
+                Ok(twice(device, || sampler.generate(weights, request))?)
             }
         }
-    }
-}
-
-/// Does work on a GPU that leaves everything as it was where it fails. Where the memory is full, the driver gives back
-/// what it keeps in pieces of the wrong size, and the work is tried once more. An update is not such work: it replaces
-/// weights tensor by tensor.
-#[cfg(gpu)]
-fn twice<T>(
-    device: &candle_core::Device,
-    mut work: impl FnMut() -> candle_core::Result<T>,
-) -> Result<T, EngineError> {
-    match work().map_err(EngineError::from) {
-        Err(EngineError::OutOfMemory) => {
-            trim(device);
-            Ok(work()?)
-        }
-        done => done,
     }
 }

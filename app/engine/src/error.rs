@@ -1,6 +1,8 @@
 //! Errors of the engines and samplers.
 
 use crate::device::DeviceError;
+#[cfg(gpu)]
+use crate::device::is_full;
 
 /// Why an engine or a sampler failed.
 #[derive(Debug, thiserror::Error)]
@@ -32,10 +34,10 @@ pub enum EngineError {
 #[cfg(gpu)]
 impl From<candle_core::Error> for EngineError {
     fn from(error: candle_core::Error) -> Self {
-        let text = error.to_string();
-        if text.contains("OUT_OF_MEMORY") || text.contains("ALLOC_FAILED") {
+        if is_full(&error) {
             return Self::OutOfMemory;
         }
+        let text = error.to_string();
         // The first line is the cause; a backtrace may follow.
         let mut line: String = text.lines().next().unwrap_or_default().into();
         // Those after which a GPU refuses all other work, and which may be of any work before.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use candle_core::{DType, Device, Result, Tensor};
 
 use crate::adamw::{self, AdamWConfig};
+use crate::device::twice;
 use crate::model::{Layout, Lora, LoraLayout};
 
 use super::arguments;
@@ -114,7 +115,8 @@ impl AdamW {
 
     /// Updates `params`, or its adapters, with a gradient for each trained tensor; returns the gradient's norm.
     ///
-    /// Updates one tensor at a time, so that old and new elements of one tensor exist together, not of all.
+    /// Updates one tensor at a time, so that old and new elements of one tensor exist together, not of all. It cannot
+    /// be done over from the beginning: memory is asked for [`twice`] within.
     pub(super) fn update(
         &mut self,
         params: &mut Params,
@@ -126,26 +128,27 @@ impl AdamW {
         let (master, rounded) = params.for_update()?;
         let blocks = |x: &Tensor| x.elem_count().div_ceil(STRETCH);
         let all = master.iter().map(blocks).sum::<usize>();
-        let squares = Fresh::f32s(all, master[0].device())?;
+        let device = &master[0].device().clone();
+        let squares = twice(device, || Fresh::f32s(all, device))?;
         let mut first = 0;
         for (i, [m, v]) in self.moments.iter_mut().enumerate() {
             let zeros;
             let grad = match &grads[i] {
                 Some(grad) => grad,
                 None => {
-                    zeros = master[i].zeros_like()?;
+                    zeros = twice(device, || master[i].zeros_like())?;
                     &zeros
                 }
             };
-            let (len, shape, device) = (grad.elem_count(), grad.shape(), grad.device());
+            let (len, shape) = (grad.elem_count(), grad.shape());
             let grid = Grid {
                 blocks: blocks(grad),
                 width: STRETCH,
             };
             let new = || Fresh::f32s(shape, device);
-            let (new_w, new_m, new_v) = (new()?, new()?, new()?);
+            let [new_w, new_m, new_v] = twice(device, || Ok([new()?, new()?, new()?]))?;
             let new_rounded = match dtype {
-                DType::BF16 => Some(Fresh::bf16s(shape, device)?),
+                DType::BF16 => Some(twice(device, || Fresh::bf16s(shape, device))?),
                 _ => None,
             };
             let args = arguments::AdamW {
@@ -177,7 +180,7 @@ impl AdamW {
             first += grid.blocks;
         }
         self.updates += 1;
-        params.round_merged()?;
+        twice(device, || params.round_merged())?;
         let squares = download(&squares.written())?;
         Ok(squares.iter().map(|&x| f64::from(x)).sum::<f64>().sqrt())
     }
