@@ -132,6 +132,8 @@ fn a_step_of_a_llama_asks_no_more_than_it_did() {
         2 downloads
         1 embed_backward
         1 embed_forward
+        30 glu_backward
+        30 glu_forward
         61 norm_backward
         61 norm_forward
         573 products
@@ -142,8 +144,6 @@ fn a_step_of_a_llama_asks_no_more_than_it_did() {
         30 softmax_forward
         61 sum_rows
         60 swap_rows
-        30 swiglu_backward
-        30 swiglu_forward
         3 uploads
         ",
     );

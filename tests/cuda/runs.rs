@@ -157,5 +157,5 @@ fn a_pretrained_model_is_finetuned() {
     lab.forgetlab(&[&args[..], SMOKE].concat())
         .exits(0)
         .says(&["verilog", "finished"]);
-    was_used(&lab, &["sum_rows", "swiglu_backward", "choose", "adamw"]);
+    was_used(&lab, &["sum_rows", "glu_backward", "choose", "adamw"]);
 }

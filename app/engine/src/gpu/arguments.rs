@@ -223,33 +223,21 @@ arguments! {
         bf16: usize,
         f: usize,
     }
-    swiglu_forward(SwigluForward) {
+    glu_forward(GluForward) {
         y: Out<'a, Rounded>,
         x: In<'a, Rounded>,
         bf16: usize,
         f: usize,
+        gelu: usize,
     }
-    swiglu_backward(SwigluBackward) {
+    glu_backward(GluBackward) {
         dx: Out<'a, Rounded>,
         y: Out<'a, Rounded>,
         dy: In<'a, Rounded>,
         x: In<'a, Rounded>,
         bf16: usize,
         f: usize,
-    }
-    geglu_forward(GegluForward) {
-        y: Out<'a, Rounded>,
-        x: In<'a, Rounded>,
-        bf16: usize,
-        f: usize,
-    }
-    geglu_backward(GegluBackward) {
-        dx: Out<'a, Rounded>,
-        y: Out<'a, Rounded>,
-        dy: In<'a, Rounded>,
-        x: In<'a, Rounded>,
-        bf16: usize,
-        f: usize,
+        gelu: usize,
     }
     score(Score) {
         losses: Out<'a, f32>,

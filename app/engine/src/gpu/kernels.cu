@@ -699,11 +699,13 @@ KERNEL(softmax_backward, SoftmaxBackward) {
     }
 }
 
-// `0.5 (1 + tanh u)`, which is the logistic function of `2u`, and `du/dx`.
-DEVICE float gelu_gate(float x, float *du) {
-    const float c = 0.7978845608f, a = 0.044715f;
-    *du = c * (1 + 3 * a * x * x);
-    return 1 / (1 + expf(-2 * c * x * (1 + a * x * x)));
+// What an activation multiplies `x` by, a logistic function: of `x` itself in SiLU; in GELU, by `gelu`, of `2u`, where it
+// is `0.5 (1 + tanh u)`. `slope` is the derivative of what it is the function of.
+DEVICE float gate_of(float x, long gelu, float *slope) {
+    const float c = 2 * 0.7978845608f, a = 0.044715f;
+    float of = gelu ? c * x * (1 + a * x * x) : x;
+    *slope = gelu ? c * (1 + 3 * a * x * x) : 1;
+    return 1 / (1 + expf(-of));
 }
 
 typedef struct {
@@ -716,10 +718,10 @@ typedef struct {
 // GELU of a row of `x [M, F]`; both rounded.
 KERNEL(gelu_forward, GeluForward) {
     long f = a.f, at = BLOCK * f;
-    float du;
+    float slope;
     FOURS(i, f) {
         Four x = load4(a.x, at, i, f, a.bf16);
-        LANES(j) x.at[j] *= gelu_gate(x.at[j], &du);
+        LANES(j) x.at[j] *= gate_of(x.at[j], 1, &slope);
         store4(a.y, at, i, f, x, a.bf16);
     }
 }
@@ -739,8 +741,8 @@ KERNEL(gelu_backward, GeluBackward) {
     FOURS(i, f) {
         Four dy = load4(a.dy, at, i, f, a.bf16), x = load4(a.x, at, i, f, a.bf16);
         LANES(j) {
-            float du, s = gelu_gate(x.at[j], &du);
-            dy.at[j] *= s + 2 * x.at[j] * s * (1 - s) * du;
+            float slope, s = gate_of(x.at[j], 1, &slope);
+            dy.at[j] *= s + x.at[j] * s * (1 - s) * slope;
             x.at[j] *= s;
         }
         store4(a.dx, at, i, f, dy, a.bf16);
@@ -753,14 +755,16 @@ typedef struct {
     const void *x;
     long bf16;
     long f;
-} SwigluForward;
+    long gelu;
+} GluForward;
 
-// `silu(gate) · up` of a row of `x [M, 2 F]`, the gate first; both rounded.
-KERNEL(swiglu_forward, SwigluForward) {
+// `act(gate) · up` of a row of `x [M, 2 F]`, the gate first; both rounded. The activation is GELU by `gelu`, else SiLU.
+KERNEL(glu_forward, GluForward) {
     long f = a.f, at = BLOCK * f;
+    float slope;
     FOURS(i, f) {
         Four gate = load4(a.x, 2 * at, i, f, a.bf16), up = load4(a.x, 2 * at + f, i, f, a.bf16);
-        LANES(j) up.at[j] *= gate.at[j] / (1 + expf(-gate.at[j]));
+        LANES(j) up.at[j] *= gate.at[j] * gate_of(gate.at[j], a.gelu, &slope);
         store4(a.y, at, i, f, up, a.bf16);
     }
 }
@@ -772,64 +776,20 @@ typedef struct {
     const void *x;
     long bf16;
     long f;
-} SwigluBackward;
+    long gelu;
+} GluBackward;
 
-// Backward of swiglu_forward: the gradient of `x [M, 2 F]` from `dy [M, F]`, and the output again; all rounded.
-KERNEL(swiglu_backward, SwigluBackward) {
+// Backward of glu_forward: the gradient of `x [M, 2 F]` from `dy [M, F]`, and the output again; all rounded.
+KERNEL(glu_backward, GluBackward) {
     long f = a.f, at = BLOCK * f;
     FOURS(i, f) {
         Four gate = load4(a.x, 2 * at, i, f, a.bf16), up = load4(a.x, 2 * at + f, i, f, a.bf16);
         Four dy = load4(a.dy, at, i, f, a.bf16), y;
         LANES(j) {
-            float s = 1 / (1 + expf(-gate.at[j])), silu = gate.at[j] * s, d = dy.at[j];
-            y.at[j] = silu * up.at[j];
-            gate.at[j] = d * up.at[j] * (s + silu * (1 - s));
-            up.at[j] = d * silu;
-        }
-        store4(a.dx, 2 * at, i, f, gate, a.bf16);
-        store4(a.dx, 2 * at + f, i, f, up, a.bf16);
-        store4(a.y, at, i, f, y, a.bf16);
-    }
-}
-
-typedef struct {
-    void *y;
-    const void *x;
-    long bf16;
-    long f;
-} GegluForward;
-
-// `gelu(gate) · up` of a row of `x [M, 2 F]`, the gate first; both rounded.
-KERNEL(geglu_forward, GegluForward) {
-    long f = a.f, at = BLOCK * f;
-    float du;
-    FOURS(i, f) {
-        Four gate = load4(a.x, 2 * at, i, f, a.bf16), up = load4(a.x, 2 * at + f, i, f, a.bf16);
-        LANES(j) up.at[j] *= gate.at[j] * gelu_gate(gate.at[j], &du);
-        store4(a.y, at, i, f, up, a.bf16);
-    }
-}
-
-typedef struct {
-    void *dx;
-    void *y;
-    const void *dy;
-    const void *x;
-    long bf16;
-    long f;
-} GegluBackward;
-
-// Backward of geglu_forward: the gradient of `x [M, 2 F]` from `dy [M, F]`, and the output again; all rounded.
-KERNEL(geglu_backward, GegluBackward) {
-    long f = a.f, at = BLOCK * f;
-    FOURS(i, f) {
-        Four gate = load4(a.x, 2 * at, i, f, a.bf16), up = load4(a.x, 2 * at + f, i, f, a.bf16);
-        Four dy = load4(a.dy, at, i, f, a.bf16), y;
-        LANES(j) {
-            float du, s = gelu_gate(gate.at[j], &du), gelu = gate.at[j] * s, d = dy.at[j];
-            y.at[j] = gelu * up.at[j];
-            gate.at[j] = d * up.at[j] * (s + 2 * gelu * (1 - s) * du);
-            up.at[j] = d * gelu;
+            float slope, s = gate_of(gate.at[j], a.gelu, &slope), act = gate.at[j] * s, d = dy.at[j];
+            y.at[j] = act * up.at[j];
+            gate.at[j] = d * up.at[j] * (s + act * (1 - s) * slope);
+            up.at[j] = d * act;
         }
         store4(a.dx, 2 * at, i, f, gate, a.bf16);
         store4(a.dx, 2 * at + f, i, f, up, a.bf16);

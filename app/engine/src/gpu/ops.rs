@@ -8,8 +8,8 @@ use candle_core::{DType, Result, Tensor};
 use crate::model::Mlp;
 
 use super::arguments::{
-    EmbedBackward, EmbedForward, GegluBackward, GegluForward, GeluBackward, GeluForward, Multiply,
-    NormBackward, NormForward, RoundTo, SumRows, SwigluBackward, SwigluForward,
+    EmbedBackward, EmbedForward, GeluBackward, GeluForward, GluBackward, GluForward, Multiply,
+    NormBackward, NormForward, RoundTo, SumRows,
 };
 use super::kernels::{Grid, MAX_THREADS, launch};
 use super::pointers::{Fresh, Out, Rounded, change_f32s, f32s, ids, optional, rounded};
@@ -330,8 +330,17 @@ pub fn mlp(kind: Mlp, input: &Tensor) -> Result<Tensor> {
     let (y, x, bf16) = (fresh.out(), rounded(input, dtype)?, is_bf16(dtype));
     match kind {
         Mlp::Gelu => launch(device, rows(m, f), &GeluForward { y, x, bf16, f })?,
-        Mlp::SwiGlu => launch(device, rows(m, f), &SwigluForward { y, x, bf16, f })?,
-        Mlp::GeGlu => launch(device, rows(m, f), &GegluForward { y, x, bf16, f })?,
+        Mlp::SwiGlu | Mlp::GeGlu => {
+            let gelu = usize::from(kind == Mlp::GeGlu);
+            let args = GluForward {
+                y,
+                x,
+                bf16,
+                f,
+                gelu,
+            };
+            launch(device, rows(m, f), &args)?;
+        }
     }
     Ok(fresh.written())
 }
@@ -355,25 +364,15 @@ pub fn mlp_backward(kind: Mlp, dy: &Tensor, input: &Tensor) -> Result<(Tensor, T
             };
             launch(device, rows(m, f), &args)?;
         }
-        Mlp::SwiGlu => {
-            let args = SwigluBackward {
+        Mlp::SwiGlu | Mlp::GeGlu => {
+            let args = GluBackward {
                 dx,
                 y,
                 dy,
                 x,
                 bf16,
                 f,
-            };
-            launch(device, rows(m, f), &args)?;
-        }
-        Mlp::GeGlu => {
-            let args = GegluBackward {
-                dx,
-                y,
-                dy,
-                x,
-                bf16,
-                f,
+                gelu: usize::from(kind == Mlp::GeGlu),
             };
             launch(device, rows(m, f), &args)?;
         }
