@@ -1,6 +1,6 @@
 //! Micro-batches: rows of a batch that are processed together, and their positions that pass through the head.
 //!
-//! How many there are is the engine's choice, by caches or by memory; all else is the same on every device. TokenRows
+//! How many there are is the engine's choice, by caches or by memory; all else is the same on every device. Rows
 //! without such a position are left out. The others come by length, so that those of a micro-batch end together:
 //! where the longest of them has its last position to score, for causal attention never looks further.
 
@@ -9,7 +9,7 @@ use std::collections::HashMap;
 
 use crate::batch::Query;
 
-/// TokenRows of tokens.
+/// Rows of tokens.
 #[derive(Clone, Copy)]
 pub(crate) struct TokenRows<'a> {
     /// Token ids `[B, T]`.
@@ -27,7 +27,7 @@ pub(crate) struct Cut<F: Fn(usize) -> usize> {
     pub multiple: usize,
 }
 
-/// TokenRows that are processed together, trimmed, and their positions that pass through the head.
+/// Rows that are processed together, trimmed, and their positions that pass through the head.
 #[derive(Debug)]
 pub(crate) struct Micro {
     /// Token ids `[M]`.
@@ -51,6 +51,11 @@ pub(crate) struct Asked {
 }
 
 impl TokenRows<'_> {
+    /// Number of rows.
+    fn rows(self) -> usize {
+        self.tokens.len() / self.seq_len.max(1)
+    }
+
     /// Micro-batches whose positions are scored against the next token where `counts` says so.
     pub fn next_token<F: Fn(usize) -> usize>(
         self,
@@ -60,9 +65,9 @@ impl TokenRows<'_> {
         let (t, counts) = (self.seq_len, &counts);
         // The last position of a row has no next token.
         let scored = |row: usize| (row * t..(row + 1) * t - 1).filter(move |&i| counts(i));
-        let rows = 0..self.tokens.len() / t.max(1);
-        let last = rows.filter_map(|row| Some((row, scored(row).next_back()? - row * t)));
-        let groups = cut.groups(last.collect()).into_iter();
+        let last =
+            (0..self.rows()).filter_map(|row| Some((row, scored(row).next_back()? - row * t)));
+        let groups = cut.groups(self.rows(), last.collect()).into_iter();
         let micros = groups.map(|rows| {
             let positions: Vec<usize> = rows.iter().flat_map(|&row| scored(row)).collect();
             let targets = positions.iter().map(|i| self.tokens[i + 1]).collect();
@@ -86,7 +91,7 @@ impl TokenRows<'_> {
             .filter_map(|(&row, numbers)| Some((row, last(numbers)?)))
             .collect();
         rows.sort_unstable();
-        let groups = cut.groups(rows).into_iter();
+        let groups = cut.groups(self.rows(), rows).into_iter();
         let asked = groups.map(|rows| {
             let queries_of_rows = rows.iter().flat_map(|row| of_row[row].iter().copied());
             let numbers: Vec<usize> = queries_of_rows.collect();
@@ -124,10 +129,13 @@ impl TokenRows<'_> {
 }
 
 impl<F: Fn(usize) -> usize> Cut<F> {
-    /// Divides rows, each with the last position that is needed of it, as evenly as possible.
-    fn groups(&self, mut rows: Vec<(usize, usize)>) -> Vec<Vec<usize>> {
+    /// Divides rows, each with the last position that is needed of it, as evenly as possible; none of the parts is larger
+    /// than those of `all` rows of the batch would be, whose memory was predicted.
+    fn groups(&self, all: usize, mut rows: Vec<(usize, usize)>) -> Vec<Vec<usize>> {
         rows.sort_by_key(|&(_, last)| Reverse(last));
-        let count = (self.count)(rows.len()).min(rows.len());
+        let most = all.div_ceil((self.count)(all).max(1)).max(1);
+        let count = (self.count)(rows.len()).max(rows.len().div_ceil(most));
+        let count = count.min(rows.len());
         let start = |i: usize| i * rows.len() / count;
         let group = |i: usize| rows[start(i)..start(i + 1)].iter().map(|&(row, _)| row);
         (0..count).map(|i| group(i).collect()).collect()
@@ -217,6 +225,26 @@ mod tests {
                         .all(|micro| even.contains(&micro.tokens.len()))
                 );
             }
+        }
+    }
+
+    /// Else a run would take more memory than was predicted where rows have nothing to score.
+    #[test]
+    fn no_micro_batch_grows_where_rows_are_left_out() {
+        let most = Cut {
+            count: |rows: usize| rows.div_ceil(18),
+            multiple: 1,
+        };
+        for (rows, left, largest) in [(20, 18, 10), (128, 126, 16), (20, 20, 10), (17, 1, 17)] {
+            let tokens = vec![0; rows * 2];
+            let rows_of = TokenRows {
+                tokens: &tokens,
+                seq_len: 2,
+            };
+            let micros = rows_of.next_token(most, |i| i / 2 < left);
+            let lens = || micros.iter().map(|micro| micro.tokens.len());
+            assert!(lens().all(|len| len <= largest), "{rows}: {micros:?}");
+            assert_eq!(lens().sum::<usize>(), left);
         }
     }
 
