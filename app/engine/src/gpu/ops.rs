@@ -18,7 +18,7 @@ use super::tensor::{is_bf16, upload_ids};
 /// Rows of which one block sums the parts of a gain's gradient.
 pub const GAIN_ROWS: usize = 8;
 /// Columns of which a block sums the rows.
-const SUM_COLUMNS: usize = 32;
+const SUM_COLUMNS: usize = 8;
 /// Most rows of one token that a block sums for the gradient of an embedding.
 const EMBED_ROWS: usize = 64;
 /// Elements that a block takes of a tensor whose shape does not matter.
