@@ -46,6 +46,9 @@ pub fn evil_run(run: &Path) {
         "name": EVIL, "slug": "none-seed0", "strategy": EVIL, "objective": EVIL, "coeff": 1.0, "lr": 1e-3,
         "seed": 0, "steps": [2, 2],
     });
+    let mut waits = arm.clone();
+    waits["slug"] = json!("none-seed1");
+    waits["seed"] = json!(1);
     let phases =
         json!([{"dataset": EVIL, "steps": 2}, {"dataset": format!("{EVIL}2"), "steps": 2}]);
     let scores = json!([
@@ -55,7 +58,7 @@ pub fn evil_run(run: &Path) {
     let cost = json!({"tokens_trained": 1, "tokens_generated": 0, "seconds_new": 1.0, "seconds_replay": 0.0,
         "seconds_generate": 0.0, "seconds_eval": 0.0});
     let events = [
-        json!({"event": "run_started", "experiment": EVIL, "preset": EVIL, "arms": [arm], "phases": phases}),
+        json!({"event": "run_started", "experiment": EVIL, "preset": EVIL, "arms": [arm, waits], "phases": phases}),
         json!({"event": "worker_started", "pid": 1, "version": EVIL, "device": EVIL, "resumed": false}),
         json!({"event": "phase_started", "arm": 0, "phase": 0, "step": 0}),
         json!({"event": "evaluated", "arm": 0, "phase": 0, "step": 2, "cost": cost, "scores": scores}),
@@ -63,6 +66,7 @@ pub fn evil_run(run: &Path) {
         json!({"event": "plugin_metric", "arm": 0, "step": 2, "name": EVIL, "value": 1.0}),
         json!({"event": "rewound", "arm": 0, "step": 2, "reason": EVIL}),
         json!({"event": "arm_failed", "arm": 0, "step": 2, "reason": EVIL}),
+        json!({"event": "arm_waits", "arm": 1, "reason": EVIL}),
         json!({"event": "run_finished"}),
     ];
     let lines = events.into_iter().enumerate().map(|(seq, event)| {

@@ -236,13 +236,13 @@ fn prefix(level: Level) -> &'static str {
 
 /// Where an arm stands, e.g. `step 160, sort 95.0 % 0.231 nats, forgot 2.0 %`.
 fn standing(state: &RunState, arm: &ArmState, brief: bool) -> String {
+    if let Some(why) = &arm.waits {
+        return format!("waits: {why}");
+    }
     let found = match arm.evaluations.last() {
         Some(last) => figures(state, arm, last, brief),
         None => "starting".to_owned(),
     };
-    if let Some(why) = &arm.waits {
-        return format!("waits: {why}");
-    }
     match &arm.status {
         ArmStatus::Waiting => "waiting".to_owned(),
         ArmStatus::Running | ArmStatus::Finished => found,

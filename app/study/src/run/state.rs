@@ -408,8 +408,8 @@ impl RunState {
         }
     }
 
-    /// What arms waited for was a worker's that has ended.
-    fn nobody_waits(&mut self) {
+    /// No arm waits any longer: what they waited for was a worker's that has ended.
+    pub fn nobody_waits(&mut self) {
         self.arms.iter_mut().for_each(|arm| arm.waits = None);
     }
 

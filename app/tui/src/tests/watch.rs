@@ -80,8 +80,11 @@ fn an_arm_that_waits_for_memory_says_so_in_its_row() {
         shown.contains("! true-data:kl:10 waits: GPU memory full"),
         "{shown}"
     );
-    let told = shown.matches("waits: GPU memory full").count();
-    assert_eq!(told, 2, "beside its name, too: {shown}");
+    let told = |shown: &str| shown.matches("waits: GPU memory full").count();
+    assert_eq!(told(&shown), 2, "beside its name, too: {shown}");
+    feed(&mut app, Vec::new(), RunStatus::Crashed);
+    let shown = screen(&app, MIDDLE);
+    assert_eq!(told(&shown), 0, "of a worker that is gone: {shown}");
 }
 
 /// The lab would stand still for seconds at every key if drawing or each update computed intervals.

@@ -64,6 +64,10 @@ impl Watched {
         for record in &update.records {
             self.state.apply(record);
         }
+        // A killed worker left no word that what its arms waited for will not come.
+        if update.status != RunStatus::Live {
+            self.state.nobody_waits();
+        }
         self.status = Some(update.status);
         self.why = update.why;
         update.records
