@@ -64,7 +64,7 @@ impl Runner<'_> {
             return Err(error);
         }
         for &arm in arms {
-            self.tell(arm, "it begins once more, alone")?;
+            self.tell(arm, "it is tried once more, alone")?;
         }
         Ok(())
     }
