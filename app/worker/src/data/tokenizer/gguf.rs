@@ -17,8 +17,19 @@ use crate::data::source::regular;
 const CONTROL: i64 = 3;
 const USER_DEFINED: i64 = 4;
 
-/// How Llama 3 cuts text before merging.
+/// How Llama 3 cuts text before merging, as do OLMo 2 and SmolLM3.
 const LLAMA3: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+
+/// How Qwen 2 and 3 do: each digit by itself.
+const QWEN: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+
+/// What a kind of byte-level BPE does to text before it merges.
+struct Kind {
+    normalizer: serde_json::Value,
+    pre_tokenizer: serde_json::Value,
+    /// Llama 3 takes words that are tokens as they are, and adds BOS where nothing is said of it.
+    llama3: bool,
+}
 
 pub(super) fn open(path: &Path) -> Result<Parts, TokenizerError> {
     regular(path).map_err(|source| TokenizerError::Io {
@@ -47,7 +58,11 @@ pub(super) fn parts(path: &Path, metadata: &GgufMetadata) -> Result<Parts, Token
         ));
     }
     let pre = metadata.text("tokenizer.ggml.pre")?.unwrap_or_default();
-    let (pre_tokenizer, llama3) = pre_tokenizer(path, &pre)?;
+    let Kind {
+        normalizer,
+        pre_tokenizer,
+        llama3,
+    } = kind(path, &pre)?;
     let tokens = metadata.texts("tokenizer.ggml.tokens")?;
     let merges = metadata.texts("tokenizer.ggml.merges")?;
     let types = metadata.integers("tokenizer.ggml.token_type")?;
@@ -71,6 +86,7 @@ pub(super) fn parts(path: &Path, metadata: &GgufMetadata) -> Result<Parts, Token
     let tokenizer = json!({
         "version": "1.0",
         "added_tokens": added,
+        "normalizer": normalizer,
         "pre_tokenizer": pre_tokenizer,
         "decoder": byte_level(false),
         "model": {
@@ -106,35 +122,48 @@ pub(super) fn parts(path: &Path, metadata: &GgufMetadata) -> Result<Parts, Token
     })
 }
 
-/// The pre-tokenizer of a name, and whether it is that of Llama 3.
-fn pre_tokenizer(path: &Path, name: &str) -> Result<(serde_json::Value, bool), TokenizerError> {
+/// The kind that llama.cpp names `tokenizer.ggml.pre`.
+fn kind(path: &Path, name: &str) -> Result<Kind, TokenizerError> {
+    let of = |pre_tokenizer| Kind {
+        normalizer: json!(null),
+        pre_tokenizer,
+        llama3: false,
+    };
     match name {
-        "gpt-2" => Ok((byte_level(true), false)),
-        "smollm" | "starcoder" | "refact" | "command-r" => Ok((
-            sequence([
-                json!({"type": "Digits", "individual_digits": true}),
-                byte_level(true),
-            ]),
-            false,
-        )),
-        "llama-bpe" | "llama3" | "llama-v3" => Ok((
-            sequence([
-                json!({
-                    "type": "Split", "pattern": {"Regex": LLAMA3}, "behavior": "Isolated",
-                    "invert": false,
-                }),
-                byte_level(false),
-            ]),
-            true,
-        )),
+        "gpt-2" => Ok(of(byte_level(true))),
+        // Granite's are `refact`.
+        "smollm" | "starcoder" | "refact" | "command-r" => Ok(of(sequence([
+            json!({"type": "Digits", "individual_digits": true}),
+            byte_level(true),
+        ]))),
+        "llama-bpe" | "llama3" | "llama-v3" => Ok(Kind {
+            llama3: true,
+            ..of(split(LLAMA3))
+        }),
+        // OLMo 2's, and SmolLM3's.
+        "dbrx" | "smaug-bpe" => Ok(of(split(LLAMA3))),
+        // llama.cpp leaves out that it is normalised.
+        "qwen2" => Ok(Kind {
+            normalizer: json!({"type": "NFC"}),
+            ..of(split(QWEN))
+        }),
         other => Err(malformed(
             path,
             format!(
-                "tokenizer.ggml.pre is `{other}`; gpt-2, smollm and llama-bpe are read from GGUF, \
-                 name a folder with this model's tokenizer.json instead"
+                "tokenizer.ggml.pre is `{other}`; gpt-2, smollm, refact, llama-bpe, smaug-bpe, dbrx and qwen2 are \
+                 read from GGUF, name a folder with this model's tokenizer.json instead"
             ),
         )),
     }
+}
+
+/// Words as an expression cuts them, in bytes.
+fn split(words: &str) -> serde_json::Value {
+    let regex = json!({"Regex": words});
+    sequence([
+        json!({"type": "Split", "pattern": regex, "behavior": "Isolated", "invert": false}),
+        byte_level(false),
+    ])
 }
 
 fn byte_level(use_regex: bool) -> serde_json::Value {

@@ -251,6 +251,31 @@ fn a_gguf_tokenizer_equals_the_folder_it_was_made_from() {
         cuts("llama-bpe", "ab 12345  c;\n\nd"),
         ["ab", " ", "123", "45", " ", " c", ";\n\n", "d"]
     );
+    for olmo2_or_smollm3 in ["dbrx", "smaug-bpe"] {
+        assert_eq!(
+            cuts(olmo2_or_smollm3, "ab 1234;\n"),
+            ["ab", " ", "123", "4", ";\n"]
+        );
+    }
+    assert_eq!(
+        cuts("qwen2", "ab 123  c;\n\nd"),
+        ["ab", " ", "1", "2", "3", " ", " c", ";\n\n", "d"]
+    );
+}
+
+/// Qwen's tokenizers compose letters and their accents first; else such a word would be other tokens than it was
+/// trained on.
+#[test]
+fn qwen_normalises_text_first() {
+    let mut qwen = metadata();
+    qwen.insert("tokenizer.ggml.pre".into(), Value::String("qwen2".into()));
+    let ids = |metadata, text| {
+        let tokenizer = Tokenizer::from_gguf(Path::new("m.gguf"), metadata).unwrap();
+        tokenizer.encode(text).unwrap()
+    };
+    let (in_two, composed) = ("mo\u{301}dulo", "m\u{f3}dulo");
+    assert_eq!(ids(&qwen, composed), ids(&qwen, in_two));
+    assert_ne!(ids(&metadata(), composed), ids(&metadata(), in_two));
 }
 
 /// Metadata that are not understood must not become some other tokenizer.
@@ -262,7 +287,11 @@ fn gguf_metadata_that_are_not_understood_are_named() {
             json!("llama"),
             &["`llama`", "tokenizer.json"][..],
         ),
-        ("tokenizer.ggml.pre", json!("qwen2"), &["`qwen2`", "smollm"]),
+        (
+            "tokenizer.ggml.pre",
+            json!("tekken"),
+            &["`tekken`", "smollm"],
+        ),
         (
             "tokenizer.ggml.bos_token_id",
             json!(1_000_000),
