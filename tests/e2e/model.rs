@@ -450,6 +450,45 @@ fn transformers_computes_the_same_logits_from_smollm2() {
     exported_logits_agree(&python, &smollm2, "f32", &smollm2, 1e-4);
 }
 
+/// Names, shapes and bytes of all tensors in a file, sorted.
+fn tensors(file: &Path) -> Vec<(String, Vec<usize>, Vec<u8>)> {
+    let bytes = fs::read(file).expect("read");
+    let read = safetensors::SafeTensors::deserialize(&bytes).expect("safetensors");
+    let all = read.tensors().into_iter();
+    let mut all: Vec<_> = all
+        .map(|(name, tensor)| (name, tensor.shape().to_vec(), tensor.data().to_vec()))
+        .collect();
+    all.sort();
+    all
+}
+
+/// Who finetunes a file that llama.cpp wrote must begin at the weights that it was made of, also where its tokenizer is
+/// of a kind that is not read.
+#[test]
+fn a_gguf_that_llama_cpp_wrote_is_exported_bit_for_bit() {
+    let lab = Lab::new();
+    let gguf = fs::read(root().join("tests/fixtures/granite.gguf")).expect("fixture");
+    let at = gguf.windows(6).position(|bytes| bytes == b"refact");
+    let mut unread = gguf.clone();
+    unread[at.expect("its kind of tokenizer")..][..6].copy_from_slice(b"tekken");
+    let made_of = tensors(&root().join("tests/fixtures/families/granite/model.safetensors"));
+    for (name, bytes, says) in [
+        ("read", gguf, "tokenizer.json, tokenizer_config.json"),
+        (
+            "unread",
+            unread,
+            "no tokenizer.json: unread.gguf: tokenizer.ggml.pre is `tekken`",
+        ),
+    ] {
+        let file = format!("{name}.gguf");
+        fs::write(lab.path(&file), bytes).expect("write");
+        lab.forgetlab(&["model", "export", &file, "--to", name])
+            .exits(0)
+            .says(&[says]);
+        assert!(tensors(&lab.path(name).join("model.safetensors")) == made_of);
+    }
+}
+
 /// A model exported from a GGUF must be whole: transformers reads chats with its tokenizer.
 #[test]
 fn a_gguf_is_exported_with_its_tokenizer() {

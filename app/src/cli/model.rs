@@ -343,11 +343,11 @@ fn export(args: &ExportArgs) -> anyhow::Result<()> {
     let model = given.pretrained;
     // Other kinds of models have the file, and it is copied.
     let tokenizer = match model.source {
-        Source::Gguf(_) => Some(Tokenizer::of(&model)?.to_json()?),
+        Source::Gguf(_) => Some(Tokenizer::of(&model).and_then(|tokenizer| tokenizer.to_json())),
         _ => None,
     };
     let what = Export {
-        tokenizer_json: tokenizer.as_deref(),
+        tokenizer_json: tokenizer.as_ref().and_then(|json| json.as_deref().ok()),
         dtype: match args.dtype {
             Dtype::F32 => pretrained::Dtype::F32,
             Dtype::Bf16 => pretrained::Dtype::Bf16,
@@ -359,11 +359,11 @@ fn export(args: &ExportArgs) -> anyhow::Result<()> {
     let (dir, size) = (path_in_line(&args.to), human_bytes(exported.bytes as f64));
     writeln!(out, "wrote {dir}, {size}: {}", exported.files.join(", "))?;
     if !exported.files.iter().any(|file| file == "tokenizer.json") {
-        writeln!(
-            out,
-            "no tokenizer.json: {} has none to give on",
-            one_line(&model.name)
-        )?;
+        let why = match tokenizer {
+            Some(Err(error)) => error.to_string(),
+            _ => format!("{} has none to give on", model.name),
+        };
+        writeln!(out, "no tokenizer.json: {}", one_line(&why))?;
     }
     Ok(())
 }
