@@ -6,6 +6,7 @@
 mod faults;
 mod full;
 mod launches;
+mod memory;
 mod resumes;
 mod runs;
 mod without;
@@ -55,6 +56,13 @@ impl Asked {
             }
         }
         sums
+    }
+
+    /// A number, of the process that has the largest.
+    fn largest(&self, pointer: &str) -> u64 {
+        let number = |report: &Value| report.pointer(pointer)?.as_u64();
+        let numbers = self.0.iter().filter_map(number);
+        numbers.max().expect("a report")
     }
 
     /// A number, summed over the processes.

@@ -6,6 +6,17 @@ use crate::batch::Batching;
 use crate::model::{Layout, LoraConfig, LoraLayout, ModelConfig};
 use crate::ops::Precision;
 
+/// Rows of which log-probabilities are asked at a time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Asked {
+    /// Number of rows.
+    pub rows: usize,
+    /// Tokens of a row.
+    pub seq_len: usize,
+    /// Candidates for the tokens that follow their positions, all together.
+    pub candidates: usize,
+}
+
 /// The sizes that decide how much memory some work takes.
 #[derive(Clone, Debug)]
 pub struct Demand {
@@ -29,10 +40,14 @@ pub struct Demand {
     pub batches: Vec<usize>,
     /// Rows evaluated at a time without gradients.
     pub scored: usize,
+    /// The most that is asked of a model at a time; a CPU has room for it.
+    pub asked: Asked,
     /// Whether losses are taken against a reference (KL).
     pub reference: bool,
     /// Rows generated at a time.
     pub generated: usize,
+    /// Tokens of the longest prompt of these; `None` where strategies may give any.
+    pub prompt: Option<usize>,
     /// Strategies that keep a buffer of that many generated rows.
     pub buffers: usize,
     /// Tokens of all held-out rows.

@@ -157,6 +157,7 @@ fn entry(table: &str, name: &str) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::demand::Asked;
     use crate::model::{LoraConfig, ModelConfig};
     use crate::ops::Precision;
 
@@ -175,8 +176,10 @@ mod tests {
             lora: None,
             batches: vec![64, 64],
             scored: 64,
+            asked: Asked::default(),
             reference: true,
             generated: 64,
+            prompt: None,
             buffers: 1,
             held_out: 1000,
             program: 30.0 * 1024.0 * 1024.0,
@@ -241,7 +244,9 @@ mod tests {
             learners: 1,
             batches: vec![8],
             scored: 1,
+            asked: Asked::default(),
             generated: 1024,
+            prompt: None,
             ..demand()
         };
         let total = demand.memory().total();

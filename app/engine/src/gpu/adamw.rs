@@ -16,7 +16,7 @@ use super::pointers::{Fresh, Out, f32s};
 use super::tensor::download;
 
 /// Elements that a block updates, and whose squared gradients it sums.
-const STRETCH: usize = 4096;
+pub const STRETCH: usize = 4096;
 
 /// State of AdamW on a device, as [`adamw::AdamW`] in the machine's memory.
 #[derive(Clone, Debug)]

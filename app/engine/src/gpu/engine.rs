@@ -275,6 +275,7 @@ impl Engine {
             },
         };
         let (losses, d_hidden) = head::run(&positions, Some(head_backward), self.chunk_logits)?;
+        drop(reference_hidden);
         if let Some(d_hidden) = d_hidden {
             let hidden = Hidden {
                 d_hidden,

@@ -1,16 +1,21 @@
 //! Limits of the memory that work on a GPU takes, and predictions of it.
 //!
 //! Limits are fixed, so that results do not depend on how much memory happens to be free. A
-//! prediction follows the tensors of `model.rs`, `heads.rs`, `attention.rs` and `head.rs` from where they are allocated to
-//! where they are dropped; tensors that live for one kernel only are counted where they take the most.
+//! prediction follows the tensors of `engine.rs`, `model.rs`, `half.rs`, `heads.rs`, `attention.rs`, `head.rs`,
+//! `sampler.rs` and `adamw.rs` from where they are allocated to where they are dropped, and takes the moment at which
+//! they are the most bytes. `tests/cuda` holds it against all that is allocated.
+
+use std::ops::Range;
+use std::sync::Arc;
 
 use candle_core::DType;
 
 use crate::batch::Batching;
 use crate::demand::{Demand, Memory};
-use crate::model::{Layout, LoraLayout, Mlp, ModelConfig, Norms, QkGains};
+use crate::model::{BlockLinear, Layout, LoraLayout, Mlp, ModelConfig, Norms, QkGains};
 use crate::ops::Precision;
 
+use super::adamw::STRETCH;
 use super::ops::GAIN_ROWS;
 use super::tensor::dtype;
 
@@ -28,6 +33,17 @@ const LEAST_SCORES: usize = 1 << 24;
 /// Bytes allowed for cuBLAS's workspace, our kernels and the unused memory of the allocator; not measured.
 const CUDA: usize = 1 << 30;
 
+/// Bytes to whose multiples CUDA rounds what is allocated.
+const ALLOCATED: usize = 512;
+/// Tensors of a block at a time, which are rounded so.
+const OF_A_BLOCK: usize = 16;
+/// Bytes of a position's ids: its token, its row in the head, its place and target.
+const IDS: usize = 16;
+/// Bytes of a position's two weights in the loss.
+const LOSS_WEIGHTS: usize = 8;
+/// Bytes of a position's losses.
+const LOSSES: usize = 12;
+
 /// Widths of a model's tensors, and bytes of their elements.
 pub(super) struct Widths {
     d: usize,
@@ -35,15 +51,26 @@ pub(super) struct Widths {
     /// Input of the MLP's activation.
     up: usize,
     q: usize,
+    kv: usize,
     qkv: usize,
     heads: usize,
+    /// Size of a head.
+    head: usize,
+    /// What is copied where heads and positions change places: queries, or nothing if keys have one head.
+    swapped: usize,
     /// `1/rms` of queries and keys.
     qk_norm: usize,
-    /// Queries and keys whose norms have gains.
+    /// What queries, keys and values are made of, which is kept where their norms have gains; and that of them which
+    /// has gains.
+    fused: usize,
     gained: usize,
     /// Norms before the halves of a block, and after them.
     before: usize,
     after: usize,
+    /// `d` if the norms before them have gains, whose outputs are tensors of their own.
+    gains: usize,
+    /// Tables of cosines and sines.
+    tables: usize,
     layers: usize,
     vocab: usize,
     /// Bytes of a rounded element.
@@ -55,7 +82,9 @@ pub(super) struct Widths {
 impl Widths {
     /// The widths of a model whose rounded tensors have this format.
     pub(super) fn new(config: &ModelConfig, dtype: DType) -> Self {
-        let rounded = dtype.size_in_bytes();
+        let (rounded, parts) = (dtype.size_in_bytes(), &config.parts);
+        let if_so = |so: bool, n: usize| if so { n } else { 0 };
+        let has_gains = parts.qk_gains != QkGains::None;
         Self {
             d: config.d_model,
             f: config.d_ff,
@@ -64,23 +93,18 @@ impl Widths {
                 Mlp::SwiGlu | Mlp::GeGlu => 2 * config.d_ff,
             },
             q: config.q_width(),
+            kv: config.kv_width(),
             qkv: config.qkv_width(),
             heads: config.n_heads,
+            head: config.head_dim,
+            swapped: if_so(config.n_kv_heads > 1, config.q_width()),
             qk_norm: config.qk_norms(),
-            gained: match config.parts.qk_gains {
-                QkGains::None => 0,
-                QkGains::Head | QkGains::Projection => config.q_width() + config.kv_width(),
-            },
-            before: if config.parts.norms == Norms::After {
-                0
-            } else {
-                2
-            },
-            after: if config.parts.norms == Norms::Before {
-                0
-            } else {
-                2
-            },
+            fused: if_so(has_gains, config.qkv_width()),
+            gained: if_so(has_gains, config.q_width() + config.kv_width()),
+            before: if_so(parts.norms != Norms::After, 2),
+            after: if_so(parts.norms != Norms::Before, 2),
+            gains: if_so(config.norm_gains, config.d_model),
+            tables: 1 + usize::from(parts.window.is_some_and(|window| window.rope.is_some())),
             layers: config.n_layers,
             vocab: config.vocab_size,
             rounded,
@@ -90,15 +114,8 @@ impl Widths {
 
     /// Bytes that a block keeps of a position for its backward.
     fn block(&self) -> usize {
-        // What queries, keys and values were made of is kept where their norms have gains.
-        let fused = if self.gained > 0 { self.qkv } else { 0 };
-        self.rounded * ((2 + self.after) * self.d + self.qkv + fused + self.q + self.up)
+        self.rounded * ((2 + self.after) * self.d + self.qkv + self.fused + self.q + self.up)
             + 4 * (self.before + self.after + self.qk_norm + self.heads)
-    }
-
-    /// Bytes of what a half of a block makes of `m` positions before its norm, if it has one after it.
-    fn output(&self, m: usize) -> usize {
-        if self.after > 0 { 4 * m * self.d } else { 0 }
     }
 
     /// Bytes that all blocks keep of `m` positions.
@@ -107,44 +124,89 @@ impl Widths {
         m * self.layers * per_block
     }
 
-    /// Most bytes that a block's forward over `rows` of `t` positions takes at a time, beside those it keeps.
-    fn forward(&self, rows: usize, t: usize) -> usize {
-        let attention = rows * t * 4 * (self.d + self.qkv)
-            + self.scores(rows, t) * (4 + self.rounded)
-            + rows * t * 12 * self.q;
-        let mlp = rows * t * (12 * self.d + self.rounded * (self.d + self.f));
-        attention.max(mlp) + self.output(rows * t)
+    /// Bytes that a block of `m` positions keeps once it is computed again, in the place of its input.
+    fn again(&self, m: usize) -> usize {
+        (m * self.block()).saturating_sub(m * 4 * self.d)
     }
 
-    /// Most bytes that a block's backward takes at a time, including another forward if blocks are recomputed.
-    fn backward(&self, rows: usize, t: usize, recompute: bool) -> usize {
-        let m = rows * t;
-        let gradient = m * (4 + self.copy) * self.d;
-        let mlp = m * (4 * self.f + self.rounded * (self.up + self.f));
-        let attention = m * (self.rounded * (self.q + self.qkv) + 4 * (self.q + self.qkv))
-            + self.scores(rows, t) * (8 + 2 * self.rounded)
-            + 4 * m.div_ceil(GAIN_ROWS) * self.gained;
-        // The block's activations, which recomputation allocates here.
-        let block = if recompute { m * self.block() } else { 0 };
-        let forward = if recompute { self.forward(rows, t) } else { 0 };
-        gradient + (block + forward).max(block + mlp.max(attention) + self.output(m))
+    /// Bytes of the tables of cosines and sines, of what a micro-batch of `m` positions is told, and of what rounding
+    /// adds to the tensors of the blocks.
+    fn told(&self, m: usize, t: usize) -> usize {
+        let rounding = OF_A_BLOCK * ALLOCATED * (self.layers + 1);
+        self.tables * 4 * t * self.head + m * (IDS + LOSS_WEIGHTS) + rounding
     }
 
-    /// Bytes of the final hidden states of `m` positions, their gradients, and a chunk of logits.
+    /// Bytes of the residual stream of `m` positions and the most that a block takes beside it, which keeps nothing.
+    fn forward(&self, m: usize, scores: usize) -> usize {
+        let r = self.rounded;
+        let split = r * (self.qkv + self.fused) + 4 * (self.qk_norm + self.heads);
+        let product = m * (r * self.qkv + (r * self.d).max(split - r * self.fused));
+        let attention = m * (split + r * self.q) + (scores * (4 + r)).max(m * r * self.swapped);
+        let outputs = 2 * self.d * self.after;
+        let mlp = m * (r * (self.up + self.d.max(self.f)) + outputs);
+        4 * m * self.d + product.max(attention).max(mlp)
+    }
+
+    /// Bytes of the sums of which the gradient of a norm's gains is made.
+    fn gain_sums(&self, m: usize) -> usize {
+        4 * m.div_ceil(GAIN_ROWS) * self.gains
+    }
+
+    /// Most bytes that the backward of a block takes beside what it kept: the gradient of the residual stream, and
+    /// what is made of it.
+    fn backward(&self, rows: usize, t: usize) -> usize {
+        let (m, r) = (rows * t, self.rounded);
+        // From the gradient of a half's first linear layer to that of its input.
+        let input = match self.before {
+            0 => m * self.copy * self.d,
+            _ => m * (4 * self.d + r * self.gains + self.copy * self.d) + self.gain_sums(m),
+        };
+        let output = m * r * self.d * self.after / 2;
+        let mlp = output + m * r * (2 * self.f + self.up);
+        let heads = m * (r * (2 * self.q + self.swapped) + 8 * self.kv);
+        let scores = self.scores(rows, t) * (8 + 2 * r);
+        let split = m * r * self.qkv + 4 * m.div_ceil(GAIN_ROWS) * self.gained;
+        let attention = output + heads + scores.max(split);
+        let most = mlp.max(attention).max(m * r * self.up + input);
+        m * (4 + self.copy) * self.d + most.max(m * r * self.qkv + input)
+    }
+
+    /// Most bytes of the final hidden states of `m` positions, their gradients, and a chunk of logits.
     fn head(&self, m: usize, reference: bool, training: bool) -> usize {
-        let reference = usize::from(reference);
-        let hidden = m * self.rounded * self.d * (3 + reference);
-        let gradients = usize::from(training) * m * 4 * self.d;
+        let (r, models) = (self.rounded, 1 + usize::from(reference));
         let chunk = (CHUNK_LOGITS / self.vocab).clamp(1, m.max(1));
-        // In training the gradient takes their place.
-        let logit = if training { self.rounded } else { 4 } * (1 + reference);
-        hidden + gradients + chunk * self.vocab * logit
+        if !training {
+            return models * (m * r * self.d + chunk * self.vocab * 4);
+        }
+        // Of the norm's output without its gains, and of the gradient of the hidden states.
+        let kept = m * (r * self.gains + 4 + 4 * self.d);
+        // The gradient of logits takes their place.
+        let losses = models * (m * r * self.d + chunk * self.vocab * r);
+        let norm = m * (4 + self.copy) * self.d + self.gain_sums(m);
+        kept + losses.max(norm + (m * r * self.d).saturating_sub(m * r * self.gains))
     }
 
-    /// Number of attention scores that exist at a time.
+    /// Most bytes that `rows` of `length` take while they are generated from prompts of `prompt` tokens, without the
+    /// scores of these.
+    fn generated(&self, rows: usize, length: usize, prompt: usize) -> usize {
+        let cache = self.rounded * length * self.layers * 2 * self.kv;
+        // Tokens and random numbers; the final hidden states of a position, and of the next.
+        let always = cache + 8 * length + 2 * self.rounded * self.d;
+        let prompts = self.forward(prompt, 0) + 4 * prompt;
+        let position = self.forward(1, self.heads * length);
+        rows * (always + prompts.max(position).max(4 * self.vocab))
+    }
+
+    /// Most attention scores that exist at a time.
     fn scores(&self, rows: usize, t: usize) -> usize {
         let position = rows * self.heads * t;
-        (position * attention_chunk(t, position).min(t)).min(MAX_SCORES.max(position))
+        let most = (MAX_SCORES / position.max(1)).max(1);
+        let chunk = most.min(attention_chunk(t, position));
+        let ends = (0..t)
+            .step_by(chunk)
+            .map(|first| (first, t.min(first + chunk)));
+        let scores = ends.map(|(first, end)| rows * self.heads * (end - first) * end);
+        scores.max().unwrap_or(0)
     }
 }
 
@@ -175,7 +237,8 @@ pub fn micro_batch(
     }
     let w = Widths::new(config, dtype);
     // A row among some takes less than one alone.
-    let row = w.kept(seq_len, recompute) + w.backward(16, seq_len, recompute) / 16;
+    let again = if recompute { w.again(seq_len) } else { 0 };
+    let row = w.kept(seq_len, recompute) + again + w.backward(16, seq_len) / 16;
     (ACTIVATION_BYTES / row.max(1)).max(1)
 }
 
@@ -185,74 +248,232 @@ pub fn micro_batches(demand: &Demand, precision: Precision, rows: usize) -> usiz
     rows.div_ceil(micro_batch(config, dtype, demand.batching, demand.seq_len))
 }
 
-/// Bytes that a generated row of `length` takes: keys and values, its first `prompt` positions in one pass, and
-/// the logits of its next token.
+/// Most bytes that a row of `length` takes while it is generated: keys and values, and its first `prompt` positions in
+/// one pass, or the logits of its next token.
 pub fn generated_row(config: &ModelConfig, dtype: DType, length: usize, prompt: usize) -> usize {
-    let w = Widths::new(config, dtype);
-    let cache = w.rounded * length * w.layers * 2 * config.n_kv_heads * config.head_dim;
-    cache + prompt * (w.block() + 12 * w.d + 8 * w.qkv) + w.output(prompt) + 4 * w.vocab
+    Widths::new(config, dtype).generated(1, length, prompt)
 }
 
-/// Most rows that are generated together, each of which takes that many bytes.
-pub fn generated_together(batching: Batching, row: usize) -> usize {
-    (batching.generation_bytes / row).max(1)
+/// Number of rows of each chunk of `rows` that are generated, each of which takes `row` bytes: as few chunks as the limit
+/// allows, of about the same size, since a stump takes nearly as long as a full one.
+pub fn generated_together(batching: Batching, rows: usize, row: usize) -> usize {
+    let most = (batching.generation_bytes / row.max(1)).max(1);
+    rows.div_ceil(rows.div_ceil(most).max(1)).max(1)
 }
 
 /// Predicts the memory of a GPU that some work takes, by purpose.
 pub fn predict(demand: &Demand, precision: Precision) -> Memory {
-    let (config, dtype, t) = (&demand.model, dtype(precision), demand.seq_len);
-    let (layout, w) = (Layout::new(*config), Widths::new(config, dtype));
-    let (n, recompute) = (demand.learners * layout.len, demand.batching.recompute);
-    let references = demand.references() * layout.len;
-    let lora = demand.lora.map(|lora| LoraLayout::new(lora, &layout).len);
-    let trained = lora.unwrap_or(layout.len);
-    let training = !demand.batches.is_empty();
-    let micro = |rows: usize| rows.div_ceil(micro_batches(demand, precision, rows).max(1));
-    let mut items = vec![
-        ("weights", n * (4 + w.copy)),
-        ("references", references * w.rounded),
-    ];
+    let work = Work::new(demand, precision);
+    let mut items = work.held();
     // Stages that follow one another; the one that takes the most memory counts.
-    let mut stages = Vec::new();
-    if training {
-        items.push(("moments of the optimizer", demand.learners * trained * 8));
-        items.push(("gradients", trained * 4));
-        let largest = layout.entries.iter().map(|entry| entry.range.len()).max();
-        let update = largest.unwrap_or(0) * (12 + w.copy);
-        stages.push(vec![("update of the largest tensor", update)]);
-        let rows = micro(demand.batches.iter().copied().max().unwrap_or(0));
-        let head = w.head(rows * t, demand.reference, true);
-        stages.push(vec![
-            ("activations", w.kept(rows * t, recompute)),
-            (
-                "a block or the head",
-                w.backward(rows, t, recompute).max(head),
-            ),
-        ]);
-    }
-    let rows = micro(demand.scored);
-    let scoring = rows * t * w.block() + w.forward(rows, t);
-    let head = w.head(rows * t, demand.reference, false);
-    stages.push(vec![("evaluation", scoring.max(head))]);
-    let row = generated_row(config, dtype, t, t);
-    let together = demand
-        .generated
-        .min(generated_together(demand.batching, row));
-    let scores = w.scores(together, t) * (4 + w.rounded);
-    stages.push(vec![("generation", together * row + scores)]);
-    let largest = stages
-        .into_iter()
-        .max_by_key(|stage| stage.iter().map(|(_, bytes)| bytes).sum::<usize>());
-    items.extend(largest.unwrap_or_default());
+    let stages = work.stages().into_iter();
+    let bytes = |stage: &Vec<Item>| stage.iter().map(|(_, bytes)| bytes).sum::<usize>();
+    items.extend(stages.max_by_key(bytes).unwrap_or_default());
     items.push(("CUDA itself", CUDA));
     items.retain(|(_, bytes)| *bytes > 0);
     let bytes = items.into_iter().map(|(purpose, n)| (purpose, n as f64));
     Memory(bytes.collect())
 }
 
+/// A purpose and its bytes.
+type Item = (&'static str, usize);
+
+/// Bytes of tensors of so many elements of so many bytes.
+fn stored(tensors: impl IntoIterator<Item = usize>, element: usize) -> usize {
+    let bytes = tensors.into_iter().map(|len| len * element);
+    bytes.map(|bytes| bytes.next_multiple_of(ALLOCATED)).sum()
+}
+
+/// Some work, with the sizes of its tensors.
+struct Work<'a> {
+    demand: &'a Demand,
+    precision: Precision,
+    widths: Widths,
+    layout: Arc<Layout>,
+    lora: Option<Arc<LoraLayout>>,
+}
+
+impl<'a> Work<'a> {
+    fn new(demand: &'a Demand, precision: Precision) -> Self {
+        let layout = Layout::new(demand.model);
+        Self {
+            demand,
+            precision,
+            widths: Widths::new(&demand.model, dtype(precision)),
+            lora: demand.lora.map(|lora| LoraLayout::new(lora, &layout)),
+            layout,
+        }
+    }
+
+    /// Elements of the model's tensors of these entries.
+    fn tensors(&self, entries: Range<usize>) -> impl Iterator<Item = usize> {
+        self.layout.entries[entries]
+            .iter()
+            .map(|entry| entry.range.len())
+    }
+
+    /// Elements of each trained tensor.
+    fn trained(&self) -> Vec<usize> {
+        match &self.lora {
+            Some(lora) => lora.adapters().flatten().collect(),
+            None => self.tensors(0..self.layout.entries.len()).collect(),
+        }
+    }
+
+    /// What is in memory throughout.
+    fn held(&self) -> Vec<Item> {
+        let (demand, w) = (self.demand, &self.widths);
+        let all = |element| stored(self.tensors(0..self.layout.entries.len()), element);
+        let mut items = vec![
+            ("weights", demand.learners * (all(4) + all(w.copy))),
+            ("references", demand.references() * all(w.rounded)),
+        ];
+        if let Some(lora) = &self.lora {
+            let adapters = |element| stored(lora.adapters().flatten(), element);
+            let masks = lora.adapters().take(BlockLinear::COUNT).map(|[_, b]| b);
+            // In f32 merged weights are tensors of their own, too.
+            let merged = if w.copy == 0 {
+                stored(lora.weights(), 4)
+            } else {
+                0
+            };
+            let each = adapters(4) + adapters(w.copy) + stored(masks, 4) + merged;
+            items.push(("adapters", demand.learners * each));
+        }
+        if !demand.batches.is_empty() {
+            let moments = 2 * demand.learners * stored(self.trained(), 4);
+            items.push(("moments of the optimizer", moments));
+        }
+        items
+    }
+
+    /// The stages of the work, each with what is in memory then.
+    fn stages(&self) -> Vec<Vec<Item>> {
+        let gradients = match self.demand.batches.is_empty() {
+            true => 0,
+            // They stay until the next step.
+            false => stored(self.trained(), 4),
+        };
+        let mut stages = self.training(gradients);
+        for item in [self.evaluation(), self.generation()] {
+            stages.push(vec![("gradients", gradients), item]);
+        }
+        stages
+    }
+
+    /// Rows of a micro-batch of a batch of `rows` of `t` tokens.
+    fn micro(&self, rows: usize, t: usize) -> usize {
+        let (demand, dtype) = (self.demand, dtype(self.precision));
+        let most = micro_batch(&demand.model, dtype, demand.batching, t);
+        rows.div_ceil(rows.div_ceil(most).max(1))
+    }
+
+    fn training(&self, gradients: usize) -> Vec<Vec<Item>> {
+        if self.demand.batches.is_empty() {
+            return Vec::new();
+        }
+        let batches = self.demand.batches.iter().enumerate();
+        let stages = batches.flat_map(|(i, &rows)| self.batch(i == 0, rows, gradients));
+        let update = self.widths.told(0, self.demand.seq_len) + self.update();
+        let update = ("update of a tensor", update);
+        stages
+            .chain([vec![("gradients", gradients), update]])
+            .collect()
+    }
+
+    /// The stages of a batch's forward and backward: the first one of a step, or another.
+    fn batch(&self, is_first: bool, batch: usize, gradients: usize) -> Vec<Vec<Item>> {
+        let (demand, w, layout) = (self.demand, &self.widths, &self.layout);
+        let (t, recompute) = (demand.seq_len, demand.batching.recompute);
+        let rows = self.micro(batch, t);
+        let m = rows * t;
+        let (head, mut block) = (w.head(m, demand.reference, true), w.backward(rows, t));
+        if let Some(lora) = &self.lora {
+            block += 2 * m * w.rounded * lora.config.rank;
+        }
+        if recompute {
+            block += w.again(m);
+        }
+        let told = w.told(m, t) + batch * t * LOSSES;
+        let at_work = |gradients, kept| {
+            vec![
+                ("gradients", gradients),
+                ("activations", kept + told),
+                ("a block or the head", block.max(head)),
+            ]
+        };
+        let kept = w.kept(m, recompute);
+        if !is_first || rows < batch || self.lora.is_some() {
+            return vec![at_work(gradients, kept)];
+        }
+        // Activations go as gradients come: the most are at the last block, or at the first.
+        let (first, second) = (layout.first_of_block(0), layout.first_of_block(1));
+        let of_last = stored(self.tensors(first - 1..second), 4);
+        let of_one = kept / w.layers.max(1);
+        vec![at_work(of_last, kept), at_work(gradients, of_one)]
+    }
+
+    /// Old and new elements of the largest tensor, and the squares of all gradients.
+    fn update(&self) -> usize {
+        let (w, trained) = (&self.widths, self.trained());
+        let largest = trained.iter().max().copied().unwrap_or(0) * (12 + w.copy);
+        let squares = trained
+            .iter()
+            .map(|len| len.div_ceil(STRETCH))
+            .sum::<usize>()
+            * 4;
+        let merged = self.lora.iter().flat_map(|lora| lora.weights()).max();
+        (largest + squares).max(merged.unwrap_or(0) * (4 + w.copy))
+    }
+
+    fn evaluation(&self) -> Item {
+        let (demand, t) = (self.demand, self.demand.seq_len);
+        let rows = self.micro(demand.scored, t);
+        let held_out = self.scoring([rows, t], rows * t, demand.reference);
+        let losses = demand.scored * t * LOSSES;
+        let asked = demand.asked;
+        let rows = [self.micro(asked.rows, asked.seq_len), asked.seq_len];
+        let answers = self.scoring(rows, asked.candidates, false);
+        ("evaluation", (held_out + losses).max(answers))
+    }
+
+    /// Most bytes of a forward that keeps nothing, and of the losses of `scored` positions.
+    fn scoring(&self, [rows, t]: [usize; 2], scored: usize, reference: bool) -> usize {
+        let (w, m) = (&self.widths, rows * t);
+        let of_reference = usize::from(reference) * scored * w.rounded * w.d;
+        let forward = w.forward(m, w.scores(rows, t)) + of_reference;
+        let told = w.told(m.max(scored), t) + scored * LOSSES;
+        told + forward.max(w.head(scored, reference, false))
+    }
+
+    fn generation(&self) -> Item {
+        let (demand, w, t) = (self.demand, &self.widths, self.demand.seq_len);
+        let rows = |prompt| {
+            generated_together(demand.batching, demand.generated, w.generated(1, t, prompt))
+        };
+        let bytes = match demand.prompt {
+            _ if demand.generated == 0 => 0,
+            Some(prompt) => {
+                let rows = rows(prompt);
+                let scores = w.scores(rows, prompt);
+                let pass = 4 + w.rounded;
+                w.generated(rows, t, prompt) + scores * pass
+            }
+            // The shorter the prompts, the more rows together, up to the limit.
+            None => {
+                let row = w.generated(1, t, t);
+                let most = demand.batching.generation_bytes.max(row);
+                let scores = w.scores(rows(1), t);
+                most.min(demand.generated * row) + scores * (4 + w.rounded)
+            }
+        };
+        ("generation", 2 * w.told(0, t) + bytes)
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use crate::demand::human_bytes;
+    use crate::demand::{Asked, human_bytes};
 
     use super::*;
 
@@ -270,8 +491,10 @@ mod tests {
             lora: None,
             batches: vec![128, 32],
             scored: 256,
+            asked: Asked::default(),
             reference: true,
             generated: 1024,
+            prompt: None,
             buffers: 1,
             held_out: 256 * 512,
             program: 0.0,
@@ -290,17 +513,18 @@ mod tests {
     /// A position keeps in each block, rounded, two norms' outputs 2 D, qkv 3072, attention's output 2048, and gate
     /// and up 16 384; and in f32 two 1/rms and 32 log-sum-exps: 51 336 bytes. In 16 blocks that is 821 376 bytes,
     /// 421e6 a row of 512. What passes through a block's backward for one row is the gradient (4 + 2) D · 512 = 6.3e6
-    /// and the MLP's (4 · 8192 + 2 (16 384 + 8192)) · 512 = 42e6; attention's scores of 128 positions at a time take
-    /// 32 · 512 · 128 · 12 bytes = 25e6, with 6 (2048 + 3072) · 512 = 16e6 of its gradients. So 8 GiB hold 18 rows a
-    /// micro-batch.
+    /// and the MLP's 2 (16 384 + 2 · 8192) · 512 = 34e6; of attention, the scores of 128 positions at a time take
+    /// 32 · 512 · 128 · 12 bytes = 25e6, with (2 · 3 · 2048 + 4 · 2 · 512) · 512 = 8e6 of its gradients. So 8 GiB hold
+    /// 18 rows a micro-batch.
     ///
     /// 128 rows are 8 micro-batches of 16:
     /// - activations: 16 · 421e6 = 6.73e9
-    /// - a block's backward: 16 · (6.3e6 + 42e6) = 0.77e9; the head takes less: 8192 positions' hidden states 4 · 2 D
-    ///   and gradients 4 D = 0.20e9, and 1046 positions' logits of 2 + 2 bytes = 0.54e9
+    /// - a block's backward: 16 · (6.3e6 + 34e6) = 0.64e9; the head takes more: 8192 positions' hidden states of two
+    ///   models and the norm's output 3 · 2 D and gradients 4 D = 0.17e9, and 1046 positions' logits of 2 + 2 bytes
+    ///   = 0.54e9
     /// - 1.07e9 of allowance for CUDA
     ///
-    /// 33.3e9 bytes = 31.0 GiB in all; the update of the embedding (14 bytes a weight: 3.7e9) and
+    /// 33.2e9 bytes = 30.9 GiB in all; the update of the embedding (14 bytes a weight: 3.7e9) and
     /// generation (at most 4 GiB and its scores) come when activations are gone, and take less.
     #[test]
     fn a_1b_llama_trains_on_80_gb() {
@@ -313,7 +537,7 @@ mod tests {
             ("moments of the optimizer", 9.89e9),
             ("gradients", 4.94e9),
             ("activations", 6.73e9),
-            ("a block or the head", 0.77e9),
+            ("a block or the head", 0.704e9),
             ("CUDA itself", 1.07e9),
         ];
         assert_eq!(memory.0.len(), expected.len(), "{memory}");
@@ -324,7 +548,7 @@ mod tests {
                 "{purpose} {predicted}"
             );
         }
-        assert_eq!(human_bytes(memory.total()), "31.0 GiB", "{memory}");
+        assert_eq!(human_bytes(memory.total()), "30.9 GiB", "{memory}");
 
         // Arms share the reference. The preset trains two at a time; on a card of 80 GB, of which 92 % less 1 GiB are
         // planned with, three have room and four have not.
@@ -365,6 +589,6 @@ mod tests {
             };
             micro_batch(&LLAMA_1B, DType::BF16, batching, 512)
         };
-        assert_eq!([rows(false), rows(true)], [18, 60]);
+        assert_eq!([rows(false), rows(true)], [18, 66]);
     }
 }

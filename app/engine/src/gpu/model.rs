@@ -111,6 +111,7 @@ pub fn backward(
     let Some(normed) = acts.normed else {
         candle_core::bail!("the forward kept nothing for a backward");
     };
+    drop(acts.hidden);
     let trains_weights = params.adapters.is_none();
     let last = layout.first_of_block(layout.config.n_layers);
     let norm = params.final_norm();
@@ -168,14 +169,17 @@ fn block_forward(
 
     let (x, input) = w.attention.input(h, keeps)?;
     let fused_qkv = product(&x, &w.qkv.t()?, dtype)?;
+    drop(x);
     let (qkv, out, lse) = match cache {
         None => {
             let qkv = heads.split(&fused_qkv, seq_len, 0)?;
+            drop(fused_qkv);
             let (out, lse) = heads.attention(&qkv.q, &qkv.k, &qkv.v, 0)?;
             (Some(qkv), out, lse)
         }
         Some(cache) => {
             let q = heads.split_to_cache(&fused_qkv, seq_len, &cache.blocks[l], cache.len)?;
+            drop(fused_qkv);
             let [k, v] = &cache.blocks[l];
             let so_far = |x: &Tensor| x.narrow(2, 0, cache.len + seq_len);
             let (out, lse) = heads.attention(&q, &so_far(k)?, &so_far(v)?, cache.len)?;
@@ -183,14 +187,17 @@ fn block_forward(
         }
     };
     let attended = heads.merge(&out)?;
+    drop(out);
     let normed = w.attention.add(h, &attended, keeps)?;
+    let attention = qkv.filter(|_| keeps).map(|qkv| (qkv, lse, attended));
 
     let (x, mlp_input) = w.mlp.input(h, keeps)?;
     let up = product(&x, &w.up.t()?, dtype)?;
+    drop(x);
     let activated = ops::mlp(params.layout.config.mlp, &up)?;
     let mlp_normed = w.mlp.add(h, &activated, keeps)?;
-    Ok(match (input, qkv, mlp_input) {
-        (Some(input), Some(qkv), Some(mlp_input)) => Some(Block {
+    Ok(match (input, attention, mlp_input) {
+        (Some(input), Some((qkv, lse, attended)), Some(mlp_input)) => Some(Block {
             input,
             qkv,
             lse,

@@ -56,10 +56,8 @@ impl Sampler {
             // No chunk runs more positions of its prompts in one pass.
             request.prompts.iter().map(Vec::len).max().unwrap_or(0),
         );
-        let most = memory::generated_together(self.batching, row_bytes);
-        // As few chunks as possible, all of about the same size: a stump takes nearly as long as a full one.
         let rows = request.prompts.len();
-        let chunk = rows.div_ceil(rows.div_ceil(most).max(1)).max(1);
+        let chunk = memory::generated_together(self.batching, rows, row_bytes);
         let mut generated = Generated {
             tokens: Vec::new(),
             lengths: Vec::new(),
@@ -98,6 +96,7 @@ impl Sampler {
             let logits = matmul_nt(&hidden, params.embed_out())?;
             let position = tokens.get(t)?;
             chooser.choose(&logits, t, &position)?;
+            drop(logits);
             if t + 1 == length {
                 break;
             }

@@ -169,6 +169,21 @@ impl LoraLayout {
         lens.sum()
     }
 
+    /// Elements of every A, and of the block-diagonal B with it.
+    #[cfg(gpu)]
+    pub(crate) fn adapters(&self) -> impl Iterator<Item = [usize; 2]> {
+        let linears = self.linears.iter();
+        linears
+            .map(|linear| linear.shape.map(|width| width * linear.rank))
+            .map(|[b, a]| [a, b])
+    }
+
+    /// Elements of every W.
+    #[cfg(gpu)]
+    pub(crate) fn weights(&self) -> impl Iterator<Item = usize> {
+        self.linears.iter().map(|linear| linear.weights.len())
+    }
+
     /// A `[P r, in]` and the block-diagonal B `[out, P r]`, times `scale`, of linear layer `i` of the blocks, from
     /// a flat buffer; each with its shape.
     #[cfg(gpu)]

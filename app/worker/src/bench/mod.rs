@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 
 use forgetlab_engine::model::{ModelConfig, Params};
 use forgetlab_engine::{
-    AdamW, AdamWConfig, Batching, Demand, Engine, EngineError, Hardware, LossBatch, Optimizer,
-    Request, Sampling, Stream, Weights,
+    AdamW, AdamWConfig, Asked, Batching, Demand, Engine, EngineError, Hardware, LossBatch,
+    Optimizer, Request, Sampling, Stream, Weights,
 };
 
 pub use peak::gemm_peak;
@@ -147,12 +147,14 @@ impl Bench {
             gpu: (hardware.device != "cpu").then_some(hardware.precision),
             seq_len: shape.seq_len,
             learners: 1,
-            shared_references: None,
+            shared_references: Some(usize::from(work == Work::TrainKl)),
             lora: None,
             batches,
             scored,
+            asked: Asked::default(),
             reference: work == Work::TrainKl,
             generated,
+            prompt: Some(1),
             buffers: 0,
             held_out: 0,
             program: PROGRAM,

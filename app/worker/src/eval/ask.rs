@@ -1,7 +1,7 @@
 //! Asking a model multiple-choice questions.
 
 use forgetlab_engine::model::ModelConfig;
-use forgetlab_engine::{Engine, EngineError, Query, Weights};
+use forgetlab_engine::{Asked, Engine, EngineError, Query, Weights};
 use forgetlab_study::experiment::When;
 
 use crate::data::Suite;
@@ -57,7 +57,49 @@ pub fn questions(suite: &Suite) -> Result<Vec<Choices>, QuestionsError> {
     .collect()
 }
 
+/// Requests that one forward answers.
+struct Pass {
+    /// Their numbers.
+    requests: Vec<usize>,
+    /// Tokens of the longest.
+    seq_len: usize,
+}
+
+/// The most that sets of questions ask of a model at a time.
+pub fn largest_pass(questions: &[Choices]) -> Asked {
+    let all = questions.iter().flat_map(|choices| {
+        let requests = choices.task.requests();
+        let candidates = |&i: &usize| match &requests[i].wanted {
+            Wanted::Next(candidates) => candidates.len(),
+            Wanted::Span(span) => span.len(),
+        };
+        choices.passes().into_iter().map(move |pass| Asked {
+            rows: pass.requests.len(),
+            seq_len: pass.seq_len,
+            candidates: pass.requests.iter().map(candidates).sum(),
+        })
+    });
+    let positions = |asked: &Asked| asked.rows * asked.seq_len;
+    all.max_by_key(positions).unwrap_or_default()
+}
+
 impl Choices {
+    /// All requests, the longest first.
+    fn passes(&self) -> Vec<Pass> {
+        let requests = self.task.requests();
+        let mut order: Vec<usize> = (0..requests.len()).collect();
+        order.sort_by_key(|&i| requests[i].tokens.len());
+        let mut passes = Vec::new();
+        while let Some(&last) = order.last() {
+            // The longest of what is left decides how wide the pass is.
+            let seq_len = requests[last].tokens.len();
+            let rows = (MAX_POSITIONS / seq_len).clamp(1, order.len());
+            let requests = order.split_off(order.len() - rows);
+            passes.push(Pass { requests, seq_len });
+        }
+        passes
+    }
+
     /// FLOPs of asking a model all questions.
     pub(super) fn flops(&self, model: &ModelConfig) -> f64 {
         let requests = self.task.requests().iter();
@@ -82,13 +124,12 @@ impl Choices {
     ) -> Result<Option<Answered>, EngineError> {
         let requests = self.task.requests();
         let mut answers = vec![Vec::new(); requests.len()];
-        let mut order: Vec<usize> = (0..requests.len()).collect();
-        order.sort_by_key(|&i| requests[i].tokens.len());
-        while let Some(&last) = order.last() {
-            // The longest of what is left decides how wide the pass is.
-            let seq_len = requests[last].tokens.len();
-            let rows = (MAX_POSITIONS / seq_len).clamp(1, order.len());
-            let pass = order.split_off(order.len() - rows);
+        for Pass {
+            requests: pass,
+            seq_len,
+        } in self.passes()
+        {
+            let rows = pass.len();
             let (mut tokens, mut queries) = (Vec::with_capacity(rows * seq_len), Vec::new());
             for (row, &i) in pass.iter().enumerate() {
                 let request = &requests[i];

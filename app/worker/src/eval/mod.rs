@@ -9,7 +9,7 @@ mod real_model;
 mod samples;
 mod scores;
 
-pub use ask::{Choices, QuestionsError, questions};
+pub use ask::{Choices, QuestionsError, largest_pass, questions};
 pub use choices::{Answered, ChoiceError, ChoiceRequest, ChoiceTask, Wanted};
 pub use heldout::{Figures, evaluate};
 pub use prompts::Prompts;

@@ -29,7 +29,13 @@ pub fn decide_samples(prepared: &mut Prepared) -> Result<(), DataError> {
     let (plain, evaluations) = plain_arm(config, work)?;
     let flops = evaluations as f64 * prompts.flops(&settings::model(config, &work.suite));
     let cheap = plain.flops().is_some_and(|all| flops <= MOST * all);
-    let demand = demand_here(config, &work.suite, &work.plugins, &prompts);
+    let demand = demand_here(
+        config,
+        &work.suite,
+        &work.plugins,
+        &work.questions,
+        &prompts,
+    );
     let free = free_memory(config);
     let fits = demand.learners == work.demand.learners
         && free.is_none_or(|free| demand.memory().total() <= free);

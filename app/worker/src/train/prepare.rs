@@ -226,7 +226,7 @@ pub fn prepare(mut config: RunConfig, registry: &Registry) -> Result<Prepared, P
     // Where it is not decided, there are none: so a run goes on as it began.
     let prompts = Prompts::of(&suite, config.training.samples.unwrap_or(0));
     check_prompts(&config, &suite, &plugins)?;
-    let demand = demand_here(&config, &suite, &plugins, &prompts);
+    let demand = demand_here(&config, &suite, &plugins, &questions, &prompts);
     check_memory(&config, &demand)?;
     fill_in(&mut config, &suite)?;
     let mut warnings = warnings(registry, &plugins);
@@ -533,9 +533,10 @@ pub(super) fn demand_here(
     config: &RunConfig,
     suite: &Suite,
     plugins: &[Arc<Plugin>],
+    questions: &[Choices],
     prompts: &Prompts,
 ) -> Demand {
-    let mut demand = settings::demand(config, suite, plugins, prompts);
+    let mut demand = settings::demand(config, suite, plugins, questions, prompts);
     if let Some(free) = free_memory(config) {
         while demand.learners > 1 && demand.memory().total() > free {
             demand = demand.with_learners(demand.learners - 1);

@@ -206,8 +206,13 @@ impl Runner<'_> {
             Some(Arc::clone(&self.plugins[arm]))
         });
         let plugins: Vec<_> = known.chain([Arc::clone(plugin)]).collect();
-        let RunContext { suite, prompts, .. } = &self.context;
-        settings::demand(config, suite, &plugins, prompts).with_learners(learners.max(1))
+        let RunContext {
+            suite,
+            questions,
+            prompts,
+            ..
+        } = &self.context;
+        settings::demand(config, suite, &plugins, questions, prompts).with_learners(learners.max(1))
     }
 
     /// Bytes that the run can have in all; `None` where the system does not tell.

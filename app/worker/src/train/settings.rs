@@ -12,7 +12,7 @@ use forgetlab_study::experiment::{self, Arm, ModelSpec, Objective, RunConfig, Sc
 use forgetlab_study::report::figures_memory;
 
 use crate::data::Suite;
-use crate::eval::Prompts;
+use crate::eval::{Choices, Prompts, largest_pass};
 
 /// Bytes of the program itself in a run, with events, strategies and the figures of a few arms (measured; a build that
 /// is not optimised has 11 MiB more of code in memory).
@@ -104,12 +104,13 @@ pub fn learning_rate(peak: f64, step: u64, warmup: u64, steps: u64, schedule: Sc
     }
 }
 
-/// Sizes of the work of a run, by which its memory is predicted; `plugins` are the strategies of its arms, `prompts` what
-/// its students continue.
+/// Sizes of the work of a run, by which its memory is predicted; `plugins` are the strategies of its arms, `questions`
+/// what they are asked, `prompts` what its students continue.
 pub fn demand(
     config: &RunConfig,
     suite: &Suite,
     plugins: &[Arc<Plugin>],
+    questions: &[Choices],
     prompts: &Prompts,
 ) -> Demand {
     // The sizes of the most demanding arm; the first phase has the run's own.
@@ -162,6 +163,7 @@ pub fn demand(
         }),
         batches,
         scored: held_out.clone().max().unwrap_or(0) / suite.seq_len().max(1),
+        asked: largest_pass(questions),
         reference: true,
         generated: samples
             .iter()
@@ -169,6 +171,7 @@ pub fn demand(
             .chain([prompts.row_tokens().div_ceil(suite.seq_len().max(1))])
             .max()
             .unwrap_or(0),
+        prompt: None,
         buffers: samples.len() * config.seeds.len(),
         held_out: held_out.sum(),
         program: PROGRAM
