@@ -33,7 +33,6 @@ fn covers(what: &str, lab: &Lab, predicted: f64, more: f64) {
         Asked::of(lab).largest("/peak") as f64,
     );
     let ratio = predicted / taken;
-    println!("{what}: {predicted} bytes predicted, {taken} taken, ratio {ratio:.4}");
     assert!(
         (1.0..=1.0 + more).contains(&ratio),
         "{what}: {predicted} bytes predicted, {taken} taken, ratio {ratio:.4}"
@@ -139,6 +138,9 @@ fn what_a_run_takes_is_what_was_predicted() {
          --set training.concurrent_arms=1",
         "toy-continual --preset smoke --set training.batch_size=2048 --set model.n_layers=6 \
          --set training.recompute=true",
+        "toy-continual --preset smoke --set training.batch_size=2048 \
+         --arms true-data:replace:0.6,none:kl-new:1",
+        "toy-continual --preset smoke --set model.d_model=256 --set training.batch_size=8",
         "instruct --preset smoke",
         "instruct --preset smoke --set training.batch_size=64",
         "instruct --preset smoke --set training.batch_size=64 --set precision=f32 --arms none,true-data:kl",

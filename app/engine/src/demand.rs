@@ -6,6 +6,15 @@ use crate::batch::Batching;
 use crate::model::{Layout, LoraConfig, LoraLayout, ModelConfig};
 use crate::ops::Precision;
 
+/// Prompts of rows that are generated, by their tokens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PromptLen {
+    /// All have so many, and so many rows are asked for each time.
+    Of(usize),
+    /// None has more, and fewer rows may be asked for.
+    UpTo(usize),
+}
+
 /// Rows of which log-probabilities are asked at a time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Asked {
@@ -38,16 +47,20 @@ pub struct Demand {
     pub shared_references: Option<usize>,
     /// Rows of each batch of a step; empty where nothing is trained.
     pub batches: Vec<usize>,
+    /// Rows of the first of these in whose place replayed ones come, as a batch of their own.
+    pub replaced: usize,
+    /// Batches whose losses have KL, by their places.
+    pub kl: Vec<usize>,
     /// Rows evaluated at a time without gradients.
     pub scored: usize,
     /// The most that is asked of a model at a time; a CPU has room for it.
     pub asked: Asked,
-    /// Whether losses are taken against a reference (KL).
+    /// Whether there is a reference, against which rows are evaluated.
     pub reference: bool,
     /// Rows generated at a time.
     pub generated: usize,
-    /// Tokens of the longest prompt of these; `None` where strategies may give any.
-    pub prompt: Option<usize>,
+    /// Their prompts.
+    pub prompt: PromptLen,
     /// Strategies that keep a buffer of that many generated rows.
     pub buffers: usize,
     /// Tokens of all held-out rows.

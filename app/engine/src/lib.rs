@@ -52,7 +52,7 @@ pub mod memory;
 
 pub use adamw::{AdamW, AdamWConfig};
 pub use batch::{Batching, LossBatch, LossReport, Query, RowLoss};
-pub use demand::{Asked, Demand, Memory, OnHost, human_bytes};
+pub use demand::{Asked, Demand, Memory, OnHost, PromptLen, human_bytes};
 pub use device::{DeviceError, Gpu, Hardware, check_device, probe_cuda};
 pub use engine::Engine;
 pub use error::EngineError;

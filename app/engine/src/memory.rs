@@ -157,7 +157,7 @@ fn entry(table: &str, name: &str) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::demand::Asked;
+    use crate::demand::{Asked, PromptLen};
     use crate::model::{LoraConfig, ModelConfig};
     use crate::ops::Precision;
 
@@ -175,11 +175,13 @@ mod tests {
             shared_references: None,
             lora: None,
             batches: vec![64, 64],
+            replaced: 0,
+            kl: vec![1],
             scored: 64,
             asked: Asked::default(),
             reference: true,
             generated: 64,
-            prompt: None,
+            prompt: PromptLen::UpTo(512),
             buffers: 1,
             held_out: 1000,
             program: 30.0 * 1024.0 * 1024.0,
@@ -243,10 +245,12 @@ mod tests {
             gpu: Some(Precision::Bf16),
             learners: 1,
             batches: vec![8],
+            replaced: 0,
+            kl: vec![1],
             scored: 1,
             asked: Asked::default(),
             generated: 1024,
-            prompt: None,
+            prompt: PromptLen::UpTo(512),
             ..demand()
         };
         let total = demand.memory().total();

@@ -12,7 +12,7 @@ use forgetlab_engine::model::{Layout, Mlp, ModelConfig, Norms, QkGains};
 use forgetlab_engine::pretrained::{
     self, Export, Family, Pretrained, PretrainedError, Source, Storage, builtin,
 };
-use forgetlab_engine::{Asked, Batching, Demand, human_bytes};
+use forgetlab_engine::{Asked, Batching, Demand, PromptLen, human_bytes};
 use forgetlab_study::printed::{one_line, path_in_line};
 use forgetlab_worker::data::Tokenizer;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -254,11 +254,13 @@ fn demand(
         shared_references: None,
         lora: None,
         batches: trained.into_iter().collect(),
+        replaced: 0,
+        kl: Vec::new(),
         scored: trained.unwrap_or(0),
         asked: Asked::default(),
         reference: training,
         generated: if training { 0 } else { rows },
-        prompt: None,
+        prompt: PromptLen::UpTo(1),
         buffers: 0,
         held_out: 0,
         program: 0.0,

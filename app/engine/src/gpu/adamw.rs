@@ -11,12 +11,10 @@ use crate::model::{Layout, Lora, LoraLayout};
 use super::arguments;
 use super::kernels::{Grid, launch};
 use super::lora;
+use super::ops::STRETCH;
 use super::params::Params;
 use super::pointers::{Fresh, Out, f32s};
 use super::tensor::download;
-
-/// Elements that a block updates, and whose squared gradients it sums.
-pub const STRETCH: usize = 4096;
 
 /// State of AdamW on a device, as [`adamw::AdamW`] in the machine's memory.
 #[derive(Clone, Debug)]

@@ -11,12 +11,11 @@ use std::sync::Arc;
 use candle_core::DType;
 
 use crate::batch::Batching;
-use crate::demand::{Demand, Memory};
+use crate::demand::{Demand, Memory, PromptLen};
 use crate::model::{BlockLinear, Layout, LoraLayout, Mlp, ModelConfig, Norms, QkGains};
 use crate::ops::Precision;
 
-use super::adamw::STRETCH;
-use super::ops::GAIN_ROWS;
+use super::ops::{GAIN_ROWS, STRETCH};
 use super::tensor::dtype;
 
 /// Most bytes of the activations of a micro-batch whose size is not set.
@@ -254,11 +253,16 @@ pub fn generated_row(config: &ModelConfig, dtype: DType, length: usize, prompt: 
     Widths::new(config, dtype).generated(1, length, prompt)
 }
 
+/// Most rows that are generated together, each of which takes `row` bytes.
+fn most_together(batching: Batching, row: usize) -> usize {
+    (batching.generation_bytes / row.max(1)).max(1)
+}
+
 /// Number of rows of each chunk of `rows` that are generated, each of which takes `row` bytes: as few chunks as the limit
 /// allows, of about the same size, since a stump takes nearly as long as a full one.
 pub fn generated_together(batching: Batching, rows: usize, row: usize) -> usize {
-    let most = (batching.generation_bytes / row.max(1)).max(1);
-    rows.div_ceil(rows.div_ceil(most).max(1)).max(1)
+    let chunks = rows.div_ceil(most_together(batching, row));
+    rows.div_ceil(chunks.max(1)).max(1)
 }
 
 /// Predicts the memory of a GPU that some work takes, by purpose.
@@ -373,7 +377,10 @@ impl<'a> Work<'a> {
             return Vec::new();
         }
         let batches = self.demand.batches.iter().enumerate();
-        let stages = batches.flat_map(|(i, &rows)| self.batch(i == 0, rows, gradients));
+        let stages = batches.flat_map(|(i, &rows)| self.batch(i, rows, gradients));
+        let replaced = self.demand.replaced;
+        let apart = (replaced > 0).then(|| self.batch(1, replaced, gradients));
+        let stages = stages.chain(apart.into_iter().flatten());
         let update = self.widths.told(0, self.demand.seq_len) + self.update();
         let update = ("update of a tensor", update);
         stages
@@ -381,13 +388,13 @@ impl<'a> Work<'a> {
             .collect()
     }
 
-    /// The stages of a batch's forward and backward: the first one of a step, or another.
-    fn batch(&self, is_first: bool, batch: usize, gradients: usize) -> Vec<Vec<Item>> {
+    /// The stages of the forward and backward of the `i`th batch of a step.
+    fn batch(&self, i: usize, batch: usize, gradients: usize) -> Vec<Vec<Item>> {
         let (demand, w, layout) = (self.demand, &self.widths, &self.layout);
         let (t, recompute) = (demand.seq_len, demand.batching.recompute);
         let rows = self.micro(batch, t);
         let m = rows * t;
-        let (head, mut block) = (w.head(m, demand.reference, true), w.backward(rows, t));
+        let (head, mut block) = (w.head(m, demand.kl.contains(&i), true), w.backward(rows, t));
         if let Some(lora) = &self.lora {
             block += 2 * m * w.rounded * lora.config.rank;
         }
@@ -403,7 +410,7 @@ impl<'a> Work<'a> {
             ]
         };
         let kept = w.kept(m, recompute);
-        if !is_first || rows < batch || self.lora.is_some() {
+        if i > 0 || rows < batch || self.lora.is_some() {
             return vec![at_work(gradients, kept)];
         }
         // Activations go as gradients come: the most are at the last block, or at the first.
@@ -448,23 +455,23 @@ impl<'a> Work<'a> {
 
     fn generation(&self) -> Item {
         let (demand, w, t) = (self.demand, &self.widths, self.demand.seq_len);
-        let rows = |prompt| {
-            generated_together(demand.batching, demand.generated, w.generated(1, t, prompt))
+        let all = demand.generated;
+        let taken = |rows: usize, prompt: usize| {
+            let scores = w.scores(rows, prompt) * (4 + w.rounded);
+            w.generated(rows, t, prompt) + scores
         };
+        let row = |prompt| w.generated(1, t, prompt);
         let bytes = match demand.prompt {
-            _ if demand.generated == 0 => 0,
-            Some(prompt) => {
-                let rows = rows(prompt);
-                let scores = w.scores(rows, prompt);
-                let pass = 4 + w.rounded;
-                w.generated(rows, t, prompt) + scores * pass
-            }
-            // The shorter the prompts, the more rows together, up to the limit.
-            None => {
-                let row = w.generated(1, t, t);
-                let most = demand.batching.generation_bytes.max(row);
-                let scores = w.scores(rows(1), t);
-                most.min(demand.generated * row) + scores * (4 + w.rounded)
+            _ if all == 0 => 0,
+            PromptLen::Of(prompt) => taken(
+                generated_together(demand.batching, all, row(prompt)),
+                prompt,
+            ),
+            // The shorter the prompts, the more rows together.
+            PromptLen::UpTo(longest) => {
+                let most = |prompt| all.min(most_together(demand.batching, row(prompt)));
+                let each = (1..=longest.max(1)).map(|prompt| taken(most(prompt), prompt));
+                each.max().unwrap_or(0)
             }
         };
         ("generation", 2 * w.told(0, t) + bytes)
@@ -490,11 +497,13 @@ mod tests {
             shared_references: None,
             lora: None,
             batches: vec![128, 32],
+            replaced: 0,
+            kl: vec![1],
             scored: 256,
             asked: Asked::default(),
             reference: true,
             generated: 1024,
-            prompt: None,
+            prompt: PromptLen::UpTo(512),
             buffers: 1,
             held_out: 256 * 512,
             program: 0.0,

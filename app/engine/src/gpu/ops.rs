@@ -22,7 +22,7 @@ const SUM_COLUMNS: usize = 8;
 /// Most rows of one token that a block sums for the gradient of an embedding.
 const EMBED_ROWS: usize = 64;
 /// Elements that a block takes of a tensor whose shape does not matter.
-const STRETCH: usize = 4096;
+pub const STRETCH: usize = 4096;
 /// Number of a row that is not there.
 pub const NO_ROW: u32 = u32::MAX;
 

@@ -63,21 +63,24 @@ impl Params {
     ///
     /// # Errors
     /// When the device has no memory for them, or the weights are frozen.
-    pub fn adapt(self, lora: &Lora) -> Result<Self> {
-        let Some(master) = self.merged()? else {
+    pub fn adapt(mut self, lora: &Lora) -> Result<Self> {
+        let (dtype, device) = (self.dtype(), self.embed_in().device().clone());
+        let Some(mut master) = self.master.take() else {
             candle_core::bail!("frozen weights take no adapters");
         };
-        let dtype = self.dtype();
-        let rounded = master.iter().map(|x| x.to_dtype(dtype));
-        let adapters = Adapters::upload(lora, dtype, self.embed_in().device())?;
-        let mut adapted = Self {
-            rounded: rounded.collect::<Result<_>>()?,
-            master: Some(master),
-            adapters: Some(adapters),
-            ..self
-        };
-        adapted.round_merged()?;
-        Ok(adapted)
+        // One tensor after another: there may be no memory for two models.
+        if let Some(old) = self.adapters.take() {
+            for (i, entry) in self.linear_entries().enumerate() {
+                master[entry] = old.merge(i, &master[entry])?;
+            }
+        }
+        for (rounded, master) in self.rounded.iter_mut().zip(&master) {
+            *rounded = master.to_dtype(dtype)?;
+        }
+        self.adapters = Some(Adapters::upload(lora, dtype, &device)?);
+        self.master = Some(master);
+        self.round_merged()?;
+        Ok(self)
     }
 
     /// Layout of the adapters, if there are any.
@@ -94,16 +97,14 @@ impl Params {
         adapters.map(|adapters| adapters.download()).transpose()
     }
 
-    /// Master weights, merged with the adapters if there are any; `None` if the weights are frozen.
-    fn merged(&self) -> Result<Option<Vec<Tensor>>> {
-        let (Some(master), Some(adapters)) = (&self.master, &self.adapters) else {
-            return Ok(self.master.clone());
-        };
-        let mut merged = master.clone();
-        for (i, entry) in self.linear_entries().enumerate() {
-            merged[entry] = adapters.merge(i, &master[entry])?;
+    /// Weights of an entry of the layout, merged with its adapters if there are any; of frozen ones, the rounded weights.
+    fn merged(&self, entry: usize) -> Result<Tensor> {
+        let weights = &self.master.as_ref().unwrap_or(&self.rounded)[entry];
+        let linear = self.linear_entries().position(|linear| linear == entry);
+        match self.adapters.as_ref().zip(linear) {
+            Some((adapters, i)) => adapters.merge(i, weights),
+            None => Ok(weights.clone()),
         }
-        Ok(Some(merged))
     }
 
     /// Computes the rounded weights again from the master weights and the adapters, one tensor at a time.
@@ -140,8 +141,9 @@ impl Params {
     /// When the device fails.
     pub fn download(&self) -> Result<model::Params> {
         let mut data = Vec::with_capacity(self.layout.len);
-        for tensor in self.merged()?.as_ref().unwrap_or(&self.rounded) {
-            data.extend(download(&tensor.to_dtype(DType::F32)?)?);
+        // One tensor after another: there may be no memory for two models.
+        for entry in 0..self.layout.entries.len() {
+            data.extend(download(&self.merged(entry)?.to_dtype(DType::F32)?)?);
         }
         Ok(model::Params {
             layout: self.layout.clone(),

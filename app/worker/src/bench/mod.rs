@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use forgetlab_engine::model::{ModelConfig, Params};
 use forgetlab_engine::{
     AdamW, AdamWConfig, Asked, Batching, Demand, Engine, EngineError, Hardware, LossBatch,
-    Optimizer, Request, Sampling, Stream, Weights,
+    Optimizer, PromptLen, Request, Sampling, Stream, Weights,
 };
 
 pub use peak::gemm_peak;
@@ -150,11 +150,17 @@ impl Bench {
             shared_references: Some(usize::from(work == Work::TrainKl)),
             lora: None,
             batches,
+            replaced: 0,
+            kl: if work == Work::TrainKl {
+                vec![1]
+            } else {
+                Vec::new()
+            },
             scored,
             asked: Asked::default(),
             reference: work == Work::TrainKl,
             generated,
-            prompt: Some(1),
+            prompt: PromptLen::Of(1),
             buffers: 0,
             held_out: 0,
             program: PROGRAM,

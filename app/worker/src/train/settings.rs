@@ -5,18 +5,24 @@ use std::sync::Arc;
 
 use forgetlab_engine::model::{LoraConfig, ModelConfig};
 use forgetlab_engine::ops::Precision;
-use forgetlab_engine::{AdamWConfig, Batching, Demand, Hardware};
+use forgetlab_engine::{AdamWConfig, Batching, Demand, Hardware, PromptLen};
 use forgetlab_plugin_host::{Capabilities, Plugin};
-use forgetlab_study::experiment::{self, Arm, ModelSpec, Objective, RunConfig, Schedule, expand};
+use forgetlab_study::experiment::{
+    self, Arm, ArmSpec, ModelSpec, Objective, RunConfig, Schedule, expand,
+};
 
 use forgetlab_study::report::figures_memory;
 
 use crate::data::Suite;
 use crate::eval::{Choices, Prompts, largest_pass};
 
+use super::objective::replay_rows;
+
 /// Bytes of the program itself in a run, with events, strategies and the figures of a few arms (measured; a build that
 /// is not optimised has 11 MiB more of code in memory).
 const PROGRAM: f64 = if cfg!(debug_assertions) { 41.0 } else { 30.0 } * 1024.0 * 1024.0;
+/// The built-in strategy whose prompts are the markers of tasks, unless it is given others.
+const MARKED: &str = "self-generated";
 /// Arms whose figures are among them.
 const FEW: usize = 6;
 
@@ -128,6 +134,11 @@ pub fn demand(
     let generating = config.arms.iter().zip(plugins);
     let generating =
         generating.filter(|(_, plugin)| plugin.capabilities.contains(Capabilities::GENERATION));
+    let prompt = generating
+        .clone()
+        .map(|(arm, plugin)| longest_prompt(arm, plugin, suite))
+        .max()
+        .unwrap_or(suite.seq_len());
     let samples = generating.map(|(arm, _)| {
         let settings = arm.strategy_settings();
         let batches = settings
@@ -137,11 +148,7 @@ pub fn demand(
         replay * (batches.max(1) as usize).min(longest)
     });
     let samples: Vec<usize> = samples.collect();
-    let mut batches = vec![largest(RunConfig::largest_batch)];
-    let replays = |objective| matches!(objective, Some(Objective::Kl | Objective::Ntp));
-    if config.arms.iter().any(|arm| replays(arm.objective)) {
-        batches.push(replay);
-    }
+    let batches = Batches::of(config, largest(RunConfig::largest_batch), replay);
     let all = config.arms.len() * config.seeds.len();
     let learners = match config.training.concurrent_arms {
         0 => all,
@@ -161,8 +168,10 @@ pub fn demand(
             Some(_) if config.in_phase(0).steps == 0 => 1,
             _ => config.seeds.len().min(learners),
         }),
-        batches,
         scored: held_out.clone().max().unwrap_or(0) / suite.seq_len().max(1),
+        batches: batches.rows,
+        replaced: batches.replaced,
+        kl: batches.kl,
         asked: largest_pass(questions),
         reference: true,
         generated: samples
@@ -171,12 +180,63 @@ pub fn demand(
             .chain([prompts.row_tokens().div_ceil(suite.seq_len().max(1))])
             .max()
             .unwrap_or(0),
-        prompt: None,
+        prompt: PromptLen::UpTo(prompt),
         buffers: samples.len() * config.seeds.len(),
         held_out: held_out.sum(),
         program: PROGRAM
             + (figures_memory(config.arms.len()) - figures_memory(FEW.min(config.arms.len())))
                 as f64,
+    }
+}
+
+/// Tokens of the longest prompt that an arm's strategy gives: what its settings say, or markers of tasks where it is known
+/// to take these; else a whole row.
+fn longest_prompt(arm: &ArmSpec, plugin: &Plugin, suite: &Suite) -> usize {
+    let settings = arm.strategy_settings();
+    let json = serde_json::to_value(&settings).unwrap_or_default();
+    let encode = &mut |text: &str| suite.encode(text).map_err(|error| error.to_string());
+    let bos = suite.special_tokens().bos;
+    let said = plugin.prompts(&json.as_object().cloned().unwrap_or_default(), bos, encode);
+    let said = said.unwrap_or_default();
+    let longest = said.iter().map(|(_, tokens)| tokens.len()).max();
+    let is_set = settings
+        .get("prompts")
+        .is_some_and(|file| file.as_str() != Some(""));
+    if arm.strategy != MARKED || is_set {
+        return longest.unwrap_or(suite.seq_len());
+    }
+    let tasks = (0..suite.held_out().len()).map(|i| suite.task(i).markers.len());
+    tasks.max().unwrap_or(1)
+}
+
+/// Batches of a step, of the arms that have the most.
+struct Batches {
+    /// Rows of new data, and of replay.
+    rows: Vec<usize>,
+    /// Rows of new data in whose place others come.
+    replaced: usize,
+    /// Which of the batches have KL losses.
+    kl: Vec<usize>,
+}
+
+impl Batches {
+    fn of(config: &RunConfig, new: usize, replay: usize) -> Self {
+        let replayed = |arm: &ArmSpec| replay_rows(arm, &config.replay, new, 0).most;
+        let all = |wanted: &[Objective]| {
+            let arms = config.arms.iter();
+            let having = |arm: &&ArmSpec| arm.objective.is_some_and(|of| wanted.contains(&of));
+            arms.filter(having).map(replayed).max()
+        };
+        let beside = all(&[Objective::Kl, Objective::Ntp]).map(|_| replay);
+        let replaced = all(&[Objective::Replace]).unwrap_or(0);
+        let of_new = all(&[Objective::KlNew]).map(|_| 0);
+        // A strategy may ask for it for any of its rows.
+        let of_replay = (beside.is_some() || replaced > 0).then_some(1);
+        Self {
+            rows: [Some(new), beside].into_iter().flatten().collect(),
+            replaced,
+            kl: [of_new, of_replay].into_iter().flatten().collect(),
+        }
     }
 }
 

@@ -240,19 +240,28 @@ impl Learner {
         let step = self.point.step;
         self.point = TrainingPoint::at_start(self.point.phase + 1, step);
         if config.phases[self.point.phase].joint {
-            self.student = starting_weights(suite, engine, self.seed)?;
+            let params = starting_params(suite, engine, self.seed)?;
+            self.take_student();
+            self.student = engine.weights(params)?;
         }
         if settings::lora(config).is_some() {
             // Those of the phase before become part of the weights.
-            let (weights, phase) = (self.student.clone(), self.point.phase);
+            let (weights, phase) = (self.take_student(), self.point.phase);
             self.student = adapted(config, engine, weights, self.seed, phase)?;
         } else if self.student.download_adapters()?.is_some() {
             let merged = self.student.download()?.into_owned();
+            self.take_student();
             self.student = engine.weights(merged)?;
         }
         let adamw = settings::adamw(config, self.point.phase);
         engine.reset(&mut self.optimizer, &self.student, adamw)?;
         Ok(())
+    }
+
+    /// Takes the student, which is to be replaced, away: there may be no memory for two. Until then the reference stands
+    /// in its place.
+    fn take_student(&mut self) -> Weights {
+        std::mem::replace(&mut self.student, (*self.reference).clone())
     }
 
     /// Steps until the next evaluation.
@@ -547,11 +556,15 @@ pub(super) fn starting_weights(
     engine: &Engine,
     seed: u64,
 ) -> Result<Weights, TrainError> {
-    let params = match suite.pretrained() {
+    Ok(engine.weights(starting_params(suite, engine, seed)?)?)
+}
+
+/// The same in the machine's memory.
+fn starting_params(suite: &Suite, engine: &Engine, seed: u64) -> Result<Params, TrainError> {
+    Ok(match suite.pretrained() {
         Some(pretrained) => pretrained.load(&()).map_err(Box::new)?,
         None => Params::init(engine.layout(), &Stream::new(seed, "initial weights")),
-    };
-    Ok(engine.weights(params)?)
+    })
 }
 
 pub(super) fn read_weights(
