@@ -195,7 +195,7 @@ fn a_sweep_that_is_killed_ten_times_ends_like_one_that_was_not() {
     let lab = Lab::new();
     let long = |out: &'static str| {
         let mut args = SMALL.to_vec();
-        args[9] = "phases.en.tokens=3000,5000,7000,9000";
+        args[9] = "phases.en.tokens=60000,80000,100000,120000";
         args[11] = out;
         [
             &args[..],
