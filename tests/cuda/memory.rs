@@ -150,6 +150,9 @@ fn what_a_run_takes_is_what_was_predicted() {
     ] {
         run(&counting(), args, 0.03);
     }
+    // A student that begins anew, where its weights are most of what there is.
+    let joint = "method-comparison --preset smoke --arms none+joint=true --set model.d_model=256";
+    run(&counting(), joint, 0.05);
 }
 
 /// The same of blocks unlike Llama's: other norms, gains, biases, windows.
