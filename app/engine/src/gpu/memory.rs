@@ -53,8 +53,7 @@ pub(super) struct Widths {
     kv: usize,
     qkv: usize,
     heads: usize,
-    /// Size of a head.
-    head: usize,
+    head_dim: usize,
     /// What is copied where heads and positions change places: queries, or nothing if keys have one head.
     swapped: usize,
     /// `1/rms` of queries and keys.
@@ -95,7 +94,7 @@ impl Widths {
             kv: config.kv_width(),
             qkv: config.qkv_width(),
             heads: config.n_heads,
-            head: config.head_dim,
+            head_dim: config.head_dim,
             swapped: if_so(config.n_kv_heads > 1, config.q_width()),
             qk_norm: config.qk_norms(),
             fused: if_so(has_gains, config.qkv_width()),
@@ -132,7 +131,7 @@ impl Widths {
     /// adds to the tensors of the blocks.
     fn told(&self, m: usize, t: usize) -> usize {
         let rounding = OF_A_BLOCK * ALLOCATED * (self.layers + 1);
-        self.tables * 4 * t * self.head + m * (IDS + LOSS_WEIGHTS) + rounding
+        self.tables * 4 * t * self.head_dim + m * (IDS + LOSS_WEIGHTS) + rounding
     }
 
     /// Bytes of the residual stream of `m` positions and the most that a block takes beside it, which keeps nothing.
