@@ -662,49 +662,66 @@ struct Results {
 /// Else an arm would learn another thing on a GPU.
 #[test]
 fn every_mixture_computes_as_on_the_cpu() {
+    for (name, device) in devices() {
+        for config in mixtures() {
+            computes_as_on_the_cpu(name, &device, config);
+        }
+    }
+}
+
+/// Else the sizes that people train, whose widths and groups of heads no small model has, would be tried first by them:
+/// Llama-3.2-1B but for its number of blocks and its vocabulary.
+#[test]
+fn two_blocks_of_a_1b_llama_compute_as_on_the_cpu() {
+    for (name, device) in devices() {
+        let config = ModelConfig {
+            tied_embeddings: true,
+            rope: tiny(true).rope,
+            ..ModelConfig::llama(2048, 2, [32, 8, 64], 8192, 300)
+        };
+        computes_as_on_the_cpu(name, &device, config);
+    }
+}
+
+fn computes_as_on_the_cpu(name: &str, device: &Device, config: ModelConfig) {
     let ((tokens, ntp), prompts) = (rows(), [vec![1, 2, 3], vec![4]]);
     let queries = [query(8, &[3, 4]), query(2, &[5])];
-    for ((name, device), config) in devices()
-        .into_iter()
-        .flat_map(|device| mixtures().map(|config| (device.clone(), config)))
-    {
-        let layout = Layout::new(config);
-        let run = |mut engine: Engine| {
-            let student = engine.weights(weights(config, "student")).unwrap();
-            let reference = engine.weights(weights(config, "reference")).unwrap();
-            let batch = LossBatch {
-                tokens: &tokens,
-                seq_len: SEQ_LEN,
-                ntp_weights: &ntp,
-                kl_weights: &ntp,
-            };
-            let report = engine.forward_backward(&student, Some(&reference.frozen()), &[batch]);
-            let request = Request {
-                prompts: &prompts,
-                length: 9,
-                sampling: &Sampling::greedy(),
-                stream: &Stream::new(0, "greedy"),
-                first_row: 0,
-            };
-            let log_probs = engine.log_probs(&student, &tokens, SEQ_LEN, &queries);
-            Results {
-                total: report.unwrap().total,
-                gradient: engine.gradients().unwrap(),
-                log_probs: log_probs.unwrap().concat(),
-                generated: engine.generate(&student, request).unwrap().tokens,
-            }
+    let layout = Layout::new(config);
+    let run = |mut engine: Engine| {
+        let student = engine.weights(weights(config, "student")).unwrap();
+        let reference = engine.weights(weights(config, "reference")).unwrap();
+        let batch = LossBatch {
+            tokens: &tokens,
+            seq_len: SEQ_LEN,
+            ntp_weights: &ntp,
+            kl_weights: &ntp,
         };
-        let expected = run(Engine::new(config, &Hardware::cpu(2)).unwrap());
-        let results = run(Engine::on(&layout, Precision::F32, device));
-        let error_of_total = (results.total - expected.total).abs();
-        assert!(error_of_total < 1e-5 * expected.total, "{name}");
-        let pairs = results.gradient.tensors().zip(expected.gradient.tensors());
-        for ((tensor, _, gradient), (_, _, expected)) in pairs {
-            let error = error(gradient, expected, 1e-6);
-            assert!(error < 1e-4, "{name}, gradient of {tensor}: {error:e}");
+        let report = engine.forward_backward(&student, Some(&reference.frozen()), &[batch]);
+        let request = Request {
+            prompts: &prompts,
+            length: 9,
+            sampling: &Sampling::greedy(),
+            stream: &Stream::new(0, "greedy"),
+            first_row: 0,
+        };
+        let log_probs = engine.log_probs(&student, &tokens, SEQ_LEN, &queries);
+        Results {
+            total: report.unwrap().total,
+            gradient: engine.gradients().unwrap(),
+            log_probs: log_probs.unwrap().concat(),
+            generated: engine.generate(&student, request).unwrap().tokens,
         }
-        let error = error(&results.log_probs, &expected.log_probs, 1.0);
-        assert!(error < 1e-5, "{name}");
-        assert_eq!(results.generated, expected.generated, "{name}");
+    };
+    let expected = run(Engine::new(config, &Hardware::cpu(2)).unwrap());
+    let results = run(Engine::on(&layout, Precision::F32, device.clone()));
+    let error_of_total = (results.total - expected.total).abs();
+    assert!(error_of_total < 1e-5 * expected.total, "{name}");
+    let pairs = results.gradient.tensors().zip(expected.gradient.tensors());
+    for ((tensor, _, gradient), (_, _, expected)) in pairs {
+        let error = error(gradient, expected, 1e-6);
+        assert!(error < 1e-4, "{name}, gradient of {tensor}: {error:e}");
     }
+    let error = error(&results.log_probs, &expected.log_probs, 1.0);
+    assert!(error < 1e-5, "{name}");
+    assert_eq!(results.generated, expected.generated, "{name}");
 }
