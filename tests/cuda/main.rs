@@ -19,6 +19,18 @@ use forgetlab_tests::Lab;
 use forgetlab_tests::cuda::{LIBRARIES, stand_in};
 use serde_json::Value;
 
+/// Fixtures of families of models near Llama.
+const FAMILIES: [&str; 8] = [
+    "gemma3",
+    "granite",
+    "mistral",
+    "mistral_window",
+    "olmo2",
+    "qwen2",
+    "qwen3",
+    "smollm3",
+];
+
 /// A lab with a GPU, as far as the binary can tell; every process there leaves a report.
 fn lab() -> Lab {
     let mut lab = Lab::new();

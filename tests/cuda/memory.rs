@@ -8,7 +8,7 @@ use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView, serialize_to_file};
 use serde_json::Value;
 
-use super::{Asked, lab};
+use super::{Asked, FAMILIES, lab};
 
 /// How many times as wide as a family's fixture a model is made.
 const WIDER: usize = 8;
@@ -158,16 +158,7 @@ fn what_a_run_takes_is_what_was_predicted() {
 /// The same of blocks unlike Llama's: other norms, gains, biases, windows.
 #[test]
 fn what_a_family_takes_is_what_was_predicted() {
-    for family in [
-        "gemma3",
-        "granite",
-        "mistral",
-        "mistral_window",
-        "olmo2",
-        "qwen2",
-        "qwen3",
-        "smollm3",
-    ] {
+    for family in FAMILIES {
         for set in ["", "--set training.recompute=true", "--set precision=f32"] {
             let lab = counting();
             let folder = wide(family, lab.path("model"));

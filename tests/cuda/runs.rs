@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use forgetlab_tests::{Figures, Lab, Table, root};
 
-use super::{Asked, lab};
+use super::{Asked, FAMILIES, lab};
 
 /// A small run on the GPU.
 pub const SMOKE: &[&str] = &["--device", "cuda", "--no-cache", "--out", "run"];
@@ -63,16 +63,7 @@ fn verify_passes_in_both_formats() {
 /// Else a model of a family near Llama would be another one on a GPU.
 #[test]
 fn verify_passes_for_families_in_both_formats() {
-    for family in [
-        "gemma3",
-        "granite",
-        "mistral",
-        "mistral_window",
-        "olmo2",
-        "qwen2",
-        "qwen3",
-        "smollm3",
-    ] {
+    for family in FAMILIES {
         let (lab, folder) = (lab(), root().join("tests/fixtures/families").join(family));
         let fixture = folder.to_str().expect("UTF-8");
         lab.forgetlab(&["verify", "--device", "cuda", "--fixture", fixture])
